@@ -1,0 +1,1 @@
+"""Linux AIO poll for Python."""
