@@ -1,0 +1,1 @@
+"""crypto: the AF_ALG socket family."""

@@ -1,0 +1,157 @@
+"""include/linux/fs.h, fs/file.c and fs/file_table.c: files, their operations, descriptors.
+
+Facts: a descriptor is a reference to a file; a request in flight is another. `close` drops the
+first only, so `release` runs when the last reference goes: a parked poll pins its file. A
+descriptor number is the lowest free one and is reused at once.
+
+The poll methods, as the series has them:
+
+- `poll(file, pt)` registers on as many queues as it likes and answers the mask.
+- `get_poll_head(file, events)` names the one queue to wait on; the queue lives as long as the
+  file. None: this file cannot be polled. A number: no need to wait, these events are there.
+  An OSError: a grave error, and `poll_mask` must not be called.
+- `poll_mask(file, events)` checks without blocking. It may run under the queue's lock, from a
+  wake-up, so it takes no sleeping lock. It may answer bits that nobody asked for.
+
+Rule: a method that a file has not got is None, as NULL in Linux; callers test for it.
+Left out: O_CLOEXEC and exec, dup2 onto open descriptors, RLIMIT_NOFILE, several processes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .sched import Scheduler
+from .uapi import O_ACCMODE, error
+from .wait import WaitQueueHead
+
+if TYPE_CHECKING:
+    from .select import PollTable
+
+PollHead = WaitQueueHead | int | OSError | None
+Buffer = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, eq=False)
+class FileOperations:
+    """struct file_operations.
+
+    `read(file, count, pos, nowait)` gives bytes; `write(file, data, pos, nowait)` a count. `pos`
+    is None where the file keeps its own position. `nowait` is O_NONBLOCK or RWF_NOWAIT: raise
+    EAGAIN rather than sleep. `fsync(file, datasync)` may sleep.
+    """
+
+    read: Callable[[File, int, int | None, bool], bytes] | None = None
+    write: Callable[[File, bytes, int | None, bool], int] | None = None
+    poll: Callable[[File, PollTable | None], int] | None = None
+    get_poll_head: Callable[[File, int], PollHead] | None = None
+    poll_mask: Callable[[File, int], int] | None = None
+    fsync: Callable[[File, bool], None] | None = None
+    release: Callable[[File], None] | None = None
+    seekable: bool = False
+    # FMODE_NOWAIT: RWF_NOWAIT is understood.
+    nowait: bool = False
+
+
+class File:
+    """struct file: an open file description."""
+
+    __slots__ = ("ep_items", "f_count", "f_flags", "f_op", "f_pos", "private_data", "sched")
+
+    def __init__(self, sched: Scheduler, f_op: FileOperations, f_flags: int, private: Any) -> None:
+        self.sched = sched
+        self.f_op = f_op
+        self.f_flags = f_flags
+        self.private_data = private
+        self.f_pos = 0
+        self.f_count = 1
+        # The epoll items that watch this file: they go when the file goes.
+        self.ep_items: list[Any] = []
+
+    @property
+    def readable(self) -> bool:
+        return self.f_flags & O_ACCMODE in (os.O_RDONLY, os.O_RDWR)
+
+    @property
+    def writable(self) -> bool:
+        return self.f_flags & O_ACCMODE in (os.O_WRONLY, os.O_RDWR)
+
+    @property
+    def nonblocking(self) -> bool:
+        return bool(self.f_flags & os.O_NONBLOCK)
+
+    def get(self) -> File:
+        """get_file: one more reference."""
+        assert self.f_count > 0, "reference to a file that was released"
+        self.f_count += 1
+        return self
+
+    def put(self) -> None:
+        """fput: drop a reference; the last one releases the file."""
+        assert self.f_count > 0, "more fput than fget"
+        self.f_count -= 1
+        if self.f_count == 0:
+            for item in list(self.ep_items):
+                item.ep.remove_item(item)
+            if self.f_op.release is not None:
+                self.f_op.release(self)
+
+
+@dataclass
+class FileTable:
+    """struct files_struct: descriptor numbers of the one process."""
+
+    files: dict[int, File] = field(default_factory=dict)
+
+    def install(self, file: File) -> int:
+        """Give `file` the lowest free number; the caller's reference becomes the table's."""
+        fd = 0
+        while fd in self.files:
+            fd += 1
+        self.files[fd] = file
+        return fd
+
+    def get(self, fd: int) -> File:
+        """The file behind `fd`, without a reference of its own. EBADF if there is none."""
+        file = self.files.get(fd)
+        if file is None:
+            raise error(errno.EBADF)
+        return file
+
+    def close(self, fd: int) -> None:
+        """Free the number and drop its reference; requests in flight keep theirs."""
+        file = self.get(fd)
+        del self.files[fd]
+        file.put()
+
+
+def vfs_read(file: File, count: int, pos: int | None = None, *, nowait: bool = False) -> bytes:
+    """Read up to `count` bytes. EBADF when not open for reading, EINVAL when it cannot read."""
+    if not file.readable:
+        raise error(errno.EBADF)
+    if file.f_op.read is None:
+        raise error(errno.EINVAL)
+    if not file.f_op.seekable:
+        return file.f_op.read(file, count, None, nowait or file.nonblocking)
+    data = file.f_op.read(file, count, file.f_pos if pos is None else pos, nowait)
+    if pos is None:
+        file.f_pos += len(data)
+    return data
+
+
+def vfs_write(file: File, data: Buffer, pos: int | None = None, *, nowait: bool = False) -> int:
+    """Write `data`. EBADF when not open for writing, EINVAL when it cannot be written."""
+    if not file.writable:
+        raise error(errno.EBADF)
+    if file.f_op.write is None:
+        raise error(errno.EINVAL)
+    if not file.f_op.seekable:
+        return file.f_op.write(file, bytes(data), None, nowait or file.nonblocking)
+    written = file.f_op.write(file, bytes(data), file.f_pos if pos is None else pos, nowait)
+    if pos is None:
+        file.f_pos += written
+    return written

@@ -1,0 +1,116 @@
+"""init/main.c: a kernel with its one process, put together from the parts.
+
+Rule: a kernel shares nothing with another, so tests may run as many as they like. Without a seed
+deferred work runs when the system call that caused it returns; with one, the seed decides.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from .aio import AIO_MAX_NR, Aio, AioSyscalls, KioContext
+from .char.random import EntropyPool
+from .eventfd import EventFdSyscalls
+from .eventpoll import EventPollSyscalls
+from .file import FileTable
+from .fs import FileSyscalls
+from .pipe import PipeSyscalls
+from .sched import Choice, Scheduler, SeededChoice, Task
+from .select import SelectSyscalls
+from .signal import Signals
+from .signalfd import SignalFdSyscalls
+from .timerfd import TimerFdSyscalls
+from .uapi import NSEC_PER_SEC
+
+# 2018-03-29, the day of the series: where CLOCK_REALTIME starts.
+BOOT_TIME_NS = 1_522_281_600 * NSEC_PER_SEC
+
+
+class Kernel(
+    FileSyscalls,
+    PipeSyscalls,
+    EventFdSyscalls,
+    TimerFdSyscalls,
+    SignalFdSyscalls,
+    SelectSyscalls,
+    EventPollSyscalls,
+    AioSyscalls,
+):
+    """An in-process kernel: its methods are system calls, which raise OSError as os.* does.
+
+    `seed` chooses the order of deferred work, timers and tasks; the same seed gives the same run.
+    `nr_cpus` sizes AIO contexts as the number of possible CPUs does. `trace`, when it is a list,
+    collects a line for each system call and wake-up.
+    """
+
+    def __init__(
+        self, *, seed: int | None = None, choice: Choice | None = None, nr_cpus: int = 2
+    ) -> None:
+        if choice is None:
+            choice = Choice() if seed is None else SeededChoice(seed)
+        self.seed = choice.seed
+        self.sched = Scheduler(choice, BOOT_TIME_NS)
+        self.files = FileTable()
+        self.signals = Signals(self.sched)
+        # As in a Python process: a broken pipe is an error, not the end.
+        self.signals.handlers[int(signal.SIGPIPE)] = None
+        self.trace: list[str] | None = None
+        self.aio = Aio(self.sched)
+        self.nr_cpus = nr_cpus
+        self.aio_max_nr = AIO_MAX_NR
+        self.aio_nr = 0
+        self.contexts: dict[int, KioContext] = {}
+        self._next_ctx_id = 0x7F0000000000
+        self.random_pool = EntropyPool(self.sched, seed or 0)
+        self.mount_devices(self.random_pool)
+
+    def start_trace(self) -> list[str]:
+        """Record every system call and wake-up from now on; gives the growing list."""
+        self.trace = []
+        self.sched.trace = self.trace.append
+        return self.trace
+
+    # Tasks
+
+    def spawn(self, function: Callable[..., Any], *args: Any, name: str | None = None) -> Task:
+        """Start another task of the process: it runs when this one sleeps."""
+        return self.sched.spawn(lambda: function(*args), name or f"task-{len(self.sched.tasks)}")
+
+    def join(self, task: Task) -> Any:
+        """Sleep until `task` has ended; gives what its function returned, or raises its error."""
+        return self.sched.join(task)
+
+    def advance(self, duration_ns: int) -> None:
+        """Let `duration_ns` pass, with all that falls due in it, while this task stays awake."""
+        sched = self.sched
+        until = sched.clock.now_ns + duration_ns
+        sched.run_pending()
+        while (expiry := sched.clock.next_expiry_ns()) is not None and expiry <= until:
+            sched.fire_timer()
+            sched.run_pending()
+        sched.clock.now_ns = until
+
+    def run_pending(self) -> None:
+        """Run all deferred work now, also what a seed would have put off."""
+        self.sched.run_pending()
+
+    @property
+    def context_switches(self) -> int:
+        """How often the running task changed, kworkers included."""
+        return self.sched.switches
+
+    @property
+    def wakeups(self) -> int:
+        """How many sleeping tasks were made runnable."""
+        return self.sched.wakeups
+
+    def shutdown(self) -> None:
+        """End all other tasks and close every file, so that nothing is left behind."""
+        self.sched.shutdown()
+        for ctx_id in list(self.contexts):
+            self.io_destroy(ctx_id)
+        for fd in list(self.files.files):
+            self.files.close(fd)
+        self.sched.run_pending()

@@ -1,0 +1,1 @@
+"""net: sockets over a network that lives in this process."""

@@ -1,0 +1,397 @@
+"""kernel/sched/core.c, softirq.c and workqueue.c: tasks, spin locks and deferred work.
+
+Facts: `schedule()` gives the CPU away until a wake-up; softirqs run when a system call or an
+interrupt returns; a work item costs a switch to a kworker; a spin lock keeps others out even
+when they run on another CPU.
+
+Rule: exactly one task runs at any time. Each task but the first is a host thread that waits
+on its gate, and the baton passes only in `schedule` and `preempt`, so a run is decided by the
+sequence of choices that the `Choice` object makes, and by nothing else. A seed is such a
+sequence; so is one line of a search through all interleavings (race.py).
+
+Cost accepted: a switch between tasks is a switch between host threads (some microseconds). The
+common case, one task, never switches: deferred work runs on the sleeper's own stack.
+
+Left out: priorities, time slices, CPUs as objects (a second running task is the second CPU),
+interrupt masking (interrupts arrive only where a system call begins, ends or sleeps).
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from .hrtimer import Clock
+
+TASK_RUNNING = 0
+TASK_INTERRUPTIBLE = 1
+TASK_UNINTERRUPTIBLE = 2
+TASK_DEAD = 0x10
+
+
+class Deadlock(RuntimeError):
+    """Every task sleeps, no timer is armed and no work is pending: nothing can happen again."""
+
+
+class TaskExit(BaseException):
+    """Thrown into a task that the kernel shuts down while it sleeps."""
+
+
+class Choice:
+    """Decides whatever Linux leaves open. This one takes the first alternative, always."""
+
+    seed: int | None = None
+
+    def pick(self, alternatives: int) -> int:
+        """Which of several runnable things goes next."""
+        return 0
+
+    def defer(self) -> bool:
+        """Whether pending work waits although a system call is returning."""
+        return False
+
+    def preempt(self, alternatives: int) -> int:
+        """Who runs on at a point where another CPU could step in; 0 is the current task."""
+        return 0
+
+    def tie_break(self) -> int:
+        return 0
+
+
+class SeededChoice(Choice):
+    """Choices drawn from a seed: the same seed gives the same run."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self._random = random.Random(seed)
+
+    def pick(self, alternatives: int) -> int:
+        return self._random.randrange(alternatives)
+
+    def defer(self) -> bool:
+        return self._random.random() < 0.25
+
+    def preempt(self, alternatives: int) -> int:
+        return self._random.randrange(alternatives) if self._random.random() < 0.25 else 0
+
+    def tie_break(self) -> int:
+        return self._random.getrandbits(32)
+
+
+class Task:
+    """struct task_struct: something that can run, sleep and take signals.
+
+    `nvcsw` counts how often it went to sleep, `wakeups` how often it was woken.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.state = TASK_RUNNING
+        self.nvcsw = 0
+        self.wakeups = 0
+        self.blocked: frozenset[int] = frozenset()
+        self.saved_sigmask: frozenset[int] | None = None
+        self.pending: list[int] = []
+        self.spins_on: SpinLock | None = None
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.told_to_exit = False
+        self.joiners: list[Task] = []
+        self.gate = threading.Lock()
+        self.gate.acquire()
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name}>"
+
+
+class SpinLock:
+    """spinlock_t. Taking it is where another CPU can get in first; taking it twice is a bug."""
+
+    __slots__ = ("name", "owner", "sched")
+
+    def __init__(self, sched: Scheduler, name: str) -> None:
+        self.sched = sched
+        self.name = name
+        self.owner: Task | None = None
+
+    def __enter__(self) -> None:
+        sched = self.sched
+        if sched.preemptive:
+            sched.preempt()
+            if self.owner is not None and self.owner is not sched.current:
+                sched.spin(self)
+        if self.owner is not None:
+            raise AssertionError(f"{sched.current} takes {self.name} held by {self.owner}")
+        self.owner = sched.current
+
+    def __exit__(self, *exc: object) -> None:
+        self.owner = None
+        if self.sched.preemptive:
+            self.sched.preempt()
+
+    def trylock(self) -> bool:
+        """Take the lock if it is free; never waits."""
+        if self.sched.preemptive:
+            self.sched.preempt()
+        if self.owner is not None:
+            return False
+        self.owner = self.sched.current
+        return True
+
+    def unlock(self) -> None:
+        self.__exit__()
+
+
+class Scheduler:
+    """The run queue, the deferred work and the counters of one kernel.
+
+    `switches` counts changes of the running task, a work item's kworker included; `wakeups`
+    counts sleeping tasks made runnable. Interrupts and softirqs count as neither.
+    """
+
+    def __init__(self, choice: Choice, realtime_offset_ns: int) -> None:
+        self.choice = choice
+        self.clock = Clock(realtime_offset_ns, choice.tie_break)
+        self.main = Task("main")
+        self.current = self.main
+        self.tasks: list[Task] = [self.main]
+        self.preemptive = False
+        self.switches = 0
+        self.wakeups = 0
+        self.softirqs: deque[Callable[[], None]] = deque()
+        self.works: deque[Callable[[], None]] = deque()
+        self.trace: Callable[[str], None] | None = None
+        self._interrupt = Task("interrupt")
+        self._kworker = Task("kworker")
+        self._kworker_is_task = False
+        self._failure: BaseException | None = None
+
+    # Tasks
+
+    def spawn(self, function: Callable[[], Any], name: str) -> Task:
+        """Start a task; it runs when the current one sleeps or is preempted."""
+        task = Task(name)
+
+        def body() -> None:
+            task.gate.acquire()
+            try:
+                if not task.told_to_exit:
+                    task.result = function()
+            except TaskExit:
+                pass
+            except BaseException as exc:
+                task.error = exc
+            self._exit(task)
+
+        self.tasks.append(task)
+        self.preemptive = True
+        threading.Thread(target=body, name=f"kernel:{name}", daemon=True).start()
+        return task
+
+    def spawn_kworker(self) -> Task:
+        """Give work items a task of their own, so that they can be interleaved with others."""
+
+        def kworker() -> None:
+            while True:
+                while self.works:
+                    self.works.popleft()()
+                self.current.state = TASK_INTERRUPTIBLE
+                self.schedule()
+
+        self._kworker_is_task = True
+        self._kworker = self.spawn(kworker, "kworker")
+        return self._kworker
+
+    def join(self, task: Task) -> Any:
+        """Sleep until `task` is done; gives its result or raises its error."""
+        while task.state != TASK_DEAD:
+            task.joiners.append(self.current)
+            self.current.state = TASK_UNINTERRUPTIBLE
+            self.schedule()
+        if task.error is not None:
+            raise task.error
+        return task.result
+
+    def shutdown(self) -> None:
+        """End every task but the current one, so that no host thread is left behind."""
+        for task in [task for task in self.tasks if task is not self.current]:
+            task.told_to_exit = True
+            task.state = TASK_RUNNING
+            task.spins_on = None
+            while task.state != TASK_DEAD:
+                self._switch(task)
+
+    def _exit(self, task: Task) -> None:
+        task.state = TASK_DEAD
+        self.tasks.remove(task)
+        if len(self.tasks) == 1:
+            self.preemptive = False
+        for joiner in task.joiners:
+            self.wake_up_process(joiner)
+        if task.told_to_exit:
+            chosen = self.main
+        else:
+            try:
+                chosen = self._next()
+            except BaseException as exc:
+                self._failure, chosen = exc, self.main
+        self.current = chosen
+        self.switches += 1
+        chosen.gate.release()
+
+    # Giving the CPU away
+
+    def schedule(self) -> None:
+        """Sleep if the state of the current task says so; returns once it was woken."""
+        me = self.current
+        if me.state == TASK_RUNNING:
+            return
+        assert me is not self._interrupt, "scheduling while atomic"
+        me.nvcsw += 1
+        self._give_way(me)
+
+    def _give_way(self, me: Task) -> None:
+        try:
+            chosen = self._next()
+        except Deadlock as exc:
+            if me is self.main:
+                me.state = TASK_RUNNING
+                raise
+            self._failure, chosen = exc, self.main
+        if chosen is me:
+            # An idle CPU that comes back to the same task still left it and returned.
+            self.switches += 1
+        else:
+            self._switch(chosen)
+
+    def preempt(self) -> None:
+        """Another CPU may run here; only with several tasks and a choice that wants it."""
+        if not self.preemptive or self.current is self._interrupt:
+            return
+        me = self.current
+        others = [task for task in self.tasks if task is not me and self._runnable(task)]
+        if others:
+            chosen = self.choice.preempt(1 + len(others))
+            if chosen:
+                self._switch(others[chosen - 1])
+
+    def spin(self, lock: SpinLock) -> None:
+        """Let others run until `lock` is free."""
+        me = self.current
+        me.spins_on = lock
+        while lock.owner is not None:
+            self._give_way(me)
+        me.spins_on = None
+
+    def _switch(self, task: Task) -> None:
+        me = self.current
+        self.current = task
+        self.switches += 1
+        task.gate.release()
+        me.gate.acquire()
+        if me.told_to_exit:
+            raise TaskExit
+        if me is self.main and self._failure is not None:
+            failure, self._failure = self._failure, None
+            me.state = TASK_RUNNING
+            raise failure
+
+    @staticmethod
+    def _runnable(task: Task) -> bool:
+        return task.state == TASK_RUNNING and (task.spins_on is None or task.spins_on.owner is None)
+
+    def _next(self) -> Task:
+        """Run deferred work and timers until the choice falls on a task."""
+        while True:
+            tasks = [task for task in self.tasks if self._runnable(task)]
+            works = 0 if self._kworker_is_task else len(self.works)
+            alternatives = bool(self.softirqs) + bool(works) + len(tasks)
+            if not alternatives:
+                if not self.fire_timer():
+                    raise Deadlock("every task sleeps and no timer is armed")
+                continue
+            chosen = self.choice.pick(alternatives)
+            if self.softirqs:
+                if chosen == 0:
+                    self._run_softirq()
+                    continue
+                chosen -= 1
+            if works:
+                if chosen == 0:
+                    self._run_work()
+                    continue
+                chosen -= 1
+            return tasks[chosen]
+
+    # Waking
+
+    def wake_up_process(self, task: Task) -> bool:
+        """try_to_wake_up: make a sleeping task runnable; False if it was not asleep."""
+        if task.state not in (TASK_INTERRUPTIBLE, TASK_UNINTERRUPTIBLE):
+            return False
+        task.state = TASK_RUNNING
+        task.wakeups += 1
+        self.wakeups += 1
+        if self.trace is not None:
+            self.trace(f"{self.clock.now_ns} wake {task.name}")
+        return True
+
+    # Deferred work
+
+    def raise_softirq(self, function: Callable[[], None]) -> None:
+        """Run `function` in interrupt context soon; softirqs run in the order they are raised."""
+        self.softirqs.append(function)
+
+    def queue_work(self, function: Callable[[], None]) -> None:
+        """schedule_work: run `function` in a kworker."""
+        self.works.append(function)
+        if self._kworker_is_task:
+            self.wake_up_process(self._kworker)
+
+    def syscall_exit(self) -> None:
+        """Pending softirqs and work items get their chance, unless the choice defers them."""
+        if self.current is self._interrupt or self.current is self._kworker:
+            return
+        while self.softirqs and not self.choice.defer():
+            self._run_softirq()
+        while self.works and not self._kworker_is_task and not self.choice.defer():
+            self._run_work()
+            while self.softirqs and not self.choice.defer():
+                self._run_softirq()
+
+    def run_pending(self) -> None:
+        """Run everything that is pending now, whatever the choice says."""
+        while self.softirqs or (self.works and not self._kworker_is_task):
+            if self.softirqs:
+                self._run_softirq()
+            else:
+                self._run_work()
+
+    def fire_timer(self) -> bool:
+        """Jump to the next timer and run it in interrupt context; False if there is none."""
+        return bool(self._run_as(self._interrupt, self.clock.fire_next))
+
+    def fire_due(self) -> None:
+        """Run the timers whose time has come already; the clock stays where it is."""
+        while (expiry := self.clock.next_expiry_ns()) is not None and expiry <= self.clock.now_ns:
+            self.fire_timer()
+
+    def _run_softirq(self) -> None:
+        self._run_as(self._interrupt, self.softirqs.popleft())
+
+    def _run_work(self) -> None:
+        self.switches += 1
+        self._run_as(self._kworker, self.works.popleft())
+
+    def _run_as(self, task: Task, function: Callable[[], Any]) -> Any:
+        borrowed = self.current
+        preemptive, self.preemptive = self.preemptive, False
+        self.current = task
+        try:
+            return function()
+        finally:
+            self.current = borrowed
+            self.preemptive = preemptive

@@ -1,0 +1,103 @@
+"""kernel/signal.c: signals of the one process, their masks and their delivery.
+
+Facts: a blocked signal stays pending; an ignored one is dropped unless blocked; a pending signal
+ends an interruptible sleep; handlers run when the system call returns. A call that swaps the
+mask (ppoll, epoll_pwait, io_pgetevents) keeps the temporary one until the handlers have run.
+
+Rule: SIGKILL and SIGSTOP cannot be blocked. A signal is delivered to the task it was sent to.
+Left out: SA_RESTART, stop and continue, sigaltstack, siginfo beyond the number, realtime queues:
+a signal that is already pending is not queued again.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterable
+
+from .sched import TASK_INTERRUPTIBLE, Scheduler, Task
+from .wait import WaitQueueHead
+
+Handler = Callable[[int], object]
+UNBLOCKABLE = frozenset({int(signal.SIGKILL), int(signal.SIGSTOP)})
+_IGNORED_BY_DEFAULT = frozenset(
+    int(number) for number in (signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH)
+)
+
+
+class Killed(BaseException):
+    """The default action of a signal without a handler: the program ends here."""
+
+    def __init__(self, signo: int) -> None:
+        super().__init__(f"killed by {signal.Signals(signo).name}")
+        self.signo = signo
+
+
+class Signals:
+    """struct sighand_struct: handlers, and the queue that signalfd waits on."""
+
+    def __init__(self, sched: Scheduler) -> None:
+        self.sched = sched
+        self.handlers: dict[int, Handler | None] = {}
+        self.signalfd_wqh = WaitQueueHead(sched, "signalfd_wqh")
+
+    def _ignored(self, signo: int) -> bool:
+        if signo in self.handlers:
+            return self.handlers[signo] is None
+        return signo in _IGNORED_BY_DEFAULT
+
+    def send(self, signo: int, task: Task) -> None:
+        """send_signal: make `signo` pending on `task` and wake it if it would see it."""
+        blocked = signo in task.blocked
+        if self._ignored(signo) and not blocked:
+            return
+        if signo not in task.pending:
+            task.pending.append(signo)
+        if self.signalfd_wqh.active:
+            self.signalfd_wqh.wake_up()
+        if not blocked and task.state == TASK_INTERRUPTIBLE:
+            self.sched.wake_up_process(task)
+
+    def set_mask(self, mask: Iterable[int]) -> frozenset[int]:
+        """Block exactly `mask` in the current task; gives the mask before."""
+        task = self.sched.current
+        before = task.blocked
+        task.blocked = frozenset(mask) - UNBLOCKABLE
+        return before
+
+    def set_user_sigmask(self, mask: Iterable[int] | None) -> None:
+        """Swap the mask for the length of a system call; None leaves it alone."""
+        if mask is not None:
+            self.sched.current.saved_sigmask = self.set_mask(mask)
+
+    def restore_user_sigmask(self, *, interrupted: bool) -> None:
+        """Put the mask back now, unless a handler still has to run under the temporary one."""
+        task = self.sched.current
+        if task.saved_sigmask is not None and not interrupted:
+            task.blocked, task.saved_sigmask = task.saved_sigmask, None
+
+    def dequeue(self, task: Task, mask: frozenset[int]) -> int | None:
+        """Take the lowest pending signal in `mask`."""
+        numbers = sorted(signo for signo in task.pending if signo in mask)
+        if not numbers:
+            return None
+        task.pending.remove(numbers[0])
+        return numbers[0]
+
+    def deliver(self) -> None:
+        """Run the handlers of what is pending and not blocked, then restore a swapped mask."""
+        task = self.sched.current
+        try:
+            while True:
+                deliverable = frozenset(task.pending) - task.blocked
+                signo = self.dequeue(task, deliverable)
+                if signo is None:
+                    return
+                if signo in self.handlers:
+                    handler = self.handlers[signo]
+                    if handler is not None:
+                        handler(signo)
+                elif signo not in _IGNORED_BY_DEFAULT:
+                    raise Killed(signo)
+        finally:
+            if task.saved_sigmask is not None:
+                task.blocked, task.saved_sigmask = task.saved_sigmask, None

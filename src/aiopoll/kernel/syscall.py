@@ -1,0 +1,60 @@
+"""arch/x86/entry: the way into the kernel and out of it.
+
+Rule: on the way out, pending softirqs and work items run (or wait, if the seed says so), and
+then signals are delivered; nothing is delivered in the middle of a system call.
+Each module's system calls are a class here, and the kernel inherits them all.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec, TypeVar
+
+from .file import File, FileTable
+from .sched import Scheduler
+from .signal import Signals
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S", bound="SyscallTable")
+
+
+class SyscallTable:
+    """What every group of system calls works on."""
+
+    sched: Scheduler
+    files: FileTable
+    signals: Signals
+    trace: list[str] | None
+
+    def fget(self, fd: int) -> File:
+        """fdget: EBADF if `fd` is not open."""
+        return self.files.get(fd)
+
+
+def syscall(function: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
+    """Wrap a system call in its entry and exit work."""
+    name = function.__name__
+
+    @functools.wraps(function)
+    def entry(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        sched = self.sched
+        if sched.preemptive:
+            sched.preempt()
+        try:
+            result = function(self, *args, **kwargs)
+        except OSError as exc:
+            if self.trace is not None:
+                self.trace.append(f"{sched.clock.now_ns} {sched.current.name} {name} -{exc.errno}")
+            raise
+        finally:
+            if sched.softirqs or sched.works:
+                sched.syscall_exit()
+            if sched.current.pending or sched.current.saved_sigmask is not None:
+                self.signals.deliver()
+        if self.trace is not None:
+            self.trace.append(f"{sched.clock.now_ns} {sched.current.name} {name}")
+        return result
+
+    return entry
