@@ -5,5 +5,6 @@ calls as methods; `run` runs an asyncio program wholly inside one, on a virtual 
 """
 
 from .kernel import Kernel
+from .runner import run
 
-__all__ = ["Kernel"]
+__all__ = ["Kernel", "run"]

@@ -110,7 +110,7 @@ class AioKiocb:
         assert self.refs > 0, "request freed twice"
         self.refs -= 1
         if self.refs == 0:
-            self.file.put()
+            self.file.put_deferred()
 
 
 class KioContext:
@@ -280,6 +280,7 @@ class Aio:
         assert head is not None
         assert entry is not None
         with head.lock:
+            assert req.refs > 0, "request used after it was freed"
             mine = entry.queued
             if mine:
                 head.remove_wait_queue_locked(entry)

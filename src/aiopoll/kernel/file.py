@@ -95,10 +95,20 @@ class File:
         assert self.f_count > 0, "more fput than fget"
         self.f_count -= 1
         if self.f_count == 0:
-            for item in list(self.ep_items):
-                item.ep.remove_item(item)
-            if self.f_op.release is not None:
-                self.f_op.release(self)
+            self._release()
+
+    def put_deferred(self) -> None:
+        """fput from where locks may be held: the release takes them too, so it comes later."""
+        assert self.f_count > 0, "more fput than fget"
+        self.f_count -= 1
+        if self.f_count == 0:
+            self.sched.queue_work(self._release)
+
+    def _release(self) -> None:
+        for item in list(self.ep_items):
+            item.ep.remove_item(item)
+        if self.f_op.release is not None:
+            self.f_op.release(self)
 
 
 @dataclass

@@ -12,13 +12,19 @@ from typing import Any
 
 from .aio import AIO_MAX_NR, Aio, AioSyscalls, KioContext
 from .char.random import EntropyPool
+from .crypto.af_alg import alg_init
 from .eventfd import EventFdSyscalls
 from .eventpoll import EventPollSyscalls
 from .file import FileTable
 from .fs import FileSyscalls
+from .net.socket import Net, SocketSyscalls
+from .net.tcp import tcp_init
+from .net.udp import udp_init
+from .net.unix import unix_init
 from .pipe import PipeSyscalls
 from .sched import Choice, Scheduler, SeededChoice, Task
 from .select import SelectSyscalls
+from .selector import KernelSelector
 from .signal import Signals
 from .signalfd import SignalFdSyscalls
 from .timerfd import TimerFdSyscalls
@@ -37,6 +43,7 @@ class Kernel(
     SelectSyscalls,
     EventPollSyscalls,
     AioSyscalls,
+    SocketSyscalls,
 ):
     """An in-process kernel: its methods are system calls, which raise OSError as os.* does.
 
@@ -56,6 +63,9 @@ class Kernel(
         self.signals = Signals(self.sched)
         # As in a Python process: a broken pipe is an error, not the end.
         self.signals.handlers[int(signal.SIGPIPE)] = None
+        self.net = Net(self.sched, self.signals)
+        for init in (unix_init, udp_init, tcp_init, alg_init):
+            init(self.net)
         self.trace: list[str] | None = None
         self.aio = Aio(self.sched)
         self.nr_cpus = nr_cpus
@@ -71,6 +81,10 @@ class Kernel(
         self.trace = []
         self.sched.trace = self.trace.append
         return self.trace
+
+    def selector(self) -> KernelSelector:
+        """A new selectors.BaseSelector over this kernel's descriptors."""
+        return KernelSelector(self)
 
     # Tasks
 
@@ -106,7 +120,7 @@ class Kernel(
         """How many sleeping tasks were made runnable."""
         return self.sched.wakeups
 
-    def shutdown(self) -> None:
+    def halt(self) -> None:
         """End all other tasks and close every file, so that nothing is left behind."""
         self.sched.shutdown()
         for ctx_id in list(self.contexts):

@@ -96,6 +96,7 @@ class Task:
         self.saved_sigmask: frozenset[int] | None = None
         self.pending: list[int] = []
         self.spins_on: SpinLock | None = None
+        self.preempted = False
         self.result: Any = None
         self.error: BaseException | None = None
         self.told_to_exit = False
@@ -126,11 +127,12 @@ class SpinLock:
         if self.owner is not None:
             raise AssertionError(f"{sched.current} takes {self.name} held by {self.owner}")
         self.owner = sched.current
+        if sched.preemptive:
+            # Others may now find the lock taken.
+            sched.preempt()
 
     def __exit__(self, *exc: object) -> None:
         self.owner = None
-        if self.sched.preemptive:
-            self.sched.preempt()
 
     def trylock(self) -> bool:
         """Take the lock if it is free; never waits."""
@@ -220,7 +222,7 @@ class Scheduler:
         for task in [task for task in self.tasks if task is not self.current]:
             task.told_to_exit = True
             task.state = TASK_RUNNING
-            task.spins_on = None
+            task.spins_on, task.preempted = None, False
             while task.state != TASK_DEAD:
                 self._switch(task)
 
@@ -276,15 +278,18 @@ class Scheduler:
         if others:
             chosen = self.choice.preempt(1 + len(others))
             if chosen:
+                # Preempted is not asleep, also for a task that is just about to sleep.
+                me.preempted = True
                 self._switch(others[chosen - 1])
+                me.preempted = False
 
     def spin(self, lock: SpinLock) -> None:
         """Let others run until `lock` is free."""
         me = self.current
-        me.spins_on = lock
+        me.spins_on, me.preempted = lock, True
         while lock.owner is not None:
             self._give_way(me)
-        me.spins_on = None
+        me.spins_on, me.preempted = None, False
 
     def _switch(self, task: Task) -> None:
         me = self.current
@@ -301,7 +306,9 @@ class Scheduler:
 
     @staticmethod
     def _runnable(task: Task) -> bool:
-        return task.state == TASK_RUNNING and (task.spins_on is None or task.spins_on.owner is None)
+        if task.spins_on is not None and task.spins_on.owner is not None:
+            return False
+        return task.state == TASK_RUNNING or task.preempted
 
     def _next(self) -> Task:
         """Run deferred work and timers until the choice falls on a task."""

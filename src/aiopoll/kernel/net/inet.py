@@ -1,0 +1,131 @@
+"""net/ipv4/af_inet.c and inet_hashtables.c: addresses and ports of the in-process network.
+
+Facts: the only interface is loopback: 127.0.0.0/8 and ::1. Ports below the ephemeral range are
+whoever binds them first; SO_REUSEADDR shares one among sockets of which none listens.
+Left out: privileged ports, IPv4-mapped addresses, multicast, routing.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import Any, TypeVar
+
+from ..uapi import error
+from .socket import TCP_LISTEN, Address, Net, ProtoOps, Sock
+
+EPHEMERAL_PORTS = range(32_768, 61_000)
+ANY = ("0.0.0.0", "::")
+
+
+class InetSock(Sock):
+    """struct inet_sock: a socket with an address and a port."""
+
+    table = ""
+
+    def __init__(self, net: Net, ops: ProtoOps, family: int, kind: int, protocol: int) -> None:
+        super().__init__(net, ops, family, kind, protocol)
+        self.host = "::" if family == socket.AF_INET6 else "0.0.0.0"
+        self.port = 0
+        self.peer_host = ""
+        self.peer_port = 0
+
+    def address(self, peer: bool) -> Address:
+        host, port = (self.peer_host, self.peer_port) if peer else (self.host, self.port)
+        return (host, port, 0, 0) if self.family == socket.AF_INET6 else (host, port)
+
+    def parse(self, address: Address) -> tuple[str, int]:
+        """(host, port) of an address of this family. EAFNOSUPPORT, EADDRNOTAVAIL."""
+        if not isinstance(address, tuple) or len(address) < 2:
+            raise error(errno.EAFNOSUPPORT)
+        host, port = str(address[0]), int(address[1])
+        if host == "":
+            host = ANY[self.family == socket.AF_INET6]
+        elif host == "localhost":
+            host = self.loopback
+        if not is_local(host, self.family):
+            raise error(errno.EADDRNOTAVAIL)
+        return host, port
+
+    @property
+    def loopback(self) -> str:
+        return "::1" if self.family == socket.AF_INET6 else "127.0.0.1"
+
+    def hash(self) -> None:
+        self.net.bound.setdefault((self.table, self.port), []).append(self)
+
+    def unhash(self) -> None:
+        sockets = self.net.bound.get((self.table, self.port), [])
+        if self in sockets:
+            sockets.remove(self)
+            if not sockets:
+                del self.net.bound[self.table, self.port]
+
+    def reuse(self) -> bool:
+        return bool(self.options.get((socket.SOL_SOCKET, socket.SO_REUSEADDR)))
+
+    def reuse_port(self) -> bool:
+        return bool(self.options.get((socket.SOL_SOCKET, socket.SO_REUSEPORT)))
+
+    def conflicts(self, host: str, port: int) -> bool:
+        for other in self.net.bound.get((self.table, port), []):
+            if other is self or other.family != self.family:
+                continue
+            if host != other.host and host not in ANY and other.host not in ANY:
+                continue
+            if self.reuse_port() and other.reuse_port():
+                continue
+            if self.reuse() and other.reuse() and other.state != TCP_LISTEN:
+                continue
+            return True
+        return False
+
+    def get_port(self, host: str, port: int) -> None:
+        """Take `port`, or a free one for 0. EADDRINUSE."""
+        if port == 0:
+            for _ in EPHEMERAL_PORTS:
+                port = self.net.next_port
+                following = port + 1
+                self.net.next_port = (
+                    following if following in EPHEMERAL_PORTS else EPHEMERAL_PORTS.start
+                )
+                if not self.net.bound.get((self.table, port)):
+                    break
+            else:
+                raise error(errno.EADDRINUSE)
+        elif self.conflicts(host, port):
+            raise error(errno.EADDRINUSE)
+        self.host, self.port = host, port
+        self.hash()
+
+
+S = TypeVar("S", bound=InetSock)
+
+
+def is_local(host: str, family: int) -> bool:
+    if family == socket.AF_INET6:
+        return host in ("::", "::1")
+    return host == "0.0.0.0" or (host.startswith("127.") and host.count(".") == 3)
+
+
+def inet_bind(sk: InetSock, address: Address) -> None:
+    host, port = sk.parse(address)
+    if sk.port:
+        raise error(errno.EINVAL)
+    sk.get_port(host, port)
+
+
+def inet_getname(sk: InetSock, peer: bool) -> Address:
+    if peer and not sk.peer_port:
+        raise error(errno.ENOTCONN)
+    return sk.address(peer)
+
+
+def lookup(net: Net, kind: type[S], family: int, host: str, port: int) -> list[S]:
+    """The sockets that what is sent to (host, port) may be for, exact addresses first."""
+    found: list[Any] = [
+        sk
+        for sk in net.bound.get((kind.table, port), [])
+        if sk.family == family and (sk.host == host or sk.host in ANY)
+    ]
+    return sorted(found, key=lambda sk: sk.host in ANY)

@@ -1,0 +1,380 @@
+"""net/socket.c and net/core/{sock,stream,datagram}.c: sockets, their file face and system calls.
+
+Facts: a socket's queue is `sk_sleep(sk)`, and its wake-ups carry broad keys: data wakes with
+IN|PRI|RDNORM|RDBAND although nothing urgent came, room with OUT|WRNORM|WRBAND, a change of state
+with no key at all. So a key is a hint, and `poll_mask` says what is true.
+
+Rule (V2): the socket operations have the same two methods as files, `get_poll_head` in place of
+the earlier `pre_poll`, and `poll_mask(sk, events)` without a file argument: what a socket is
+ready for does not depend on which file asks. `sock_get_poll_head` answers None, "cannot be
+polled", if the protocol has no `poll_mask`.
+
+Left out: busy polling, ancillary data, MSG_PEEK on datagrams' address, socket filters, memory
+pressure; sizes are counted in bytes with a fixed overhead for each message.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..file import Buffer, File, FileOperations, PollHead
+from ..sched import Scheduler
+from ..signal import Signals
+from ..syscall import SyscallTable, syscall
+from ..uapi import (
+    EPOLLERR,
+    EPOLLIN,
+    EPOLLOUT,
+    EPOLLPRI,
+    EPOLLRDBAND,
+    EPOLLRDNORM,
+    EPOLLWRBAND,
+    EPOLLWRNORM,
+    NSEC_PER_SEC,
+    error,
+)
+from ..wait import WaitQueueHead, wait_event_interruptible
+
+RCV_SHUTDOWN = 1
+SEND_SHUTDOWN = 2
+SHUTDOWN_MASK = 3
+
+TCP_ESTABLISHED = 1
+TCP_SYN_SENT = 2
+TCP_FIN_WAIT1 = 4
+TCP_FIN_WAIT2 = 5
+TCP_CLOSE = 7
+TCP_CLOSE_WAIT = 8
+TCP_LAST_ACK = 9
+TCP_LISTEN = 10
+TCP_CLOSING = 11
+
+SOMAXCONN = 4096
+SKB_OVERHEAD = 768
+WMEM_DEFAULT = 212_992
+READ_KEY = EPOLLIN | EPOLLPRI | EPOLLRDNORM | EPOLLRDBAND
+WRITE_KEY = EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND
+
+Address = Any
+
+
+class Sock:
+    """struct sock: what all protocols share. Protocols derive their own from it."""
+
+    def __init__(self, net: Net, ops: ProtoOps, family: int, kind: int, protocol: int) -> None:
+        self.net = net
+        self.sched = net.sched
+        self.ops = ops
+        self.family = family
+        self.type = kind
+        self.protocol = protocol
+        self.sk_wq = WaitQueueHead(net.sched, "sk_wq")
+        self.sk_err = 0
+        self.sk_shutdown = 0
+        self.state = TCP_CLOSE
+        self.sndbuf = WMEM_DEFAULT
+        self.rcvbuf = WMEM_DEFAULT
+        self.wmem = 0
+        self.options: dict[tuple[int, int], Any] = {}
+        self.sndtimeo_ns: int | None = None
+        self.rcvtimeo_ns: int | None = None
+        self.dead = False
+
+    def data_ready(self) -> None:
+        self.sk_wq.wake_up(READ_KEY)
+
+    def write_space(self) -> None:
+        self.sk_wq.wake_up(WRITE_KEY)
+
+    def state_change(self) -> None:
+        self.sk_wq.wake_up_all()
+
+    def error_report(self) -> None:
+        self.sk_wq.wake_up(EPOLLERR)
+
+    def sock_error(self) -> OSError | None:
+        """Take the pending error."""
+        code, self.sk_err = self.sk_err, 0
+        return error(code) if code else None
+
+    def raise_error(self) -> None:
+        pending = self.sock_error()
+        if pending is not None:
+            raise pending
+
+    def broken_pipe(self, flags: int) -> OSError:
+        """EPIPE, and SIGPIPE unless MSG_NOSIGNAL."""
+        if not flags & socket.MSG_NOSIGNAL:
+            self.net.signals.send(signal.SIGPIPE, self.sched.current)
+        return error(errno.EPIPE)
+
+    def wait(
+        self, condition: Callable[[], bool], timeout_ns: int | None, *, exclusive: bool = False
+    ) -> None:
+        """Sleep on the socket's queue; EAGAIN after SO_RCVTIMEO or SO_SNDTIMEO, EINTR."""
+        expires = None if timeout_ns is None else self.sched.clock.now_ns + timeout_ns
+        if not wait_event_interruptible(
+            self.sk_wq, condition, exclusive=exclusive, expires_ns=expires
+        ):
+            raise error(errno.EAGAIN)
+
+
+@dataclass(frozen=True, eq=False)
+class ProtoOps:
+    """struct proto_ops. `nowait` arguments mean: raise EAGAIN or EINPROGRESS, do not sleep."""
+
+    bind: Callable[[Any, Address], None] | None = None
+    connect: Callable[[Any, Address, bool], None] | None = None
+    listen: Callable[[Any, int], None] | None = None
+    accept: Callable[[Any, bool], Any] | None = None
+    shutdown: Callable[[Any, int], None] | None = None
+    sendmsg: Callable[[Any, bytes, int, Address, bool], int] | None = None
+    recvmsg: Callable[[Any, int, int, bool], tuple[bytes, Address]] | None = None
+    getname: Callable[[Any, bool], Address] | None = None
+    release: Callable[[Any], None] | None = None
+    get_poll_head: Callable[[Any, int], PollHead] | None = None
+    poll_mask: Callable[[Any, int], int] | None = None
+    setsockopt: Callable[[Any, int, int, Any], bool] | None = None
+
+
+class Net:
+    """struct net: the names of one network. Protocols keep their tables in it."""
+
+    def __init__(self, sched: Scheduler, signals: Signals) -> None:
+        self.sched = sched
+        self.signals = signals
+        self.create: dict[tuple[int, int], Callable[[Net, int, int, int], Sock]] = {}
+        self.bound: dict[tuple[str, int], list[Any]] = {}
+        self.unix_names: dict[str | bytes, Any] = {}
+        self.next_port = 32_768
+        self.next_autobind = 0
+
+    def deliver(self, function: Callable[[], None]) -> None:
+        """Put something on the wire: it arrives by softirq, in the order it was sent."""
+        self.sched.raise_softirq(function)
+
+
+def sock_of(file: File) -> Sock:
+    """ENOTSOCK if the file is something else."""
+    if file.f_op is not socket_file_ops:
+        raise error(errno.ENOTSOCK)
+    sk: Sock = file.private_data
+    return sk
+
+
+def sock_sendmsg(sk: Sock, data: bytes, flags: int, address: Address, nowait: bool) -> int:
+    if sk.ops.sendmsg is None:
+        raise error(errno.EOPNOTSUPP)
+    return sk.ops.sendmsg(sk, data, flags, address, nowait or bool(flags & socket.MSG_DONTWAIT))
+
+
+def sock_recvmsg(sk: Sock, count: int, flags: int, nowait: bool) -> tuple[bytes, Address]:
+    if sk.ops.recvmsg is None:
+        raise error(errno.EOPNOTSUPP)
+    return sk.ops.recvmsg(sk, count, flags, nowait or bool(flags & socket.MSG_DONTWAIT))
+
+
+def sock_read_iter(file: File, count: int, pos: int | None, nowait: bool) -> bytes:
+    if count == 0:
+        return b""
+    return sock_recvmsg(file.private_data, count, 0, nowait)[0]
+
+
+def sock_write_iter(file: File, data: bytes, pos: int | None, nowait: bool) -> int:
+    return sock_sendmsg(file.private_data, data, 0, None, nowait)
+
+
+def sock_get_poll_head(file: File, events: int) -> PollHead:
+    sk: Sock = file.private_data
+    if sk.ops.poll_mask is None:
+        return None
+    if sk.ops.get_poll_head is not None:
+        return sk.ops.get_poll_head(sk, events)
+    return sk.sk_wq
+
+
+def sock_poll_mask(file: File, events: int) -> int:
+    sk: Sock = file.private_data
+    assert sk.ops.poll_mask is not None
+    return sk.ops.poll_mask(sk, events)
+
+
+def sock_close(file: File) -> None:
+    sk: Sock = file.private_data
+    if sk.ops.release is not None:
+        sk.ops.release(sk)
+
+
+socket_file_ops = FileOperations(
+    read=sock_read_iter,
+    write=sock_write_iter,
+    get_poll_head=sock_get_poll_head,
+    poll_mask=sock_poll_mask,
+    release=sock_close,
+    nowait=True,
+)
+
+
+def timeval_ns(value: tuple[int, int]) -> int | None:
+    """A (seconds, microseconds) pair in nanoseconds; None, for ever, where it is zero."""
+    return value[0] * NSEC_PER_SEC + value[1] * 1000 or None
+
+
+class SocketSyscalls(SyscallTable):
+    """socket, socketpair, bind, listen, accept4, connect, send, recv, shutdown and options.
+
+    Addresses are those of the socket module: (host, port) pairs and Unix paths.
+    """
+
+    net: Net
+
+    def _install(self, sk: Sock, flags: int) -> int:
+        file = File(self.sched, socket_file_ops, os.O_RDWR | flags & os.O_NONBLOCK, sk)
+        return self.files.install(file)
+
+    def _sock(self, fd: int) -> tuple[Sock, bool]:
+        file = self.fget(fd)
+        return sock_of(file), file.nonblocking
+
+    def _create(self, family: int, kind: int, protocol: int) -> Sock:
+        if not any(known == family for known, _ in self.net.create):
+            raise error(errno.EAFNOSUPPORT)
+        create = self.net.create.get((family, kind & 0xF))
+        if create is None:
+            raise error(errno.ESOCKTNOSUPPORT)
+        return create(self.net, family, kind & 0xF, protocol)
+
+    @syscall
+    def socket(self, family: int, kind: int, protocol: int = 0) -> int:
+        """A new socket. EAFNOSUPPORT, ESOCKTNOSUPPORT, EPROTONOSUPPORT. See socket(2)."""
+        return self._install(self._create(family, kind, protocol), kind)
+
+    @syscall
+    def socketpair(self, family: int, kind: int, protocol: int = 0) -> tuple[int, int]:
+        """Two connected sockets. EOPNOTSUPP for families other than AF_UNIX."""
+        from .unix import unix_socketpair
+
+        if family != socket.AF_UNIX:
+            raise error(errno.EOPNOTSUPP)
+        one = self._create(family, kind, protocol)
+        two = self._create(family, kind, protocol)
+        unix_socketpair(one, two)
+        return self._install(one, kind), self._install(two, kind)
+
+    @syscall
+    def bind(self, fd: int, address: Address) -> None:
+        """Name the socket. EINVAL (named already), EADDRINUSE, EADDRNOTAVAIL."""
+        sk, _ = self._sock(fd)
+        if sk.ops.bind is None:
+            raise error(errno.EOPNOTSUPP)
+        sk.ops.bind(sk, address)
+
+    @syscall
+    def listen(self, fd: int, backlog: int = 128) -> None:
+        """Take connections. EOPNOTSUPP, EINVAL, EADDRINUSE."""
+        sk, _ = self._sock(fd)
+        if sk.ops.listen is None:
+            raise error(errno.EOPNOTSUPP)
+        sk.ops.listen(sk, min(backlog & 0xFFFFFFFF, SOMAXCONN))
+
+    @syscall
+    def accept4(self, fd: int, flags: int = 0) -> tuple[int, Address]:
+        """The next connection and its peer's address. EINVAL, EAGAIN, EINTR, EOPNOTSUPP."""
+        sk, nowait = self._sock(fd)
+        if flags & ~(os.O_NONBLOCK | os.O_CLOEXEC):
+            raise error(errno.EINVAL)
+        if sk.ops.accept is None:
+            raise error(errno.EOPNOTSUPP)
+        child: Sock = sk.ops.accept(sk, nowait)
+        assert child.ops.getname is not None
+        return self._install(child, flags), child.ops.getname(child, True)
+
+    @syscall
+    def connect(self, fd: int, address: Address) -> None:
+        """Connect, or set a datagram socket's peer. EINPROGRESS, EALREADY, EISCONN and more."""
+        sk, nowait = self._sock(fd)
+        if sk.ops.connect is None:
+            raise error(errno.EOPNOTSUPP)
+        sk.ops.connect(sk, address, nowait)
+
+    @syscall
+    def getsockname(self, fd: int) -> Address:
+        """The socket's own address."""
+        return self._name(fd, False)
+
+    @syscall
+    def getpeername(self, fd: int) -> Address:
+        """The peer's address. ENOTCONN."""
+        return self._name(fd, True)
+
+    def _name(self, fd: int, peer: bool) -> Address:
+        sk, _ = self._sock(fd)
+        if sk.ops.getname is None:
+            raise error(errno.EOPNOTSUPP)
+        return sk.ops.getname(sk, peer)
+
+    @syscall
+    def sendto(self, fd: int, data: Buffer, flags: int = 0, address: Address = None) -> int:
+        """Send; gives how much was taken. EAGAIN, EPIPE, ENOTCONN, EMSGSIZE and more."""
+        sk, nowait = self._sock(fd)
+        return sock_sendmsg(sk, bytes(data), flags, address, nowait)
+
+    @syscall
+    def recvfrom(self, fd: int, count: int, flags: int = 0) -> tuple[bytes, Address]:
+        """Receive up to `count` bytes or one datagram, and its sender. EAGAIN, ENOTCONN, …"""
+        sk, nowait = self._sock(fd)
+        return sock_recvmsg(sk, count, flags, nowait)
+
+    @syscall
+    def shutdown(self, fd: int, how: int) -> None:
+        """End one direction or both. EINVAL, ENOTCONN."""
+        sk, _ = self._sock(fd)
+        if how not in (socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR):
+            raise error(errno.EINVAL)
+        if sk.ops.shutdown is None:
+            raise error(errno.EOPNOTSUPP)
+        sk.ops.shutdown(sk, how + 1)
+
+    @syscall
+    def setsockopt(self, fd: int, level: int, option: int, value: Any) -> None:
+        """Set an option; those without a meaning here are kept and given back."""
+        sk, _ = self._sock(fd)
+        if sk.ops.setsockopt is not None and sk.ops.setsockopt(sk, level, option, value):
+            return
+        if level == socket.SOL_SOCKET:
+            # Linux doubles what is asked, for its own bookkeeping.
+            if option == socket.SO_SNDBUF:
+                sk.sndbuf = max(2 * min(int(value), WMEM_DEFAULT), 4608)
+            elif option == socket.SO_RCVBUF:
+                sk.rcvbuf = max(2 * min(int(value), WMEM_DEFAULT), 2304)
+            elif option == socket.SO_SNDTIMEO:
+                sk.sndtimeo_ns = timeval_ns(value)
+            elif option == socket.SO_RCVTIMEO:
+                sk.rcvtimeo_ns = timeval_ns(value)
+        sk.options[level, option] = value
+
+    @syscall
+    def getsockopt(self, fd: int, level: int, option: int) -> Any:
+        """The value of an option; 0 for one that was never set. Takes SO_ERROR away."""
+        sk, _ = self._sock(fd)
+        if level == socket.SOL_SOCKET:
+            if option == socket.SO_ERROR:
+                code, sk.sk_err = sk.sk_err, 0
+                return code
+            known = {
+                socket.SO_TYPE: sk.type,
+                socket.SO_DOMAIN: sk.family,
+                socket.SO_PROTOCOL: sk.protocol,
+                socket.SO_ACCEPTCONN: int(sk.state == TCP_LISTEN),
+                socket.SO_SNDBUF: sk.sndbuf,
+                socket.SO_RCVBUF: sk.rcvbuf,
+            }
+            if option in known:
+                return known[option]
+        return sk.options.get((level, option), 0)

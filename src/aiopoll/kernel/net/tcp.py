@@ -1,0 +1,511 @@
+"""net/ipv4/{tcp,tcp_input,tcp_output,inet_connection_sock}.c: streams over the in-process network.
+
+Facts: segments arrive by softirq in the order they were sent; nothing is lost but SYNs that find
+a full accept queue, which are sent again after 1, 2, 4, … seconds. What is sent is charged to
+the sender until it is acknowledged; what arrives takes window until it is read. Closing with
+unread data, or with SO_LINGER of zero, resets; so does data for a socket that is closed.
+An urgent byte travels in the stream and is kept beside it; reading stops at its mark.
+
+Rule: `poll_mask` reads one socket's state, in tcp_poll's order. Data and room wake with the broad
+socket keys, FIN and RST through state_change, without a key.
+
+Left out: congestion control, delayed ACKs, Nagle, SACK, keepalive, TIME_WAIT (a port is free once
+both ends are closed), SYN cookies, SO_OOBINLINE, zero-window probes (a window opens by an ACK).
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections import deque
+from typing import Any
+
+from ..hrtimer import HrTimer
+from ..uapi import (
+    EPOLLERR,
+    EPOLLHUP,
+    EPOLLIN,
+    EPOLLOUT,
+    EPOLLPRI,
+    EPOLLRDHUP,
+    EPOLLRDNORM,
+    EPOLLWRNORM,
+    NSEC_PER_SEC,
+    error,
+)
+from .inet import ANY, InetSock, inet_bind, inet_getname, lookup
+from .socket import (
+    RCV_SHUTDOWN,
+    SEND_SHUTDOWN,
+    SHUTDOWN_MASK,
+    TCP_CLOSE,
+    TCP_CLOSE_WAIT,
+    TCP_CLOSING,
+    TCP_ESTABLISHED,
+    TCP_FIN_WAIT1,
+    TCP_FIN_WAIT2,
+    TCP_LAST_ACK,
+    TCP_LISTEN,
+    TCP_SYN_SENT,
+    Address,
+    Net,
+    ProtoOps,
+    Sock,
+)
+
+MSS = 32_741
+TCP_SNDBUF = 87_040
+TCP_RCVBUF = 131_072
+SYN_RETRIES = 6
+SENDING = (TCP_ESTABLISHED, TCP_CLOSE_WAIT)
+
+
+class TcpSock(InetSock):
+    """struct tcp_sock."""
+
+    table = "tcp"
+
+    def __init__(self, net: Net, ops: ProtoOps, family: int, kind: int, protocol: int) -> None:
+        super().__init__(net, ops, family, kind, protocol)
+        self.sndbuf = TCP_SNDBUF
+        self.rcvbuf = TCP_RCVBUF
+        self.peer: TcpSock | None = None
+        self.accept_queue: deque[TcpSock] = deque()
+        self.backlog = 0
+        self.syn_timer = HrTimer(self._syn_timeout)
+        self.syn_sent_times = 0
+        # Sending: segments not sent yet, bytes sent and not acknowledged yet.
+        self.write_queue: deque[tuple[bytes, bool]] = deque()
+        self.fin_queued = False
+        self.window = 0
+        # Receiving: chunks; None marks the place of the urgent byte.
+        self.receive_queue: deque[bytes | None] = deque()
+        self.rmem = 0
+        self.urgent: bytes | None = None
+        self.advertised = TCP_RCVBUF
+
+    # Sending
+
+    def send_to_peer(self, action: str, *args: Any) -> None:
+        """Put a segment on the wire; `action` is the peer's method that takes it in."""
+        peer = self.peer
+        if peer is not None:
+            self.net.deliver(lambda: getattr(peer, action)(*args))
+
+    def push(self) -> None:
+        """Send what the peer's window allows, then the FIN."""
+        while self.write_queue and self.window > 0:
+            data, urgent = self.write_queue.popleft()
+            if len(data) > self.window:
+                self.write_queue.appendleft((data[self.window :], urgent))
+                data, urgent = data[: self.window], False
+            self.window -= len(data)
+            self.send_to_peer("rcv_data", data, urgent)
+        if self.fin_queued and not self.write_queue:
+            self.fin_queued = False
+            self.send_to_peer("rcv_fin")
+
+    def stream_writable(self) -> bool:
+        """sk_stream_is_writeable: at least a third of the buffer is free."""
+        return self.sndbuf - self.wmem >= self.wmem >> 1
+
+    def send_fin(self) -> None:
+        self.fin_queued = True
+        self.push()
+
+    def send_reset(self) -> None:
+        self.send_to_peer("rcv_reset")
+
+    # Receiving: all of these run in softirq context.
+
+    def rcv_data(self, data: bytes, urgent: bool) -> None:
+        if self.dead or self.state == TCP_CLOSE:
+            self.send_reset()
+            if self.state != TCP_CLOSE:
+                self.done()
+            return
+        self.rmem += len(data)
+        self.advertised -= len(data)
+        if urgent:
+            if data[:-1]:
+                self.receive_queue.append(data[:-1])
+            self.rmem -= 1
+            self.advertised += 1
+            self.receive_queue.append(None)
+            self.urgent = data[-1:]
+        else:
+            self.receive_queue.append(data)
+        self.send_to_peer("rcv_ack", len(data), 1 if urgent else 0)
+        self.data_ready()
+
+    def rcv_ack(self, acked: int, window: int) -> None:
+        """`acked` bytes are out of the send buffer, `window` more may be sent."""
+        if self.state == TCP_CLOSE:
+            return
+        self.wmem -= acked
+        self.window += window
+        self.push()
+        if acked and self.stream_writable() and not self.dead:
+            self.write_space()
+
+    def rcv_fin(self) -> None:
+        if self.state == TCP_CLOSE:
+            return
+        self.sk_shutdown |= RCV_SHUTDOWN
+        self.send_to_peer("rcv_fin_ack")
+        if self.state == TCP_ESTABLISHED:
+            self.state = TCP_CLOSE_WAIT
+        elif self.state == TCP_FIN_WAIT1:
+            self.state = TCP_CLOSING
+        elif self.state == TCP_FIN_WAIT2:
+            self.done()
+            return
+        self.state_change()
+
+    def rcv_fin_ack(self) -> None:
+        if self.state == TCP_FIN_WAIT1:
+            self.state = TCP_FIN_WAIT2
+            self.sk_shutdown |= SEND_SHUTDOWN
+            self.state_change()
+        elif self.state in (TCP_CLOSING, TCP_LAST_ACK):
+            self.done()
+
+    def rcv_reset(self) -> None:
+        if self.state == TCP_CLOSE:
+            return
+        codes = {TCP_SYN_SENT: errno.ECONNREFUSED, TCP_CLOSE_WAIT: errno.EPIPE}
+        self.sk_err = codes.get(self.state, errno.ECONNRESET)
+        self.write_queue.clear()
+        self.error_report()
+        self.done()
+
+    def done(self) -> None:
+        """tcp_done: the connection is over in both directions."""
+        self.net.sched.clock.cancel(self.syn_timer)
+        self.state = TCP_CLOSE
+        self.sk_shutdown = SHUTDOWN_MASK
+        self.write_queue.clear()
+        self.fin_queued = False
+        if self.dead:
+            self.unhash()
+        else:
+            self.state_change()
+
+    # Opening
+
+    def send_syn(self) -> None:
+        self.syn_sent_times += 1
+        delay = NSEC_PER_SEC << (self.syn_sent_times - 1)
+        clock = self.net.sched.clock
+        clock.start(self.syn_timer, clock.now_ns + delay)
+        self.net.deliver(self._rcv_syn)
+
+    def _syn_timeout(self) -> None:
+        if self.syn_sent_times > SYN_RETRIES:
+            self.sk_err = errno.ETIMEDOUT
+            self.error_report()
+            self.done()
+        else:
+            self.send_syn()
+
+    def _rcv_syn(self) -> None:
+        """The SYN arrives: at a listener with room, at one without, or nowhere."""
+        if self.state != TCP_SYN_SENT:
+            return
+        listeners = [
+            sk
+            for sk in lookup(self.net, TcpSock, self.family, self.peer_host, self.peer_port)
+            if sk.state == TCP_LISTEN
+        ]
+        if not listeners:
+            self.net.deliver(self.rcv_reset)
+            return
+        listener = listeners[0]
+        if len(listener.accept_queue) > listener.backlog:
+            return
+        child = TcpSock(self.net, self.ops, self.family, self.type, self.protocol)
+        child.host, child.port = self.peer_host, self.peer_port
+        child.peer_host, child.peer_port = self.host, self.port
+        child.options = dict(listener.options)
+        child.sndbuf, child.rcvbuf = listener.sndbuf, listener.rcvbuf
+        child.advertised = child.rcvbuf
+        child.window = self.rcvbuf
+        child.peer = self
+        child.state = TCP_ESTABLISHED
+        child.hash()
+        listener.accept_queue.append(child)
+        listener.data_ready()
+        self.net.deliver(lambda: self._rcv_synack(child))
+
+    def _rcv_synack(self, child: TcpSock) -> None:
+        if self.state != TCP_SYN_SENT:
+            self.peer = child
+            self.send_reset()
+            return
+        self.net.sched.clock.cancel(self.syn_timer)
+        self.peer = child
+        self.window = child.rcvbuf
+        self.advertised = self.rcvbuf
+        self.state = TCP_ESTABLISHED
+        self.state_change()
+        self.write_space()
+        self.push()
+
+
+def tcp_create(net: Net, family: int, kind: int, protocol: int) -> Sock:
+    if protocol not in (0, socket.IPPROTO_TCP):
+        raise error(errno.EPROTONOSUPPORT)
+    return TcpSock(net, tcp_ops, family, kind, socket.IPPROTO_TCP)
+
+
+def tcp_connect(sk: TcpSock, address: Address, nowait: bool) -> None:
+    if sk.state == TCP_SYN_SENT:
+        if nowait:
+            raise error(errno.EALREADY)
+    elif sk.state == TCP_CLOSE:
+        if sk.sk_err:
+            sk.raise_error()
+        try:
+            host, port = sk.parse(address)
+        except OSError as exc:
+            if exc.errno == errno.EADDRNOTAVAIL:
+                raise error(errno.ENETUNREACH) from None
+            raise
+        sk.sk_shutdown = 0
+        sk.receive_queue.clear()
+        sk.peer_host = sk.loopback if host in ANY else host
+        sk.peer_port = port
+        if not sk.port:
+            sk.get_port(sk.loopback, 0)
+        elif sk.host in ANY:
+            sk.host = sk.loopback
+        sk.state = TCP_SYN_SENT
+        sk.syn_sent_times = 0
+        sk.send_syn()
+        if nowait:
+            raise error(errno.EINPROGRESS)
+    else:
+        raise error(errno.EISCONN)
+    sk.wait(lambda: sk.state != TCP_SYN_SENT, sk.sndtimeo_ns)
+    if sk.state == TCP_CLOSE:
+        raise sk.sock_error() or error(errno.ECONNABORTED)
+
+
+def tcp_listen(sk: TcpSock, backlog: int) -> None:
+    if sk.state not in (TCP_CLOSE, TCP_LISTEN):
+        raise error(errno.EINVAL)
+    if not sk.port:
+        sk.get_port(sk.host, 0)
+    elif sk.state == TCP_CLOSE and any(
+        other.state == TCP_LISTEN and not (other.reuse_port() and sk.reuse_port())
+        for other in lookup(sk.net, TcpSock, sk.family, sk.host, sk.port)
+    ):
+        raise error(errno.EADDRINUSE)
+    sk.backlog = backlog
+    sk.state = TCP_LISTEN
+
+
+def tcp_accept(sk: TcpSock, nowait: bool) -> TcpSock:
+    while not sk.accept_queue:
+        if sk.state != TCP_LISTEN:
+            raise error(errno.EINVAL)
+        if nowait:
+            raise error(errno.EAGAIN)
+        sk.wait(
+            lambda: bool(sk.accept_queue) or sk.state != TCP_LISTEN,
+            sk.rcvtimeo_ns,
+            exclusive=True,
+        )
+    return sk.accept_queue.popleft()
+
+
+def tcp_sendmsg(sk: TcpSock, data: bytes, flags: int, address: Address, nowait: bool) -> int:
+    if sk.state == TCP_SYN_SENT:
+        if nowait:
+            raise error(errno.EAGAIN)
+        sk.wait(lambda: sk.state != TCP_SYN_SENT, sk.sndtimeo_ns)
+    done = 0
+    try:
+        while True:
+            if sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN or sk.state not in SENDING:
+                raise sk.sock_error() or sk.broken_pipe(flags)
+            if done == len(data):
+                return done
+            room = min(sk.sndbuf - sk.wmem, MSS)
+            if room <= 0:
+                if nowait:
+                    raise error(errno.EAGAIN)
+                sk.wait(
+                    lambda: sk.stream_writable() or bool(sk.sk_err or sk.sk_shutdown & 2),
+                    sk.sndtimeo_ns,
+                )
+                continue
+            part = data[done : done + room]
+            done += len(part)
+            sk.wmem += len(part)
+            urgent = bool(flags & socket.MSG_OOB) and done == len(data)
+            sk.write_queue.append((part, urgent))
+            sk.push()
+    except OSError:
+        if done:
+            return done
+        raise
+
+
+def tcp_recvmsg(sk: TcpSock, count: int, flags: int, nowait: bool) -> tuple[bytes, Address]:
+    if sk.state == TCP_LISTEN:
+        raise error(errno.ENOTCONN)
+    if flags & socket.MSG_OOB:
+        return _recv_urgent(sk, flags), None
+    while not any(sk.receive_queue):
+        sk.raise_error()
+        if sk.sk_shutdown & RCV_SHUTDOWN:
+            return b"", None
+        if sk.state == TCP_CLOSE:
+            raise error(errno.ENOTCONN)
+        if nowait:
+            raise error(errno.EAGAIN)
+        sk.wait(
+            lambda: (
+                any(sk.receive_queue)
+                or bool(sk.sk_err or sk.sk_shutdown & RCV_SHUTDOWN)
+                or sk.state == TCP_CLOSE
+            ),
+            sk.rcvtimeo_ns,
+        )
+    if sk.receive_queue[0] is None:
+        sk.receive_queue.popleft()
+    if flags & socket.MSG_PEEK:
+        before_mark = list(sk.receive_queue)
+        if None in before_mark:
+            before_mark = before_mark[: before_mark.index(None)]
+        return b"".join(part for part in before_mark if part)[:count], None
+    parts: list[bytes] = []
+    taken = 0
+    while taken < count and sk.receive_queue:
+        chunk = sk.receive_queue[0]
+        if chunk is None:
+            break
+        part = chunk[: count - taken]
+        taken += len(part)
+        parts.append(part)
+        if len(part) == len(chunk):
+            sk.receive_queue.popleft()
+        else:
+            sk.receive_queue[0] = chunk[len(part) :]
+    sk.rmem -= taken
+    free = sk.rcvbuf - sk.rmem
+    # Open the window in large steps, as tcp_cleanup_rbuf does, or at once when it was shut.
+    if free - sk.advertised >= min(sk.rcvbuf // 2, 2 * MSS) or sk.advertised <= 0:
+        sk.send_to_peer("rcv_ack", 0, free - sk.advertised)
+        sk.advertised = free
+    return b"".join(parts), None
+
+
+def _recv_urgent(sk: TcpSock, flags: int) -> bytes:
+    if sk.urgent is None:
+        raise error(errno.EINVAL)
+    data = sk.urgent
+    if not flags & socket.MSG_PEEK:
+        sk.urgent = None
+    return data
+
+
+def tcp_shutdown(sk: TcpSock, mode: int) -> None:
+    if sk.state == TCP_CLOSE:
+        sk.sk_shutdown |= mode
+        sk.state_change()
+        raise error(errno.ENOTCONN)
+    if sk.state == TCP_LISTEN:
+        if mode & RCV_SHUTDOWN:
+            _stop_listening(sk)
+            sk.state = TCP_CLOSE
+            sk.state_change()
+        return
+    if sk.state == TCP_SYN_SENT:
+        sk.done()
+        return
+    sk.sk_shutdown |= mode
+    if mode & SEND_SHUTDOWN:
+        _close_state(sk)
+    sk.state_change()
+
+
+def _close_state(sk: TcpSock) -> None:
+    following = {TCP_ESTABLISHED: TCP_FIN_WAIT1, TCP_CLOSE_WAIT: TCP_LAST_ACK}
+    if sk.state in following:
+        sk.state = following[sk.state]
+        sk.send_fin()
+
+
+def _stop_listening(sk: TcpSock) -> None:
+    for child in sk.accept_queue:
+        child.dead = True
+        child.send_reset()
+        child.done()
+    sk.accept_queue.clear()
+
+
+def tcp_release(sk: TcpSock) -> None:
+    sk.dead = True
+    linger = sk.options.get((socket.SOL_SOCKET, socket.SO_LINGER))
+    if isinstance(linger, bytes):
+        linger = struct.unpack("ii", linger[:8])
+    aborts = linger is not None and linger != 0 and bool(linger[0]) and not linger[1]
+    if sk.state == TCP_LISTEN:
+        _stop_listening(sk)
+        sk.done()
+    elif sk.state in (TCP_CLOSE, TCP_SYN_SENT):
+        sk.done()
+    elif any(sk.receive_queue) or aborts:
+        sk.send_reset()
+        sk.done()
+    else:
+        sk.sk_shutdown = SHUTDOWN_MASK
+        _close_state(sk)
+
+
+def tcp_poll_mask(sk: TcpSock, events: int) -> int:
+    if sk.state == TCP_LISTEN:
+        return EPOLLIN | EPOLLRDNORM if sk.accept_queue else 0
+    mask = 0
+    if sk.sk_shutdown == SHUTDOWN_MASK or sk.state == TCP_CLOSE:
+        mask |= EPOLLHUP
+    if sk.sk_shutdown & RCV_SHUTDOWN:
+        mask |= EPOLLIN | EPOLLRDNORM | EPOLLRDHUP
+    if sk.state != TCP_SYN_SENT:
+        if any(sk.receive_queue):
+            mask |= EPOLLIN | EPOLLRDNORM
+        if sk.sk_shutdown & SEND_SHUTDOWN or sk.stream_writable():
+            mask |= EPOLLOUT | EPOLLWRNORM
+        if sk.urgent is not None:
+            mask |= EPOLLPRI
+    if sk.sk_err:
+        mask |= EPOLLERR
+    return mask
+
+
+def tcp_setsockopt(sk: TcpSock, level: int, option: int, value: Any) -> bool:
+    """The receive window follows SO_RCVBUF only until there is a connection."""
+    return level == socket.SOL_SOCKET and option == socket.SO_RCVBUF and sk.state in SENDING
+
+
+tcp_ops = ProtoOps(
+    bind=inet_bind,
+    connect=tcp_connect,
+    listen=tcp_listen,
+    accept=tcp_accept,
+    shutdown=tcp_shutdown,
+    sendmsg=tcp_sendmsg,
+    recvmsg=tcp_recvmsg,
+    getname=inet_getname,
+    release=tcp_release,
+    poll_mask=tcp_poll_mask,
+    setsockopt=tcp_setsockopt,
+)
+
+
+def tcp_init(net: Net) -> None:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        net.create[family, socket.SOCK_STREAM] = tcp_create

@@ -1,0 +1,169 @@
+"""net/ipv4/udp.c: datagrams.
+
+Facts: a datagram arrives or is dropped; one for a port that nobody has comes back as an error to
+a connected sender (ECONNREFUSED), at its next call. Room is the receiver's rcvbuf.
+Left out: multicast, broadcast, corking, fragmentation (65,507 bytes are the limit).
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections import deque
+
+from ..uapi import (
+    EPOLLERR,
+    EPOLLHUP,
+    EPOLLIN,
+    EPOLLOUT,
+    EPOLLRDHUP,
+    EPOLLRDNORM,
+    EPOLLWRBAND,
+    EPOLLWRNORM,
+    error,
+)
+from .inet import InetSock, inet_bind, inet_getname, lookup
+from .socket import (
+    RCV_SHUTDOWN,
+    SEND_SHUTDOWN,
+    SHUTDOWN_MASK,
+    SKB_OVERHEAD,
+    TCP_CLOSE,
+    TCP_ESTABLISHED,
+    Address,
+    Net,
+    ProtoOps,
+    Sock,
+)
+
+UDP_MAX = 65_507
+
+
+class UdpSock(InetSock):
+    """struct udp_sock."""
+
+    table = "udp"
+
+    def __init__(self, net: Net, ops: ProtoOps, family: int, kind: int, protocol: int) -> None:
+        super().__init__(net, ops, family, kind, protocol)
+        self.queue: deque[tuple[bytes, Address]] = deque()
+        self.rmem = 0
+        self.drops = 0
+
+    def receive(self, data: bytes, sender: Address) -> None:
+        truesize = len(data) + SKB_OVERHEAD
+        if self.dead or self.rmem + truesize > self.rcvbuf:
+            self.drops += 1
+            return
+        self.rmem += truesize
+        self.queue.append((data, sender))
+        self.data_ready()
+
+
+def udp_create(net: Net, family: int, kind: int, protocol: int) -> Sock:
+    if protocol not in (0, socket.IPPROTO_UDP):
+        raise error(errno.EPROTONOSUPPORT)
+    return UdpSock(net, udp_ops, family, kind, socket.IPPROTO_UDP)
+
+
+def udp_connect(sk: UdpSock, address: Address, nowait: bool) -> None:
+    if address is None:
+        sk.peer_host, sk.peer_port, sk.state = "", 0, TCP_CLOSE
+        return
+    host, port = sk.parse(address)
+    if not sk.port:
+        sk.get_port(sk.loopback, 0)
+    sk.peer_host, sk.peer_port, sk.state = host, port, TCP_ESTABLISHED
+
+
+def udp_sendmsg(sk: UdpSock, data: bytes, flags: int, address: Address, nowait: bool) -> int:
+    if len(data) > UDP_MAX:
+        raise error(errno.EMSGSIZE)
+    if sk.sk_shutdown & SEND_SHUTDOWN:
+        raise sk.broken_pipe(flags)
+    sk.raise_error()
+    if address is not None:
+        host, port = sk.parse(address)
+        if not port:
+            raise error(errno.EINVAL)
+    elif sk.peer_port:
+        host, port = sk.peer_host, sk.peer_port
+    else:
+        raise error(errno.EDESTADDRREQ)
+    if not sk.port:
+        sk.get_port(sk.host, 0)
+    source = sk.address(False)
+    if sk.host in ("0.0.0.0", "::"):
+        source = (sk.loopback, *source[1:])
+
+    def arrive() -> None:
+        for receiver in lookup(sk.net, UdpSock, sk.family, host, port):
+            if not receiver.peer_port or (receiver.peer_host, receiver.peer_port) == source[:2]:
+                receiver.receive(data, source)
+                return
+        if sk.peer_port and not sk.dead:
+            sk.sk_err = errno.ECONNREFUSED
+            sk.error_report()
+
+    sk.net.deliver(arrive)
+    return len(data)
+
+
+def udp_recvmsg(sk: UdpSock, count: int, flags: int, nowait: bool) -> tuple[bytes, Address]:
+    while not sk.queue:
+        sk.raise_error()
+        if sk.sk_shutdown & RCV_SHUTDOWN and not nowait:
+            return b"", None
+        if nowait:
+            raise error(errno.EAGAIN)
+        sk.wait(
+            lambda: bool(sk.queue or sk.sk_err or sk.sk_shutdown & RCV_SHUTDOWN), sk.rcvtimeo_ns
+        )
+    data, sender = sk.queue[0]
+    if not flags & socket.MSG_PEEK:
+        sk.queue.popleft()
+        sk.rmem -= len(data) + SKB_OVERHEAD
+    return data[:count], sender
+
+
+def udp_shutdown(sk: UdpSock, mode: int) -> None:
+    sk.sk_shutdown |= mode
+    sk.state_change()
+    if not sk.peer_port:
+        raise error(errno.ENOTCONN)
+
+
+def udp_release(sk: UdpSock) -> None:
+    sk.dead = True
+    sk.unhash()
+    sk.queue.clear()
+
+
+def datagram_poll_mask(sk: UdpSock, events: int) -> int:
+    mask = EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND
+    if sk.sk_err:
+        mask |= EPOLLERR
+    if sk.sk_shutdown & RCV_SHUTDOWN:
+        mask |= EPOLLRDHUP | EPOLLIN | EPOLLRDNORM
+    if sk.sk_shutdown == SHUTDOWN_MASK:
+        mask |= EPOLLHUP
+    if sk.queue:
+        mask |= EPOLLIN | EPOLLRDNORM
+    return mask
+
+
+udp_ops = ProtoOps(
+    bind=inet_bind,
+    connect=udp_connect,
+    shutdown=udp_shutdown,
+    sendmsg=udp_sendmsg,
+    recvmsg=udp_recvmsg,
+    getname=inet_getname,
+    release=udp_release,
+    poll_mask=datagram_poll_mask,
+)
+
+
+def udp_init(net: Net) -> None:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        net.create[family, socket.SOCK_DGRAM] = udp_create

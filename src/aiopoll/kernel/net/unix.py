@@ -1,0 +1,429 @@
+"""net/unix/af_unix.c: Unix sockets: streams, datagrams and sequenced packets.
+
+Facts: what is sent goes straight to the peer's queue and is charged to the sender until it is
+read; a sender is writable while at most a quarter of its buffer is charged. Closing with unread
+data resets the peer. A datagram queue takes ten messages and then makes its senders wait.
+Rule: `poll_mask` reads the state of one socket; whoever makes room wakes the sender's own queue.
+Left out: descriptor passing, credentials, MSG_OOB, autobind races, path permissions.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections import deque
+from dataclasses import dataclass
+
+from ..uapi import (
+    EPOLLERR,
+    EPOLLHUP,
+    EPOLLIN,
+    EPOLLOUT,
+    EPOLLRDHUP,
+    EPOLLRDNORM,
+    EPOLLWRBAND,
+    EPOLLWRNORM,
+    error,
+)
+from .socket import (
+    RCV_SHUTDOWN,
+    SEND_SHUTDOWN,
+    SHUTDOWN_MASK,
+    SKB_OVERHEAD,
+    TCP_CLOSE,
+    TCP_ESTABLISHED,
+    TCP_LISTEN,
+    Address,
+    Net,
+    ProtoOps,
+    Sock,
+)
+
+MAX_DGRAM_QLEN = 10
+
+
+@dataclass(slots=True)
+class Skb:
+    """struct sk_buff: a message, or what is left of it, charged to `sender`."""
+
+    data: bytes
+    sender: UnixSock
+    name: Address
+    truesize: int
+
+
+class UnixSock(Sock):
+    """struct unix_sock."""
+
+    def __init__(self, net: Net, ops: ProtoOps, family: int, kind: int, protocol: int) -> None:
+        super().__init__(net, ops, family, kind, protocol)
+        self.peer: UnixSock | None = None
+        self.name: Address = ""
+        self.bound_name: str | bytes | None = None
+        self.queue: deque[Skb] = deque()
+        self.accept_queue: deque[UnixSock] = deque()
+        self.backlog = 0
+        # Datagram senders that found this queue full.
+        self.waiting_senders: list[UnixSock] = []
+
+    @property
+    def stream(self) -> bool:
+        return self.type != socket.SOCK_DGRAM
+
+    def writable(self) -> bool:
+        return self.state != TCP_LISTEN and self.wmem * 4 <= self.sndbuf
+
+    def consumed(self, skb: Skb) -> None:
+        """sock_wfree: the sender gets its room back and is told once it may write."""
+        skb.sender.wmem -= skb.truesize
+        if skb.sender.writable():
+            skb.sender.write_space()
+
+    def recvq_full(self) -> bool:
+        return len(self.queue) > MAX_DGRAM_QLEN - 1
+
+
+def unix_create(net: Net, family: int, kind: int, protocol: int) -> Sock:
+    if protocol not in (0, socket.AF_UNIX):
+        raise error(errno.EPROTONOSUPPORT)
+    ops = unix_dgram_ops if kind == socket.SOCK_DGRAM else unix_stream_ops
+    return UnixSock(net, ops, family, kind, protocol)
+
+
+def unix_socketpair(one: Sock, two: Sock) -> None:
+    assert isinstance(one, UnixSock)
+    assert isinstance(two, UnixSock)
+    one.peer, two.peer = two, one
+    one.state = two.state = TCP_ESTABLISHED
+
+
+def unix_bind(sk: UnixSock, address: Address) -> None:
+    if sk.bound_name is not None:
+        raise error(errno.EINVAL)
+    if address in ("", b""):
+        sk.net.next_autobind += 1
+        address = b"\0%05x" % sk.net.next_autobind
+    if address in sk.net.unix_names:
+        raise error(errno.EADDRINUSE)
+    sk.net.unix_names[address] = sk
+    sk.name = sk.bound_name = address
+
+
+def unix_find(sk: UnixSock, address: Address) -> UnixSock:
+    other = sk.net.unix_names.get(address)
+    if other is None:
+        raise error(
+            errno.ECONNREFUSED if str(address).startswith(("\0", "b'\\x00")) else errno.ENOENT
+        )
+    if other.dead:
+        raise error(errno.ECONNREFUSED)
+    if other.type != sk.type:
+        raise error(errno.EPROTOTYPE)
+    found: UnixSock = other
+    return found
+
+
+def unix_listen(sk: UnixSock, backlog: int) -> None:
+    if not sk.stream:
+        raise error(errno.EOPNOTSUPP)
+    if sk.bound_name is None or sk.state not in (TCP_CLOSE, TCP_LISTEN):
+        raise error(errno.EINVAL)
+    if backlog > sk.backlog:
+        sk.write_space()
+    sk.backlog = backlog
+    sk.state = TCP_LISTEN
+
+
+def unix_stream_connect(sk: UnixSock, address: Address, nowait: bool) -> None:
+    other = unix_find(sk, address)
+    while True:
+        if other.state != TCP_LISTEN or other.sk_shutdown & RCV_SHUTDOWN or other.dead:
+            raise error(errno.ECONNREFUSED)
+        if len(other.accept_queue) <= other.backlog:
+            break
+        if nowait:
+            raise error(errno.EAGAIN)
+        other.wait(
+            lambda: len(other.accept_queue) <= other.backlog or other.dead,
+            sk.sndtimeo_ns,
+            exclusive=True,
+        )
+    if sk.state == TCP_ESTABLISHED:
+        raise error(errno.EISCONN)
+    if sk.state != TCP_CLOSE:
+        raise error(errno.EINVAL)
+    child = UnixSock(sk.net, sk.ops, sk.family, sk.type, sk.protocol)
+    child.name = other.name
+    unix_socketpair(sk, child)
+    other.accept_queue.append(child)
+    other.data_ready()
+
+
+def unix_accept(sk: UnixSock, nowait: bool) -> UnixSock:
+    if not sk.stream:
+        raise error(errno.EOPNOTSUPP)
+    if sk.state != TCP_LISTEN:
+        raise error(errno.EINVAL)
+    while not sk.accept_queue:
+        if sk.sk_shutdown & RCV_SHUTDOWN:
+            raise error(errno.EINVAL)
+        if nowait:
+            raise error(errno.EAGAIN)
+        sk.wait(
+            lambda: bool(sk.accept_queue) or bool(sk.sk_shutdown & RCV_SHUTDOWN),
+            sk.rcvtimeo_ns,
+            exclusive=True,
+        )
+    child = sk.accept_queue.popleft()
+    # Those who wait for room in the backlog sleep on this queue as well.
+    sk.sk_wq.wake_up(0)
+    return child
+
+
+def unix_getname(sk: UnixSock, peer: bool) -> Address:
+    if not peer:
+        return sk.name
+    if sk.peer is None:
+        raise error(errno.ENOTCONN)
+    return sk.peer.name
+
+
+def unix_stream_sendmsg(
+    sk: UnixSock, data: bytes, flags: int, address: Address, nowait: bool
+) -> int:
+    if address is not None:
+        raise error(errno.EISCONN if sk.state == TCP_ESTABLISHED else errno.EOPNOTSUPP)
+    peer = sk.peer
+    if peer is None:
+        raise error(errno.ENOTCONN)
+    done = 0
+    try:
+        while True:
+            if sk.sk_shutdown & SEND_SHUTDOWN or peer.dead or peer.sk_shutdown & RCV_SHUTDOWN:
+                raise sk.broken_pipe(flags)
+            if done == len(data):
+                return done
+            sk.raise_error()
+            if sk.wmem >= sk.sndbuf:
+                if nowait:
+                    raise error(errno.EAGAIN)
+                sk.wait(
+                    lambda: sk.wmem < sk.sndbuf or bool(sk.sk_shutdown or sk.sk_err),
+                    sk.sndtimeo_ns,
+                )
+                continue
+            part = data[done : done + min((sk.sndbuf >> 1) - 64, 32_768)]
+            _enqueue(sk, peer, part)
+            done += len(part)
+    except OSError:
+        if done:
+            return done
+        raise
+
+
+def _enqueue(sk: UnixSock, other: UnixSock, data: bytes) -> None:
+    truesize = len(data) + SKB_OVERHEAD
+    sk.wmem += truesize
+    other.queue.append(Skb(data, sk, sk.name, truesize))
+    other.data_ready()
+
+
+def unix_stream_recvmsg(
+    sk: UnixSock, count: int, flags: int, nowait: bool
+) -> tuple[bytes, Address]:
+    if sk.state != TCP_ESTABLISHED:
+        raise error(errno.EINVAL if sk.type == socket.SOCK_STREAM else errno.ENOTCONN)
+    while not sk.queue:
+        sk.raise_error()
+        if sk.sk_shutdown & RCV_SHUTDOWN:
+            return b"", None
+        if nowait:
+            raise error(errno.EAGAIN)
+        sk.wait(
+            lambda: bool(sk.queue or sk.sk_err or sk.sk_shutdown & RCV_SHUTDOWN), sk.rcvtimeo_ns
+        )
+    if sk.type == socket.SOCK_SEQPACKET:
+        return _take_message(sk, count, flags)[0], None
+    if flags & socket.MSG_PEEK:
+        return b"".join(skb.data for skb in sk.queue)[:count], None
+    parts: list[bytes] = []
+    while count > 0 and sk.queue:
+        skb = sk.queue[0]
+        parts.append(skb.data[:count])
+        skb.data = skb.data[count:]
+        count -= len(parts[-1])
+        if not skb.data:
+            sk.queue.popleft()
+            sk.consumed(skb)
+    return b"".join(parts), None
+
+
+def _take_message(sk: UnixSock, count: int, flags: int) -> tuple[bytes, Address]:
+    if flags & socket.MSG_PEEK:
+        return sk.queue[0].data[:count], sk.queue[0].name
+    skb = sk.queue.popleft()
+    sk.consumed(skb)
+    waiting, sk.waiting_senders = sk.waiting_senders, []
+    for sender in waiting:
+        sender.write_space()
+    return skb.data[:count], skb.name
+
+
+def unix_dgram_connect(sk: UnixSock, address: Address, nowait: bool) -> None:
+    if address is None:
+        sk.peer, sk.state = None, TCP_CLOSE
+        return
+    sk.peer = unix_find(sk, address)
+    sk.state = TCP_ESTABLISHED
+
+
+def unix_dgram_sendmsg(
+    sk: UnixSock, data: bytes, flags: int, address: Address, nowait: bool
+) -> int:
+    other = sk.peer if address is None else unix_find(sk, address)
+    if other is None:
+        raise error(errno.ENOTCONN)
+    if len(data) > sk.sndbuf - 32:
+        raise error(errno.EMSGSIZE)
+    while True:
+        if sk.sk_shutdown & SEND_SHUTDOWN:
+            raise sk.broken_pipe(flags)
+        sk.raise_error()
+        if other.dead:
+            if other is sk.peer:
+                sk.peer, sk.state = None, TCP_CLOSE
+            raise error(errno.ECONNREFUSED)
+        if other.sk_shutdown & RCV_SHUTDOWN:
+            raise sk.broken_pipe(flags)
+        full = other.recvq_full() and other.peer is not sk
+        if not full and sk.wmem < sk.sndbuf:
+            _enqueue(sk, other, data)
+            return len(data)
+        if nowait:
+            raise error(errno.EAGAIN)
+        if full and sk not in other.waiting_senders:
+            other.waiting_senders.append(sk)
+        sk.wait(
+            lambda: (
+                other.dead
+                or bool(sk.sk_shutdown & SEND_SHUTDOWN)
+                or not (sk.wmem >= sk.sndbuf or (other.recvq_full() and other.peer is not sk))
+            ),
+            sk.sndtimeo_ns,
+        )
+
+
+def unix_dgram_recvmsg(sk: UnixSock, count: int, flags: int, nowait: bool) -> tuple[bytes, Address]:
+    while not sk.queue:
+        sk.raise_error()
+        if sk.sk_shutdown & RCV_SHUTDOWN:
+            # A datagram socket that is shut down still says "try again" to those who cannot wait.
+            if nowait:
+                raise error(errno.EAGAIN)
+            return b"", None
+        if nowait:
+            raise error(errno.EAGAIN)
+        sk.wait(
+            lambda: bool(sk.queue or sk.sk_err or sk.sk_shutdown & RCV_SHUTDOWN), sk.rcvtimeo_ns
+        )
+    return _take_message(sk, count, flags)
+
+
+def unix_shutdown(sk: UnixSock, mode: int) -> None:
+    sk.sk_shutdown |= mode
+    peer = sk.peer
+    sk.state_change()
+    if peer is not None and sk.stream:
+        if mode & RCV_SHUTDOWN:
+            peer.sk_shutdown |= SEND_SHUTDOWN
+        if mode & SEND_SHUTDOWN:
+            peer.sk_shutdown |= RCV_SHUTDOWN
+        peer.state_change()
+
+
+def unix_release(sk: UnixSock) -> None:
+    sk.dead = True
+    listening = sk.state == TCP_LISTEN
+    sk.state = TCP_CLOSE
+    sk.sk_shutdown = SHUTDOWN_MASK
+    # An abstract name goes with its socket; a path stays and refuses.
+    name = sk.bound_name
+    if name is not None and str(name).startswith(("\0", "b'\\x00")):
+        sk.net.unix_names.pop(name, None)
+    for sender in sk.waiting_senders:
+        sender.write_space()
+    peer = sk.peer
+    if peer is not None and sk.stream:
+        peer.sk_shutdown = SHUTDOWN_MASK
+        if sk.queue or (listening and sk.accept_queue):
+            peer.sk_err = errno.ECONNRESET
+        peer.state_change()
+    for child in sk.accept_queue:
+        if child.peer is not None:
+            child.peer.sk_err = errno.ECONNRESET
+        unix_release(child)
+    sk.accept_queue.clear()
+    while sk.queue:
+        sk.consumed(sk.queue.popleft())
+    if listening:
+        sk.state_change()
+
+
+def unix_poll_mask(sk: UnixSock, events: int) -> int:
+    mask = 0
+    if sk.sk_err:
+        mask |= EPOLLERR
+    if sk.sk_shutdown == SHUTDOWN_MASK:
+        mask |= EPOLLHUP
+    if sk.sk_shutdown & RCV_SHUTDOWN:
+        mask |= EPOLLRDHUP | EPOLLIN | EPOLLRDNORM
+    if sk.queue or sk.accept_queue:
+        mask |= EPOLLIN | EPOLLRDNORM
+    if sk.stream and sk.state == TCP_CLOSE:
+        mask |= EPOLLHUP
+    if sk.writable():
+        mask |= EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND
+    return mask
+
+
+def unix_dgram_poll_mask(sk: UnixSock, events: int) -> int:
+    mask = unix_poll_mask(sk, events)
+    peer = sk.peer
+    if not events & EPOLLOUT or peer is None or peer.peer is sk or not peer.recvq_full():
+        return mask
+    # Not writable until the receiver reads: be told when it does.
+    if sk not in peer.waiting_senders:
+        peer.waiting_senders.append(sk)
+    return mask & ~(EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND)
+
+
+unix_stream_ops = ProtoOps(
+    bind=unix_bind,
+    connect=unix_stream_connect,
+    listen=unix_listen,
+    accept=unix_accept,
+    shutdown=unix_shutdown,
+    sendmsg=unix_stream_sendmsg,
+    recvmsg=unix_stream_recvmsg,
+    getname=unix_getname,
+    release=unix_release,
+    poll_mask=unix_poll_mask,
+)
+
+unix_dgram_ops = ProtoOps(
+    bind=unix_bind,
+    connect=unix_dgram_connect,
+    listen=unix_listen,
+    accept=unix_accept,
+    shutdown=unix_shutdown,
+    sendmsg=unix_dgram_sendmsg,
+    recvmsg=unix_dgram_recvmsg,
+    getname=unix_getname,
+    release=unix_release,
+    poll_mask=unix_dgram_poll_mask,
+)
+
+
+def unix_init(net: Net) -> None:
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET):
+        net.create[socket.AF_UNIX, kind] = unix_create

@@ -1,0 +1,300 @@
+"""No Linux file: stock asyncio on an in-process kernel.
+
+Facts: asyncio's selector loop reads a clock, asks a selector and calls methods of sockets. Given
+the kernel's three, it runs unchanged: streams, servers, datagrams and timeouts work, an hour of
+sleep takes no time, and one seed gives one run.
+
+Rule: only the places where asyncio makes a socket itself are replaced, by making one here and
+passing it as `sock`. Names resolve to loopback, or by `hosts`; threads are refused, since what
+they do is decided outside.
+Left out: subprocesses, signal handlers, TLS without memory BIOs, sendfile, pipes as transports.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from .kernel import Kernel
+from .selector import KernelSelector
+from .uapi import NSEC_PER_SEC
+from .usersocket import KernelSocket, socketpair
+
+T = TypeVar("T")
+
+
+class KernelEventLoop(asyncio.SelectorEventLoop):
+    """asyncio's selector loop with everything it asks of the system answered by `kernel`."""
+
+    def __init__(self, kernel: Kernel, hosts: dict[str, str] | None = None) -> None:
+        self.kernel = kernel
+        self._hosts = hosts or {}
+        super().__init__(KernelSelector(kernel))
+        self._clock_resolution = 1 / NSEC_PER_SEC
+
+    def time(self) -> float:
+        """Seconds of the virtual clock."""
+        return self.kernel.sched.clock.now_ns / NSEC_PER_SEC
+
+    def _make_self_pipe(self) -> None:
+        # Named by asyncio; the pair must be sockets of the kernel, or its selector cannot see it.
+        self._ssock, self._csock = socketpair(self.kernel)
+        self._ssock.setblocking(False)
+        self._csock.setblocking(False)
+        self._internal_fds: int = getattr(self, "_internal_fds", 0) + 1
+        self._add_reader(self._ssock.fileno(), self._read_from_self)  # type: ignore[attr-defined]
+
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
+        """Refused: a thread runs outside of the kernel's clock and seed."""
+        raise RuntimeError("no threads inside an in-process kernel")
+
+    def add_signal_handler(self, sig: int, callback: Any, *args: Any) -> None:  # type: ignore[override]
+        """Run `callback` in the loop when the kernel delivers `sig`."""
+        self.kernel.sigaction(sig, lambda _: self.call_soon_threadsafe(callback, *args))
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        return self.kernel.signals.handlers.pop(int(sig), None) is not None
+
+    def _socket(self, family: int, kind: int, address: Any = None) -> KernelSocket:
+        sock = KernelSocket(self.kernel, family, kind)
+        sock.setblocking(False)
+        if address is not None:
+            try:
+                sock.bind(address)
+            except OSError:
+                sock.close()
+                raise
+        return sock
+
+    def _resolve(self, host: str | None, family: int) -> list[tuple[int, str]]:
+        name = self._hosts.get(host or "", host)
+        if name in (None, ""):
+            found = [(socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")]
+        elif name == "localhost":
+            found = [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")]
+        else:
+            assert name is not None
+            found = [(socket.AF_INET6 if ":" in name else socket.AF_INET, name)]
+            if not name.replace(".", "").isdigit() and ":" not in name:
+                raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [entry for entry in found if family in (0, entry[0])]
+
+    async def getaddrinfo(
+        self,
+        host: Any,
+        port: Any,
+        *,
+        family: int = 0,
+        type: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[Any]:
+        """Loopback names and numbers; socket.gaierror for anything that `hosts` has not got."""
+        kinds = [type] if type else [socket.SOCK_STREAM, socket.SOCK_DGRAM]
+        if not host and not flags & socket.AI_PASSIVE:
+            host = "localhost"
+        return [
+            (
+                socket.AddressFamily(af),
+                socket.SocketKind(kind),
+                proto or (6 if kind == socket.SOCK_STREAM else 17),
+                "",
+                (name, int(port or 0), 0, 0) if af == socket.AF_INET6 else (name, int(port or 0)),
+            )
+            for af, name in self._resolve(host, family)
+            for kind in kinds
+        ]
+
+    async def create_connection(
+        self, protocol_factory: Callable[[], Any], host: Any = None, port: Any = None, **kw: Any
+    ) -> Any:
+        """As asyncio's, over the kernel's TCP."""
+        if kw.get("sock") is None:
+            if host is None and port is None:
+                raise ValueError("host and port was not specified and no sock specified")
+            if kw.get("ssl") and kw.get("server_hostname") is None:
+                kw["server_hostname"] = host
+            kw["sock"] = await self._connect(
+                host, port, kw.pop("family", 0), kw.pop("local_addr", None)
+            )
+            for name in ("proto", "flags", "happy_eyeballs_delay", "interleave", "all_errors"):
+                kw.pop(name, None)
+        return await super().create_connection(protocol_factory, **kw)
+
+    async def _connect(self, host: Any, port: Any, family: int, local: Any) -> KernelSocket:
+        problem: OSError | None = None
+        for af, kind, _, _, address in await self.getaddrinfo(
+            host, port, family=family, type=socket.SOCK_STREAM
+        ):
+            sock = self._socket(af, kind, local)
+            try:
+                await self.sock_connect(sock, address)  # type: ignore[arg-type]
+                return sock
+            except OSError as exc:
+                sock.close()
+                problem = problem or exc
+            except BaseException:
+                sock.close()
+                raise
+        raise problem or OSError(f"no address for {host!r}")
+
+    async def create_server(
+        self, protocol_factory: Callable[[], Any], host: Any = None, port: Any = None, **kw: Any
+    ) -> Any:
+        """As asyncio's, over the kernel's TCP; one server for all addresses of `host`."""
+        if kw.get("sock") is not None:
+            return await super().create_server(protocol_factory, **kw)
+        family = kw.pop("family", 0)
+        reuse_port = kw.pop("reuse_port", None)
+        reuse_address = kw.pop("reuse_address", None)
+        kw.pop("flags", None)
+        hosts = [host] if host is None or isinstance(host, str) else list(host)
+        sockets: list[KernelSocket] = []
+        try:
+            for name in hosts:
+                for af, kind, _, _, address in await self.getaddrinfo(
+                    name, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+                ):
+                    sock = self._socket(af, kind)
+                    sockets.append(sock)
+                    if reuse_address is not False:
+                        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    if reuse_port:
+                        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                    sock.bind(address)
+            return await self._serve(protocol_factory, sockets, kw)
+        except BaseException:
+            for sock in sockets:
+                sock.close()
+            raise
+
+    async def _serve(
+        self, protocol_factory: Callable[[], Any], sockets: list[KernelSocket], kw: dict[str, Any]
+    ) -> Any:
+        """One asyncio server for several sockets: made with the first, given the others."""
+        start = kw.pop("start_serving", True)
+        stock: Any = super()
+        server = await stock.create_server(
+            protocol_factory, sock=sockets[0], start_serving=False, **kw
+        )
+        for sock in sockets[1:]:
+            sock.setblocking(False)
+            server._sockets.append(sock)
+        if start:
+            await server.start_serving()
+        return server
+
+    async def create_unix_connection(
+        self, protocol_factory: Callable[[], Any], path: Any = None, **kw: Any
+    ) -> Any:
+        """As asyncio's, over the kernel's Unix sockets."""
+        if kw.get("sock") is None:
+            sock = self._socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                await self.sock_connect(sock, path)  # type: ignore[arg-type]
+            except BaseException:
+                sock.close()
+                raise
+            kw["sock"] = sock
+        return await super().create_unix_connection(protocol_factory, **kw)
+
+    async def create_unix_server(
+        self, protocol_factory: Callable[[], Any], path: Any = None, **kw: Any
+    ) -> Any:
+        """As asyncio's, over the kernel's Unix sockets; paths are the kernel's names."""
+        if kw.get("sock") is None:
+            kw["sock"] = self._socket(socket.AF_UNIX, socket.SOCK_STREAM, path)
+        kw.pop("cleanup_socket", None)
+        return await super().create_unix_server(protocol_factory, **kw)
+
+    async def create_datagram_endpoint(
+        self,
+        protocol_factory: Callable[[], Any],
+        local_addr: Any = None,
+        remote_addr: Any = None,
+        **kw: Any,
+    ) -> Any:
+        """As asyncio's, over the kernel's UDP and Unix datagrams."""
+        if kw.get("sock") is None:
+            family = kw.pop("family", 0)
+            for name in ("proto", "flags", "allow_broadcast"):
+                kw.pop(name, None)
+            reuse_port = kw.pop("reuse_port", None)
+            if family != socket.AF_UNIX:
+                known = local_addr or remote_addr
+                if known is None and not family:
+                    raise ValueError("unexpected address family")
+                if known is not None:
+                    family = self._resolve(known[0], family)[0][0]
+            sock = self._socket(family, socket.SOCK_DGRAM)
+            try:
+                if reuse_port:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                if local_addr is not None:
+                    sock.bind(self._address(local_addr, family))
+                if remote_addr is not None:
+                    await self.sock_connect(
+                        sock,  # type: ignore[arg-type]
+                        self._address(remote_addr, family),
+                    )
+            except BaseException:
+                sock.close()
+                raise
+            kw = {"sock": sock}
+        return await super().create_datagram_endpoint(protocol_factory, **kw)
+
+    def _address(self, address: Any, family: int) -> Any:
+        if family == socket.AF_UNIX:
+            return address
+        return (self._resolve(address[0], family)[0][1], *address[1:])
+
+    async def _ensure_resolved(
+        self,
+        address: Any,
+        *,
+        family: int = 0,
+        type: int = 1,
+        proto: int = 0,
+        flags: int = 0,
+        **_: Any,
+    ) -> list[Any]:
+        return await self.getaddrinfo(
+            address[0], address[1], family=family, type=type, proto=proto, flags=flags
+        )
+
+
+def run(
+    main: Coroutine[Any, Any, T],
+    *,
+    seed: int | None = None,
+    kernel: Kernel | None = None,
+    hosts: dict[str, str] | None = None,
+    time_limit: float | None = None,
+    debug: bool | None = None,
+) -> T:
+    """Run an asyncio program on in-process sockets and a virtual clock; gives its result.
+
+    The same `seed` gives the same run, whatever the machine; `random` is seeded with it while
+    the program runs, and put back afterwards. `hosts` maps names to loopback addresses. Raises
+    what `main` raises; `sched.Deadlock` if the program waits for something that cannot happen;
+    TimeoutError if the virtual clock passes `time_limit` seconds.
+    """
+    kernel = kernel or Kernel(seed=seed)
+    before = random.getstate()
+    if seed is not None:
+        random.seed(seed)
+    loop = KernelEventLoop(kernel, hosts)
+
+    async def limited() -> T:
+        async with asyncio.timeout(time_limit):
+            return await main
+
+    try:
+        with asyncio.Runner(debug=debug, loop_factory=lambda: loop) as runner:
+            return runner.run(main if time_limit is None else limited())
+    finally:
+        random.setstate(before)
+        kernel.halt()
