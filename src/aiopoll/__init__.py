@@ -1,7 +1,23 @@
-"""Linux AIO poll for Python."""
+"""Linux AIO poll for Python: requests and completions, a selector, an asyncio event loop.
+
+Every name here is public and stable; aiopoll.libaio has libaio's own names.
+"""
 
 from aiopoll._core.aio import Context, Iocb, IoEvent
 from aiopoll._core.errors import SubmitError
 from aiopoll._core.statistics import ContextStatistics
+from aiopoll.loop import EventLoop, new_event_loop, run
+from aiopoll.selector import AioSelector, SelectorStatistics
 
-__all__ = ["Context", "ContextStatistics", "IoEvent", "Iocb", "SubmitError"]
+__all__ = [
+    "AioSelector",
+    "Context",
+    "ContextStatistics",
+    "EventLoop",
+    "IoEvent",
+    "Iocb",
+    "SelectorStatistics",
+    "SubmitError",
+    "new_event_loop",
+    "run",
+]
