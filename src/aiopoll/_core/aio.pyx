@@ -557,7 +557,6 @@ cdef class Context:
         requests in flight than `min_nr`.  Source: io_getevents(2), io_pgetevents(2).
         """
         cdef Py_ssize_t least, most
-        cdef long result
         self.enter()
         least = checked_int(min_nr, "min_nr", 0, NR_EVENTS_MAX)
         most = max(1, least, self.in_flight)
@@ -569,6 +568,30 @@ cdef class Context:
         if timeout_ns is None and sigmask is None and least > self.in_flight:
             raise ValueError(
                 f"reap(min_nr={least}) would wait for ever: {self.in_flight} requests in flight")
+        return self.take(least, most, timeout_ns, sigmask, True)
+
+    def getevents(self, min_nr, nr, timeout_ns=None, sigmask=None):
+        """Waits as io_getevents does (with a `sigmask` as io_pgetevents does), once.
+
+        Unlike reap() it raises InterruptedError after any signal's handlers, waits for events
+        that no request in flight can bring, and takes its timeout in nanoseconds.  reap() is
+        for programs; this is for code that must show the kernel's own behaviour, as
+        aiopoll.libaio does.
+
+        Raises ValueError unless 0 <= min_nr <= nr.  Source: io_getevents(2).
+        """
+        cdef Py_ssize_t least, most
+        self.enter()
+        most = checked_int(nr, "nr", 0, NR_EVENTS_MAX)
+        least = checked_int(min_nr, "min_nr", 0, most)
+        if timeout_ns is not None:
+            checked_int(timeout_ns, "timeout_ns", 0, 2**63 - 1)
+        return self.take(least, most, timeout_ns, sigmask, False)
+
+    cdef list take(self, Py_ssize_t least, Py_ssize_t most, object timeout_ns, object sigmask,
+                   bint restart):
+        """The events, from the ring where it has enough of them, else by system call."""
+        cdef long result
         self.reserve_events(most)
         if self.ring != NULL and sigmask is None:
             if least == 0 or timeout_ns == 0 or abi.aio_ring_pending(self.ring) >= least:
@@ -576,17 +599,21 @@ cdef class Context:
                 if result > 0:
                     self.ring_reaps += 1
                 return self.collect(result)
-        result = self.wait(least, most, timeout_ns, sigmask)
-        return self.collect(result)
+        return self.collect(self.wait(least, most, timeout_ns, sigmask, restart))
 
-    cdef long wait(self, long min_nr, long nr, object timeout_ns, object sigmask) except? -1:
-        """io_getevents or io_pgetevents; answers the number of events."""
+    cdef long wait(self, long min_nr, long nr, object timeout_ns, object sigmask,
+                   bint restart) except? -1:
+        """io_getevents or io_pgetevents; answers the number of events.
+
+        `restart`: whether to go on waiting after a signal; never with a `sigmask`.
+        """
         cdef timespec timeout
         cdef timespec *timeout_pointer = NULL
         cdef uint64_t mask = 0
         cdef bint with_mask = sigmask is not None
         cdef int64_t remaining_ns
         cdef long result
+        name = "io_pgetevents" if with_mask else "io_getevents"
         if with_mask:
             mask = kernel_sigset(sigmask)
         deadline_ns = None if timeout_ns is None else time.monotonic_ns() + timeout_ns
@@ -609,12 +636,11 @@ cdef class Context:
             if result >= 0:
                 return result
             if result != -EINTR:
-                raise OSError(-result, f"{'io_pgetevents' if with_mask else 'io_getevents'}:"
-                              f" {os.strerror(-result)}")
+                raise OSError(-result, f"{name}: {os.strerror(-result)}")
             PyErr_CheckSignals()
             self.enter()
-            if with_mask:
-                raise InterruptedError(EINTR, "io_pgetevents: interrupted by a signal")
+            if with_mask or not restart:
+                raise InterruptedError(EINTR, f"{name}: interrupted by a signal")
             if deadline_ns is None and min_nr > self.in_flight:
                 return 0  # a signal handler reaped what was waited for
             self.reserve_events(nr)
