@@ -808,8 +808,10 @@ cdef class Context:
 
     def __del__(self):
         if self.ctx != 0 and self.mm_generation == aio_mm_generation():
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self)
-            self.close()
+            try:
+                warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self)
+            finally:
+                self.close()
 
     def __dealloc__(self):
         PyMem_Free(self.events)
