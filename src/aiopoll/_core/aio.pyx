@@ -335,8 +335,10 @@ cdef class Completion:
         cdef Py_ssize_t nr = len(buffers), i
         # One more than needed, for malloc(0) may answer NULL.
         self.vector = <iovec *>PyMem_Malloc((nr + 1) * sizeof(iovec))
+        if self.vector == NULL:
+            raise MemoryError
         self.views = <Py_buffer *>PyMem_Malloc((nr + 1) * sizeof(Py_buffer))
-        if self.vector == NULL or self.views == NULL:
+        if self.views == NULL:
             raise MemoryError
         for i in range(nr):
             self.pin(buffers[i])
@@ -523,8 +525,8 @@ cdef class Context:
                     break
                 taken += result
         finally:
-            self.busy = False
             PyMem_Free(pointers)
+            # Still busy: releasing a buffer may run Python code, which must not come in here.
             for i in range(taken, len(started)):
                 self.release(started[i])
             for i in range(taken):
@@ -532,6 +534,7 @@ cdef class Context:
                 completion = started[i]
                 request.last_index = completion.index
             self.submitted += taken
+            self.busy = False
         if taken < nr:
             self.refused += 1
             request = batch[taken]
