@@ -40,6 +40,7 @@ cdef class Context:
     cdef abi.aio_context_t ctx
     cdef abi.aio_ring *ring
     cdef readonly unsigned int nr_events
+    cdef unsigned int ring_nr
     cdef uint64_t mm_generation
     cdef unsigned long owner
     cdef bint busy

@@ -429,24 +429,31 @@ cdef class Context:
 
     def __init__(self, nr_events=128, *, user_ring=None):
         cdef unsigned int nr = checked_int(nr_events, "nr_events", 1, NR_EVENTS_MAX)
+        cdef abi.aio_context_t ctx = 0
         cdef long result
-        if self.ctx != 0:
-            raise RuntimeError("a Context is initialised once")
         if user_ring is None:
             user_ring = os.environ.get("AIOPOLL_USER_RING") != "0"
-        while True:
-            with nogil:
-                result = abi.aio_sys_setup(nr, &self.ctx)
-            if result != -EINTR:
-                break
-            PyErr_CheckSignals()
-        if result < 0:
-            self.ctx = 0
-            raise setup_error(-result, nr)
-        self.nr_events = nr
-        self.ring = abi.aio_ring_of(self.ctx) if user_ring else NULL
+        cdef bint want_ring = user_ring
+        if self.nr_events != 0:
+            raise RuntimeError("a Context is initialised once")
+        self.nr_events = nr  # marks it: no other thread may come in while io_setup runs
+        try:
+            while True:
+                with nogil:
+                    result = abi.aio_sys_setup(nr, &ctx)
+                if result != -EINTR:
+                    break
+                PyErr_CheckSignals()
+            if result < 0:
+                raise setup_error(-result, nr)
+        except BaseException:
+            self.nr_events = 0
+            raise
         self.mm_generation = aio_mm_generation()
         self.owner = PyThread_get_thread_ident()
+        self.ring = abi.aio_ring_of(ctx) if want_ring else NULL
+        self.ring_nr = self.ring.nr if self.ring != NULL else 0
+        self.ctx = ctx
 
     cdef int enter(self) except -1:
         """Raises unless this thread may use the context now."""
@@ -786,7 +793,7 @@ cdef class Context:
         """The counters, as a ContextStatistics."""
         return ContextStatistics(
             nr_events=self.nr_events,
-            ring_nr=self.ring.nr if self.ring != NULL else 0,
+            ring_nr=self.ring_nr,
             in_flight=self.in_flight,
             submitted=self.submitted,
             refused=self.refused,
