@@ -28,8 +28,8 @@ RWF_APPEND: int
 
 @final
 class Iocb:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         opcode: int,
         fd: int,
         buf: Buffer | Iterable[Buffer] | int | None = None,
@@ -40,7 +40,7 @@ class Iocb:
         ioprio: int | None = None,
         resfd: int | None = None,
         data: Any = None,
-    ) -> None: ...
+    ) -> Self: ...
     @staticmethod
     def poll(
         fd: int | _HasFileno, events: int, *, data: Any = None, resfd: int | None = None

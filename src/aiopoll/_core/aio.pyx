@@ -117,8 +117,9 @@ cdef int check_buffer(object buffer, uint16_t opcode) except -1:
 
 
 cdef object checked_int(object value, str name, object low, object high):
-    if not isinstance(value, int):
+    if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+    value = int.__index__(value)  # the number itself: a subclass may compare as it likes
     if not low <= value <= high:
         raise ValueError(f"{name} must be from {low} to {high}, not {value}")
     return value
@@ -145,8 +146,8 @@ cdef class Iocb:
     Source: io_submit(2); include/uapi/linux/aio_abi.h.
     """
 
-    def __init__(self, opcode, fd, buf=None, *, offset=0, nbytes=0, rw_flags=0, ioprio=None,
-                 resfd=None, data=None):
+    def __cinit__(self, opcode, fd, buf=None, *, offset=0, nbytes=0, rw_flags=0, ioprio=None,
+                  resfd=None, data=None):
         cdef abi.iocb *prototype = &self.prototype
         memset(prototype, 0, sizeof(abi.iocb))
         prototype.aio_lio_opcode = checked_int(opcode, "opcode", 0, 0xFFFF)
