@@ -37,7 +37,7 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, SupportsIndex, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from aiopoll._core.aio import Context, Iocb
 from aiopoll._core.errors import SubmitError
@@ -260,7 +260,7 @@ io_callback_t: TypeAlias = Callable[[io_context_t, iocb, int, int], object]
 _Context: TypeAlias = io_context_t | None
 _Events: TypeAlias = Sequence[io_event] | None
 _Timeout: TypeAlias = timespec | None
-_Sigset: TypeAlias = Iterable[SupportsIndex] | None
+_Sigset: TypeAlias = Iterable[int] | None
 
 
 def _first(items: Sequence[_Item], nr: int, count_name: str, name: str) -> Sequence[_Item]:

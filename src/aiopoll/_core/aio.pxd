@@ -63,7 +63,7 @@ cdef class Context:
     cdef Completion find(self, Iocb request)
     cdef int reserve_events(self, Py_ssize_t nr) except -1
     cdef list collect(self, Py_ssize_t count)
-    cdef list take(self, Py_ssize_t least, Py_ssize_t most, object timeout_ns, object sigmask,
-                   bint restart)
-    cdef long wait(self, long min_nr, long nr, object timeout_ns, object sigmask,
+    cdef list take(self, Py_ssize_t least, Py_ssize_t most, object timeout_ns,
+                   const uint64_t *sigmask, bint restart)
+    cdef long wait(self, long min_nr, long nr, object timeout_ns, const uint64_t *sigmask,
                    bint restart) except? -1

@@ -1,7 +1,7 @@
 import sys
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, Protocol, Self, SupportsFloat, SupportsIndex, final
+from typing import Any, Protocol, Self, SupportsFloat, final
 
 from aiopoll._core.statistics import ContextStatistics
 
@@ -131,14 +131,14 @@ class Context:
         min_nr: int = 1,
         max_nr: int | None = None,
         timeout: SupportsFloat | None = None,
-        sigmask: Iterable[SupportsIndex] | None = None,
+        sigmask: Iterable[int] | None = None,
     ) -> list[IoEvent]: ...
     def getevents(
         self,
         min_nr: int,
         nr: int,
         timeout_ns: int | None = None,
-        sigmask: Iterable[SupportsIndex] | None = None,
+        sigmask: Iterable[int] | None = None,
     ) -> list[IoEvent]: ...
     def cancel(self, iocb: Iocb) -> None: ...
     def adopt(self) -> None: ...

@@ -386,10 +386,11 @@ cdef int64_t masked_poll_result(Completion completion, int64_t res) noexcept:
 
 
 cdef uint64_t kernel_sigset(object sigmask) except? 0:
-    """The kernel's 64-bit sigset_t, with signal n in bit n-1."""
+    """The kernel's 64-bit sigset_t, with signal n in bit n-1; 0 for None."""
     cdef uint64_t mask = 0
-    for signum in sigmask:
-        mask |= <uint64_t>1 << (<int>checked_int(int(signum), "signal number", 1, 64) - 1)
+    if sigmask is not None:
+        for signum in sigmask:
+            mask |= <uint64_t>1 << (<int>checked_int(signum, "signal number", 1, 64) - 1)
     return mask
 
 
@@ -567,19 +568,21 @@ cdef class Context:
         Raises ValueError if the wait could never end: no timeout, no sigmask, and fewer
         requests in flight than `min_nr`.  Source: io_getevents(2), io_pgetevents(2).
         """
-        cdef Py_ssize_t least, most
-        self.enter()
-        least = checked_int(min_nr, "min_nr", 0, NR_EVENTS_MAX)
-        most = max(1, least, self.in_flight)
+        # The arguments first: they may run Python code, which may use this Context.
+        cdef Py_ssize_t least = checked_int(min_nr, "min_nr", 0, NR_EVENTS_MAX)
+        cdef Py_ssize_t most = 2**62
+        cdef uint64_t mask = kernel_sigset(sigmask)
+        timeout_ns = checked_timeout(timeout)
         if max_nr is not None:
-            most = min(most, <Py_ssize_t>checked_int(max_nr, "max_nr", 1, 2**62))
+            most = checked_int(max_nr, "max_nr", 1, 2**62)
             if most < least:
                 raise ValueError(f"max_nr={max_nr} is less than min_nr={min_nr}")
-        timeout_ns = checked_timeout(timeout)
+        self.enter()
+        most = min(most, max(1, least, self.in_flight))
         if timeout_ns is None and sigmask is None and least > self.in_flight:
             raise ValueError(
                 f"reap(min_nr={least}) would wait for ever: {self.in_flight} requests in flight")
-        return self.take(least, most, timeout_ns, sigmask, True)
+        return self.take(least, most, timeout_ns, NULL if sigmask is None else &mask, True)
 
     def getevents(self, min_nr, nr, timeout_ns=None, sigmask=None):
         """Waits as io_getevents does (with a `sigmask` as io_pgetevents does), once.
@@ -591,20 +594,20 @@ cdef class Context:
 
         Raises ValueError unless 0 <= min_nr <= nr.  Source: io_getevents(2).
         """
-        cdef Py_ssize_t least, most
-        self.enter()
-        most = checked_int(nr, "nr", 0, NR_EVENTS_MAX)
-        least = checked_int(min_nr, "min_nr", 0, most)
+        cdef Py_ssize_t most = checked_int(nr, "nr", 0, NR_EVENTS_MAX)
+        cdef Py_ssize_t least = checked_int(min_nr, "min_nr", 0, most)
+        cdef uint64_t mask = kernel_sigset(sigmask)
         if timeout_ns is not None:
-            checked_int(timeout_ns, "timeout_ns", 0, 2**63 - 1)
-        return self.take(least, most, timeout_ns, sigmask, False)
+            timeout_ns = checked_int(timeout_ns, "timeout_ns", 0, 2**63 - 1)
+        self.enter()
+        return self.take(least, most, timeout_ns, NULL if sigmask is None else &mask, False)
 
-    cdef list take(self, Py_ssize_t least, Py_ssize_t most, object timeout_ns, object sigmask,
-                   bint restart):
+    cdef list take(self, Py_ssize_t least, Py_ssize_t most, object timeout_ns,
+                   const uint64_t *sigmask, bint restart):
         """The events, from the ring where it has enough of them, else by system call."""
         cdef long result
         self.reserve_events(most)
-        if self.ring != NULL and sigmask is None:
+        if self.ring != NULL and sigmask == NULL:
             if least == 0 or timeout_ns == 0 or abi.aio_ring_pending(self.ring) >= least:
                 result = abi.aio_ring_reap(self.ring, self.events, most)
                 if result > 0:
@@ -612,21 +615,18 @@ cdef class Context:
                 return self.collect(result)
         return self.collect(self.wait(least, most, timeout_ns, sigmask, restart))
 
-    cdef long wait(self, long min_nr, long nr, object timeout_ns, object sigmask,
+    cdef long wait(self, long min_nr, long nr, object timeout_ns, const uint64_t *sigmask,
                    bint restart) except? -1:
-        """io_getevents or io_pgetevents; answers the number of events.
+        """io_getevents or, with a sigmask, io_pgetevents; answers the number of events.
 
         `restart`: whether to go on waiting after a signal; never with a `sigmask`.
         """
         cdef timespec timeout
         cdef timespec *timeout_pointer = NULL
-        cdef uint64_t mask = 0
-        cdef bint with_mask = sigmask is not None
+        cdef bint with_mask = sigmask != NULL
         cdef int64_t remaining_ns
         cdef long result
         name = "io_pgetevents" if with_mask else "io_getevents"
-        if with_mask:
-            mask = kernel_sigset(sigmask)
         deadline_ns = None if timeout_ns is None else time.monotonic_ns() + timeout_ns
         while True:
             if deadline_ns is not None:
@@ -638,7 +638,7 @@ cdef class Context:
             with nogil:
                 if with_mask:
                     result = abi.aio_sys_pgetevents(self.ctx, min_nr, nr, self.events,
-                                                    timeout_pointer, &mask)
+                                                    timeout_pointer, sigmask)
                 else:
                     result = abi.aio_sys_getevents(self.ctx, min_nr, nr, self.events,
                                                    timeout_pointer)
