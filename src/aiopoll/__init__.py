@@ -7,6 +7,7 @@ from aiopoll._core.aio import Context, Iocb, IoEvent
 from aiopoll._core.errors import SubmitError
 from aiopoll._core.statistics import ContextStatistics
 from aiopoll.loop import EventLoop, new_event_loop, run
+from aiopoll.probe import Support, probe
 from aiopoll.selector import AioSelector, SelectorStatistics
 
 __all__ = [
@@ -18,6 +19,8 @@ __all__ = [
     "Iocb",
     "SelectorStatistics",
     "SubmitError",
+    "Support",
     "new_event_loop",
+    "probe",
     "run",
 ]
