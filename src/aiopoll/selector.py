@@ -25,6 +25,7 @@ import selectors
 import stat
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from select import EPOLLIN, EPOLLOUT, POLLIN, POLLOUT, epoll
 from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -32,6 +33,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aiopoll._core.aio import Context, Iocb, IoEvent
 from aiopoll._core.errors import SubmitError
 from aiopoll._core.statistics import ContextStatistics
+from aiopoll.probe import require_aio_poll
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
@@ -149,21 +151,19 @@ class AioSelector(selectors.BaseSelector):
         self._map: _Map | None = _Map(self)
         self._unarmed: dict[_Registration, None] = {}
         self._refused = self._overflowed = self._stale = 0
-        self._context = Context(nr_events, user_ring=user_ring)
         try:
-            self._epoll = epoll()
-            # Armed from the start: it proves that there is AIO poll, and holds the slot that an
-            # overflow will need.
-            self._epoll_set = _Registration(
-                SelectorKey(self._epoll, self._epoll.fileno(), EVENT_READ, None)
-            )
-            try:
+            with ExitStack() as undo:
+                self._context = undo.enter_context(Context(nr_events, user_ring=user_ring))
+                self._epoll = undo.enter_context(epoll())
+                # Armed from the start: it proves that there is AIO poll, and holds the slot that
+                # an overflow will need.
+                self._epoll_set = _Registration(
+                    SelectorKey(self._epoll, self._epoll.fileno(), EVENT_READ, None)
+                )
                 self._context.submit([self._epoll_set.iocb])
-            except OSError:
-                self._epoll.close()
-                raise
+                undo.pop_all()
         except OSError:
-            self._context.close()
+            require_aio_poll()  # raises with the cause, where that is it
             raise
         self._epoll_set.armed = True
 
