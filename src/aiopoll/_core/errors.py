@@ -89,7 +89,7 @@ _SUBMIT_REASONS = {
 
 _POLL_EINVAL = (
     "this file cannot be polled by AIO (a terminal or a FIFO opened O_RDWR that is not ready, or"
-    " a plain file polled for what it never has), or the kernel has no IOCB_CMD_POLL (before 4.18;"
+    " a plain file polled for what it never has), or the kernel has no IOCB_CMD_POLL (before 4.19;"
     " gVisor)"
 )
 
@@ -100,6 +100,8 @@ def submit_error(code: int, request: object, is_poll: bool, index: int, total: i
         reason = _POLL_EINVAL
     else:
         reason = _SUBMIT_REASONS.get(code, os.strerror(code))
+    if code in (errno.EBADF, errno.EINVAL) and getattr(request, "resfd", None) is not None:
+        reason += "; or its resfd is not an open eventfd"
     return SubmitError(
         code, f"io_submit stopped at index {index} of {total}, {request!r}: {reason}", index
     )
