@@ -272,6 +272,7 @@ cdef class Iocb:
 
 
 @cython.final
+@cython.auto_pickle(False)
 @cython.freelist(256)
 cdef class IoEvent:
     """What became of one request.
