@@ -263,6 +263,12 @@ _Timeout: TypeAlias = timespec | None
 _Sigset: TypeAlias = Iterable[int] | None
 
 
+def _checked(value: _Item, kind: type[_Item], name: str) -> _Item:
+    if not isinstance(value, kind):
+        raise TypeError(f"{name}: {kind.__name__} wanted, not {type(value).__name__}")
+    return value
+
+
 def _first(items: Sequence[_Item], nr: int, count_name: str, name: str) -> Sequence[_Item]:
     """items[:nr]; refuses a count that would overrun."""
     if nr > len(items):
@@ -283,9 +289,7 @@ def _live(ctx: _Context) -> Context | None:
     """The Context to work on, or None where the kernel answers -EINVAL."""
     if ctx is None:
         return None
-    if not isinstance(ctx, io_context_t):
-        raise TypeError(f"ctx must be an io_context_t, not {type(ctx).__name__}")
-    context = ctx.context
+    context = _checked(ctx, io_context_t, "ctx").context
     if context is None or context.closed or ctx._pid != os.getpid():
         return None
     context.adopt()
@@ -301,12 +305,9 @@ def io_setup(maxevents: int, ctxp: _Context) -> int:
     """
     if ctxp is None:
         return -errno.EFAULT
-    if not isinstance(ctxp, io_context_t):
-        raise TypeError(f"ctxp must be an io_context_t, not {type(ctxp).__name__}")
-    if ctxp:
+    if _checked(ctxp, io_context_t, "ctxp"):
         return -errno.EINVAL
-    if not isinstance(maxevents, int):
-        raise TypeError(f"maxevents must be an int, not {type(maxevents).__name__}")
+    _checked(maxevents, int, "maxevents")
     try:
         ctxp.context = Context(maxevents)
     except ValueError:
@@ -356,7 +357,7 @@ def io_submit(ctx: _Context, nr: int, ios: Sequence[iocb | None] | None) -> int:
     requests: list[Iocb] = []
     refused = 0
     for item in _first(ios, nr, "nr", "ios"):
-        request = -errno.EFAULT if item is None else item._request()
+        request = -errno.EFAULT if item is None else _checked(item, iocb, "ios")._request()
         if isinstance(request, int):
             refused = request
             break
@@ -425,9 +426,13 @@ def io_pgetevents(
 def _getevents(
     ctx: _Context, min_nr: int, nr: int, events: _Events, timeout: _Timeout, sigmask: _Sigset
 ) -> int:
-    if events is not None and nr > len(events):
-        raise ValueError(f"nr is {nr}, but events has only {len(events)}")
-    timeout_ns = None if timeout is None else timeout.tv_sec * 10**9 + timeout.tv_nsec
+    slots: Sequence[io_event] = () if events is None else _first(events, nr, "nr", "events")
+    for slot in slots:
+        _checked(slot, io_event, "events")
+    timeout_ns = None
+    if timeout is not None:
+        _checked(timeout, timespec, "timeout")
+        timeout_ns = timeout.tv_sec * 10**9 + timeout.tv_nsec
     context = _live(ctx)
     if context is None or ctx is None:
         return -errno.EINVAL
@@ -443,7 +448,7 @@ def _getevents(
         reaped = context.getevents(min_nr, nr, timeout_ns, sigmask)
     except OSError as error:
         return _errno(error)
-    for slot, event in zip(events or (), reaped, strict=False):
+    for slot, event in zip(slots, reaped, strict=False):
         slot.obj, slot.data = event.data
         slot.res = event.res
         slot.res2 = event.res2
