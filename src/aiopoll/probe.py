@@ -97,22 +97,14 @@ def probe() -> Support:
     return _probe(with_files=True)
 
 
-_proven = False
-
-
 def require_aio_poll() -> None:
-    """Raises OSError, with the errno and the reason that `probe` found, where AIO poll is missing.
+    """Raises OSError, with the errno and the reason that `probe` finds, where AIO poll is missing.
 
-    A success is remembered for the process (and its forks): what is refused later is told by
-    Context itself.
+    Takes some tens of milliseconds: call it to explain a refusal, not to forestall one.
     """
-    global _proven
-    if _proven:
-        return
     support = _probe(with_files=False)
     if not support.aio_poll:
         raise OSError(support.errno, support.reason)
-    _proven = True
 
 
 @dataclass(slots=True)
