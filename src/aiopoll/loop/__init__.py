@@ -17,6 +17,8 @@ class EventLoop(asyncio.SelectorEventLoop):
     """
 
     def __init__(self, *, nr_events: int = 512) -> None:
+        # BaseEventLoop.__del__ asks for it, also of a loop that has got no further than this.
+        self._closed = True
         self._aio_selector = AioSelector(nr_events)
         super().__init__(self._aio_selector)
 
