@@ -104,7 +104,8 @@ def require_aio_poll() -> None:
     """
     support = _probe(with_files=False)
     if not support.aio_poll:
-        raise OSError(support.errno, support.reason)
+        # From None: the refusal that this explains would only say the same in fewer words.
+        raise OSError(support.errno, support.reason) from None
 
 
 @dataclass(slots=True)
