@@ -3,8 +3,10 @@
 Every name here is public and stable; aiopoll.libaio has libaio's own names.
 """
 
-from aiopoll._core.aio import Context, Iocb, IoEvent
+from aiopoll import libaio
+from aiopoll._core.aio import Context
 from aiopoll._core.errors import SubmitError
+from aiopoll._core.iocb import Iocb, IoEvent
 from aiopoll._core.statistics import ContextStatistics
 from aiopoll.loop import EventLoop, new_event_loop, run
 from aiopoll.probe import Support, probe
@@ -20,6 +22,7 @@ __all__ = [
     "SelectorStatistics",
     "SubmitError",
     "Support",
+    "libaio",
     "new_event_loop",
     "probe",
     "run",

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from aiopoll._core.aio import Context, Iocb
+from aiopoll._core.aio import Context
 from aiopoll._core.errors import (
     USER_RING_LIMIT,
     cancel_error,
@@ -33,6 +33,7 @@ from aiopoll._core.errors import (
     poll_refused_reason,
     read_sysctl,
 )
+from aiopoll._core.iocb import Iocb
 
 # An event that is due is in the ring at once, or when a kworker has run: this is never waited out
 # where AIO poll works.

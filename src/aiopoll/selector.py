@@ -30,8 +30,9 @@ from select import EPOLLIN, EPOLLOUT, POLLIN, POLLOUT, epoll
 from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aiopoll._core.aio import Context, Iocb, IoEvent
+from aiopoll._core.aio import Context
 from aiopoll._core.errors import SubmitError
+from aiopoll._core.iocb import Iocb, IoEvent
 from aiopoll._core.statistics import ContextStatistics
 from aiopoll.probe import require_aio_poll
 

@@ -7,7 +7,7 @@ import select
 import pytest
 
 from aiopoll import Context, Iocb
-from aiopoll._core import aio
+from aiopoll.libaio import IO_CMD_POLL
 
 
 def test_a_cancelled_poll_has_one_event_with_zero(context, pipe):
@@ -152,7 +152,7 @@ def test_what_is_no_iocb_cannot_be_cancelled(context, what):
 
 
 def test_a_raw_poll_is_cancelled_like_any_other(context, pipe):
-    iocb = Iocb(aio.POLL, pipe[0], select.POLLIN)
+    iocb = Iocb(IO_CMD_POLL, pipe[0], select.POLLIN)
     context.submit([iocb])
     context.cancel(iocb)
     assert [event.res for event in context.reap()] == [0]

@@ -10,7 +10,7 @@ import socket
 import pytest
 
 from aiopoll import Context, Iocb, SubmitError
-from aiopoll._core import aio
+from aiopoll.libaio import IO_CMD_POLL, IO_CMD_PREAD
 
 
 def run_one(context: Context, iocb: Iocb) -> int:
@@ -192,7 +192,7 @@ def test_end_of_stream_is_told_as_it_was_asked(context):
 
 def test_nowait_on_an_empty_pipe_answers_eagain(context):
     reader, writer = os.pipe()  # blocking: without NOWAIT the submit would block
-    iocb = Iocb.pread(reader, bytearray(1), rw_flags=aio.RWF_NOWAIT)
+    iocb = Iocb.pread(reader, bytearray(1), rw_flags=os.RWF_NOWAIT)
     assert run_one(context, iocb) == -errno.EAGAIN
     os.write(writer, b"x")
     assert run_one(context, iocb) == 1
@@ -200,19 +200,19 @@ def test_nowait_on_an_empty_pipe_answers_eagain(context):
     os.close(writer)
 
 
-@pytest.mark.parametrize("flags", [aio.RWF_DSYNC, aio.RWF_SYNC])
+@pytest.mark.parametrize("flags", [os.RWF_DSYNC, os.RWF_SYNC])
 def test_synchronous_writes_are_taken(context, plain_file, flags):
     assert run_one(context, Iocb.pwrite(plain_file, b"ab", rw_flags=flags)) == 2
 
 
 def test_append_ignores_the_offset(context, plain_file):
-    assert run_one(context, Iocb.pwrite(plain_file, b"end", 0, rw_flags=aio.RWF_APPEND)) == 3
+    assert run_one(context, Iocb.pwrite(plain_file, b"end", 0, rw_flags=os.RWF_APPEND)) == 3
     assert os.pread(plain_file, 20, 0) == b"0123456789end"
 
 
 def test_hipri_is_done_or_refused_as_not_supported(context, plain_file):
     # Buffered files ignore the hint; a driver without polled I/O may refuse it.
-    iocb = Iocb.pread(plain_file, bytearray(4), rw_flags=aio.RWF_HIPRI)
+    iocb = Iocb.pread(plain_file, bytearray(4), rw_flags=os.RWF_HIPRI)
     assert outcome(context, iocb) in (4, -errno.EOPNOTSUPP)
 
 
@@ -264,11 +264,11 @@ def test_operations_the_kernel_has_not_are_refused(context, plain_file, opcode):
 
 
 @pytest.mark.parametrize(
-    "fields", [{"buf": 0x10000}, {"offset": 1}, {"nbytes": 1}, {"rw_flags": aio.RWF_NOWAIT}]
+    "fields", [{"buf": 0x10000}, {"offset": 1}, {"nbytes": 1}, {"rw_flags": os.RWF_NOWAIT}]
 )
 def test_a_raw_poll_with_fields_that_must_be_zero_is_refused(context, pipe, fields):
     with pytest.raises(SubmitError, match="polled") as caught:
-        context.submit([Iocb(aio.POLL, pipe[0], **fields)])
+        context.submit([Iocb(IO_CMD_POLL, pipe[0], **fields)])
     assert caught.value.errno == errno.EINVAL
 
 
@@ -412,7 +412,7 @@ def test_a_file_open_the_wrong_way_is_refused(context, pipe, tmp_path):
 
 def test_a_negative_offset_by_the_raw_constructor_is_refused(context, plain_file):
     with pytest.raises(SubmitError) as caught:
-        context.submit([Iocb(aio.PREAD, plain_file, bytearray(1), offset=-1)])
+        context.submit([Iocb(IO_CMD_PREAD, plain_file, bytearray(1), offset=-1)])
     assert caught.value.errno == errno.EINVAL
 
 

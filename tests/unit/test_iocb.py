@@ -12,18 +12,26 @@ from typing import Any
 import pytest
 
 from aiopoll import Context, Iocb, IoEvent
-from aiopoll._core import aio
+from aiopoll.libaio import (
+    IO_CMD_FDSYNC,
+    IO_CMD_FSYNC,
+    IO_CMD_POLL,
+    IO_CMD_PREAD,
+    IO_CMD_PREADV,
+    IO_CMD_PWRITE,
+    IO_CMD_PWRITEV,
+)
 
 BUFFER = bytearray(8)
 
 FACTORIES: dict[str, tuple[int, Callable[..., Iocb], tuple[Any, ...]]] = {
-    "poll": (aio.POLL, Iocb.poll, (3, select.POLLIN)),
-    "pread": (aio.PREAD, Iocb.pread, (3, BUFFER)),
-    "pwrite": (aio.PWRITE, Iocb.pwrite, (3, BUFFER)),
-    "preadv": (aio.PREADV, Iocb.preadv, (3, [BUFFER])),
-    "pwritev": (aio.PWRITEV, Iocb.pwritev, (3, [BUFFER])),
-    "fsync": (aio.FSYNC, Iocb.fsync, (3,)),
-    "fdsync": (aio.FDSYNC, Iocb.fdsync, (3,)),
+    "poll": (IO_CMD_POLL, Iocb.poll, (3, select.POLLIN)),
+    "pread": (IO_CMD_PREAD, Iocb.pread, (3, BUFFER)),
+    "pwrite": (IO_CMD_PWRITE, Iocb.pwrite, (3, BUFFER)),
+    "preadv": (IO_CMD_PREADV, Iocb.preadv, (3, [BUFFER])),
+    "pwritev": (IO_CMD_PWRITEV, Iocb.pwritev, (3, [BUFFER])),
+    "fsync": (IO_CMD_FSYNC, Iocb.fsync, (3,)),
+    "fdsync": (IO_CMD_FDSYNC, Iocb.fdsync, (3,)),
 }
 every_factory = pytest.mark.parametrize(
     ("opcode", "make", "arguments"), FACTORIES.values(), ids=FACTORIES
@@ -69,8 +77,8 @@ def test_factories_default_to_no_data_no_resfd_no_flags(opcode, make, arguments)
 
 @reads_and_writes
 def test_reads_and_writes_keep_offset_flags_and_priority(opcode, make, arguments):
-    iocb = make(*arguments, 2**40, rw_flags=aio.RWF_NOWAIT, ioprio=2 << 13 | 4)
-    assert (iocb.offset, iocb.rw_flags, iocb.ioprio) == (2**40, aio.RWF_NOWAIT, 2 << 13 | 4)
+    iocb = make(*arguments, 2**40, rw_flags=os.RWF_NOWAIT, ioprio=2 << 13 | 4)
+    assert (iocb.offset, iocb.rw_flags, iocb.ioprio) == (2**40, os.RWF_NOWAIT, 2 << 13 | 4)
 
 
 def test_buf_is_the_buffer_the_buffers_or_the_events():
@@ -205,7 +213,7 @@ def test_an_int_subclass_that_lies_in_comparisons_is_taken_by_its_value():
     with pytest.raises(ValueError, match="events must be"):
         Iocb.poll(3, Liar(2**20))
     with pytest.raises(ValueError, match="fd must be"):
-        Iocb(aio.POLL, Liar(2**40))
+        Iocb(IO_CMD_POLL, Liar(2**40))
 
 
 @pytest.mark.parametrize(
@@ -213,10 +221,10 @@ def test_an_int_subclass_that_lies_in_comparisons_is_taken_by_its_value():
     [
         ((-1, 3), {}, "opcode"),
         ((0x10000, 3), {}, "opcode"),
-        ((aio.POLL, 2**31), {}, "fd"),
-        ((aio.POLL, 3, 2**64), {}, "buf"),
-        ((aio.POLL, 3, 1), {"nbytes": -1}, "nbytes"),
-        ((aio.POLL, 3, 1), {"offset": 2**63}, "offset"),
+        ((IO_CMD_POLL, 2**31), {}, "fd"),
+        ((IO_CMD_POLL, 3, 2**64), {}, "buf"),
+        ((IO_CMD_POLL, 3, 1), {"nbytes": -1}, "nbytes"),
+        ((IO_CMD_POLL, 3, 1), {"offset": 2**63}, "offset"),
     ],
 )
 def test_the_raw_constructor_refuses_what_does_not_fit_the_field(arguments, options, name):
@@ -245,8 +253,8 @@ def test_an_iocb_cannot_be_changed(name):
 
 def test_initialising_an_iocb_again_changes_nothing():
     iocb = Iocb.poll(3, select.POLLIN)
-    iocb.__init__(aio.PREAD, 9, bytearray(1))
-    assert (iocb.opcode, iocb.fd, iocb.buf) == (aio.POLL, 3, select.POLLIN)
+    iocb.__init__(IO_CMD_PREAD, 9, bytearray(1))
+    assert (iocb.opcode, iocb.fd, iocb.buf) == (IO_CMD_POLL, 3, select.POLLIN)
 
 
 @pytest.mark.parametrize("cls", [Iocb, IoEvent, Context])
