@@ -26,8 +26,7 @@ from dataclasses import dataclass, field
 from aiopoll._core.aio import Context
 from aiopoll._core.errors import (
     USER_RING_LIMIT,
-    cancel_error,
-    getevents_reason,
+    getevents_error,
     pgetevents_limit,
     poll_lost_reason,
     poll_refused_reason,
@@ -125,10 +124,15 @@ class _Findings:
     limits: list[str] = field(default_factory=list)
     files: list[FileSupport] = field(default_factory=list)
 
-    def refuse(self, code: int, reason: str) -> None:
-        """Notes what stands in the way of AIO poll: the first thing counts."""
-        if not self.reason:
-            self.errno, self.reason = code, reason
+    @property
+    def aio_poll(self) -> bool:
+        return self.submit and self.completed and self.cancel
+
+    def refuse(self, error: OSError, reason: str = "") -> None:
+        """Notes what stands in the way of AIO poll: the first thing counts, if any does."""
+        if not self.reason and not self.aio_poll:
+            self.errno = error.errno or errno.EIO
+            self.reason = reason or error.strerror or str(error)
 
 
 def _probe(with_files: bool) -> Support:
@@ -137,7 +141,7 @@ def _probe(with_files: bool) -> Support:
     try:
         context = Context(1, user_ring=True)
     except OSError as error:
-        findings.refuse(error.errno or errno.EIO, error.strerror or str(error))
+        findings.refuse(error)
     else:
         findings.setup = True
         try:
@@ -146,9 +150,9 @@ def _probe(with_files: bool) -> Support:
                 if with_files and findings.submit:
                     findings.files += _try_files(context)
         except OSError as error:
-            findings.refuse(error.errno or errno.EIO, str(error))
+            findings.refuse(error)
     return Support(
-        aio_poll=findings.submit and findings.completed and findings.cancel,
+        aio_poll=findings.aio_poll,
         setup=findings.setup,
         submit=findings.submit,
         cancel=findings.cancel,
@@ -179,8 +183,7 @@ def _try_context(context: Context, findings: _Findings) -> None:
     try:
         reader, writer = os.pipe()
     except OSError as error:
-        code = error.errno or errno.EIO
-        findings.refuse(code, f"there is no pipe to test AIO poll with: {os.strerror(code)}")
+        findings.refuse(error, f"there is no pipe to test AIO poll with: {error.strerror}")
         return
     with ExitStack() as stack:
         stack.callback(os.close, reader)
@@ -194,13 +197,13 @@ def _try_context(context: Context, findings: _Findings) -> None:
 def _try_pgetevents(context: Context, findings: _Findings) -> bool:
     if hasattr(sys, "getandroidapilevel"):
         # Android's filter kills the process instead of answering.
-        findings.limits.append(pgetevents_limit(errno.ENOSYS))
+        findings.limits.append(pgetevents_limit(getevents_error(errno.ENOSYS, True)))
         return False
     try:
         # All signals blocked, so that none can interrupt a call that does not wait anyway.
         context.reap(0, timeout=0, sigmask=signal.valid_signals())
     except OSError as error:
-        findings.limits.append(pgetevents_limit(error.errno or errno.EIO))
+        findings.limits.append(pgetevents_limit(error))
         return False
     return True
 
@@ -210,8 +213,7 @@ def _try_poll(context: Context, reader: int, writer: int, findings: _Findings) -
     try:
         context.submit([Iocb.poll(reader, select.POLLIN)])
     except OSError as error:
-        code = error.errno or errno.EIO
-        findings.refuse(code, poll_refused_reason(code, findings.kernel))
+        findings.refuse(error, poll_refused_reason(error.errno or errno.EIO, findings.kernel))
         return
     findings.submit = True
     try:
@@ -220,14 +222,13 @@ def _try_poll(context: Context, reader: int, writer: int, findings: _Findings) -
         os.write(writer, b"x")
         events += context.reap(1, timeout=_WAIT_SECONDS_MAX)
     except OSError as error:
-        code = error.errno or errno.EIO
-        findings.refuse(code, getevents_reason(code))
+        findings.refuse(error)
         return
     os.read(reader, 1)
     if len(events) == 1 and events[0].res == select.POLLIN:
         findings.completed = True
     else:
-        findings.refuse(errno.ENOSYS, poll_lost_reason(_WAIT_SECONDS_MAX))
+        findings.refuse(_lost("the pipe was written to"))
 
 
 def _try_cancel(context: Context, reader: int, findings: _Findings) -> None:
@@ -237,12 +238,15 @@ def _try_cancel(context: Context, reader: int, findings: _Findings) -> None:
         context.cancel(parked)
     except OSError as error:
         # Without it no polled file could ever be closed: a parked request keeps it open.
-        code = error.errno or errno.EIO
-        findings.refuse(code, str(cancel_error(code, parked, False).strerror))
+        findings.refuse(error)
         return
     findings.cancel = len(context.reap(1, timeout=_WAIT_SECONDS_MAX)) == 1
     if not findings.cancel:
-        findings.refuse(errno.ENOSYS, poll_lost_reason(_WAIT_SECONDS_MAX))
+        findings.refuse(_lost("it was cancelled"))
+
+
+def _lost(cause: str) -> OSError:
+    return OSError(errno.ENOSYS, poll_lost_reason(_WAIT_SECONDS_MAX, cause))
 
 
 def _open_pipe(stack: ExitStack) -> int:

@@ -204,5 +204,17 @@ def refusals() -> None:
     print(json.dumps(answers))
 
 
+def reap_refused() -> None:
+    """Prints errno and text of the OSErrors from waiting, without and with a signal mask."""
+    answers = {}
+    with aiopoll.Context(1) as ring:
+        for name, sigmask in (("io_getevents", None), ("io_pgetevents", [signal.SIGUSR1])):
+            try:
+                ring.reap(1, timeout=0.001, sigmask=sigmask)
+            except OSError as error:
+                answers[name] = [error.errno, error.strerror]
+    print(json.dumps(answers))
+
+
 if __name__ == "__main__":
     globals()[sys.argv[1]]()

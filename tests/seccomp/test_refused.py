@@ -31,7 +31,9 @@ BEGIN = [
 """Refused from the first call on: nothing that needs AIO poll can be made."""
 
 LATER = [
-    Refusal("io_getevents=EPERM", errno.EPERM, ("setup", "submit"), ("no io_getevents", PROFILE)),
+    Refusal(
+        "io_getevents=EPERM", errno.EPERM, ("setup", "submit"), ("io_getevents: a seccomp", PROFILE)
+    ),
     Refusal("io_cancel=EPERM", errno.EPERM, ("setup", "submit"), ("no io_cancel", PROFILE)),
     Refusal("io_cancel=ENOSYS", errno.ENOSYS, ("setup", "submit"), ("no io_cancel", PROFILE)),
 ]
@@ -71,6 +73,15 @@ def test_makers_raise_the_reason_that_probe_gives(check, refusal: Refusal):
         assert code == refusal.code, name
         for words in refusal.words:
             assert words in text, name
+
+
+@pytest.mark.parametrize("answer", ["EPERM", "ENOSYS"])
+@pytest.mark.parametrize("name", ["io_getevents", "io_pgetevents"])
+def test_reap_says_why_it_cannot_wait(check, name: str, answer: str):
+    code, text = json.loads(check(f"{name}={answer}", "reap_refused"))[name]
+    assert code == getattr(errno, answer)
+    assert text.startswith(f"{name}: ")
+    assert PROFILE in text or "it came with Linux 4.18" in text
 
 
 @pytest.mark.parametrize("refusal", LATER, ids=ids)

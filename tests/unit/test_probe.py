@@ -182,7 +182,8 @@ def test_unusable_ring_is_a_limit_only():
     program = (
         "import aiopoll, dataclasses, json;print(json.dumps(dataclasses.asdict(aiopoll.probe())))"
     )
-    environment = os.environ | {"LD_PRELOAD": "/nowhere/vgpreload_core.so"}
+    preload = os.environ.get("LD_PRELOAD", "") + " /nowhere/vgpreload_core.so"
+    environment = os.environ | {"LD_PRELOAD": preload}
     child = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
         env=environment,
@@ -240,8 +241,8 @@ def test_einval_is_explained_by_the_kernel_version(release: str, words: str):
     "explain",
     [
         lambda code: errors.poll_refused_reason(code, "6.1"),
-        errors.getevents_reason,
-        errors.pgetevents_limit,
+        lambda code: errors.getevents_error(code, False).strerror,
+        lambda code: errors.getevents_error(code, True).strerror,
     ],
 )
 def test_an_unexpected_errno_is_named(explain: Callable[[int], str]):
@@ -249,4 +250,5 @@ def test_an_unexpected_errno_is_named(explain: Callable[[int], str]):
 
 
 def test_a_lost_event_is_explained():
-    assert "did not come within 2 s" in errors.poll_lost_reason(2.0)
+    text = errors.poll_lost_reason(2.0, "it was cancelled")
+    assert "did not come within 2 s after it was cancelled" in text

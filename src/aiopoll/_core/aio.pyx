@@ -29,7 +29,7 @@ import os
 import time
 import warnings
 
-from aiopoll._core.errors import cancel_error, setup_error, submit_error
+from aiopoll._core.errors import cancel_error, getevents_error, setup_error, submit_error
 from aiopoll._core.statistics import ContextStatistics
 
 cdef extern from "Python.h":
@@ -307,7 +307,7 @@ cdef class Context:
             if result >= 0:
                 return result
             if result != -EINTR:
-                raise OSError(-result, f"{name}: {os.strerror(-result)}")
+                raise getevents_error(-result, with_mask)
             PyErr_CheckSignals()
             self.enter()
             if with_mask or not restart:

@@ -145,31 +145,36 @@ def poll_refused_reason(code: int, release: str) -> str:
     return f"io_submit refused a POLL on a pipe: {reason}"
 
 
-def poll_lost_reason(seconds: float) -> str:
-    """What to say where a POLL was taken and its event never came."""
+def poll_lost_reason(seconds: float, cause: str) -> str:
+    """What to say where a POLL was taken and its event never came, though `cause` had happened."""
     return (
         f"io_submit took a POLL on a pipe, but its event did not come within {seconds:g} s after"
-        " the pipe was written to: this kernel's or sandbox's AIO poll does not work; use a Linux"
+        f" {cause}: this kernel's or sandbox's AIO poll does not work; use a Linux"
         " kernel from 4.19 on without a system call emulation in between"
     )
 
 
-def getevents_reason(code: int) -> str:
-    """Why io_getevents answered -`code`."""
-    if code in (errno.EPERM, errno.ENOSYS):
-        return f"this kernel or sandbox has no io_getevents: {SECCOMP_CURE}"
-    return f"io_getevents: {os.strerror(code)}"
-
-
-def pgetevents_limit(code: int) -> str:
-    """What goes without io_pgetevents, where it answers -`code`."""
-    if code == errno.ENOSYS:
-        cause = "io_pgetevents is not there (it came with Linux 4.18; gVisor has none)"
+def getevents_error(code: int, with_mask: bool) -> OSError:
+    """The exception for io_getevents, or with a mask io_pgetevents, that answered -`code`."""
+    name = "io_pgetevents" if with_mask else "io_getevents"
+    if code == errno.ENOSYS and with_mask:
+        reason = "not there (it came with Linux 4.18; gVisor has none)"
+    elif code == errno.ENOSYS:
+        reason = f"not there in this kernel or sandbox: {SECCOMP_CURE}"
     elif code == errno.EPERM:
-        cause = f"a seccomp filter forbids io_pgetevents, as Podman's does; {SECCOMP_CURE}"
+        whose = ", as Podman's does" if with_mask else ""
+        reason = f"a seccomp filter forbids it{whose}: {SECCOMP_CURE}"
     else:
-        cause = f"io_pgetevents: {os.strerror(code)}"
-    return f"{cause}. All waits go through io_getevents; only reap(sigmask=...) cannot be had"
+        reason = os.strerror(code)
+    return OSError(code, f"{name}: {reason}")
+
+
+def pgetevents_limit(refusal: OSError) -> str:
+    """What goes without io_pgetevents, and why it was refused."""
+    return (
+        f"{refusal.strerror}. All waits go through io_getevents; only reap(sigmask=...) cannot be"
+        " had"
+    )
 
 
 USER_RING_LIMIT = (
