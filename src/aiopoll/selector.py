@@ -156,12 +156,15 @@ class AioSelector(selectors.BaseSelector):
             with ExitStack() as undo:
                 self._context = undo.enter_context(Context(nr_events, user_ring=user_ring))
                 self._epoll = undo.enter_context(epoll())
-                # Armed from the start: it proves that there is AIO poll, and holds the slot that
-                # an overflow will need.
+                # Armed from the start: it proves that there is AIO poll, and goes first for the slot
+                # that an overflow will need.
                 self._epoll_set = _Registration(
                     SelectorKey(self._epoll, self._epoll.fileno(), EVENT_READ, None)
                 )
                 self._context.submit([self._epoll_set.iocb])
+                # Nor does a selector start without io_cancel: a file once polled could not be
+                # closed.  The first select reaps this and arms the set again, before all else.
+                self._context.cancel(self._epoll_set.iocb)
                 undo.pop_all()
         except OSError:
             require_aio_poll()  # raises with the cause, where that is it
