@@ -21,6 +21,7 @@ CALLS: dict[str, Callable[[Context], object]] = {
     "submit": lambda context: context.submit([Iocb.poll(0, select.POLLIN)]),
     "submit nothing": lambda context: context.submit([]),
     "reap": lambda context: context.reap(0),
+    "getevents": lambda context: context.getevents(0, 1),
     "cancel": lambda context: context.cancel(Iocb.poll(0, select.POLLIN)),
     "events_pending": lambda context: context.events_pending(),
     "enter": lambda context: context.__enter__(),
@@ -224,6 +225,27 @@ def test_reap_refuses_values_out_of_range(context, arguments, name):
 def test_reap_refuses_wrong_types(context, arguments, text):
     with pytest.raises(TypeError, match=text):
         context.reap(**{"min_nr": 0, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "name"),
+    [
+        ((-1, 1), ValueError, "min_nr"),
+        ((2, 1), ValueError, "min_nr"),
+        ((0, -1), ValueError, "nr"),
+        ((0, 2**62), ValueError, "nr"),
+        ((0, 1, -1), ValueError, "timeout_ns"),
+        ((0, 1, 2**63), ValueError, "timeout_ns"),
+        (("0", 1), TypeError, "min_nr"),
+        ((0, True), TypeError, "nr"),
+        ((0, 1, 0.5), TypeError, "timeout_ns"),
+        ((0, 1, 0, [0]), ValueError, "signal number"),
+        ((0, 1, 0, 14), TypeError, "iterable"),
+    ],
+)
+def test_getevents_refuses_bad_arguments(context, arguments, error, name):
+    with pytest.raises(error, match=name):
+        context.getevents(*arguments)
 
 
 def test_a_timeout_too_large_for_a_float_is_refused(context):

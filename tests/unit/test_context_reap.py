@@ -325,3 +325,31 @@ def test_errors_come_as_negative_errno(context):
     with left, right:
         context.submit([Iocb.pread(left, bytearray(1))])
         assert [event.res for event in context.reap()] == [-errno.EAGAIN]
+
+
+def test_getevents_of_none_takes_nothing(context, eventfd):
+    assert context.getevents(0, 0) == []
+    context.submit(writable(eventfd))
+    assert context.getevents(0, 0) == []
+    assert len(context.getevents(1, 1)) == 1
+
+
+def test_getevents_takes_no_more_than_asked(context, eventfd):
+    context.submit(writable(eventfd, 3))
+    assert [event.data for event in context.getevents(1, 2)] == [0, 1]
+    assert [event.data for event in context.getevents(0, 64)] == [2]
+
+
+def test_getevents_waits_its_nanoseconds_even_for_nothing_in_flight(context):
+    start = time.monotonic_ns()
+    assert context.getevents(1, 1, 2_000_000) == []
+    assert time.monotonic_ns() - start >= 2_000_000
+
+
+def test_getevents_ends_at_a_signal(context, pipe, alarm):
+    context.submit([Iocb.poll(pipe[0], select.POLLIN)])
+    signal.setitimer(signal.ITIMER_REAL, 0.005, 0.05)
+    with pytest.raises(InterruptedError):
+        context.getevents(1, 1)
+    assert alarm
+    assert context.statistics().in_flight == 1
