@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
     RuleBasedStateMachine,
+    initialize,
     invariant,
+    multiple,
     precondition,
     rule,
     run_state_machine_as_test,
@@ -94,6 +96,13 @@ class ContextModel(RuleBasedStateMachine):
 
     # -- files
 
+    @initialize(target=requests)
+    def start_with_one_of_each(self) -> Any:
+        # Without these most random sequences would never get as far as an event.
+        files = (self.make_pipe_reader(), self.make_eventfd(), self.make_socketpair())
+        masks = (select.POLLIN, select.POLLIN, select.POLLIN | select.POLLPRI)
+        return multiple(*map(Request, files, masks))
+
     @rule(target=files)
     def make_pipe_reader(self) -> File:
         reader, writer = os.pipe2(os.O_NONBLOCK)
@@ -117,7 +126,14 @@ class ContextModel(RuleBasedStateMachine):
 
     @rule(file=files)
     def make_ready(self, file: File) -> None:
-        other = self.other_end(file)
+        self.write_to(self.other_end(file))
+
+    @rule(request=requests)
+    def submit_then_make_ready(self, request: Request) -> None:
+        self.submit([request])
+        self.write_to(self.other_end(request.file))
+
+    def write_to(self, other: File) -> None:
         if other.open:
             try:
                 os.write(other.fd, (1).to_bytes(8, "little"))
@@ -146,7 +162,7 @@ class ContextModel(RuleBasedStateMachine):
     def make_request(self, file: File, asked: int) -> Request:
         return Request(file, asked)
 
-    @rule(batch=st.lists(requests, max_size=6))
+    @rule(batch=st.lists(requests, min_size=1, max_size=6))
     def submit(self, batch: list[Request]) -> None:
         # A closed number may be another file's by now: those requests are not ours to make.
         batch = [request for request in batch if request.file.open]
@@ -287,7 +303,7 @@ def test_random_sequences_agree_with_the_model(user_ring):
             database=None,
             deadline=None,  # close() sleeps in the kernel
             max_examples=30,
-            stateful_step_count=40,
+            stateful_step_count=60,
             print_blob=True,
             suppress_health_check=list(HealthCheck),
         ),
