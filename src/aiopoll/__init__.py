@@ -1,1 +1,29 @@
-"""Linux AIO poll for Python."""
+"""Linux AIO poll for Python: requests and completions, a selector, an asyncio event loop.
+
+Every name here is public and stable; aiopoll.libaio has libaio's own names.
+"""
+
+from aiopoll import libaio
+from aiopoll._core.aio import Context
+from aiopoll._core.errors import SubmitError
+from aiopoll._core.iocb import Iocb, IoEvent
+from aiopoll._core.statistics import ContextStatistics
+from aiopoll.loop import EventLoop, new_event_loop, run
+from aiopoll.probe import Support, probe
+from aiopoll.selector import AioSelector, SelectorStatistics
+
+__all__ = [
+    "AioSelector",
+    "Context",
+    "ContextStatistics",
+    "EventLoop",
+    "IoEvent",
+    "Iocb",
+    "SelectorStatistics",
+    "SubmitError",
+    "Support",
+    "libaio",
+    "new_event_loop",
+    "probe",
+    "run",
+]

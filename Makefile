@@ -1,0 +1,61 @@
+# make run: serve the example on AIO poll.  make test: the whole suite.
+# Another interpreter: make test PYTHON=/path/to/python3.12 (it gets an environment of its own).
+
+PYTHON ?= python3
+PORT ?= 8080
+ifeq ($(PYTHON),python3)
+VENV ?= .venv
+else
+VENV ?= .venv-$(notdir $(PYTHON))
+endif
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml setup.py $(wildcard src/aiopoll/_core/*.pyx src/aiopoll/_core/*.pxd src/aiopoll/_core/c/*.h)
+PYTEST_ARGS ?=
+
+.PHONY: help run test lint test-asan conformance clean check-machine
+
+help:
+	@sed -n 's/^# \(make\)/\1/p' Makefile
+
+run: $(VENV)/.built
+	@exec $(BIN)/aiopoll run examples/site.py --port $(PORT)
+
+test: lint
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.built
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Each missing piece is named with the Debian package that has it.
+check-machine:
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) not found: apt-get install python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $(PYTHON) is older than Python 3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "make: $(PYTHON) has no venv: apt-get install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' || { echo "make: $(PYTHON) has no headers (Python.h): apt-get install python3-dev" >&2; exit 1; }
+	@command -v $${CC:-gcc} >/dev/null || { echo "make: $${CC:-gcc} not found: apt-get install gcc" >&2; exit 1; }
+	@echo '#include <stdio.h>' | $${CC:-gcc} -E - >/dev/null 2>&1 || { echo "make: the C library has no headers: apt-get install libc6-dev" >&2; exit 1; }
+
+$(VENV)/.tools: pyproject.toml | check-machine
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --group build --group test
+	@touch $@
+
+$(VENV)/.built: $(VENV)/.tools $(SOURCES)
+	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --editable .
+	@touch $@
+
+# The extension under AddressSanitizer and UBSan, with the debug build's checks, in build/asan.
+# PYTHONMALLOC=malloc lets ASan see Python's objects; leaks are the business of tests/leaks.
+test-asan: $(VENV)/.tools $(SOURCES)
+	AIOPOLL_SANITIZE=1 AIOPOLL_DEBUG=1 $(BIN)/python setup.py --quiet build \
+		--build-base build/asan-objects --build-lib build/asan
+	LD_PRELOAD="$$($${CC:-gcc} -print-file-name=libasan.so) $$($${CC:-gcc} -print-file-name=libubsan.so)" \
+	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1 \
+	PYTHONMALLOC=malloc PYTHONPATH=build/asan \
+	$(BIN)/python -m pytest -p no:cacheprovider $(PYTEST_ARGS)
+
+clean:
+	rm -rf .venv .venv-* build dist src/*.egg-info src/aiopoll/_core/*.c src/aiopoll/_core/*.so
