@@ -1,4 +1,5 @@
 # make run: serve the example on AIO poll.  make test: the whole suite.
+# make conformance: the long comparison with the Linux underneath.
 # Another interpreter: make test PYTHON=/path/to/python3.12 (it gets an environment of its own).
 
 PYTHON ?= python3
@@ -56,6 +57,11 @@ test-asan: $(VENV)/.tools $(SOURCES)
 	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1 \
 	PYTHONMALLOC=malloc PYTHONPATH=build/asan \
 	$(BIN)/python -m pytest -p no:cacheprovider $(PYTEST_ARGS)
+
+# The long comparison of aiopoll.kernel with the Linux underneath.
+conformance: $(VENV)/.built
+	AIOPOLL_DIFFERENTIAL_OPERATIONS=100000 $(BIN)/python -m pytest \
+		tests/conformance tests/kernel/test_differential.py $(PYTEST_ARGS)
 
 clean:
 	rm -rf .venv .venv-* build dist src/*.egg-info src/aiopoll/_core/*.c src/aiopoll/_core/*.so

@@ -4,7 +4,5 @@ It is laid out like Linux's own tree, one module for one Linux file. `Kernel` ha
 calls as methods; `run` runs an asyncio program wholly inside one, on a virtual clock.
 """
 
-from .kernel import Kernel
-from .runner import run
-
-__all__ = ["Kernel", "run"]
+from .kernel import Kernel as Kernel
+from .runner import run as run

@@ -208,17 +208,28 @@ class Aio:
     def __init__(self, sched: Scheduler) -> None:
         self.sched = sched
 
+    def check_fields(self, iocb: Iocb) -> None:
+        """EINVAL for an opcode that there is not, or fields that a poll or fsync must not use."""
+        opcode = iocb.aio_lio_opcode
+        if opcode in (IOCB_CMD_PREAD, IOCB_CMD_PWRITE, IOCB_CMD_PREADV, IOCB_CMD_PWRITEV):
+            return
+        unused = iocb.aio_offset or iocb.aio_nbytes or iocb.aio_rw_flags
+        if opcode == IOCB_CMD_POLL:
+            unused = unused or iocb.aio_buf & 0xFFFF != iocb.aio_buf
+        elif opcode in (IOCB_CMD_FSYNC, IOCB_CMD_FDSYNC):
+            unused = unused or iocb.aio_buf
+        else:
+            raise error(errno.EINVAL)
+        if unused:
+            raise error(errno.EINVAL)
+
     # IOCB_CMD_POLL
 
-    def aio_poll(self, req: AioKiocb, iocb: Iocb) -> None:
+    def aio_poll(self, req: AioKiocb) -> None:
         """Arm a poll, or complete it at once if the file is ready."""
-        if iocb.aio_buf & 0xFFFF != iocb.aio_buf:
-            raise error(errno.EINVAL)
-        if iocb.aio_offset or iocb.aio_nbytes or iocb.aio_rw_flags:
-            raise error(errno.EINVAL)
         if not file_has_poll_mask(req.file):
             raise error(errno.EINVAL)
-        req.events = iocb.aio_buf | EPOLLERR | EPOLLHUP
+        req.events = req.user_iocb.aio_buf | EPOLLERR | EPOLLHUP
         head = vfs_get_poll_head(req.file, req.events)
         if head is None:
             raise error(errno.EINVAL)
@@ -324,8 +335,6 @@ class Aio:
 
     def aio_fsync(self, req: AioKiocb, iocb: Iocb, datasync: bool) -> None:
         """A work item does the fsync; it cannot be cancelled."""
-        if iocb.aio_buf or iocb.aio_offset or iocb.aio_nbytes or iocb.aio_rw_flags:
-            raise error(errno.EINVAL)
         fsync = req.file.f_op.fsync
         if fsync is None:
             raise error(errno.EINVAL)
@@ -504,6 +513,8 @@ class AioSyscalls(SyscallTable):
             raise error(errno.EAGAIN)
         req: AioKiocb | None = None
         try:
+            # As in 2018: what the opcode refuses by itself comes before the descriptor.
+            self.aio.check_fields(iocb)
             req = AioKiocb(ctx, iocb, self.fget(iocb.aio_fildes).get())
             if iocb.aio_flags & IOCB_FLAG_RESFD:
                 resfd = self.fget(iocb.aio_resfd)
@@ -529,10 +540,8 @@ class AioSyscalls(SyscallTable):
             self.aio.aio_rw(req, iocb)
         elif opcode in (IOCB_CMD_FSYNC, IOCB_CMD_FDSYNC):
             self.aio.aio_fsync(req, iocb, opcode == IOCB_CMD_FDSYNC)
-        elif opcode == IOCB_CMD_POLL:
-            self.aio.aio_poll(req, iocb)
         else:
-            raise error(errno.EINVAL)
+            self.aio.aio_poll(req)
 
     @syscall
     def io_cancel(self, ctx_id: int, iocb: Iocb | BadAddress | None) -> int:

@@ -83,6 +83,8 @@ class TcpSock(InetSock):
         self.receive_queue: deque[bytes | None] = deque()
         self.rmem = 0
         self.urgent: bytes | None = None
+        # SOCK_DONE: a FIN came. Reading then says "end" even if a reset came after it.
+        self.sock_done = False
         self.advertised = TCP_RCVBUF
 
     # Sending
@@ -120,10 +122,13 @@ class TcpSock(InetSock):
     # Receiving: all of these run in softirq context.
 
     def rcv_data(self, data: bytes, urgent: bool) -> None:
-        if self.dead or self.state == TCP_CLOSE:
+        if self.state == TCP_CLOSE:
             self.send_reset()
-            if self.state != TCP_CLOSE:
-                self.done()
+            return
+        if self.sk_shutdown & RCV_SHUTDOWN and self.state in (TCP_FIN_WAIT1, TCP_FIN_WAIT2):
+            # RFC 1122: data for a side that has closed both ways is answered with a reset.
+            self.rcv_reset()
+            self.send_reset()
             return
         self.rmem += len(data)
         self.advertised -= len(data)
@@ -153,6 +158,7 @@ class TcpSock(InetSock):
         if self.state == TCP_CLOSE:
             return
         self.sk_shutdown |= RCV_SHUTDOWN
+        self.sock_done = True
         self.send_to_peer("rcv_fin_ack")
         if self.state == TCP_ESTABLISHED:
             self.state = TCP_CLOSE_WAIT
@@ -176,9 +182,9 @@ class TcpSock(InetSock):
             return
         codes = {TCP_SYN_SENT: errno.ECONNREFUSED, TCP_CLOSE_WAIT: errno.EPIPE}
         self.sk_err = codes.get(self.state, errno.ECONNRESET)
-        self.write_queue.clear()
-        self.error_report()
+        # The state changes first, so who is woken sees the error and the end together.
         self.done()
+        self.error_report()
 
     def done(self) -> None:
         """tcp_done: the connection is over in both directions."""
@@ -273,6 +279,7 @@ def tcp_connect(sk: TcpSock, address: Address, nowait: bool) -> None:
                 raise error(errno.ENETUNREACH) from None
             raise
         sk.sk_shutdown = 0
+        sk.sock_done = False
         sk.receive_queue.clear()
         sk.peer_host = sk.loopback if host in ANY else host
         sk.peer_port = port
@@ -359,6 +366,8 @@ def tcp_recvmsg(sk: TcpSock, count: int, flags: int, nowait: bool) -> tuple[byte
     if flags & socket.MSG_OOB:
         return _recv_urgent(sk, flags), None
     while not any(sk.receive_queue):
+        if sk.sock_done:
+            return b"", None
         sk.raise_error()
         if sk.sk_shutdown & RCV_SHUTDOWN:
             return b"", None

@@ -1,0 +1,59 @@
+"""The same operations on this kernel and on the Linux underneath: no difference that is not named.
+
+AIOPOLL_DIFFERENTIAL_OPERATIONS sets how many operations the random scenarios have in all;
+`make conformance` asks for 100,000. A failure prints the scenario and how to run it again.
+"""
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from aiopoll import Context, probe
+
+from .drivers import KINDS, OPERATIONS, Pair
+
+pytestmark = pytest.mark.skipif(
+    not probe().aio_poll, reason="this kernel has no AIO poll to compare with"
+)
+OPERATIONS_IN_ALL = int(os.environ.get("AIOPOLL_DIFFERENTIAL_OPERATIONS", "4000"))
+OPERATIONS_EACH = 40
+
+
+@pytest.fixture(scope="module")
+def linux_context():
+    with Context(256) as context:
+        yield context
+
+
+def compare(context, start, steps):
+    pair = Pair(context)
+    try:
+        for kind in start:
+            pair.make(kind)
+        for step in steps:
+            pair.run(*step)
+        pair.finish()
+    except BaseException:
+        pair.abandon()
+        raise
+
+
+step = st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 23), st.integers(0, 5000))
+
+
+@settings(
+    max_examples=OPERATIONS_IN_ALL // OPERATIONS_EACH,
+    deadline=None,
+    derandomize=True,
+    print_blob=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+@given(
+    start=st.lists(st.sampled_from(KINDS), min_size=1, max_size=4),
+    steps=st.lists(step, min_size=OPERATIONS_EACH, max_size=OPERATIONS_EACH),
+)
+def test_random_scenarios(linux_context, start, steps):
+    compare(linux_context, start, steps)

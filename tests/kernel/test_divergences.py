@@ -1,0 +1,164 @@
+"""Each named difference from today's Linux, shown on both sides."""
+
+import ctypes
+import errno
+import os
+import platform
+import select
+import signal
+import socket
+import struct
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from aiopoll import Context, Iocb, probe
+from aiopoll.kernel import Kernel
+from aiopoll.kernel import aio_abi as abi
+from aiopoll.kernel.uapi import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLPRI, EPOLLRDHUP
+
+pytestmark = pytest.mark.skipif(
+    not probe().aio_poll, reason="this kernel has no AIO poll to compare with"
+)
+NAMES = [
+    entry["name"]
+    for entry in tomllib.loads(
+        (Path(__file__).parent / "divergences.toml").read_text(encoding="utf-8")
+    )["divergence"]
+]
+
+
+@pytest.fixture
+def kernel():
+    kernel = Kernel()
+    yield kernel
+    kernel.halt()
+
+
+@pytest.fixture
+def linux():
+    with Context(16) as context:
+        yield context
+
+
+def poll_here(kernel, fd, events):
+    ctx = next(iter(kernel.contexts), None) or kernel.io_setup(8)
+    try:
+        kernel.io_submit(ctx, 1, [abi.Iocb.poll(fd, events)])
+    except OSError as exc:
+        return -exc.errno
+    return [event.res for event in kernel.io_getevents(ctx, 0, 8)]
+
+
+def poll_there(linux, fd, events):
+    try:
+        linux.submit([Iocb.poll(fd, events)])
+    except OSError as exc:
+        return -exc.errno
+    return [event.res for event in linux.getevents(0, 8, 0)]
+
+
+def test_every_divergence_has_its_test():
+    assert {f"test_{name}" for name in NAMES} <= set(globals())
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="call numbers are x86-64's")
+def test_raw_wake_key(kernel, linux):
+    one, two = kernel.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    assert poll_here(kernel, one, EPOLLIN) == []
+    kernel.write(two, b"x")
+    assert [event.res for event in kernel.io_getevents(next(iter(kernel.contexts)), 1, 1)] == [
+        EPOLLIN
+    ]
+    left, right = socket.socketpair()
+    with left, right:
+        res = raw_poll(left.fileno(), lambda: right.send(b"x"))
+    assert res & EPOLLIN
+    assert res & EPOLLPRI
+
+
+def raw_poll(fd, wake):
+    """The res that the kernel wrote: Context keeps of it what was asked. x86-64's call numbers."""
+    call = ctypes.CDLL(None, use_errno=True).syscall
+    ctx = ctypes.c_ulong()
+    event = (ctypes.c_int64 * 4)()
+    iocb = ctypes.create_string_buffer(
+        struct.pack("<QIIHhIQQqQII", 0, 0, 0, abi.IOCB_CMD_POLL, 0, fd, EPOLLIN, 0, 0, 0, 0, 0)
+    )
+    pointer = ctypes.c_void_p(ctypes.addressof(iocb))
+    assert call(206, 1, ctypes.byref(ctx)) == 0
+    assert call(209, ctx, ctypes.c_long(1), ctypes.byref(pointer)) == 1
+    wake()
+    assert call(208, ctx, ctypes.c_long(1), ctypes.c_long(1), event, None) == 1
+    assert call(207, ctx) == 0
+    return event[2]
+
+
+def test_vanished_condition(kernel, linux):
+    here = kernel.eventfd2()
+    assert poll_here(kernel, here, EPOLLIN) == []
+    kernel.write(here, bytes(8))
+    ctx = next(iter(kernel.contexts))
+    assert kernel.io_getevents(ctx, 0, 1) == []
+    there = os.eventfd(0)
+    try:
+        assert poll_there(linux, there, EPOLLIN) == []
+        os.write(there, bytes(8))
+        (event,) = linux.getevents(1, 1, None)
+        assert event.res == EPOLLIN
+        assert select.select([there], [], [], 0)[0] == []
+    finally:
+        os.close(there)
+
+
+def test_files_without_poll(kernel, linux):
+    assert poll_here(kernel, kernel.open("/dev/null", os.O_RDWR), EPOLLIN) == -errno.EINVAL
+    assert poll_here(kernel, kernel.open("/new", os.O_CREAT), EPOLLIN) == -errno.EINVAL
+    with open("/dev/null", "rb") as null:
+        assert poll_there(linux, null.fileno(), EPOLLIN) == [EPOLLIN]
+
+
+def test_signalfd(kernel, linux):
+    kernel.sigprocmask([signal.SIGUSR1])
+    kernel.kill(signal.SIGUSR1)
+    fd = kernel.signalfd4(-1, [signal.SIGUSR1])
+    assert kernel.poll([(fd, EPOLLIN)], 0) == [EPOLLIN]
+    assert poll_here(kernel, fd, EPOLLIN) == -errno.EINVAL
+    kernel.read(fd, 128)
+
+
+def test_fifo_opened_for_both(kernel, linux, tmp_path):
+    kernel.mkfifo("/fifo")
+    assert poll_here(kernel, kernel.open("/fifo", os.O_RDWR), EPOLLIN) == []
+    os.mkfifo(tmp_path / "fifo")
+    fd = os.open(tmp_path / "fifo", os.O_RDWR)
+    try:
+        assert poll_there(linux, fd, EPOLLIN) == -errno.EINVAL
+    finally:
+        os.close(fd)
+
+
+def test_bad_descriptor_and_bad_fields(kernel, linux):
+    ctx = kernel.io_setup(1)
+    with pytest.raises(OSError, match=r"\[Errno 22\]"):
+        kernel.io_submit(ctx, 1, [abi.Iocb(4, 999)])
+    with pytest.raises(OSError, match=r"\[Errno 9\]"):
+        linux.submit([Iocb(4, 999)])
+
+
+def test_later_look(kernel):
+    """Here a FIN and the reset after it are two wake-ups, and the first one completes the poll."""
+    listener = kernel.socket(socket.AF_INET, socket.SOCK_STREAM)
+    kernel.bind(listener, ("127.0.0.1", 0))
+    kernel.listen(listener)
+    client = kernel.socket(socket.AF_INET, socket.SOCK_STREAM)
+    kernel.connect(client, kernel.getsockname(listener))
+    server, _ = kernel.accept4(listener)
+    assert poll_here(kernel, client, EPOLLRDHUP) == []
+    kernel.shutdown(server, socket.SHUT_RDWR)
+    kernel.write(client, b"x")
+    assert [event.res for event in kernel.io_getevents(next(iter(kernel.contexts)), 0, 2)] == [
+        EPOLLRDHUP
+    ]
+    assert kernel.poll([(client, 0)], 0) == [EPOLLERR | EPOLLHUP]
