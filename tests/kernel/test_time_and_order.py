@@ -1,0 +1,294 @@
+"""The virtual clock, the seed, the counters, and programs that run inside."""
+
+import asyncio
+import errno
+import random
+import socket
+
+import pytest
+
+from aiopoll import kernel as inside
+from aiopoll.kernel import Kernel
+from aiopoll.kernel.aio_abi import Iocb
+from aiopoll.kernel.sched import Deadlock
+from aiopoll.kernel.uapi import (
+    EPOLL_CTL_ADD,
+    EPOLL_CTL_MOD,
+    EPOLLET,
+    EPOLLEXCLUSIVE,
+    EPOLLIN,
+    EPOLLONESHOT,
+    EPOLLOUT,
+    NSEC_PER_SEC,
+)
+
+EVENTS = 100
+
+
+def test_aio_poll_needs_no_additional_context_switch_unlike_epoll():
+    """The claim of the cover letter as a number: one switch for an event, against two."""
+    assert switches_per_event(reactor_on_aio) == 1 + 1
+    assert switches_per_event(reactor_behind_epoll) == 2 + 1
+
+
+def switches_per_event(reactor):
+    """Switches for each event; one of them goes back to the task that makes the events."""
+    kernel = Kernel()
+    reader, writer = kernel.pipe2()
+    ctx = kernel.io_setup(4)
+    done = reactor(kernel, ctx, reader)
+    kernel.nanosleep(1)
+    before = kernel.context_switches
+    for _ in range(EVENTS):
+        kernel.write(writer, b"x")
+        kernel.nanosleep(1)
+    count = kernel.context_switches - before
+    assert done() == EVENTS
+    kernel.halt()
+    return count / EVENTS
+
+
+def reactor_on_aio(kernel, ctx, reader):
+    handled = []
+
+    def reactor():
+        while True:
+            kernel.io_submit(ctx, 1, [Iocb.poll(reader, EPOLLIN)])
+            kernel.io_getevents(ctx, 1, 4)
+            handled.append(kernel.read(reader, 1))
+
+    kernel.spawn(reactor)
+    return lambda: len(handled)
+
+
+def reactor_behind_epoll(kernel, ctx, reader):
+    """The reactor waits for its disk in io_getevents, so a thread has to wait for the network."""
+    handled = []
+    epoll = kernel.epoll_create1()
+    bell = kernel.eventfd2()
+    kernel.epoll_ctl(epoll, EPOLL_CTL_ADD, reader, EPOLLIN | EPOLLET)
+
+    def listener():
+        while True:
+            kernel.epoll_wait(epoll, 1)
+            kernel.write(bell, (1).to_bytes(8, "little"))
+
+    def reactor():
+        while True:
+            kernel.io_submit(ctx, 1, [Iocb.poll(bell, EPOLLIN)])
+            kernel.io_getevents(ctx, 1, 4)
+            kernel.read(bell, 8)
+            handled.append(kernel.read(reader, 1))
+
+    kernel.spawn(listener)
+    kernel.spawn(reactor)
+    return lambda: len(handled)
+
+
+async def talk():
+    """Ten clients of an upper-casing server; the order in which they end is the result."""
+    order = []
+
+    async def serve(reader, writer):
+        writer.write((await reader.readline()).upper())
+        await writer.drain()
+        writer.close()
+
+    async def ask(number):
+        await asyncio.sleep(random.random())
+        reader, writer = await asyncio.open_connection("server", 7000)
+        writer.write(b"hello %d\n" % number)
+        assert await reader.read() == b"HELLO %d\n" % number
+        writer.close()
+        await writer.wait_closed()
+        order.append(number)
+
+    async with await asyncio.start_server(serve, "server", 7000):
+        await asyncio.gather(*map(ask, range(10)))
+    return order, asyncio.get_running_loop().time()
+
+
+def traced(seed):
+    kernel = Kernel(seed=seed)
+    trace = kernel.start_trace()
+    result = inside.run(talk(), seed=seed, kernel=kernel, hosts={"server": "127.0.0.2"})
+    return result, trace
+
+
+def test_the_same_seed_gives_the_same_trace():
+    assert traced(1) == traced(1)
+    assert traced(1) != traced(2)
+
+
+def test_an_hour_of_sleep_takes_no_time():
+    async def main():
+        await asyncio.sleep(3600)
+        return asyncio.get_running_loop().time()
+
+    assert inside.run(main()) == 3600
+
+
+def test_timeouts_are_exact():
+    async def main():
+        loop = asyncio.get_running_loop()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.25):
+                await asyncio.Event().wait()
+        return loop.time()
+
+    assert inside.run(main()) == 0.25
+
+
+def test_datagrams():
+    async def main():
+        loop = asyncio.get_running_loop()
+        answer = loop.create_future()
+
+        class Echo(asyncio.DatagramProtocol):
+            def connection_made(self, transport):
+                self.transport = transport
+
+            def datagram_received(self, data, address):
+                self.transport.sendto(data.upper(), address)
+
+        class Client(asyncio.DatagramProtocol):
+            def datagram_received(self, data, address):
+                answer.set_result(data)
+
+        server, _ = await loop.create_datagram_endpoint(Echo, local_addr=("127.0.0.1", 53))
+        client, _ = await loop.create_datagram_endpoint(Client, remote_addr=("127.0.0.1", 53))
+        client.sendto(b"query")
+        result = await answer
+        server.close()
+        client.close()
+        return result
+
+    assert inside.run(main()) == b"QUERY"
+
+
+def test_unix_servers_and_a_lot_of_data():
+    async def main():
+        async def serve(reader, writer):
+            while data := await reader.read(65_536):
+                writer.write(data)
+                await writer.drain()
+            writer.close()
+
+        async with await asyncio.start_unix_server(serve, "/socket"):
+            reader, writer = await asyncio.open_unix_connection("/socket")
+            writer.write(bytes(3_000_000))
+            writer.write_eof()
+            data = await reader.read()
+            writer.close()
+            await writer.wait_closed()
+        return len(data)
+
+    assert inside.run(main(), seed=5) == 3_000_000
+
+
+def test_what_cannot_happen_any_more_is_a_deadlock():
+    async def main():
+        await asyncio.Event().wait()
+
+    with pytest.raises(Deadlock):
+        inside.run(main())
+
+
+def test_a_time_limit_of_the_virtual_clock():
+    async def main():
+        while True:
+            await asyncio.sleep(1)
+
+    with pytest.raises(TimeoutError):
+        inside.run(main(), time_limit=60)
+
+
+def test_threads_and_unknown_names_are_refused():
+    async def main():
+        with pytest.raises(RuntimeError, match="no threads"):
+            await asyncio.to_thread(print)
+        with pytest.raises(socket.gaierror):
+            await asyncio.open_connection("elsewhere", 80)
+
+    inside.run(main())
+
+
+@pytest.fixture
+def kernel():
+    kernel = Kernel()
+    yield kernel
+    kernel.halt()
+
+
+def test_epoll_level_edge_and_oneshot(kernel):
+    reader, writer = kernel.pipe2()
+    for flags, answers in ((0, (1, 1)), (EPOLLET, (1, 0)), (EPOLLONESHOT, (1, 0))):
+        epoll = kernel.epoll_create1()
+        kernel.epoll_ctl(epoll, EPOLL_CTL_ADD, reader, EPOLLIN | flags)
+        kernel.write(writer, b"x")
+        assert tuple(len(kernel.epoll_wait(epoll, 4, 0)) for _ in range(2)) == answers
+        kernel.write(writer, b"y")
+        assert len(kernel.epoll_wait(epoll, 4, 0)) == (0 if flags == EPOLLONESHOT else 1)
+        if flags == EPOLLONESHOT:
+            kernel.epoll_ctl(epoll, EPOLL_CTL_MOD, reader, EPOLLIN | flags)
+            assert len(kernel.epoll_wait(epoll, 4, 0)) == 1
+        kernel.read(reader, 2)
+
+
+def test_epoll_exclusive_wakes_one(kernel):
+    reader, writer = kernel.pipe2()
+    woken = []
+
+    def worker(name):
+        epoll = kernel.epoll_create1()
+        kernel.epoll_ctl(epoll, EPOLL_CTL_ADD, reader, EPOLLIN | EPOLLEXCLUSIVE)
+        kernel.epoll_wait(epoll, 1, NSEC_PER_SEC)
+        woken.append((name, kernel.clock_gettime()))
+
+    tasks = [kernel.spawn(worker, name) for name in "ab"]
+    kernel.nanosleep(1)
+    kernel.write(writer, b"x")
+    kernel.read(reader, 1)
+    kernel.nanosleep(1)
+    assert len(woken) == 0 or woken[0][1] <= 2
+    for task in tasks:
+        kernel.join(task)
+    assert sum(when == NSEC_PER_SEC for _, when in woken) >= 1
+
+
+def test_epoll_nests_but_not_in_a_circle(
+    kernel,
+):
+    reader, writer = kernel.pipe2()
+    inner, outer = kernel.epoll_create1(), kernel.epoll_create1()
+    kernel.epoll_ctl(inner, EPOLL_CTL_ADD, reader, EPOLLIN)
+    kernel.epoll_ctl(outer, EPOLL_CTL_ADD, inner, EPOLLIN)
+    with pytest.raises(OSError, match=rf"\[Errno {errno.ELOOP}\]"):
+        kernel.epoll_ctl(inner, EPOLL_CTL_ADD, outer, EPOLLIN)
+    ctx = kernel.io_setup(1)
+    kernel.io_submit(ctx, 1, [Iocb.poll(outer, EPOLLIN)])
+    kernel.write(writer, b"x")
+    assert [event.res for event in kernel.io_getevents(ctx, 1, 1)] == [EPOLLIN]
+    assert kernel.epoll_wait(outer, 4, 0) == [(inner, EPOLLIN)]
+
+
+def test_epoll_forgets_a_file_that_is_released(kernel):
+    reader, writer = kernel.pipe2()
+    epoll = kernel.epoll_create1()
+    kernel.epoll_ctl(epoll, EPOLL_CTL_ADD, reader, EPOLLIN)
+    again = kernel.dup(reader)
+    kernel.close(reader)
+    kernel.write(writer, b"x")
+    assert len(kernel.epoll_wait(epoll, 4, 0)) == 1
+    kernel.close(again)
+    assert kernel.epoll_wait(epoll, 4, 0) == []
+
+
+def test_select_and_ppoll(kernel):
+    reader, writer = kernel.pipe2()
+    assert kernel.select([reader], [writer], [], 0) == ([], [writer], [])
+    kernel.write(writer, b"x")
+    assert kernel.select([reader], [writer], [reader]) == ([reader], [writer], [])
+    assert kernel.ppoll([(reader, EPOLLIN), (-1, EPOLLOUT), (77, 0)]) == [EPOLLIN, 0, 0x20]
+    with pytest.raises(OSError, match=rf"\[Errno {errno.EBADF}\]"):
+        kernel.select([77], [], [], 0)
