@@ -15,7 +15,8 @@ like any other.
 Why.  An event reaped at the start of `select` may be stale; the second submission asks the
 kernel instead of guessing, and costs 0.4 µs only for files that were active in between.
 
-Cost.  One slot and one descriptor for the epoll set, always; one fstat a registration.
+Cost.  One slot and one descriptor for the epoll set, always; one fstat a registration; a poll
+and its cancellation at the start, as the proof that both work here.
 `unregister` cancels before the caller closes the file, with one io_cancel if it is armed.
 """
 
@@ -156,20 +157,20 @@ class AioSelector(selectors.BaseSelector):
             with ExitStack() as undo:
                 self._context = undo.enter_context(Context(nr_events, user_ring=user_ring))
                 self._epoll = undo.enter_context(epoll())
-                # Armed from the start: it proves that there is AIO poll, and goes first for the slot
-                # that an overflow will need.
                 self._epoll_set = _Registration(
                     SelectorKey(self._epoll, self._epoll.fileno(), EVENT_READ, None)
                 )
+                # Proves that there is AIO poll, and io_cancel, without which a file once polled
+                # could not be closed.
                 self._context.submit([self._epoll_set.iocb])
-                # Nor does a selector start without io_cancel: a file once polled could not be
-                # closed.  The first select reaps this and arms the set again, before all else.
                 self._context.cancel(self._epoll_set.iocb)
+                self._context.reap(1)
                 undo.pop_all()
         except OSError:
             require_aio_poll()  # raises with the cause, where that is it
             raise
-        self._epoll_set.armed = True
+        # Armed by the first select and from then on, for the slot that an overflow will need.
+        self._unarmed[self._epoll_set] = None
 
     def register(self, fileobj: "FileDescriptorLike", events: int, data: Any = None) -> SelectorKey:
         """Registers a file for EVENT_READ, EVENT_WRITE or both.

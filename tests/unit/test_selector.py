@@ -81,7 +81,7 @@ def test_one_submission_arms_all_and_idle_files_cost_nothing(user_ring: bool) ->
             selector.register(ours, EVENT_READ)
         selector.select(0)
         calls = selector.statistics().context.submit_calls
-        assert calls == 2  # the epoll set's own, and one for the forty
+        assert calls == 2  # the trial at the start, and one for the forty
         for _ in range(10):
             assert selector.select(0) == []
         assert selector.statistics().context.submit_calls == calls
