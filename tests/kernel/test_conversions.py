@@ -137,6 +137,14 @@ def test_timerfd_counts_ticks_on_the_virtual_clock(kernel, ctx):
         kernel.read(fd, 8)
 
 
+def test_timerfd_catches_up_from_a_time_in_the_past(kernel):
+    fd = kernel.timerfd_create(flags=NB)
+    kernel.advance(10 * NSEC_PER_SEC)
+    kernel.timerfd_settime(fd, NSEC_PER_SEC, 2 * NSEC_PER_SEC, 1)
+    assert kernel.read(fd, 8) == (5).to_bytes(8, "little")
+    assert kernel.timerfd_gettime(fd) == (NSEC_PER_SEC, 2 * NSEC_PER_SEC)
+
+
 def test_signalfd_has_poll_only(kernel):
     kernel.sigprocmask([signal.SIGUSR1, signal.SIGUSR2])
     fd = kernel.signalfd4(-1, [signal.SIGUSR1, signal.SIGUSR2], NB)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -208,6 +209,9 @@ class KernelEventLoop(asyncio.SelectorEventLoop):
         if kw.get("sock") is None:
             kw["sock"] = self._socket(socket.AF_UNIX, socket.SOCK_STREAM, path)
         kw.pop("cleanup_socket", None)
+        if sys.version_info >= (3, 13):
+            # It would remove a file of that name outside.
+            kw["cleanup_socket"] = False
         return await super().create_unix_server(protocol_factory, **kw)
 
     async def create_datagram_endpoint(

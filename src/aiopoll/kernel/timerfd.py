@@ -32,15 +32,20 @@ class TimerFd:
         self.wqh = WaitQueueHead(sched, "timerfd->wqh")
         self.offset_ns = offset_ns
         self.timer = HrTimer(self._expire)
+        self.expires_ns = 0
         self.interval_ns = 0
         self.ticks = 0
 
     def _expire(self) -> None:
         clock = self.sched.clock
         with self.wqh.lock:
-            self.ticks += 1
+            expiries = 1
             if self.interval_ns:
-                clock.start(self.timer, clock.now_ns + self.interval_ns)
+                # hrtimer_forward_now: all that fell due by now, and the first that did not.
+                expiries += (clock.now_ns - self.expires_ns) // self.interval_ns
+                self.expires_ns += expiries * self.interval_ns
+                clock.start(self.timer, self.expires_ns)
+            self.ticks += expiries
             self.wqh.wake_up_locked(EPOLLIN)
 
     def remaining(self) -> tuple[int, int]:
@@ -57,7 +62,8 @@ class TimerFd:
         self.interval_ns = interval_ns
         if value_ns:
             expires = value_ns - self.offset_ns if absolute else clock.now_ns + value_ns
-            clock.start(self.timer, min(max(expires, clock.now_ns), KTIME_MAX))
+            self.expires_ns = min(expires, KTIME_MAX)
+            clock.start(self.timer, self.expires_ns)
             if expires <= clock.now_ns:
                 self.sched.fire_due()
 
