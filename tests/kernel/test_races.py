@@ -1,4 +1,4 @@
-"""Every interleaving of the races that AIO poll can lose, and two broken kernels that lose them."""
+"""Every interleaving of the races that AIO poll can lose, and broken kernels that lose them."""
 
 import errno
 
@@ -7,7 +7,7 @@ import pytest
 from aiopoll.kernel import Kernel
 from aiopoll.kernel.aio import AIO_IOCB_CANCELLED, Aio
 from aiopoll.kernel.aio_abi import Iocb
-from aiopoll.kernel.race import explore
+from aiopoll.kernel.race import explore, replay
 from aiopoll.kernel.select import vfs_poll_mask
 from aiopoll.kernel.uapi import EPOLLHUP, EPOLLIN
 
@@ -250,6 +250,8 @@ def test_a_found_interleaving_can_be_replayed():
     found = explore(scenario)
     again = explore(scenario)
     assert (found.runs, found.choices) == (again.runs, again.choices)
+    with pytest.raises(AssertionError, match="the write was missed"):
+        replay(scenario, found.choices)
 
 
 def test_a_search_cut_short_is_an_error():

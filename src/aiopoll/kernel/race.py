@@ -78,7 +78,7 @@ def explore(
         kernel = Kernel(choice=choice)
         try:
             scenario(kernel)
-        except (Exception, AssertionError) as exc:
+        except Exception as exc:
             kernel.sched.shutdown()
             return Exploration(runs, exc, choice.taken)
         kernel.halt()
@@ -91,6 +91,13 @@ def explore(
         prefix = taken
 
 
-def replay(scenario: Callable[[Kernel], None], choices: list[int]) -> None:
-    """Run one interleaving again, to look at it."""
-    scenario(Kernel(choice=ReplayChoice(choices, len(choices) + 1)))
+def replay(scenario: Callable[[Kernel], None], choices: list[int], *, bound: int = 2) -> None:
+    """Run one interleaving again, to look at it; raises what the scenario raises.
+
+    `bound` is that of the search which found it: it decides where there was a choice.
+    """
+    kernel = Kernel(choice=ReplayChoice(choices, bound))
+    try:
+        scenario(kernel)
+    finally:
+        kernel.sched.shutdown()
