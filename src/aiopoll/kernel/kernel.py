@@ -10,13 +10,14 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from .aio import AIO_MAX_NR, Aio, AioSyscalls, KioContext
+from .aio import AIO_MAX_NR, Aio, AioSyscalls
 from .char.random import EntropyPool
 from .crypto.af_alg import alg_init
 from .eventfd import EventFdSyscalls
 from .eventpoll import EventPollSyscalls
 from .file import FileTable
 from .fs import FileSyscalls
+from .kioctx import KioContext
 from .net.socket import Net, SocketSyscalls
 from .net.tcp import tcp_init
 from .net.udp import udp_init
