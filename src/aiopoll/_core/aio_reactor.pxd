@@ -35,6 +35,11 @@ cdef extern from "wait.h" nogil:
                    int *use_pgetevents)
     int wait_poll_now(int fd, short events)
 
+cdef enum Trust:
+    FRESH  # of now: hand over
+    MAYBE_STALE  # a strict watch is asked again
+    ONLY_ARM  # not the time to hand over: let the next submission tell
+
 cdef class AioReactor(Reactor):
     cdef abi.aio_context_t ctx
     cdef abi.aio_ring *ring
@@ -61,6 +66,6 @@ cdef class AioReactor(Reactor):
     cdef int refuse(self, poll_request *request, long error) except -1
     cdef int settle(self, poll_request *request) except -1
     cdef int evict(self) except -1
-    cdef Py_ssize_t reap(self, bint maybe_stale) except -1
-    cdef int complete(self, abi.io_event *event, bint maybe_stale) except -1
+    cdef Py_ssize_t reap(self, Trust trust) except -1
+    cdef int complete(self, abi.io_event *event, Trust trust) except -1
     cdef int sleep(self, int64_t timeout_ns) except -1

@@ -11,8 +11,8 @@ last to do so, one jiffy after close(2) at the earliest (fs/file_table.c, delaye
 Rule.  A watch whose request has completed is armed again in the next turn's io_submit, of which
 there is one a turn.  unwatch() cancels at once and waits for the event, so that close(2) is
 the last to let go.  Events are masked with what was asked plus ERR and HUP.  Whatever AIO poll
-refuses, and whatever finds no slot, lives in the epoll set.  An event that was in the ring before
-this turn's submission may be stale; `strict` watches, whose owner may block on it, are asked
+refuses, and whatever finds no slot, lives in the epoll set.  An event that may have been in the
+ring before this turn's submission may be stale; `strict` watches, whose owner may block on it, are asked
 again by poll(2) then.
 
 Why.  Arming in bulk costs less than a system call each; arming late costs nothing for what was
@@ -141,14 +141,18 @@ cdef class AioReactor(Reactor):
         return 0
 
     cdef int settle(self, poll_request *request) except -1:
-        """Waits for the event of a request that was cancelled."""
+        """Waits for the event of a request that was cancelled.
+
+        Other events that come are not handed over: their files are armed again in this turn's
+        submission, which would hand over once more before the first call has run.
+        """
         cdef uint32_t generation = request.generation
         cdef long count, i
         cdef int tries
         self.in_turn = True
         try:
             for tries in range(SETTLE_TRIES):
-                self.reap(True)
+                self.reap(ONLY_ARM)
                 if request.generation != generation:
                     break
                 with nogil:
@@ -156,7 +160,7 @@ cdef class AioReactor(Reactor):
                                       &self.use_pgetevents)
                 self.getevents_calls += 1
                 for i in range(count):
-                    self.complete(&self.events[i], True)
+                    self.complete(&self.events[i], ONLY_ARM)
         finally:
             self.in_turn = False
         return 0
@@ -212,7 +216,7 @@ cdef class AioReactor(Reactor):
             if result == -EAGAIN:
                 if may_retry:
                     may_retry = False
-                    if self.reap(True) > 0:
+                    if self.reap(MAYBE_STALE) > 0:
                         continue
                 if request.owner == self.epoll_fd or request.owner == self.wake_fd:
                     self.evict()
@@ -278,11 +282,11 @@ cdef class AioReactor(Reactor):
                 result = wait_ring(self.ctx, EVENTS_MAX, self.events, 1000000000,
                                    &self.use_pgetevents)
                 for i in range(result):
-                    self.complete(&self.events[i], True)
+                    self.complete(&self.events[i], MAYBE_STALE)
                 return 0
         raise os_error(EAGAIN, "io_submit: no slot is left for the epoll set")
 
-    cdef Py_ssize_t reap(self, bint maybe_stale) except -1:
+    cdef Py_ssize_t reap(self, Trust trust) except -1:
         """Completes what has happened, without waiting; answers the number of events."""
         cdef Py_ssize_t total = 0
         cdef long count, i
@@ -296,12 +300,12 @@ cdef class AioReactor(Reactor):
             if count < 0 and count != -EINTR:
                 raise os_error(-count, "io_getevents")
             for i in range(count):
-                self.complete(&self.events[i], maybe_stale)
+                self.complete(&self.events[i], trust)
             total += max(count, 0)
             if count < EVENTS_MAX:
                 return total
 
-    cdef int complete(self, abi.io_event *event, bint maybe_stale) except -1:
+    cdef int complete(self, abi.io_event *event, Trust trust) except -1:
         cdef poll_request *request = poll_pool_find(&self.pool, event.data)
         cdef int fd, direction, ready
         cdef Watch watch
@@ -313,17 +317,17 @@ cdef class AioReactor(Reactor):
         self.completed += 1
         if fd < 0:
             return 0
-        if fd == self.wake_fd:
-            self.drain_wake()
+        if fd == self.wake_fd or fd == self.epoll_fd:
             self.enqueue(fd, 0, POLL_IN)
-            return 0
-        if fd == self.epoll_fd:
-            self.enqueue(fd, 0, POLL_IN)
-            return self.collect_nested(0)
+            if trust == ONLY_ARM:
+                return 0
+            return self.drain_wake() if fd == self.wake_fd else self.collect_nested(0)
         watch = self.find(fd)
         self.arm(watch, direction)
+        if trust == ONLY_ARM:
+            return 0
         ready = <int>event.res & (asked(direction) | POLL_ALWAYS)
-        if ready and maybe_stale and watch.strict:
+        if ready and trust == MAYBE_STALE and watch.strict:
             ready = wait_poll_now(fd, asked(direction))
         if ready:
             self.hand_over(watch, direction)
@@ -332,6 +336,7 @@ cdef class AioReactor(Reactor):
         return 0
 
     cdef int turn(self, int64_t timeout_ns) except -1:
+        cdef Trust trust
         self.check_process()
         if self.in_turn:
             raise RuntimeError("the reactor is in use")
@@ -339,12 +344,11 @@ cdef class AioReactor(Reactor):
         self.turns += 1
         self.dispatched = 0
         try:
-            if self.ring != NULL and abi.aio_ring_pending(self.ring):
-                self.reap(True)
+            # What is in the ring already may have been dealt with since.
+            trust = MAYBE_STALE if self.ring == NULL or self.pending() else FRESH
             self.submit()
-            # Without the ring there is one call only, so all may be stale.
             if timeout_ns == 0 or self.ring != NULL:
-                self.reap(self.ring == NULL)
+                self.reap(trust)
             if timeout_ns != 0 and self.dispatched == 0 and self.queued == 0:
                 self.sleep(timeout_ns)
         finally:
@@ -366,7 +370,7 @@ cdef class AioReactor(Reactor):
             raise os_error(-count, "io_getevents")
         # Without the ring these may have happened before the call.
         for i in range(count):
-            self.complete(&self.events[i], self.ring == NULL)
+            self.complete(&self.events[i], MAYBE_STALE if self.ring == NULL else FRESH)
         return 0
 
     cdef bint pending(self) noexcept:
