@@ -3,10 +3,13 @@
 import asyncio
 import functools
 import socket
+import ssl
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from aiopoll._core.loop import LoopCore
+from aiopoll._core.stream import SocketTransport
 from aiopoll.loop.backend import requested_backend
 from aiopoll.loop.selector_view import SelectorView
 from aiopoll.loop.wakeup import set_wakeup_pipe, wakeup_by_signals
@@ -43,6 +46,37 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):
             self.backend_reason = str(error)
             self._open_reactor("epoll", nr_events, None)
         super().__init__(SelectorView(self))
+
+    def _make_socket_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        *,
+        extra: dict[str, Any] | None = None,
+        server: asyncio.AbstractServer | None = None,
+    ) -> asyncio.Transport:
+        return SocketTransport(self, sock, protocol, waiter, extra, server)
+
+    def _make_ssl_transport(
+        self,
+        rawsock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: ssl.SSLContext,
+        waiter: Any = None,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        extra: dict[str, Any] | None = None,
+        server: asyncio.AbstractServer | None = None,
+        **timeouts: Any,
+    ) -> asyncio.Transport:
+        tls: Any = SSLProtocol(
+            self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
+        )
+        SocketTransport(self, rawsock, tls, None, extra, server)
+        transport: asyncio.Transport = tls._app_transport
+        return transport
 
     def run_forever(self) -> None:
         """Runs until stop() is called."""
