@@ -54,7 +54,7 @@ test-asan: $(VENV)/.tools $(SOURCES)
 		--build-base build/asan-objects --build-lib build/asan
 	LD_PRELOAD="$$($${CC:-gcc} -print-file-name=libasan.so) $$($${CC:-gcc} -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1 \
-	PYTHONMALLOC=malloc PYTHONPATH=build/asan AIOPOLL_EXPECT_BUILD=asan \
+	PYTHONMALLOC=malloc PYTHONPATH=build/asan \
 	$(BIN)/python -m pytest -p no:cacheprovider $(PYTEST_ARGS)
 
 clean:

@@ -15,8 +15,8 @@ HEADERS = sorted(str(path) for path in CORE.glob("c/*.h"))
 
 compile_args = ["-O2", "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wno-unused-parameter"]
 link_args: list[str] = []
-if os.environ.get("AIOPOLL_DEBUG") == "1":
-    compile_args += ["-DAIOPOLL_DEBUG=1", "-UNDEBUG"]
+if os.environ.get("AIOPOLL_DEBUG") != "1":
+    compile_args += ["-DCYTHON_WITHOUT_ASSERTIONS"]
 if os.environ.get("AIOPOLL_SANITIZE") == "1":
     sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
     compile_args += [*sanitize, "-g", "-O1", "-fno-omit-frame-pointer"]

@@ -3,10 +3,14 @@
 Every name here is public and stable; aiopoll.libaio has libaio's own names.
 """
 
-from aiopoll._core.aio import Context, Iocb, IoEvent
+from aiopoll import libaio
+from aiopoll._core.aio import Context
 from aiopoll._core.errors import SubmitError
+from aiopoll._core.iocb import Iocb, IoEvent
+from aiopoll._core.reactor_statistics import ReactorStatistics
 from aiopoll._core.statistics import ContextStatistics
 from aiopoll.loop import EventLoop, new_event_loop, run
+from aiopoll.probe import Support, probe
 from aiopoll.selector import AioSelector, SelectorStatistics
 
 __all__ = [
@@ -16,8 +20,12 @@ __all__ = [
     "EventLoop",
     "IoEvent",
     "Iocb",
+    "ReactorStatistics",
     "SelectorStatistics",
     "SubmitError",
+    "Support",
+    "libaio",
     "new_event_loop",
+    "probe",
     "run",
 ]

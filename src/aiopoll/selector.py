@@ -15,7 +15,8 @@ like any other.
 Why.  An event reaped at the start of `select` may be stale; the second submission asks the
 kernel instead of guessing, and costs 0.4 µs only for files that were active in between.
 
-Cost.  One slot and one descriptor for the epoll set, always; one fstat a registration.
+Cost.  One slot and one descriptor for the epoll set, always; one fstat a registration; a poll
+and its cancellation at the start, as the proof that both work here.
 `unregister` cancels before the caller closes the file, with one io_cancel if it is armed.
 """
 
@@ -25,13 +26,16 @@ import selectors
 import stat
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from select import EPOLLIN, EPOLLOUT, POLLIN, POLLOUT, epoll
 from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aiopoll._core.aio import Context, Iocb, IoEvent
+from aiopoll._core.aio import Context
 from aiopoll._core.errors import SubmitError
+from aiopoll._core.iocb import Iocb, IoEvent
 from aiopoll._core.statistics import ContextStatistics
+from aiopoll.probe import require_aio_poll
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
@@ -149,23 +153,24 @@ class AioSelector(selectors.BaseSelector):
         self._map: _Map | None = _Map(self)
         self._unarmed: dict[_Registration, None] = {}
         self._refused = self._overflowed = self._stale = 0
-        self._context = Context(nr_events, user_ring=user_ring)
         try:
-            self._epoll = epoll()
-            # Armed from the start: it proves that there is AIO poll, and holds the slot that an
-            # overflow will need.
-            self._epoll_set = _Registration(
-                SelectorKey(self._epoll, self._epoll.fileno(), EVENT_READ, None)
-            )
-            try:
+            with ExitStack() as undo:
+                self._context = undo.enter_context(Context(nr_events, user_ring=user_ring))
+                self._epoll = undo.enter_context(epoll())
+                self._epoll_set = _Registration(
+                    SelectorKey(self._epoll, self._epoll.fileno(), EVENT_READ, None)
+                )
+                # Proves that there is AIO poll, and io_cancel, without which a file once polled
+                # could not be closed.
                 self._context.submit([self._epoll_set.iocb])
-            except OSError:
-                self._epoll.close()
-                raise
+                self._context.cancel(self._epoll_set.iocb)
+                self._context.reap(1)
+                undo.pop_all()
         except OSError:
-            self._context.close()
+            require_aio_poll()  # raises with the cause, where that is it
             raise
-        self._epoll_set.armed = True
+        # Armed by the first select and from then on, for the slot that an overflow will need.
+        self._unarmed[self._epoll_set] = None
 
     def register(self, fileobj: "FileDescriptorLike", events: int, data: Any = None) -> SelectorKey:
         """Registers a file for EVENT_READ, EVENT_WRITE or both.

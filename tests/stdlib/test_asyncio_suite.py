@@ -47,9 +47,17 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "syscall-reap": ({"backend": "aio"}, {"AIOPOLL_USER_RING": "0"}),
 }
 
+
+def has_cpythons_tests() -> bool:
+    try:
+        return importlib.util.find_spec("test.test_asyncio") is not None
+    except ModuleNotFoundError:
+        return False
+
+
 needs_cpythons_tests = pytest.mark.skipif(
-    importlib.util.find_spec("test.test_asyncio") is None,
-    reason="this interpreter ships no tests of its own (Debian: libpython3-testsuite)",
+    not has_cpythons_tests(),
+    reason="CPython's own tests: this interpreter ships none (Debian: libpython3-testsuite)",
 )
 
 

@@ -1,45 +1,16 @@
-"""The record of a request in flight, and the objects around it, for the modules above."""
+"""The Context, for the modules above."""
 
-from libc.stdint cimport int16_t, int64_t, uint16_t, uint32_t, uint64_t
-from posix.uio cimport iovec
+from libc.stdint cimport uint64_t
 
 from aiopoll._core cimport abi
-
-cdef class Iocb:
-    cdef readonly object data
-    cdef abi.iocb prototype
-    cdef object buffer
-    cdef Py_ssize_t last_index
-
-cdef class IoEvent:
-    cdef readonly object data
-    cdef readonly Iocb obj
-    cdef readonly int64_t res
-    cdef readonly int64_t res2
-
-cdef class Completion:
-    cdef abi.iocb iocb
-    cdef Iocb request
-    cdef object data
-    cdef uint32_t generation
-    cdef Py_ssize_t index
-    cdef Py_ssize_t next_free
-    cdef bint cancelled
-    cdef Py_buffer single_view
-    cdef Py_buffer *views
-    cdef iovec *vector
-    cdef Py_ssize_t nr_views
-
-    cdef int start(self, Iocb request) except -1
-    cdef int pin(self, object buffer) except -1
-    cdef int pin_vector(self, tuple buffers) except -1
-    cdef void finish(self) noexcept
+from aiopoll._core.iocb cimport Completion, Iocb
 
 cdef class Context:
     cdef object __weakref__
     cdef abi.aio_context_t ctx
     cdef abi.aio_ring *ring
     cdef readonly unsigned int nr_events
+    cdef unsigned int ring_nr
     cdef uint64_t mm_generation
     cdef unsigned long owner
     cdef bint busy
@@ -62,4 +33,7 @@ cdef class Context:
     cdef Completion find(self, Iocb request)
     cdef int reserve_events(self, Py_ssize_t nr) except -1
     cdef list collect(self, Py_ssize_t count)
-    cdef long wait(self, long min_nr, long nr, object timeout, object sigmask) except? -1
+    cdef list take(self, Py_ssize_t least, Py_ssize_t most, object timeout_ns,
+                   const uint64_t *sigmask, bint restart)
+    cdef long wait(self, long min_nr, long nr, object timeout_ns, const uint64_t *sigmask,
+                   bint restart) except? -1

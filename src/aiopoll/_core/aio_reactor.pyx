@@ -27,7 +27,7 @@ that is read at every wake-up is submitted as often.
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
-from libc.errno cimport EAGAIN, EBADF, EINPROGRESS, EINTR, EINVAL
+from libc.errno cimport EAGAIN, EBADF, EINPROGRESS, EINTR, EINVAL, ENOSYS, EPERM
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from aiopoll._core cimport abi
@@ -37,7 +37,7 @@ from aiopoll._core.reactor cimport (
 
 import os
 
-from aiopoll._core.errors import setup_error
+from aiopoll._core.errors import cancel_error, setup_error
 from aiopoll._core.reactor_statistics import ReactorStatistics
 
 cdef enum:
@@ -73,6 +73,7 @@ cdef class AioReactor(Reactor):
 
     cdef int open_ring(self, object user_ring) except -1:
         cdef long result
+        cdef poll_request *request
         result = abi.aio_sys_setup(self.nr_events, &self.ctx)
         if result < 0:
             self.ctx = 0
@@ -84,10 +85,17 @@ cdef class AioReactor(Reactor):
             # Both stay armed from here on; that they can be is the test for AIO poll.
             self.enqueue(self.epoll_fd, 0, POLL_IN)
             self.enqueue(self.wake_fd, 0, POLL_IN)
+            request = poll_pool_at(&self.pool, self.queue[self.queued - 1])
             self.submit()
+            # Its event arms it again.  What cannot be cancelled must not be polled at all.
+            result = abi.aio_sys_cancel(self.ctx, &request.iocb)
+            if result == -EPERM or result == -ENOSYS:
+                raise cancel_error(-result, "the first poll", False)
             result = wait_ring(self.ctx, EVENTS_MAX, self.events, 0, &self.use_pgetevents)
             if result < 0:
                 raise os_error(-result, "io_getevents")
+            for i in range(result):
+                self.complete(&self.events[i], ONLY_ARM)
         except OSError:
             self.shut()
             raise

@@ -1,4 +1,4 @@
-"""What a refused system call meant and what to do about it, as exceptions.
+"""What a refused system call meant and what to do about it, as exceptions and as plain words.
 
 The kernel answers a bare errno; these functions find the cause that a user can act on: the
 sysctl and its value, the seccomp profile, the file that cannot be polled.
@@ -6,6 +6,7 @@ sysctl and its value, the seccomp profile, the file that cannot be polled.
 
 import errno
 import os
+import re
 
 SECCOMP_CURE = (
     "allow io_setup, io_submit, io_getevents, io_pgetevents, io_cancel and io_destroy in the"
@@ -42,14 +43,19 @@ def read_sysctl(name: str) -> int | None:
 
 def aio_max_nr_cure(nr_events: int, max_nr: int | None, taken: int | None) -> str:
     """Says how to make room for `nr_events` more under fs.aio-max-nr."""
+    fewer = f"ask for fewer than {nr_events} events" if nr_events > 1 else "close other contexts"
     if max_nr is None or taken is None:
-        return f"ask for fewer than {nr_events} events, or raise the sysctl fs.aio-max-nr"
-    wanted = taken + nr_events
-    value = max(65536, 1 << (wanted - 1).bit_length())
-    return (
-        f"fs.aio-max-nr is {max_nr} for the whole machine and {taken} of it are taken:"
-        f" ask for fewer than {nr_events} events, or raise it: sysctl -w fs.aio-max-nr={value}"
-    )
+        return f"{fewer}, or raise the limit as root: sysctl -w fs.aio-max-nr=1048576"
+    # A limit that is raised at all is raised for good: twice what is there, or what is needed.
+    wanted = max(65536, 2 * max_nr, taken + nr_events)
+    raise_it = f"raise it as root: sysctl -w fs.aio-max-nr={1 << (wanted - 1).bit_length()}"
+    numbers = f"fs.aio-max-nr is {max_nr} for the whole machine and {taken} of it are taken"
+    if taken + nr_events <= max_nr:
+        return (
+            f"{numbers}, so there is room now: try again, and if it goes on, the sandbox has a"
+            f" limit of its own: {fewer}, or {raise_it}"
+        )
+    return f"{numbers}: {fewer}, or {raise_it}"
 
 
 def setup_error(code: int, nr_events: int) -> OSError:
@@ -83,7 +89,7 @@ _SUBMIT_REASONS = {
 
 _POLL_EINVAL = (
     "this file cannot be polled by AIO (a terminal or a FIFO opened O_RDWR that is not ready, or"
-    " a plain file polled for what it never has), or the kernel has no IOCB_CMD_POLL (before 4.18;"
+    " a plain file polled for what it never has), or the kernel has no IOCB_CMD_POLL (before 4.19;"
     " gVisor)"
 )
 
@@ -94,6 +100,8 @@ def submit_error(code: int, request: object, is_poll: bool, index: int, total: i
         reason = _POLL_EINVAL
     else:
         reason = _SUBMIT_REASONS.get(code, os.strerror(code))
+    if code in (errno.EBADF, errno.EINVAL) and getattr(request, "resfd", None) is not None:
+        reason += "; or its resfd is not an open eventfd"
     return SubmitError(
         code, f"io_submit stopped at index {index} of {total}, {request!r}: {reason}", index
     )
@@ -102,7 +110,10 @@ def submit_error(code: int, request: object, is_poll: bool, index: int, total: i
 def cancel_error(code: int, request: object, cancelled_before: bool) -> OSError:
     """The exception for io_cancel that answered -`code`."""
     if code == errno.ENOSYS or code == errno.EPERM:
-        reason = f"this kernel or sandbox has no io_cancel: {SECCOMP_CURE}"
+        reason = (
+            "this kernel or sandbox has no io_cancel, without which a file that is polled stays"
+            f" open after its close: {SECCOMP_CURE}"
+        )
     elif cancelled_before:
         reason = "it was cancelled before: its event comes through reap()"
     else:
@@ -111,3 +122,70 @@ def cancel_error(code: int, request: object, cancelled_before: bool) -> OSError:
             " comes through reap()"
         )
     return OSError(code, f"io_cancel of {request!r}: {reason}")
+
+
+def poll_refused_reason(code: int, release: str) -> str:
+    """Why io_submit answered -`code` to a POLL on an empty pipe, which AIO poll always takes."""
+    if code in _SUBMIT_REASONS and code != errno.EPERM:
+        reason = _SUBMIT_REASONS[code]
+    elif code == errno.EPERM:
+        reason = f"a seccomp filter forbids io_submit: {SECCOMP_CURE}"
+    elif code != errno.EINVAL:
+        reason = os.strerror(code)
+    elif kernel_version(release) >= IOCB_CMD_POLL_SINCE:
+        reason = (
+            f"kernel {release} has IOCB_CMD_POLL, so a sandbox refuses it: gVisor does (use another"
+            f" runtime class), and so may a seccomp filter: {SECCOMP_CURE}"
+        )
+    else:
+        reason = (
+            f"kernel {release} has no IOCB_CMD_POLL: update to Linux 4.19 or later; if this is"
+            " gVisor, which calls itself 4.4.0, use another runtime class"
+        )
+    return f"io_submit refused a POLL on a pipe: {reason}"
+
+
+def poll_lost_reason(seconds: float, cause: str) -> str:
+    """What to say where a POLL was taken and its event never came, though `cause` had happened."""
+    return (
+        f"io_submit took a POLL on a pipe, but its event did not come within {seconds:g} s after"
+        f" {cause}: this kernel's or sandbox's AIO poll does not work; use a Linux"
+        " kernel from 4.19 on without a system call emulation in between"
+    )
+
+
+def getevents_error(code: int, with_mask: bool) -> OSError:
+    """The exception for io_getevents, or with a mask io_pgetevents, that answered -`code`."""
+    name = "io_pgetevents" if with_mask else "io_getevents"
+    if code == errno.ENOSYS and with_mask:
+        reason = "not there (it came with Linux 4.18; gVisor has none)"
+    elif code == errno.ENOSYS:
+        reason = f"not there in this kernel or sandbox: {SECCOMP_CURE}"
+    elif code == errno.EPERM:
+        whose = ", as Podman's does" if with_mask else ""
+        reason = f"a seccomp filter forbids it{whose}: {SECCOMP_CURE}"
+    else:
+        reason = os.strerror(code)
+    return OSError(code, f"{name}: {reason}")
+
+
+def pgetevents_limit(refusal: OSError) -> str:
+    """What goes without io_pgetevents, and why it was refused."""
+    return (
+        f"{refusal.strerror}. All waits go through io_getevents; only reap(sigmask=...) cannot be"
+        " had"
+    )
+
+
+USER_RING_LIMIT = (
+    "the completion ring is not usable from user space (no AIO ring magic as under gVisor, or"
+    " valgrind is at work). Events are reaped by system call, which is slower"
+)
+
+IOCB_CMD_POLL_SINCE = (4, 19)
+
+
+def kernel_version(release: str) -> tuple[int, int]:
+    """Major and minor number of a kernel release such as "6.18.44-generic"; (0, 0) if neither."""
+    match = re.match(r"(\d+)\.(\d+)", release)
+    return (int(match[1]), int(match[2])) if match else (0, 0)

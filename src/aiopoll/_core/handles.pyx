@@ -15,6 +15,7 @@ Cost.  A slot that a future asyncio adds is left unset; `SLOTS` below is compare
 at import, and where they differ the Python constructors are used.
 """
 
+cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 
@@ -51,10 +52,11 @@ cdef Py_ssize_t slot_offset(type owner, str name) except -1:
     return (<MemberDescriptor *><PyObject *>descriptor).d_member.offset
 
 
+@cython.final
 cdef class Handles:
     """Where the slots of the two classes are."""
 
-    def __init__(self):
+    def __cinit__(self):
         if set(Handle.__slots__) != SLOTS or set(TimerHandle.__slots__) != TIMER_SLOTS:
             raise TypeError("asyncio's handles have other slots")
         self.callback = slot_offset(Handle, "_callback")

@@ -5,11 +5,13 @@ from contextvars import Context
 from typing import Any, TypeVarTuple
 
 from _typeshed import FileDescriptorLike
+from typing_extensions import disjoint_base
 
 from aiopoll._core.reactor_statistics import ReactorStatistics
 
 _Ts = TypeVarTuple("_Ts")
 
+@disjoint_base
 class LoopCore:
     _debug: bool
     _closed: bool

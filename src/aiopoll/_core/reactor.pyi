@@ -1,11 +1,14 @@
 from collections.abc import Callable
 from typing import Any, final
 
+from typing_extensions import disjoint_base
+
 from aiopoll._core.reactor_statistics import ReactorStatistics
 
 @final
 class Watch: ...
 
+@disjoint_base
 class Reactor:
     @property
     def backend(self) -> str: ...

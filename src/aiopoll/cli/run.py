@@ -54,13 +54,15 @@ def run_program(path: str, args: list[str]) -> None:
     """
     sys.argv = [path, *args]
     if not os.path.exists(path):
-        raise SystemExit(f"aiopoll run: can't open {path!r}: no such file")
+        print(f"aiopoll run: can't open {path!r}: no such file", file=sys.stderr)
+        raise SystemExit(2)  # python's own status for it
     if os.path.isdir(path) or path.endswith((".zip", ".pyz")):
         sys.path[0] = path
         runpy.run_path(path, run_name="__main__")
         return
     if not sys.flags.safe_path:
         sys.path[0] = os.path.dirname(os.path.realpath(path))
+    path = os.path.abspath(path)
     main = types.ModuleType("__main__")
     main.__file__ = path
     main.__loader__ = SourceFileLoader("__main__", path)

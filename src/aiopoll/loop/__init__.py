@@ -1,6 +1,5 @@
 """asyncio's event loop on AIO poll."""
 
-from aiopoll._core.reactor_statistics import ReactorStatistics
-from aiopoll.loop.event_loop import EventLoop, new_event_loop, run
-
-__all__ = ["EventLoop", "ReactorStatistics", "new_event_loop", "run"]
+from aiopoll.loop.event_loop import EventLoop as EventLoop
+from aiopoll.loop.event_loop import new_event_loop as new_event_loop
+from aiopoll.loop.event_loop import run as run

@@ -13,6 +13,7 @@ from aiopoll._core.stream import SocketTransport
 from aiopoll.loop.backend import requested_backend
 from aiopoll.loop.selector_view import SelectorView
 from aiopoll.loop.wakeup import set_wakeup_pipe, wakeup_by_signals
+from aiopoll.probe import require_aio_poll
 
 _T = TypeVar("_T")
 
@@ -42,6 +43,7 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):
             self._open_reactor("epoll" if wanted == "epoll" else "aio", nr_events, None)
         except OSError as error:
             if wanted != "auto":
+                require_aio_poll()  # raises with the cause, where that is it
                 raise
             self.backend_reason = str(error)
             self._open_reactor("epoll", nr_events, None)

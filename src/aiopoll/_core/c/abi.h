@@ -3,7 +3,7 @@
  *
  * Facts.  include/uapi/linux/aio_abi.h fixes struct iocb at 64 bytes and struct io_event at
  * 32; both are the same on every 64-bit architecture but for the order of aio_key and
- * aio_rw_flags, which follows the byte order.  IOCB_CMD_POLL (5) came with Linux 4.18,
+ * aio_rw_flags, which follows the byte order.  IOCB_CMD_POLL (5) came with Linux 4.19,
  * aio_rw_flags with 4.13.
  *
  * Rule.  The structures are declared here under the kernel's names, and asserted, instead of

@@ -1,0 +1,24 @@
+"""The command `aiopoll`: one module of this package for each subcommand.
+
+Each has `add_parser(subparsers)`, which sets `handler`: a function of the parsed arguments that
+answers the exit status.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+
+from aiopoll.cli import doctor, run
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the subcommand that `argv` (default: sys.argv[1:]) names; answers the exit status.
+
+    Raises SystemExit, as argparse does, for arguments that are wrong and for --help.
+    """
+    parser = argparse.ArgumentParser(prog="aiopoll", description="Linux AIO poll for Python.")
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in (run, doctor):
+        command.add_parser(subparsers)
+    arguments = parser.parse_args(argv)
+    handler: Callable[[argparse.Namespace], int] = arguments.handler
+    return handler(arguments)

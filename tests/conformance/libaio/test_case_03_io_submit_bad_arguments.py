@@ -1,0 +1,51 @@
+"""Case 3: io_submit with a bad context, bad pointers and a bad count.
+
+An address that is not mapped cannot be passed from Python for an iocb or for the array; None is
+the one bad pointer there is.
+"""
+
+import errno
+
+import pytest
+
+from aiopoll.libaio import io_context_t, io_prep_pread, io_submit, iocb
+
+
+def good_iocbs(fd: int) -> list[iocb | None]:
+    result: list[iocb | None] = []
+    for _ in range(2):
+        cb = iocb()
+        io_prep_pread(cb, fd, bytearray(8), 8, 0)
+        result.append(cb)
+    return result
+
+
+def test_bad_context(rw_fd: int) -> None:
+    assert io_submit(io_context_t(), 1, good_iocbs(rw_fd)) == -errno.EINVAL
+    assert io_submit(None, 1, good_iocbs(rw_fd)) == -errno.EINVAL
+
+
+def test_count_zero_and_negative(ctx: io_context_t, rw_fd: int) -> None:
+    assert io_submit(ctx, 0, good_iocbs(rw_fd)) == 0
+    assert io_submit(ctx, -1, good_iocbs(rw_fd)) == -errno.EINVAL
+
+
+def test_bad_array(ctx: io_context_t) -> None:
+    assert io_submit(ctx, 1, None) == -errno.EFAULT
+
+
+def test_bad_first_iocb(ctx: io_context_t, rw_fd: int) -> None:
+    assert io_submit(ctx, 2, [None, *good_iocbs(rw_fd)]) == -errno.EFAULT
+
+
+def test_bad_second_iocb_lets_the_first_one_go(ctx: io_context_t, rw_fd: int) -> None:
+    first, second = good_iocbs(rw_fd)
+    assert io_submit(ctx, 3, [first, None, second]) == 1
+
+
+def test_addresses_not_mapped(ctx: io_context_t, gap) -> None:
+    assert gap("libaio case 3: unmapped addresses")
+    with pytest.raises(TypeError):
+        io_submit(ctx, 1, -1)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        io_submit(ctx, 1, [-1])  # type: ignore[list-item]

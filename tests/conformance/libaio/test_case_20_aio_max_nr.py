@@ -1,0 +1,47 @@
+"""Case 20: fs.aio-nr counts what io_setup was asked for, and gets it back at exit.
+
+libaio's harness takes all that fs.aio-max-nr allows; the number is the whole machine's, so here
+some thousands are taken, and what other programs do to it meanwhile is allowed for.
+"""
+
+import errno
+import time
+from pathlib import Path
+
+from aiopoll.libaio import io_context_t, io_setup
+
+CONTEXTS = {1: 32, 16: 16, 256: 8, 2048: 2}  # maxevents: how many contexts
+TAKEN = sum(maxevents * nr for maxevents, nr in CONTEXTS.items())
+
+
+def sysctl(name: str) -> int:
+    return int(Path("/proc/sys/fs", name).read_text(encoding="ascii"))
+
+
+def test_accounting(tmp_path: Path, in_child) -> None:
+    during = tmp_path / "aio-nr"
+
+    def body() -> None:
+        taken = 0
+        contexts = []
+        for maxevents, nr in CONTEXTS.items():
+            for _ in range(nr):
+                ctx = io_context_t()
+                result = io_setup(maxevents, ctx)
+                if result == -errno.EAGAIN and sysctl("aio-nr") + TAKEN > sysctl("aio-max-nr"):
+                    continue  # others hold what we ask for
+                assert result == 0
+                contexts.append(ctx)
+                taken += maxevents
+        assert sysctl("aio-nr") >= taken
+        during.write_text(f"{sysctl('aio-nr')} {taken}")
+        # Exit destroys them all at once, where io_destroy would take its time for each.
+
+    in_child(body)
+    aio_nr, taken = map(int, during.read_text().split())
+    # The half is for other programs; a leak would keep all of it.  One of them may hold as much
+    # for a moment, and nothing tells when the number changes: so it is looked at again.
+    deadline = time.monotonic() + 30
+    while sysctl("aio-nr") > aio_nr - taken // 2:
+        assert time.monotonic() < deadline, "fs.aio-nr did not come back"
+        time.sleep(0.01)

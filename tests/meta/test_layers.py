@@ -1,0 +1,123 @@
+"""Imports go down only: the layers of the package, and what each may import.
+
+_core stands on nothing of the package; selector, libaio and probe stand on _core; kernel stands
+alone, but for its selector; the loop and the files stand on _core; the command line is on top.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "src" / "aiopoll"
+
+# What a module of each part may import of the others; its own part always.
+MAY_IMPORT: dict[str, set[str]] = {
+    "_core": set(),
+    "kernel": set(),
+    "probe": {"_core"},
+    "libaio": {"_core"},
+    "selector": {"_core", "probe"},
+    "files": {"_core", "probe"},
+    "loop": {"_core", "probe", "selector"},
+    "cli": {"_core", "probe", "libaio", "selector", "kernel", "files", "loop", ""},
+    "__main__": {"cli"},
+    # The names that the package shows.
+    "": {"_core", "probe", "libaio", "selector", "kernel", "files", "loop"},
+}
+
+SOURCES = sorted(
+    path
+    for path in PACKAGE.rglob("*")
+    if path.suffix in (".py", ".pyi", ".pyx", ".pxd") and "__pycache__" not in path.parts
+)
+CYTHON_IMPORT = re.compile(r"^\s*(?:from\s+([\w.]+)\s+c?import\s+(.+)|c?import\s+([\w.]+))")
+
+
+def part_of(module: str) -> str:
+    """`aiopoll._core.aio` belongs to `_core`; the package itself to ``."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def module_of(path: Path) -> str:
+    parts = list(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def cython_imports(source: str) -> Iterator[str]:
+    for line in source.splitlines():
+        if match := CYTHON_IMPORT.match(line):
+            module, names, plain = match.groups()
+            if plain:
+                yield plain
+            else:
+                yield from (f"{module}.{name.split()[0]}" for name in re.findall(r"\w+", names))
+
+
+def python_imports(path: Path, source: str) -> Iterator[str]:
+    package = module_of(path).split(".")
+    if path.stem != "__init__":
+        package = package[:-1]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def imports(path: Path) -> set[str]:
+    """The modules of the package that the file imports, wherever in it."""
+    source = path.read_text(encoding="utf-8")
+    if path.suffix in (".pyx", ".pxd"):
+        found = cython_imports(source)
+    else:
+        found = python_imports(path, source)
+    return {name for name in found if name.split(".")[0] == "aiopoll"}
+
+
+def is_part(name: str) -> bool:
+    return any((PACKAGE / f"{name}{end}").exists() for end in ("", ".py", ".pyx"))
+
+
+def imported_part(name: str) -> str:
+    """`from aiopoll import selector` names a part, `from aiopoll import Context` the package."""
+    part = part_of(name)
+    return part if part in MAY_IMPORT and is_part(part) else ""
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_down_only(path):
+    part = part_of(module_of(path))
+    assert part in MAY_IMPORT, f"give {part!r} its place among the layers"
+    for name in imports(path):
+        below = imported_part(name)
+        assert below == part or below in MAY_IMPORT[part], f"{part or 'aiopoll'} imports {name}"
+
+
+def test_the_layers_have_no_cycle():
+    def reaches(part: str, seen: tuple[str, ...]) -> None:
+        assert part not in seen, " → ".join((*seen, part))
+        for below in MAY_IMPORT[part]:
+            reaches(below, (*seen, part))
+
+    for part in MAY_IMPORT:
+        reaches(part, ())
+
+
+def test_the_reader_of_imports_sees_each_form(tmp_path):
+    assert set(cython_imports("from aiopoll._core cimport abi, ring\ncimport aiopoll.a.b\n")) == {
+        "aiopoll._core.abi",
+        "aiopoll._core.ring",
+        "aiopoll.a.b",
+    }
+    path = PACKAGE / "kernel" / "select.py"
+    source = "from . import wait\nfrom .. import probe\nimport aiopoll.cli\n"
+    assert set(python_imports(path, source)) == {
+        "aiopoll.kernel.wait",
+        "aiopoll.probe",
+        "aiopoll.cli",
+    }

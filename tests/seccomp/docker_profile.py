@@ -1,0 +1,108 @@
+"""Turns a seccomp profile in Docker's format into rules of a filter.
+
+A profile is a list of groups: names of system calls, an action, conditions on the arguments that
+must all hold, and under which circumstances the group applies at all (`includes`: every one of
+them, `excludes`: none of them).  Among groups for the same call, any that matches allows it.
+"""
+
+import json
+import os
+import platform
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from bpf import ALLOW, Condition, Rule, refuse, syscall_numbers
+
+DOCKER_DEFAULT = Path(__file__).parent / "data" / "docker-default.json"
+
+# What Docker gives a container that asks for nothing (moby, oci/caps/defaults.go).
+DEFAULT_CAPABILITIES = frozenset(
+    {
+        "CAP_AUDIT_WRITE",
+        "CAP_CHOWN",
+        "CAP_DAC_OVERRIDE",
+        "CAP_FOWNER",
+        "CAP_FSETID",
+        "CAP_KILL",
+        "CAP_MKNOD",
+        "CAP_NET_BIND_SERVICE",
+        "CAP_NET_RAW",
+        "CAP_SETFCAP",
+        "CAP_SETGID",
+        "CAP_SETPCAP",
+        "CAP_SETUID",
+        "CAP_SYS_CHROOT",
+    }
+)
+
+_ARCHES = {"x86_64": "amd64", "aarch64": "arm64"}  # Go's names, which profiles use
+
+
+def rules_of(
+    profile: dict[str, Any], capabilities: Collection[str] = DEFAULT_CAPABILITIES
+) -> tuple[list[Rule], int]:
+    """The rules and the default action of `profile` for a container with `capabilities`.
+
+    System calls that this architecture lacks are left out.  ValueError for an action that is
+    neither SCMP_ACT_ALLOW nor SCMP_ACT_ERRNO.
+    """
+    numbers = syscall_numbers()
+    rules = []
+    for group in profile["syscalls"]:
+        if not _applies(group, capabilities):
+            continue
+        action = _action(group["action"], group.get("errnoRet"))
+        conditions = tuple(_condition(argument) for argument in group.get("args") or ())
+        rules += [
+            Rule(numbers[name], action, conditions) for name in group["names"] if name in numbers
+        ]
+    default = _action(profile["defaultAction"], profile.get("defaultErrnoRet"))
+    # Allowed wins over refused: of two groups for one call, one may have other conditions.
+    rules.sort(key=lambda rule: rule.action != ALLOW)
+    return rules, default
+
+
+def load(path: Path = DOCKER_DEFAULT) -> dict[str, Any]:
+    """The profile as it stands in the file."""
+    profile: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return profile
+
+
+def _applies(group: dict[str, Any], capabilities: Collection[str]) -> bool:
+    includes, excludes = group.get("includes") or {}, group.get("excludes") or {}
+    unknown = {*includes, *excludes} - {"caps", "arches", "minKernel"}
+    if unknown:
+        raise ValueError(f"unknown circumstances in the profile: {unknown}")
+    arch = _ARCHES[platform.machine()]
+    if "arches" in includes and arch not in includes["arches"]:
+        return False
+    if not all(name in capabilities for name in includes.get("caps", ())):
+        return False
+    if "minKernel" in includes and _version(os.uname().release) < _version(includes["minKernel"]):
+        return False
+    if arch in excludes.get("arches", ()):
+        return False
+    if any(name in capabilities for name in excludes.get("caps", ())):
+        return False
+    return not (
+        "minKernel" in excludes and _version(os.uname().release) >= _version(excludes["minKernel"])
+    )
+
+
+def _version(release: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", release)[:2])
+
+
+def _action(name: str, errno: int | None) -> int:
+    if name == "SCMP_ACT_ALLOW":
+        return ALLOW
+    if name == "SCMP_ACT_ERRNO":
+        return refuse(1 if errno is None else errno)  # runc: EPERM unless said otherwise
+    raise ValueError(f"unknown action in the profile: {name}")
+
+
+def _condition(argument: dict[str, Any]) -> Condition:
+    op = argument["op"].removeprefix("SCMP_CMP_")
+    return Condition(argument["index"], op, argument["value"], argument.get("valueTwo", 0))
