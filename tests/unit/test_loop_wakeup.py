@@ -105,6 +105,7 @@ def test_signal_handlers_run_and_the_last_one_removed_leaves_ctrl_c_sound(
     with pytest.raises(KeyboardInterrupt):
         loop.run_forever()
     assert caught == [signal.SIGUSR1]
+    assert signal.set_wakeup_fd(-1) == -1
 
 
 FORK_PROGRAM = """

@@ -253,6 +253,8 @@ cdef class AioReactor(Reactor):
                 raise OSError(EINVAL, "io_submit: no AIO poll in this kernel or sandbox: it came"
                                       " with Linux 4.18, and gVisor has none")
             raise os_error(error, "io_submit")
+        if watch is None:
+            return 0
         watch.requests[direction] = NO_REQUEST
         if error == EBADF or watch.nested:
             return 0  # closed without unwatch(): never ready again
@@ -331,6 +333,8 @@ cdef class AioReactor(Reactor):
                 return 0
             return self.drain_wake() if fd == self.wake_fd else self.collect_nested(0)
         watch = self.find(fd)
+        if watch is None:
+            return 0
         self.arm(watch, direction)
         if trust == ONLY_ARM:
             return 0

@@ -1,3 +1,4 @@
+# cython: nonecheck=True
 """The compiled half of the event loop: callbacks, timers, turns, and what is watched.
 
 Facts.  asyncio.BaseEventLoop keeps its state in attributes (_ready, _debug, _stopping, …) that
@@ -27,6 +28,9 @@ from aiopoll._core.reactor cimport READ, WRITE, EpollReactor, Reactor
 import asyncio
 
 from asyncio.log import logger
+
+# Python 3.14: cancel() from another thread waits for a callback that runs.
+cdef bint THREADSAFE_HANDLES = hasattr(asyncio.events, "_ThreadSafeHandle")
 
 cdef enum:
     SLEEP_MAX = 24 * 3600  # seconds: what asyncio allows, far from any overflow
@@ -130,6 +134,8 @@ cdef class LoopCore:
     def call_soon_threadsafe(self, callback, *args, context=None):
         """call_soon for other threads: wakes the loop if it sleeps."""
         self.check_open()
+        if THREADSAFE_HANDLES:
+            return super(LoopCore, self).call_soon_threadsafe(callback, *args, context=context)
         if self._debug:
             self._check_callback(callback, "call_soon_threadsafe")
         handle = self.schedule(callback, args, context)

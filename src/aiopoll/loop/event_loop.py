@@ -12,7 +12,7 @@ from aiopoll._core.loop import LoopCore
 from aiopoll._core.stream import SocketTransport
 from aiopoll.loop.backend import requested_backend
 from aiopoll.loop.selector_view import SelectorView
-from aiopoll.loop.wakeup import set_wakeup_pipe, wakeup_by_signals
+from aiopoll.loop.wakeup import release_wakeup_pipe, set_wakeup_pipe, wakeup_by_signals
 from aiopoll.probe import require_aio_poll
 
 _T = TypeVar("_T")
@@ -82,7 +82,7 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):
 
     def run_forever(self) -> None:
         """Runs until stop() is called."""
-        with wakeup_by_signals(self._csock):
+        with wakeup_by_signals(self._csock, lambda: self._signal_handlers):
             super().run_forever()
 
     def remove_signal_handler(self, sig: int) -> bool:
@@ -96,6 +96,8 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):
         """Gives everything back; takes some tens of milliseconds in the kernel."""
         if not self.is_running() and not self.is_closed():
             self._clear_timers()
+            # An interrupt may have come before run_forever could do it.
+            release_wakeup_pipe(self._csock)
         super().close()
 
 

@@ -13,7 +13,7 @@ Cost.  Two calls of set_wakeup_fd for each run_forever.
 
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -26,21 +26,37 @@ def set_wakeup_pipe(pipe: socket.socket | None) -> int:
     return signal.set_wakeup_fd(-1 if pipe is None else pipe.fileno(), warn_on_full_buffer=False)
 
 
+def release_wakeup_pipe(pipe: socket.socket | None) -> None:
+    """Undoes set_wakeup_pipe; a descriptor that somebody else has set meanwhile stays."""
+    if pipe is None:
+        return
+    try:
+        current = set_wakeup_pipe(None)
+    except ValueError:
+        return  # not the main thread: it never was set
+    if current not in (-1, pipe.fileno()):
+        signal.set_wakeup_fd(current)
+
+
 @contextmanager
-def wakeup_by_signals(pipe: socket.socket | None) -> Iterator[None]:
-    """set_wakeup_pipe for a while, where it is possible and nobody else has set one."""
+def wakeup_by_signals(
+    pipe: socket.socket | None, has_handlers: Callable[[], object]
+) -> Iterator[None]:
+    """set_wakeup_pipe for a while, where it is possible and nobody else has set one.
+
+    has_handlers: whether the loop has signal handlers, which need the pipe beyond.
+    """
     try:
         previous = set_wakeup_pipe(pipe)
     except ValueError:
         yield  # not the main thread: signals are none of its business
         return
-    if previous != -1:
+    if pipe is None or previous not in (-1, pipe.fileno()):
         signal.set_wakeup_fd(previous)
+        yield
+        return
     try:
         yield
     finally:
-        if previous == -1 and pipe is not None:
-            fd = pipe.fileno()
-            current = set_wakeup_pipe(None)
-            if current not in (-1, fd):
-                signal.set_wakeup_fd(current)  # somebody else's, set while we ran
+        if not has_handlers():
+            release_wakeup_pipe(pipe)
