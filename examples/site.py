@@ -39,8 +39,7 @@ async def stats(request: web.Request) -> web.Response:
     if not isinstance(loop, aiopoll.EventLoop):
         return web.json_response({"loop": type(loop).__name__})
     counters = loop.statistics()._asdict()
-    counters["context"] = counters["context"]._asdict()
-    return web.json_response({"loop": type(loop).__name__, "backend": loop.backend, **counters})
+    return web.json_response({"loop": type(loop).__name__, **counters})
 
 
 def main() -> None:

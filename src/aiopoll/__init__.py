@@ -7,6 +7,7 @@ from aiopoll import libaio
 from aiopoll._core.aio import Context
 from aiopoll._core.errors import SubmitError
 from aiopoll._core.iocb import Iocb, IoEvent
+from aiopoll._core.reactor_statistics import ReactorStatistics
 from aiopoll._core.statistics import ContextStatistics
 from aiopoll.loop import EventLoop, new_event_loop, run
 from aiopoll.probe import Support, probe
@@ -19,6 +20,7 @@ __all__ = [
     "EventLoop",
     "IoEvent",
     "Iocb",
+    "ReactorStatistics",
     "SelectorStatistics",
     "SubmitError",
     "Support",

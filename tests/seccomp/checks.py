@@ -7,6 +7,7 @@ import asyncio
 import ctypes
 import dataclasses
 import errno
+import functools
 import json
 import os
 import select
@@ -190,7 +191,7 @@ def refusals() -> None:
     makers: dict[str, Callable[[], object]] = {
         "require_aio_poll": require_aio_poll,
         "AioSelector": aiopoll.AioSelector,
-        "EventLoop": aiopoll.new_event_loop,
+        "EventLoop": functools.partial(aiopoll.new_event_loop, backend="aio"),
     }
     for name, maker in makers.items():
         try:
@@ -202,6 +203,23 @@ def refusals() -> None:
             if isinstance(made, aiopoll.AioSelector | aiopoll.EventLoop):
                 made.close()
     print(json.dumps(answers))
+
+
+def falls_back() -> None:
+    """Prints why a loop that was not told its backend is on epoll, where it runs all the same."""
+
+    async def main() -> str | None:
+        reader, writer = socket.socketpair()
+        with reader, writer:
+            reader.setblocking(False)
+            writer.send(b"x")
+            loop = asyncio.get_running_loop()
+            assert await loop.sock_recv(reader, 1) == b"x"
+            assert isinstance(loop, aiopoll.EventLoop)
+            assert loop.backend == "epoll"
+            return loop.backend_reason
+
+    print(aiopoll.run(main()))
 
 
 def reap_refused() -> None:

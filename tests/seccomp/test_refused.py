@@ -93,7 +93,18 @@ def test_require_aio_poll_asks_for_io_getevents_too(check, refusal: Refusal):
         assert words in text
 
 
-def test_run_ends_with_the_reason(confined):
+@pytest.mark.parametrize("refusal", BEFORE_THE_FIRST_WAIT, ids=ids)
+def test_a_loop_that_is_free_to_choose_runs_on_epoll_and_says_why(check, refusal: Refusal):
+    assert check(refusal.filter_name, "falls_back") not in ("", "None\n")
+
+
+def test_run_falls_back_to_epoll(confined):
+    child = confined("io_setup=EPERM", "-m", "aiopoll", "run", CHECKS, "program")
+    assert (child.returncode, child.stdout) == (0, "epoll\n"), child.stderr
+
+
+def test_run_ends_with_the_reason_where_aio_is_forced(confined, monkeypatch):
+    monkeypatch.setenv("AIOPOLL_BACKEND", "aio")
     child = confined("io_setup=EPERM", "-m", "aiopoll", "run", CHECKS, "program")
     assert child.returncode == 1
     [error] = [line for line in child.stderr.splitlines() if line.startswith("PermissionError: ")]

@@ -1,0 +1,71 @@
+"""The reactor on an AIO ring, and its records of requests."""
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from aiopoll._core cimport abi
+from aiopoll._core.reactor cimport EVENTS_MAX, Reactor
+
+cdef extern from "poll_pool.h" nogil:
+    enum:
+        POLL_POOL_NONE
+        POLL_FREE
+        POLL_QUEUED
+        POLL_IN_FLIGHT
+
+    struct poll_request:
+        abi.iocb iocb
+        uint32_t index
+        uint32_t generation
+        int32_t owner
+        uint8_t direction
+        uint8_t state
+
+    struct poll_pool:
+        uint32_t next_free
+        uint32_t in_flight
+
+    poll_request *poll_pool_at(const poll_pool *pool, uint32_t index)
+    poll_request *poll_pool_take(poll_pool *pool, int fd, uint8_t direction, uint16_t events)
+    void poll_pool_release(poll_pool *pool, poll_request *request)
+    poll_request *poll_pool_find(const poll_pool *pool, uint64_t aio_data)
+    void poll_pool_clear(poll_pool *pool)
+
+cdef extern from "wait.h" nogil:
+    long wait_ring(abi.aio_context_t ctx, long nr, abi.io_event *events, int64_t timeout_ns,
+                   int *use_pgetevents)
+    int wait_poll_now(int fd, short events)
+
+cdef enum Trust:
+    FRESH  # of now: hand over
+    MAYBE_STALE  # a strict watch is asked again
+    ONLY_ARM  # not the time to hand over: let the next submission tell
+
+cdef class AioReactor(Reactor):
+    cdef abi.aio_context_t ctx
+    cdef abi.aio_ring *ring
+    cdef readonly unsigned int nr_events
+    cdef int use_pgetevents
+    cdef poll_pool pool
+    cdef uint32_t *queue
+    cdef Py_ssize_t queued
+    cdef Py_ssize_t queue_room
+    cdef abi.iocb **batch
+    cdef Py_ssize_t batch_room
+    cdef abi.io_event[EVENTS_MAX] events
+    cdef uint64_t submitted
+    cdef uint64_t completed
+    cdef uint64_t cancelled
+    cdef uint64_t submit_calls
+    cdef uint64_t getevents_calls
+    cdef uint64_t ring_reaps
+
+    cdef int open_ring(self, object user_ring) except -1
+    cdef int enqueue(self, int fd, int direction, int events) except -1
+    cdef Py_ssize_t take_queue(self) except -1
+    cdef int submit(self) except -1
+    cdef int refuse(self, poll_request *request, long error) except -1
+    cdef int settle(self, poll_request *request) except -1
+    cdef int evict(self) except -1
+    cdef Py_ssize_t reap(self, Trust trust) except -1
+    cdef int complete(self, abi.io_event *event, Trust trust) except -1
+    cdef int sleep(self, int64_t timeout_ns) except -1

@@ -1,0 +1,411 @@
+"""The reactor on an AIO ring.
+
+Facts.  IOCB_CMD_POLL is one-shot; a request that is ready when it is submitted completes inside
+io_submit.  Its result is of the moment of the wake-up, and is the raw wake key: on a socket it
+has bits that nobody asked for.  A parked request pins its file: after close(2) the peer sees no
+end of file and a listener goes on accepting.  It also holds one of the slots of its context
+until its event is reaped.  Some files AIO poll refuses (EINVAL), or never completes (signalfd).
+io_cancel only starts the cancellation; a kernel worker lets go of the file, and if that is the
+last to do so, one jiffy after close(2) at the earliest (fs/file_table.c, delayed fput).
+
+Rule.  A watch whose request has completed is armed again in the next turn's io_submit, of which
+there is one a turn.  unwatch() cancels at once and waits for the event, so that close(2) is
+the last to let go.  Events are masked with what was asked plus ERR and HUP.  Whatever AIO poll
+refuses, and whatever finds no slot, lives in the epoll set.  An event that may have been in the
+ring before this turn's submission may be stale; `strict` watches, whose owner may block on it, are asked
+again by poll(2) then.
+
+Why.  Arming in bulk costs less than a system call each; arming late costs nothing for what was
+unwatched in between; cancelling late would break the contract of close(2).  The event of a
+cancelled request is in the ring when io_cancel returns in 199 of 200 cases: waiting is a look at
+memory.
+
+Cost.  Two slots always (the epoll set, the wake-up eventfd), one a direction and file.  A file
+that is read at every wake-up is submitted as often.
+"""
+
+cimport cython
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.mem cimport PyMem_Free, PyMem_Realloc
+from libc.errno cimport EAGAIN, EBADF, EINPROGRESS, EINTR, EINVAL, ENOSYS, EPERM
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from aiopoll._core cimport abi
+from aiopoll._core.reactor cimport (
+    NO_REQUEST, POLL_ALWAYS, POLL_IN, POLL_OUT, Reactor, Watch, os_error,
+)
+
+import os
+
+from aiopoll._core.errors import cancel_error, setup_error
+from aiopoll._core.reactor_statistics import ReactorStatistics
+
+cdef enum:
+    SETTLE_NS = 1000000  # how long to wait for the event of a cancelled request, and how often
+    SETTLE_TRIES = 8
+
+
+cdef inline int asked(int direction) noexcept:
+    return POLL_OUT if direction else POLL_IN
+
+
+@cython.final
+cdef class AioReactor(Reactor):
+    """The backend on an AIO ring.
+
+    nr_events: slots to ask of fs.aio-max-nr.
+    user_ring: whether to reap from the mapped ring; None for wherever that is possible.
+    Raises OSError where the kernel or the sandbox has no AIO poll, or no slots are left.
+    """
+
+    def __cinit__(self, dispatch, nr_events=512, user_ring=None):
+        self.pool.next_free = POLL_POOL_NONE
+        self.use_pgetevents = 1
+
+    def __init__(self, dispatch, nr_events=512, user_ring=None):
+        self.backend = "aio"
+        if not isinstance(nr_events, int):
+            raise TypeError(f"nr_events must be an int, not {type(nr_events).__name__}")
+        if not 1 <= nr_events <= 0x400000:
+            raise ValueError(f"nr_events must be from 1 to {0x400000}, not {nr_events}")
+        self.nr_events = nr_events
+        self.open_ring(user_ring)
+
+    cdef int open_ring(self, object user_ring) except -1:
+        cdef long result
+        cdef poll_request *request
+        result = abi.aio_sys_setup(self.nr_events, &self.ctx)
+        if result < 0:
+            self.ctx = 0
+            raise setup_error(-result, self.nr_events)
+        if user_ring is None:
+            user_ring = os.environ.get("AIOPOLL_USER_RING") != "0"
+        self.ring = abi.aio_ring_of(self.ctx) if user_ring else NULL
+        try:
+            # Both stay armed from here on; that they can be is the test for AIO poll.
+            self.enqueue(self.epoll_fd, 0, POLL_IN)
+            self.enqueue(self.wake_fd, 0, POLL_IN)
+            request = poll_pool_at(&self.pool, self.queue[self.queued - 1])
+            self.submit()
+            # Its event arms it again.  What cannot be cancelled must not be polled at all.
+            result = abi.aio_sys_cancel(self.ctx, &request.iocb)
+            if result == -EPERM or result == -ENOSYS:
+                raise cancel_error(-result, "the first poll", False)
+            result = wait_ring(self.ctx, EVENTS_MAX, self.events, 0, &self.use_pgetevents)
+            if result < 0:
+                raise os_error(-result, "io_getevents")
+            for i in range(result):
+                self.complete(&self.events[i], ONLY_ARM)
+        except OSError:
+            self.shut()
+            raise
+        return 0
+
+    def __dealloc__(self):
+        if self.ctx and not self.is_foreign():
+            abi.aio_sys_destroy(self.ctx)
+        poll_pool_clear(&self.pool)
+        PyMem_Free(self.queue)
+        PyMem_Free(self.batch)
+
+    cdef int enqueue(self, int fd, int direction, int events) except -1:
+        """Queues a request for the next submission, as the last one of `queue`."""
+        cdef poll_request *request
+        cdef Py_ssize_t room
+        if self.queued == self.queue_room:
+            room = max(64, self.queue_room * 2)
+            memory = PyMem_Realloc(self.queue, room * sizeof(uint32_t))
+            if memory == NULL:
+                raise MemoryError
+            self.queue = <uint32_t *>memory
+            self.queue_room = room
+        request = poll_pool_take(&self.pool, fd, direction, events)
+        if request == NULL:
+            raise MemoryError
+        self.queue[self.queued] = request.index
+        self.queued += 1
+        return 0
+
+    cdef int arm(self, Watch watch, int direction) except -1:
+        self.enqueue(watch.fd, direction, asked(direction))
+        watch.requests[direction] = self.queue[self.queued - 1]
+        return 0
+
+    cdef int disarm(self, Watch watch, int direction) except -1:
+        cdef uint32_t index = watch.requests[direction]
+        cdef poll_request *request
+        if index == NO_REQUEST:
+            return 0
+        watch.requests[direction] = NO_REQUEST
+        request = poll_pool_at(&self.pool, index)
+        request.owner = -1
+        if request.state == POLL_IN_FLIGHT and not self.is_foreign():
+            # EINPROGRESS: cancelled, its event has res 0.  EINVAL: it has completed.  Either way
+            # one event is to come, and the record waits for it.
+            if abi.aio_sys_cancel(self.ctx, &request.iocb) == -EINPROGRESS:
+                self.cancelled += 1
+                if not self.in_turn:
+                    self.settle(request)
+        return 0
+
+    cdef int settle(self, poll_request *request) except -1:
+        """Waits for the event of a request that was cancelled.
+
+        Other events that come are not handed over: their files are armed again in this turn's
+        submission, which would hand over once more before the first call has run.
+        """
+        cdef uint32_t generation = request.generation
+        cdef long count, i
+        cdef int tries
+        self.in_turn = True
+        try:
+            for tries in range(SETTLE_TRIES):
+                self.reap(ONLY_ARM)
+                if request.generation != generation:
+                    break
+                with nogil:
+                    count = wait_ring(self.ctx, EVENTS_MAX, self.events, SETTLE_NS,
+                                      &self.use_pgetevents)
+                self.getevents_calls += 1
+                for i in range(count):
+                    self.complete(&self.events[i], ONLY_ARM)
+        finally:
+            self.in_turn = False
+        return 0
+
+    cdef Py_ssize_t take_queue(self) except -1:
+        """Moves the queue into `batch`, without what was unwatched; answers how many there are."""
+        cdef Py_ssize_t i, count = 0, core = 0
+        cdef poll_request *request
+        if self.batch_room < self.queue_room:
+            memory = PyMem_Realloc(self.batch, self.queue_room * sizeof(abi.iocb *))
+            if memory == NULL:
+                raise MemoryError
+            self.batch = <abi.iocb **>memory
+            self.batch_room = self.queue_room
+        for i in range(self.queued):
+            request = poll_pool_at(&self.pool, self.queue[i])
+            if request.owner < 0:
+                poll_pool_release(&self.pool, request)
+                continue
+            self.batch[count] = &request.iocb
+            if request.owner == self.epoll_fd or request.owner == self.wake_fd:
+                # First: without a slot for the epoll set nothing could overflow into it.
+                self.batch[count] = self.batch[core]
+                self.batch[core] = &request.iocb
+                core += 1
+            count += 1
+        self.queued = 0
+        return count
+
+    cdef int submit(self) except -1:
+        """Arms what is queued in one io_submit; more only where that one stops short."""
+        cdef Py_ssize_t count, taken = 0, i
+        cdef poll_request *request
+        cdef bint may_retry = True
+        cdef long result
+        if self.queued == 0:
+            return 0
+        count = self.take_queue()
+        while taken < count:
+            result = abi.aio_sys_submit(self.ctx, count - taken, self.batch + taken)
+            self.submit_calls += 1
+            if result > 0:
+                for i in range(taken, taken + result):
+                    request = <poll_request *>self.batch[i]
+                    request.state = POLL_IN_FLIGHT
+                    if request.owner < 0:  # its file went to the epoll set meanwhile
+                        abi.aio_sys_cancel(self.ctx, &request.iocb)
+                self.pool.in_flight += result
+                self.submitted += result
+                taken += result
+                continue
+            request = <poll_request *>self.batch[taken]
+            if result == -EAGAIN:
+                if may_retry:
+                    may_retry = False
+                    if self.reap(MAYBE_STALE) > 0:
+                        continue
+                if request.owner == self.epoll_fd or request.owner == self.wake_fd:
+                    self.evict()
+                    continue
+                for i in range(taken, count):
+                    self.overflowed += 1
+                    self.refuse(<poll_request *>self.batch[i], -result)
+                break
+            if result == -EINVAL:
+                self.refused += 1
+            self.refuse(request, -result)
+            taken += 1
+        return 0
+
+    cdef int refuse(self, poll_request *request, long error) except -1:
+        """Puts the file of a request that was not taken into the epoll set."""
+        cdef int fd = request.owner, direction = request.direction
+        cdef Watch watch
+        poll_pool_release(&self.pool, request)
+        if fd < 0:
+            return 0
+        watch = self.find(fd)
+        if fd == self.epoll_fd or fd == self.wake_fd or (
+                error != EAGAIN and error != EINVAL and error != EBADF):
+            if error == EINVAL:
+                raise OSError(EINVAL, "io_submit: no AIO poll in this kernel or sandbox: it came"
+                                      " with Linux 4.18, and gVisor has none")
+            raise os_error(error, "io_submit")
+        if watch is None:
+            return 0
+        watch.requests[direction] = NO_REQUEST
+        if error == EBADF or watch.nested:
+            return 0  # closed without unwatch(): never ready again
+        self.disarm(watch, 1 - direction)
+        try:
+            self.nest(watch)
+        except OSError as failure:
+            if failure.errno != EBADF:
+                raise
+        return 0
+
+    cdef int evict(self) except -1:
+        """Frees a slot for one of the two that must be armed.
+
+        Their own slots may have gone to the reserve of another CPU (fs/aio.c keeps the free ones
+        per CPU), when this thread was moved.
+        """
+        cdef poll_request *request
+        cdef Watch watch
+        cdef long result
+        cdef int direction
+        for watch in self.watches:
+            if watch is None or watch.nested:
+                continue
+            for direction in range(2):
+                if watch.requests[direction] == NO_REQUEST:
+                    continue
+                request = poll_pool_at(&self.pool, watch.requests[direction])
+                if request.state != POLL_IN_FLIGHT:
+                    continue
+                self.disarm(watch, 0)
+                self.disarm(watch, 1)
+                self.nest(watch)
+                self.overflowed += 1
+                result = wait_ring(self.ctx, EVENTS_MAX, self.events, 1000000000,
+                                   &self.use_pgetevents)
+                for i in range(result):
+                    self.complete(&self.events[i], MAYBE_STALE)
+                return 0
+        raise os_error(EAGAIN, "io_submit: no slot is left for the epoll set")
+
+    cdef Py_ssize_t reap(self, Trust trust) except -1:
+        """Completes what has happened, without waiting; answers the number of events."""
+        cdef Py_ssize_t total = 0
+        cdef long count, i
+        while True:
+            if self.ring != NULL:
+                count = abi.aio_ring_reap(self.ring, self.events, EVENTS_MAX)
+                self.ring_reaps += count > 0
+            else:
+                count = wait_ring(self.ctx, EVENTS_MAX, self.events, 0, &self.use_pgetevents)
+                self.getevents_calls += 1
+            if count < 0 and count != -EINTR:
+                raise os_error(-count, "io_getevents")
+            for i in range(count):
+                self.complete(&self.events[i], trust)
+            total += max(count, 0)
+            if count < EVENTS_MAX:
+                return total
+
+    cdef int complete(self, abi.io_event *event, Trust trust) except -1:
+        cdef poll_request *request = poll_pool_find(&self.pool, event.data)
+        cdef int fd, direction, ready
+        cdef Watch watch
+        if request == NULL:
+            return 0
+        fd = request.owner
+        direction = request.direction
+        poll_pool_release(&self.pool, request)
+        self.completed += 1
+        if fd < 0:
+            return 0
+        if fd == self.wake_fd or fd == self.epoll_fd:
+            self.enqueue(fd, 0, POLL_IN)
+            if trust == ONLY_ARM:
+                return 0
+            return self.drain_wake() if fd == self.wake_fd else self.collect_nested(0)
+        watch = self.find(fd)
+        if watch is None:
+            return 0
+        self.arm(watch, direction)
+        if trust == ONLY_ARM:
+            return 0
+        ready = <int>event.res & (asked(direction) | POLL_ALWAYS)
+        if ready and trust == MAYBE_STALE and watch.strict:
+            ready = wait_poll_now(fd, asked(direction))
+        if ready:
+            self.hand_over(watch, direction)
+        else:
+            self.stale += 1
+        return 0
+
+    cdef int turn(self, int64_t timeout_ns) except -1:
+        cdef Trust trust
+        self.check_process()
+        if self.in_turn:
+            raise RuntimeError("the reactor is in use")
+        self.in_turn = True
+        self.turns += 1
+        self.dispatched = 0
+        try:
+            # What is in the ring already may have been dealt with since.
+            trust = MAYBE_STALE if self.ring == NULL or self.pending() else FRESH
+            self.submit()
+            if timeout_ns == 0 or self.ring != NULL:
+                self.reap(trust)
+            if timeout_ns != 0 and self.dispatched == 0 and self.queued == 0:
+                self.sleep(timeout_ns)
+        finally:
+            self.after_sleep()
+            self.in_turn = False
+        return 0
+
+    cdef int sleep(self, int64_t timeout_ns) except -1:
+        cdef long count, i
+        self.sleeps += 1
+        self.getevents_calls += 1
+        with nogil:
+            count = wait_ring(self.ctx, EVENTS_MAX, self.events, timeout_ns, &self.use_pgetevents)
+        self.after_sleep()
+        if count == -EINTR:
+            PyErr_CheckSignals()
+            return 0
+        if count < 0:
+            raise os_error(-count, "io_getevents")
+        # Without the ring these may have happened before the call.
+        for i in range(count):
+            self.complete(&self.events[i], MAYBE_STALE if self.ring == NULL else FRESH)
+        return 0
+
+    cdef bint pending(self) noexcept:
+        return self.ring != NULL and abi.aio_ring_pending(self.ring) > 0
+
+    cdef int shut(self) except -1:
+        cdef abi.aio_context_t ctx = self.ctx
+        self.ctx = 0
+        self.ring = NULL
+        self.queued = 0
+        if ctx and not self.is_foreign():
+            with nogil:
+                abi.aio_sys_destroy(ctx)
+        poll_pool_clear(&self.pool)
+        return 0
+
+    def statistics(self):
+        """The counters, as a ReactorStatistics."""
+        return ReactorStatistics(
+            backend=self.backend, watched=self.nr_watched, nested=self.nr_nested,
+            turns=self.turns, sleeps=self.sleeps, wakes=self.wakes, stale=self.stale,
+            refused=self.refused, overflowed=self.overflowed, nr_events=self.nr_events,
+            in_flight=self.pool.in_flight, submitted=self.submitted, completed=self.completed,
+            cancelled=self.cancelled, submit_calls=self.submit_calls,
+            getevents_calls=self.getevents_calls, ring_reaps=self.ring_reaps,
+            user_ring=self.ring != NULL)

@@ -1,0 +1,19 @@
+"""asyncio's handles, made and run without going through Python code."""
+
+cdef class Handles:
+    cdef Py_ssize_t callback
+    cdef Py_ssize_t args
+    cdef Py_ssize_t cancelled
+    cdef Py_ssize_t loop
+    cdef Py_ssize_t source_traceback
+    cdef Py_ssize_t repr
+    cdef Py_ssize_t context
+    cdef Py_ssize_t scheduled
+    cdef Py_ssize_t when
+
+cdef object new_handle(object callback, tuple args, object loop, object context)
+cdef object new_timer_handle(double when, object callback, tuple args, object loop, object context)
+cdef bint is_cancelled(object handle) except -1
+cdef int cancel_handle(object handle, bint debug) except -1
+cdef int set_scheduled(object handle, bint scheduled) except -1
+cdef int run_handle(object handle) except -1

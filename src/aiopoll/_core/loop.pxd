@@ -1,0 +1,46 @@
+"""The compiled half of the event loop."""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from aiopoll._core.reactor cimport Reactor
+
+cdef extern from "timer_heap.h" nogil:
+    struct timer:
+        double when
+        uint32_t slot
+
+    struct timer_heap:
+        timer *timers
+        uint32_t count
+
+    int64_t timer_heap_push(timer_heap *heap, double when)
+    uint32_t timer_heap_pop(timer_heap *heap)
+    void timer_heap_drop(timer_heap *heap, uint32_t at)
+    void timer_heap_mend(timer_heap *heap)
+    void timer_heap_clear(timer_heap *heap)
+
+cdef class LoopCore:
+    cdef Reactor reactor
+    cdef object ready
+    cdef object ready_append
+    cdef object ready_popleft
+    cdef timer_heap timers
+    cdef list timer_handles
+    cdef uint32_t timers_cancelled
+    cdef public bint _debug
+    cdef public bint _closed
+    cdef public bint _stopping
+    cdef public object _thread_id
+    cdef public object _current_handle
+    cdef public double _clock_resolution
+
+    cdef int check_open(self) except -1
+    cdef object schedule(self, object callback, tuple args, object context)
+    cdef object schedule_at(self, double when, object callback, tuple args, object context)
+    cdef object pop_timer(self)
+    cdef int sweep_timers(self) except -1
+    cdef int64_t sleep_time(self) except? -2
+    cdef int run_debug(self, object handle) except -1
+    cdef object watch(self, object file, int direction, object callback, tuple args, bint strict)
+    cdef bint unwatch(self, object file, int direction) except -1
+    cdef int descriptor(self, object file) except? -1

@@ -1,0 +1,352 @@
+# cython: nonecheck=True
+"""The compiled half of the event loop: callbacks, timers, turns, and what is watched.
+
+Facts.  asyncio.BaseEventLoop keeps its state in attributes (_ready, _debug, _stopping, …) that
+its own methods, CPython's tests and debuggers read and write.  What a class before it in the
+method resolution order defines as a data descriptor takes the place of such an attribute.
+
+Rule.  LoopCore stands before asyncio's class and overrides what runs for every callback: call_soon,
+call_at, the turn, the watching of files.  The attributes that asyncio names keep their names and
+meaning.  The ready queue is the collections.deque that asyncio makes, holding asyncio.Handles.
+
+Why.  All that is cold stays asyncio's own and right on every Python version.
+
+Cost.  A turn is still called from asyncio's run_forever, in Python.  Timers are not in
+`_scheduled`, which stays empty.
+"""
+
+from libc.math cimport ceil
+from libc.stdint cimport int64_t, uint32_t
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+
+from aiopoll._core.aio_reactor cimport AioReactor
+from aiopoll._core.handles cimport (
+    cancel_handle, is_cancelled, new_handle, new_timer_handle, run_handle, set_scheduled,
+)
+from aiopoll._core.reactor cimport READ, WRITE, EpollReactor, Reactor
+
+import asyncio
+
+from asyncio.log import logger
+
+# Python 3.14: cancel() from another thread waits for a callback that runs.
+cdef bint THREADSAFE_HANDLES = hasattr(asyncio.events, "_ThreadSafeHandle")
+
+cdef enum:
+    SLEEP_MAX = 24 * 3600  # seconds: what asyncio allows, far from any overflow
+    SWEEP_MIN = 100  # cancelled timers are swept when they are more than this and than half
+
+
+
+cdef inline double monotonic() noexcept:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return now.tv_sec + now.tv_nsec * 1e-9
+
+
+cdef class LoopCore:
+    """What EventLoop puts before asyncio's own class."""
+
+    def __cinit__(self, *args, **options):
+        # Closed until asyncio's constructor says otherwise: __del__ looks at it.
+        self._closed = True
+        self.timer_handles = []
+
+    def __dealloc__(self):
+        timer_heap_clear(&self.timers)
+
+    @property
+    def _ready(self):
+        return self.ready
+
+    @_ready.setter
+    def _ready(self, queue):
+        self.ready = queue
+        self.ready_append = queue.append
+        self.ready_popleft = queue.popleft
+        self.reactor.dispatch = queue.append
+
+    def _open_reactor(self, backend, nr_events, user_ring):
+        """Makes the reactor, before asyncio's constructor runs.  Raises OSError as AioReactor."""
+        if backend == "aio":
+            self.reactor = AioReactor(None, nr_events, user_ring)
+        else:
+            self.reactor = EpollReactor(None)
+
+    def _close_reactor(self):
+        if self.reactor is not None:
+            self.reactor.close()
+
+    def _clear_timers(self):
+        timer_heap_clear(&self.timers)
+        self.timer_handles = []
+        self.timers_cancelled = 0
+
+    @property
+    def backend(self):
+        """What the loop waits on: "aio" or "epoll"."""
+        return self.reactor.backend
+
+    def statistics(self):
+        """The counters, as a ReactorStatistics; RuntimeError once the loop is closed."""
+        self.check_open()
+        return self.reactor.statistics()
+
+    def events_pending(self):
+        """Whether files are ready that this turn does not know of yet.
+
+        A look at memory, no system call: a callback that takes long can ask it often, and yield
+        only when something waits.  Always False on the epoll backend, and where the ring cannot
+        be read (`statistics().user_ring`).
+        """
+        return self.reactor.pending()
+
+    cdef int check_open(self) except -1:
+        if self._closed:
+            raise RuntimeError("Event loop is closed")
+        return 0
+
+    # Callbacks
+
+    def time(self):
+        """The loop's clock, CLOCK_MONOTONIC, in seconds."""
+        return monotonic()
+
+    cdef object schedule(self, object callback, tuple args, object context):
+        if self._debug:
+            handle = asyncio.Handle(callback, args, self, context)
+        else:
+            handle = new_handle(callback, args, self, context)
+        self.ready_append(handle)
+        return handle
+
+    def _call_soon(self, callback, args, context):
+        return self.schedule(callback, args, context)
+
+    def call_soon(self, callback, *args, context=None):
+        """Calls `callback` with `args` in the next turn; answers its Handle."""
+        self.check_open()
+        if self._debug:
+            self._check_thread()
+            self._check_callback(callback, "call_soon")
+        return self.schedule(callback, args, context)
+
+    def call_soon_threadsafe(self, callback, *args, context=None):
+        """call_soon for other threads: wakes the loop if it sleeps."""
+        self.check_open()
+        if THREADSAFE_HANDLES:
+            return super(LoopCore, self).call_soon_threadsafe(callback, *args, context=context)
+        if self._debug:
+            self._check_callback(callback, "call_soon_threadsafe")
+        handle = self.schedule(callback, args, context)
+        self.reactor.wake()
+        return handle
+
+    def _write_to_self(self):
+        if self.reactor is not None:
+            self.reactor.wake()
+
+    cdef object schedule_at(self, double when, object callback, tuple args, object context):
+        cdef int64_t slot
+        self.check_open()
+        if self._debug:
+            self._check_thread()
+            self._check_callback(callback, "call_at")
+            handle = asyncio.TimerHandle(when, callback, args, self, context)
+        else:
+            handle = new_timer_handle(when, callback, args, self, context)
+        slot = timer_heap_push(&self.timers, when)
+        if slot < 0:
+            raise MemoryError
+        if slot == len(self.timer_handles):
+            self.timer_handles.append(handle)
+        else:
+            self.timer_handles[slot] = handle
+        set_scheduled(handle, True)
+        return handle
+
+    def call_at(self, when, callback, *args, context=None):
+        """Calls `callback` when time() reaches `when`, in seconds; answers its TimerHandle."""
+        if when is None:
+            raise TypeError("when cannot be None")
+        return self.schedule_at(when, callback, args, context)
+
+    def call_later(self, delay, callback, *args, context=None):
+        """Calls `callback` after `delay` seconds; answers its TimerHandle."""
+        if delay is None:
+            raise TypeError("delay must not be None")
+        # Through the attribute: programs replace `loop.time`.
+        return self.schedule_at(self.time() + delay, callback, args, context)
+
+    def _timer_handle_cancelled(self, handle):
+        if not handle._scheduled:
+            return
+        self.timers_cancelled += 1
+        if self.timers_cancelled > SWEEP_MIN and self.timers_cancelled > self.timers.count // 2:
+            self.sweep_timers()
+            # This one says only after the call that it is cancelled.
+            self.timers_cancelled = 1
+
+    cdef object pop_timer(self):
+        cdef uint32_t slot = timer_heap_pop(&self.timers)
+        handle = self.timer_handles[slot]
+        self.timer_handles[slot] = None
+        set_scheduled(handle, False)
+        return handle
+
+    cdef int sweep_timers(self) except -1:
+        """Throws out what was cancelled."""
+        cdef uint32_t at = 0, slot
+        cdef list dropped = []  # kept to the end: a finalizer may call back into the loop
+        while at < self.timers.count:
+            slot = self.timers.timers[at].slot
+            handle = self.timer_handles[slot]
+            if is_cancelled(handle):
+                dropped.append(handle)
+                self.timer_handles[slot] = None
+                set_scheduled(handle, False)
+                timer_heap_drop(&self.timers, at)
+            else:
+                at += 1
+        timer_heap_mend(&self.timers)
+        return 0
+
+    # The turn
+
+    cdef int64_t sleep_time(self) except? -2:
+        """Nanoseconds to wait for files; -1 for as long as it takes."""
+        cdef double delay
+        while self.timers.count and is_cancelled(
+                self.timer_handles[self.timers.timers[0].slot]):
+            self.pop_timer()
+            if self.timers_cancelled:
+                self.timers_cancelled -= 1
+        if self._stopping or len(self.ready):
+            return 0
+        if not self.timers.count:
+            return -1
+        delay = self.timers.timers[0].when - <double>self.time()
+        if not delay > 0:
+            return 0
+        return <int64_t>ceil(min(delay, <double>SLEEP_MAX) * 1e9)
+
+    def _run_once(self):
+        """One turn: hands files to the kernel, waits, and runs what became ready.
+
+        Callbacks that are added meanwhile run in the next turn, so that none can keep the files
+        and the timers waiting.
+        """
+        cdef Py_ssize_t i
+        cdef double end
+        # The flag goes up before the queue is looked at, see Reactor.wake.
+        self.reactor.before_sleep()
+        self.reactor.turn(self.sleep_time())
+        if self.timers.count:
+            end = <double>self.time() + self._clock_resolution
+            while self.timers.count and self.timers.timers[0].when < end:
+                self.ready_append(self.pop_timer())
+        for i in range(len(self.ready)):
+            handle = self.ready_popleft()
+            if is_cancelled(handle):
+                continue
+            if self._debug:
+                self.run_debug(handle)
+            else:
+                run_handle(handle)
+
+    cdef int run_debug(self, object handle) except -1:
+        cdef double start, took
+        try:
+            self._current_handle = handle
+            start = self.time()
+            handle._run()
+            took = <double>self.time() - start
+            if took >= self.slow_callback_duration:
+                logger.warning("Executing %s took %.3f seconds", format_handle(handle), took)
+        finally:
+            self._current_handle = None
+        return 0
+
+    # Files
+
+    cdef int descriptor(self, object file) except? -1:
+        """The descriptor of what add_reader takes; ValueError for anything else."""
+        if isinstance(file, int):
+            fd = file
+        else:
+            try:
+                fd = int(file.fileno())
+            except (AttributeError, TypeError, ValueError):
+                raise ValueError(f"Invalid file object: {file!r}") from None
+        if fd < 0:
+            raise ValueError(f"Invalid file descriptor: {fd}")
+        return fd
+
+    cdef object watch(self, object file, int direction, object callback, tuple args, bint strict):
+        cdef int fd
+        self.check_open()
+        fd = self.descriptor(file)
+        if self._debug:
+            handle = asyncio.Handle(callback, args, self, None)
+        else:
+            handle = new_handle(callback, args, self, None)
+        previous = self.reactor.watching(fd, direction)
+        self.reactor.watch(fd, direction, handle, strict)
+        if previous is not None:
+            cancel_handle(previous, self._debug)
+        return handle
+
+    cdef bint unwatch(self, object file, int direction) except -1:
+        if self._closed:
+            return False
+        handle = self.reactor.unwatch(self.descriptor(file), direction)
+        if handle is None:
+            return False
+        cancel_handle(handle, self._debug)
+        return True
+
+    def _add_reader(self, fd, callback, *args):
+        return self.watch(fd, READ, callback, args, False)
+
+    def _remove_reader(self, fd):
+        return self.unwatch(fd, READ)
+
+    def _add_writer(self, fd, callback, *args):
+        return self.watch(fd, WRITE, callback, args, False)
+
+    def _remove_writer(self, fd):
+        return self.unwatch(fd, WRITE)
+
+    def add_reader(self, fd, callback, *args):
+        """Calls `callback` in each turn that finds the file ready for reading.
+
+        Replaces an earlier reader of the file.  Raises RuntimeError if a transport has it,
+        OSError if it is not open or, as with epoll, cannot be waited for.
+        """
+        self._ensure_fd_no_transport(fd)
+        self.watch(fd, READ, callback, args, True)
+
+    def remove_reader(self, fd):
+        """Forgets the reader of a file, before it is closed; False if there is none."""
+        self._ensure_fd_no_transport(fd)
+        return self.unwatch(fd, READ)
+
+    def add_writer(self, fd, callback, *args):
+        """Like add_reader, for writing."""
+        self._ensure_fd_no_transport(fd)
+        self.watch(fd, WRITE, callback, args, True)
+
+    def remove_writer(self, fd):
+        """Forgets the writer of a file, before it is closed; False if there is none."""
+        self._ensure_fd_no_transport(fd)
+        return self.unwatch(fd, WRITE)
+
+    def _watched(self):
+        """What is watched: descriptor to (reader, writer)."""
+        return {} if self.reactor is None or self.reactor.closed else self.reactor.watched()
+
+
+cdef object format_handle(object handle):
+    """A task's step is shown as the task."""
+    task = getattr(getattr(handle, "_callback", None), "__self__", None)
+    return repr(task) if isinstance(task, asyncio.Task) else str(handle)

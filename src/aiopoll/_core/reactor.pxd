@@ -1,0 +1,94 @@
+"""The reactor: waits for files, and hands over what shall run."""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+cdef extern from "wait.h" nogil:
+    int wait_needs_epoll(int fd)
+
+cdef extern from "<sys/epoll.h>" nogil:
+    union epoll_data_t:
+        int fd
+        uint64_t u64
+
+    struct epoll_event:
+        uint32_t events
+        epoll_data_t data
+
+    enum:
+        EPOLL_CLOEXEC
+        EPOLL_CTL_ADD
+        EPOLL_CTL_DEL
+        EPOLL_CTL_MOD
+
+    int epoll_create1(int flags)
+    int epoll_ctl(int epoll_fd, int operation, int fd, epoll_event *event)
+
+cdef extern from "wait.h" nogil:
+    long wait_epoll(int epoll_fd, int nr, epoll_event *events, int64_t timeout_ns,
+                    int *use_pwait2)
+
+cdef enum:
+    READ = 0
+    WRITE = 1
+    EVENTS_MAX = 256  # taken from the kernel at once
+    NO_REQUEST = 0xFFFFFFFF  # POLL_POOL_NONE
+    POLL_IN = 0x01
+    POLL_OUT = 0x04
+    POLL_ALWAYS = 0x08 | 0x10  # POLLERR | POLLHUP: reported whether asked for or not
+
+cdef object os_error(int code, str call)
+
+cdef class Watch:
+    cdef int fd
+    cdef object reader
+    cdef object writer
+    cdef uint32_t[2] requests
+    cdef bint nested
+    cdef bint strict
+
+    cdef object target(self, int direction)
+    cdef void set_target(self, int direction, object target) noexcept
+
+cdef class Reactor:
+    cdef readonly str backend
+    cdef object dispatch
+    cdef list watches
+    cdef Py_ssize_t nr_watched
+    cdef Py_ssize_t nr_nested
+    cdef int epoll_fd
+    cdef int wake_fd
+    cdef int use_pwait2
+    cdef int sleeping
+    cdef bint in_turn
+    cdef uint64_t mm_generation
+    cdef epoll_event[EVENTS_MAX] epoll_events
+    cdef Py_ssize_t dispatched
+    cdef uint64_t turns
+    cdef uint64_t sleeps
+    cdef uint64_t wakes
+    cdef uint64_t stale
+    cdef uint64_t refused
+    cdef uint64_t overflowed
+
+    cdef bint is_foreign(self) noexcept
+    cdef int check_process(self) except -1
+    cdef Watch find(self, int fd)
+    cdef int watch(self, int fd, int direction, object target, bint strict) except -1
+    cdef object unwatch(self, int fd, int direction)
+    cdef object watching(self, int fd, int direction)
+    cdef int arm(self, Watch watch, int direction) except -1
+    cdef int disarm(self, Watch watch, int direction) except -1
+    cdef int nest(self, Watch watch) except -1
+    cdef int update_nested(self, Watch watch, int operation) except -1
+    cdef int collect_nested(self, int64_t timeout_ns) except -1
+    cdef int hand_over(self, Watch watch, int direction) except -1
+    cdef int turn(self, int64_t timeout_ns) except -1
+    cdef int before_sleep(self) noexcept
+    cdef int after_sleep(self) noexcept
+    cdef int drain_wake(self) noexcept
+    cdef int wake(self) noexcept
+    cdef bint pending(self) noexcept
+    cdef int shut(self) except -1
+
+cdef class EpollReactor(Reactor):
+    pass

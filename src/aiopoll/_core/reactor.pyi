@@ -1,0 +1,23 @@
+from collections.abc import Callable
+from typing import Any, final
+
+from typing_extensions import disjoint_base
+
+from aiopoll._core.reactor_statistics import ReactorStatistics
+
+@final
+class Watch: ...
+
+@disjoint_base
+class Reactor:
+    @property
+    def backend(self) -> str: ...
+    @property
+    def closed(self) -> bool: ...
+    def close(self) -> None: ...
+    def watched(self) -> dict[int, tuple[Any, Any]]: ...
+    def statistics(self) -> ReactorStatistics: ...
+
+@final
+class EpollReactor(Reactor):
+    def __init__(self, dispatch: Callable[[Any], object] | None) -> None: ...

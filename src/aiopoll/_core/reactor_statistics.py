@@ -1,0 +1,47 @@
+"""The counters of a reactor, and so of an event loop."""
+
+from typing import NamedTuple
+
+
+class ReactorStatistics(NamedTuple):
+    """Counts since the loop was made, unless said to be of this moment.
+
+    All from `stale` on are of the ring, and 0 on the epoll backend.
+    """
+
+    backend: str
+    """"aio" or "epoll"."""
+    watched: int
+    """Files watched now."""
+    nested: int
+    """Of those, the files in the epoll set."""
+    turns: int
+    """Turns of the loop."""
+    sleeps: int
+    """Turns that waited in the kernel."""
+    wakes: int
+    """Times that another thread woke the loop through its eventfd."""
+    stale: int = 0
+    """Events dropped because nothing was ready when they were looked at."""
+    refused: int = 0
+    """Times that AIO poll refused a file, which went to the epoll set."""
+    overflowed: int = 0
+    """Times that a file went to the epoll set because no slot was left."""
+    nr_events: int = 0
+    """Slots taken of fs.aio-max-nr."""
+    in_flight: int = 0
+    """Requests submitted whose event has not been reaped, now: each holds a slot."""
+    submitted: int = 0
+    """Requests that the kernel took."""
+    completed: int = 0
+    """Events reaped."""
+    cancelled: int = 0
+    """Requests cancelled because their file was not to be watched any more."""
+    submit_calls: int = 0
+    """io_submit system calls."""
+    getevents_calls: int = 0
+    """io_getevents and io_pgetevents system calls."""
+    ring_reaps: int = 0
+    """Times that events were taken from the ring without a system call."""
+    user_ring: bool = False
+    """Whether events are taken from the mapped ring."""

@@ -1,0 +1,113 @@
+"""EventLoop: asyncio's loop with a compiled core on AIO poll."""
+
+import asyncio
+import functools
+import socket
+import ssl
+from asyncio.sslproto import SSLProtocol
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from aiopoll._core.loop import LoopCore
+from aiopoll._core.stream import SocketTransport
+from aiopoll.loop.backend import requested_backend
+from aiopoll.loop.selector_view import SelectorView
+from aiopoll.loop.wakeup import release_wakeup_pipe, set_wakeup_pipe, wakeup_by_signals
+from aiopoll.probe import require_aio_poll
+
+_T = TypeVar("_T")
+
+NR_EVENTS = 512
+"""Slots that a loop asks of fs.aio-max-nr where it is not told; more files use the epoll set."""
+
+
+class EventLoop(LoopCore, asyncio.SelectorEventLoop):
+    """asyncio's event loop, with callbacks, timers and waiting compiled, on AIO poll.
+
+    backend: "aio"; "epoll"; or "auto" for aio where it is to be had, which the environment
+        variable AIOPOLL_BACKEND can overrule.
+    nr_events: slots to ask of fs.aio-max-nr; more files than that are served through epoll.
+    Raises OSError for backend "aio" where AIO poll is not to be had; the text names the cause and
+    the cure.
+    """
+
+    # asyncio's: the pipe that signals write to, None once closed, and who handles them.
+    _csock: socket.socket | None
+    _signal_handlers: dict[int, asyncio.Handle]
+
+    def __init__(self, *, backend: str = "auto", nr_events: int = NR_EVENTS) -> None:
+        wanted = requested_backend(backend)
+        self.backend_reason: str | None = None
+        """Why the backend is epoll where "auto" was asked for; else None."""
+        try:
+            self._open_reactor("epoll" if wanted == "epoll" else "aio", nr_events, None)
+        except OSError as error:
+            if wanted != "auto":
+                require_aio_poll()  # raises with the cause, where that is it
+                raise
+            self.backend_reason = str(error)
+            self._open_reactor("epoll", nr_events, None)
+        super().__init__(SelectorView(self))
+
+    def _make_socket_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        *,
+        extra: dict[str, Any] | None = None,
+        server: asyncio.AbstractServer | None = None,
+    ) -> asyncio.Transport:
+        return SocketTransport(self, sock, protocol, waiter, extra, server)
+
+    def _make_ssl_transport(
+        self,
+        rawsock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: ssl.SSLContext,
+        waiter: Any = None,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        extra: dict[str, Any] | None = None,
+        server: asyncio.AbstractServer | None = None,
+        **timeouts: Any,
+    ) -> asyncio.Transport:
+        tls: Any = SSLProtocol(
+            self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
+        )
+        SocketTransport(self, rawsock, tls, None, extra, server)
+        transport: asyncio.Transport = tls._app_transport
+        return transport
+
+    def run_forever(self) -> None:
+        """Runs until stop() is called."""
+        with wakeup_by_signals(self._csock, lambda: self._signal_handlers):
+            super().run_forever()
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        """Removes what add_signal_handler added; False if there was nothing."""
+        removed = super().remove_signal_handler(sig)
+        if removed and self.is_running() and not self._signal_handlers:
+            set_wakeup_pipe(self._csock)  # asyncio has unset it, but the loop still runs
+        return removed
+
+    def close(self) -> None:
+        """Gives everything back; takes some tens of milliseconds in the kernel."""
+        if not self.is_running() and not self.is_closed():
+            self._clear_timers()
+            # An interrupt may have come before run_forever could do it.
+            release_wakeup_pipe(self._csock)
+        super().close()
+
+
+def new_event_loop(**loop_options: Any) -> EventLoop:
+    """An EventLoop with these options; a loop factory for whoever takes one."""
+    return EventLoop(**loop_options)
+
+
+def run(main: Coroutine[Any, Any, _T], *, debug: bool | None = None, **loop_options: Any) -> _T:
+    """What asyncio.run does, on an EventLoop with these options."""
+    factory = functools.partial(new_event_loop, **loop_options)
+    with asyncio.Runner(debug=debug, loop_factory=factory) as runner:
+        return runner.run(main)

@@ -1,0 +1,105 @@
+"""CPython's own tests that take a loop, from the installed interpreter, on ours.
+
+asyncio's contract is this suite.  Both backends run it, and so do the paths that are taken only
+where something is missing: a context of one slot, and a ring that is reaped by system call.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+RUNNER = Path(__file__).with_name("run_cpython_tests.py")
+KNOWN_GAPS = Path(__file__).parents[2] / "known_gaps.toml"
+
+# How many tests the oldest Python that we support has at least: a group that lost its tests
+# must not pass.
+GROUPS = {"events": 70, "sock": 13, "sendfile": 20, "server": 1, "buffered": 1, "starttls": 11}
+
+# Modules that take their loops from asyncio.new_event_loop, which is ours then.
+MODULES = {
+    "test_context": 1,
+    "test_futures": 150,
+    "test_locks": 70,
+    "test_pep492": 10,
+    "test_queues": 40,
+    "test_server": 2,
+    "test_sock_lowlevel": 39,
+    "test_ssl": 20,
+    "test_streams": 60,
+    "test_subprocess": 100,
+    "test_taskgroups": 30,
+    "test_tasks": 800,
+    "test_timeouts": 30,
+    "test_waitfor": 15,
+}
+
+VARIANTS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
+    "aio": ({"backend": "aio"}, {}),
+    "epoll": ({"backend": "epoll"}, {}),
+    "one-slot": ({"backend": "aio", "nr_events": 1}, {}),
+    "syscall-reap": ({"backend": "aio"}, {"AIOPOLL_USER_RING": "0"}),
+}
+
+
+def has_cpythons_tests() -> bool:
+    try:
+        return importlib.util.find_spec("test.test_asyncio") is not None
+    except ModuleNotFoundError:
+        return False
+
+
+needs_cpythons_tests = pytest.mark.skipif(
+    not has_cpythons_tests(),
+    reason="CPython's own tests: this interpreter ships none (Debian: libpython3-testsuite)",
+)
+
+
+def known_gaps() -> set[str]:
+    """Tests that need not pass, as Class.test; known_gaps.toml has the reasons."""
+    gaps = tomllib.loads(KNOWN_GAPS.read_text(encoding="utf-8")).get("gap", [])
+    return {gap["name"] for gap in gaps if gap["where"] == "tests/stdlib"}
+
+
+def run(group: str, options: dict[str, Any], environment: dict[str, str]) -> dict[str, str]:
+    """The result of each test of a group; see run_cpython_tests.py."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", str(RUNNER), group, json.dumps(options)],
+        env={**os.environ, **environment},
+        timeout=240,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    results: dict[str, str] = json.loads(done.stdout)["results"]
+    return results
+
+
+@needs_cpythons_tests
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("group", GROUPS)
+def test_cpythons_tests_pass(group: str, variant: str) -> None:
+    check(run(group, *VARIANTS[variant]), GROUPS[group])
+
+
+@needs_cpythons_tests
+@pytest.mark.parametrize("module", MODULES)
+def test_cpythons_modules_pass(module: str) -> None:
+    check(run(module, {}, {}), MODULES[module])
+
+
+def check(results: dict[str, str], at_least: int) -> None:
+    assert len(results) >= at_least
+    gaps = known_gaps()
+    failed = {
+        name: result
+        for name, result in results.items()
+        if result not in ("ok", "skipped") and name not in gaps
+    }
+    assert not failed, "\n\n".join(f"{name}:\n{result}" for name, result in failed.items())

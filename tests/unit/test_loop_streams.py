@@ -1,0 +1,206 @@
+"""The stream transport: what does not fit at once, errors, buffers that change."""
+
+import asyncio
+import socket
+import struct
+from collections.abc import Iterator
+
+import pytest
+
+import aiopoll
+
+
+@pytest.fixture(params=["aio", "epoll"])
+def loop(request: pytest.FixtureRequest) -> Iterator[aiopoll.EventLoop]:
+    loop = aiopoll.new_event_loop(backend=request.param)
+    yield loop
+    loop.close()
+
+
+class Recorder(asyncio.Protocol):
+    """Notes what it is told, and has a future for the end."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.told: list[str] = []
+        self.data = b""
+        self.lost: asyncio.Future[Exception | None] = loop.create_future()
+        self.transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self.told.append("made")
+
+    def data_received(self, data: bytes) -> None:
+        assert type(data) is bytes
+        self.data += data
+
+    def eof_received(self) -> None:
+        self.told.append("eof")
+
+    def pause_writing(self) -> None:
+        self.told.append("pause")
+
+    def resume_writing(self) -> None:
+        self.told.append("resume")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.told.append("lost")
+        self.lost.set_result(exc)
+
+
+async def connect(loop: aiopoll.EventLoop) -> tuple[Recorder, socket.socket]:
+    ours, theirs = socket.socketpair()
+    _, protocol = await loop.create_connection(lambda: Recorder(loop), sock=ours)
+    theirs.setblocking(False)
+    return protocol, theirs
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_what_does_not_fit_is_sent_later_and_in_order(
+    loop: aiopoll.EventLoop, kind: type[bytes]
+) -> None:
+    async def scenario() -> None:
+        protocol, theirs = await connect(loop)
+        payload = bytes(range(256)) * 8192
+        protocol.transport.write(kind(payload))
+        protocol.transport.write(b"tail")
+        assert protocol.transport.get_write_buffer_size() > 0
+        assert protocol.told == ["made", "pause"]
+        protocol.transport.close()
+        received = b""
+        while part := await loop.sock_recv(theirs, 1 << 20):
+            received += part
+        assert received == payload + b"tail"
+        assert await protocol.lost is None
+        assert protocol.told == ["made", "pause", "resume", "lost"]
+        theirs.close()
+
+    loop.run_until_complete(scenario())
+
+
+def test_a_bytearray_may_be_changed_after_write(loop: aiopoll.EventLoop) -> None:
+    async def scenario() -> None:
+        protocol, theirs = await connect(loop)
+        payload = bytearray(b"x" * 2_000_000)
+        protocol.transport.write(payload)
+        payload[:] = b"y" * len(payload)
+        payload.clear()  # BufferError if it were still exported
+        protocol.transport.close()
+        received = b""
+        while part := await loop.sock_recv(theirs, 1 << 20):
+            received += part
+        assert received == b"x" * 2_000_000
+        await protocol.lost
+        theirs.close()
+
+    loop.run_until_complete(scenario())
+
+
+def test_half_close_lets_the_other_direction_go_on(loop: aiopoll.EventLoop) -> None:
+    async def scenario() -> None:
+        protocol, theirs = await connect(loop)
+        protocol.transport.write(b"question")
+        protocol.transport.write_eof()
+        with pytest.raises(RuntimeError, match="after write_eof"):
+            protocol.transport.write(b"more")
+        assert await loop.sock_recv(theirs, 100) == b"question"
+        assert await loop.sock_recv(theirs, 100) == b""
+        await loop.sock_sendall(theirs, b"answer")
+        theirs.close()
+        assert await protocol.lost is None
+        assert protocol.data == b"answer"
+        assert protocol.told == ["made", "eof", "lost"]
+
+    loop.run_until_complete(scenario())
+
+
+def test_the_error_of_a_reset_connection_reaches_the_protocol(loop: aiopoll.EventLoop) -> None:
+    async def scenario(action: str) -> Exception | None:
+        server = socket.create_server(("127.0.0.1", 0))
+        _, protocol = await loop.create_connection(lambda: Recorder(loop), *server.getsockname())
+        theirs, _ = server.accept()
+        server.close()
+        if action == "write":
+            protocol.transport.pause_reading()
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        theirs.close()
+        while action == "write" and not protocol.lost.done():
+            protocol.transport.write(b"x")
+            await asyncio.sleep(0)
+        return await protocol.lost
+
+    assert isinstance(loop.run_until_complete(scenario("read")), ConnectionResetError)
+    assert isinstance(loop.run_until_complete(scenario("write")), ConnectionResetError)
+
+
+def test_a_paused_transport_reads_nothing(loop: aiopoll.EventLoop) -> None:
+    async def scenario() -> None:
+        protocol, theirs = await connect(loop)
+        protocol.transport.pause_reading()
+        theirs.send(b"x")
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert protocol.data == b""
+        protocol.transport.resume_reading()
+        while not protocol.data:
+            await asyncio.sleep(0)
+        theirs.close()
+        await protocol.lost
+
+    loop.run_until_complete(scenario())
+
+
+def test_a_protocol_that_fails_loses_its_connection_only(loop: aiopoll.EventLoop) -> None:
+    reports: list[dict[str, object]] = []
+    loop.set_exception_handler(lambda _, context: reports.append(context))
+
+    class Failing(Recorder):
+        def data_received(self, data: bytes) -> None:
+            raise ZeroDivisionError("expected")
+
+    async def scenario() -> None:
+        ours, theirs = socket.socketpair()
+        _, protocol = await loop.create_connection(lambda: Failing(loop), sock=ours)
+        theirs.send(b"x")
+        assert isinstance(await protocol.lost, ZeroDivisionError)
+        theirs.close()
+
+    loop.run_until_complete(scenario())
+    assert reports[0]["message"] == "Fatal error: protocol.data_received() call failed."
+
+
+def test_thousands_of_reconnects_never_mix_their_data(loop: aiopoll.EventLoop) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while line := await reader.readline():
+                writer.write(line)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    async def client(number: int, address: tuple[str, int]) -> None:
+        for round_ in range(100):
+            reader, writer = await asyncio.open_connection(*address)
+            line = f"{number}.{round_}\n".encode()
+            writer.write(line)
+            if round_ % 3 == 0:  # cancelled in the middle of a read
+                task = asyncio.ensure_future(reader.readline())
+                await asyncio.sleep(0)
+                task.cancel()
+            else:
+                assert await reader.readline() == line
+            writer.transport.abort() if round_ % 2 else writer.close()
+
+    async def scenario() -> None:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        address = server.sockets[0].getsockname()
+        await asyncio.gather(*(client(number, address) for number in range(20)))
+        server.close()
+        await server.wait_closed()
+        while loop.statistics().watched > 1:
+            await asyncio.sleep(0)
+
+    loop.run_until_complete(scenario())
+    assert loop.statistics().in_flight <= 3  # the epoll set, the eventfd, the loop's pipe

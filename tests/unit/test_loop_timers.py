@@ -1,0 +1,173 @@
+"""Timers and callbacks: order, cancellation by the million, debug mode, handles."""
+
+import asyncio
+import gc
+import logging
+import time
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+import aiopoll
+
+
+@pytest.fixture(params=["aio", "epoll"])
+def loop(request: pytest.FixtureRequest) -> Iterator[aiopoll.EventLoop]:
+    loop = aiopoll.new_event_loop(backend=request.param)
+    yield loop
+    loop.close()
+
+
+def run_until_stopped(loop: aiopoll.EventLoop) -> None:
+    loop.run_forever()
+
+
+def test_timers_run_in_the_order_of_their_deadlines_then_of_their_making(
+    loop: aiopoll.EventLoop,
+) -> None:
+    ran: list[int] = []
+    now = loop.time()
+    for number, when in enumerate([3, 1, 2, 1, 3, 1]):
+        loop.call_at(now + when * 1e-6, ran.append, number)
+    loop.call_at(now + 4e-6, loop.stop)
+    run_until_stopped(loop)
+    assert ran == [1, 3, 5, 2, 0, 4]
+
+
+def test_a_timer_never_runs_early(loop: aiopoll.EventLoop) -> None:
+    late: list[float] = []
+    for delay in (0.0001, 0.00037, 0.0021, 0.003):
+        when = loop.time() + delay
+        loop.call_at(when, lambda when=when: late.append(loop.time() - when))
+    loop.call_later(0.004, loop.stop)
+    run_until_stopped(loop)
+    assert len(late) == 4
+    assert min(late) >= -loop._clock_resolution
+
+
+def test_a_million_cancelled_timers_are_forgotten(loop: aiopoll.EventLoop) -> None:
+    class Payload:
+        pass
+
+    payload = Payload()
+    seen = weakref.ref(payload)
+    keep = loop.call_later(1000, print)
+    for _ in range(1_000_000):
+        loop.call_later(1000, print, payload).cancel()
+    del payload
+    gc.collect()
+    assert seen() is None
+    assert not keep.cancelled()
+    ran: list[str] = []
+    loop.call_later(0, ran.append, "after")
+    loop.call_later(0.001, loop.stop)
+    run_until_stopped(loop)
+    assert ran == ["after"]
+
+
+def test_a_cancelled_timer_does_not_run(loop: aiopoll.EventLoop) -> None:
+    ran: list[str] = []
+    cancelled = loop.call_later(0, ran.append, "cancelled")
+    cancelled.cancel()
+    also_cancelled = loop.call_soon(ran.append, "cancelled")
+    also_cancelled.cancel()
+    loop.call_later(0, ran.append, "ran")
+    loop.call_later(0.001, loop.stop)
+    run_until_stopped(loop)
+    assert ran == ["ran"]
+
+
+def test_handles_are_asyncios_own(loop: aiopoll.EventLoop) -> None:
+    handle = loop.call_soon(print, 1)
+    timer = loop.call_at(5.0, print, 2)
+    assert type(handle) is asyncio.Handle
+    assert type(timer) is asyncio.TimerHandle
+    assert timer.when() == 5.0
+    assert "print" in repr(handle)
+    assert repr(timer).startswith("<TimerHandle when=5.0")
+    assert not handle.cancelled()
+    handle.cancel()
+    assert handle.cancelled()
+    timer.cancel()
+    assert timer < loop.call_at(6.0, print)
+
+
+def test_loop_time_may_be_replaced(loop: aiopoll.EventLoop) -> None:
+    loop.time = lambda: 1000.0  # type: ignore[method-assign]
+    assert loop.call_later(5, print).when() == 1005.0
+
+
+def test_an_exception_in_a_callback_goes_to_the_handler(loop: aiopoll.EventLoop) -> None:
+    contexts: list[dict[str, object]] = []
+    loop.set_exception_handler(lambda _, context: contexts.append(context))
+
+    def fail() -> None:
+        raise ZeroDivisionError("expected")
+
+    handle = loop.call_soon(fail)
+    loop.call_soon(loop.stop)
+    run_until_stopped(loop)
+    assert isinstance(contexts[0]["exception"], ZeroDivisionError)
+    assert contexts[0]["handle"] is handle
+    assert str(contexts[0]["message"]).startswith("Exception in callback")
+
+
+def test_keyboard_interrupt_in_a_callback_loses_no_other(loop: aiopoll.EventLoop) -> None:
+    ran: list[str] = []
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    loop.call_soon(ran.append, "before")
+    loop.call_soon(interrupt)
+    loop.call_soon(ran.append, "after")
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_forever()
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert ran == ["before", "after"]
+
+
+def test_debug_mode_logs_slow_callbacks_and_keeps_where_handles_were_made(
+    loop: aiopoll.EventLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop.set_debug(True)
+    loop.slow_callback_duration = 0.0
+
+    def slow() -> None:
+        time.monotonic()
+
+    handle = loop.call_soon(slow)
+    assert handle._source_traceback is not None
+    loop.call_soon(loop.stop)
+    with caplog.at_level(logging.WARNING, logger="asyncio"):
+        loop.run_forever()
+    assert any("slow" in record.getMessage() for record in caplog.records)
+    with pytest.raises(TypeError, match="callable"):
+        loop.call_soon("not callable")  # type: ignore[arg-type]
+
+
+def test_a_closed_loop_says_so() -> None:
+    loop = aiopoll.new_event_loop()
+    loop.call_later(1000, print)
+    loop.close()
+    loop.close()
+    for call in (loop.call_soon, lambda f: loop.call_later(1, f), loop.call_soon_threadsafe):
+        with pytest.raises(RuntimeError, match="Event loop is closed"):
+            call(print)
+    with pytest.raises(RuntimeError, match="Event loop is closed"):
+        loop.run_forever()
+    with pytest.raises(RuntimeError, match="Event loop is closed"):
+        loop.statistics()
+
+
+def test_a_loop_that_was_dropped_is_collected_and_warned_of() -> None:
+    loop = aiopoll.new_event_loop()
+    loop.call_later(1000, print)
+    loop.call_soon(print)
+    seen = weakref.ref(loop)
+    del loop
+    with pytest.warns(ResourceWarning, match="unclosed event loop"):
+        gc.collect()
+    assert seen() is None
