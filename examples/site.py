@@ -15,16 +15,22 @@ import aiopoll
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
-async def index(request: web.Request) -> web.Response:
+def render_index() -> str:
     pages = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
     links = "".join(
         f'<li><a href="/docs/{html.escape(page)}">{html.escape(page)}</a></li>' for page in pages
     )
-    return web.Response(
-        text="<!doctype html><title>aiopoll</title><h1>aiopoll</h1>"
-        f'<ul>{links}</ul><p><a href="/stats">counters of the event loop</a></p>',
-        content_type="text/html",
+    return (
+        "<!doctype html><title>aiopoll</title><h1>aiopoll</h1>"
+        f'<ul>{links}</ul><p><a href="/stats">counters of the event loop</a></p>'
     )
+
+
+INDEX = render_index()
+
+
+async def index(request: web.Request) -> web.Response:
+    return web.Response(text=INDEX, content_type="text/html")
 
 
 async def page(request: web.Request) -> web.StreamResponse:
