@@ -50,12 +50,12 @@ $(VENV)/.built: $(VENV)/.tools $(SOURCES)
 
 # The extension under AddressSanitizer and UBSan, with the debug build's checks, in build/asan.
 # PYTHONMALLOC=malloc lets ASan see Python's objects; leaks are the business of tests/leaks.
-test-asan: $(VENV)/.tools $(SOURCES)
+test-asan: $(VENV)/.built
 	AIOPOLL_SANITIZE=1 AIOPOLL_DEBUG=1 $(BIN)/python setup.py --quiet build \
 		--build-base build/asan-objects --build-lib build/asan
 	LD_PRELOAD="$$($${CC:-gcc} -print-file-name=libasan.so) $$($${CC:-gcc} -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1 \
-	PYTHONMALLOC=malloc PYTHONPATH=build/asan \
+	PYTHONMALLOC=malloc PYTHONPATH=$(CURDIR)/build/asan \
 	$(BIN)/python -m pytest -p no:cacheprovider $(PYTEST_ARGS)
 
 # The long comparison of aiopoll.kernel with the Linux underneath.
