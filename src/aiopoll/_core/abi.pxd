@@ -17,11 +17,6 @@ cdef extern from "abi.h" nogil:
         IOCB_CMD_PWRITEV
         IOCB_FLAG_RESFD
         IOCB_FLAG_IOPRIO
-        RWF_HIPRI
-        RWF_DSYNC
-        RWF_SYNC
-        RWF_NOWAIT
-        RWF_APPEND
 
     struct iocb:
         uint64_t aio_data

@@ -37,7 +37,7 @@ from aiopoll._core.reactor cimport (
 
 import os
 
-from aiopoll._core.errors import cancel_error, setup_error
+from aiopoll._core.errors import cancel_error, poll_refused_reason, setup_error
 from aiopoll._core.reactor_statistics import ReactorStatistics
 
 cdef enum:
@@ -250,8 +250,8 @@ cdef class AioReactor(Reactor):
         if fd == self.epoll_fd or fd == self.wake_fd or (
                 error != EAGAIN and error != EINVAL and error != EBADF):
             if error == EINVAL:
-                raise OSError(EINVAL, "io_submit: no AIO poll in this kernel or sandbox: it came"
-                                      " with Linux 4.18, and gVisor has none")
+                raise OSError(EINVAL, poll_refused_reason(EINVAL, os.uname().release,
+                                                          "an epoll set"))
             raise os_error(error, "io_submit")
         if watch is None:
             return 0

@@ -124,8 +124,8 @@ def cancel_error(code: int, request: object, cancelled_before: bool) -> OSError:
     return OSError(code, f"io_cancel of {request!r}: {reason}")
 
 
-def poll_refused_reason(code: int, release: str) -> str:
-    """Why io_submit answered -`code` to a POLL on an empty pipe, which AIO poll always takes."""
+def poll_refused_reason(code: int, release: str, file: str = "a pipe") -> str:
+    """Why io_submit answered -`code` to a POLL on `file`, of a kind that AIO poll always takes."""
     if code in _SUBMIT_REASONS and code != errno.EPERM:
         reason = _SUBMIT_REASONS[code]
     elif code == errno.EPERM:
@@ -142,7 +142,7 @@ def poll_refused_reason(code: int, release: str) -> str:
             f"kernel {release} has no IOCB_CMD_POLL: update to Linux 4.19 or later; if this is"
             " gVisor, which calls itself 4.4.0, use another runtime class"
         )
-    return f"io_submit refused a POLL on a pipe: {reason}"
+    return f"io_submit refused a POLL on {file}: {reason}"
 
 
 def poll_lost_reason(seconds: float, cause: str) -> str:

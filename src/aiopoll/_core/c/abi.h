@@ -19,7 +19,6 @@
 
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/uio.h>
 
 _Static_assert(sizeof(void *) == 8, "aiopoll needs a 64-bit Linux: the 32-bit ABI differs");
 
@@ -40,23 +39,6 @@ enum {
 	IOCB_FLAG_RESFD = 1 << 0,	/* aio_resfd is an eventfd to signal */
 	IOCB_FLAG_IOPRIO = 1 << 1,	/* aio_reqprio is an ioprio */
 };
-
-/* glibc's <sys/uio.h> has those that it was built with. */
-#ifndef RWF_HIPRI
-#define RWF_HIPRI 0x01
-#endif
-#ifndef RWF_DSYNC
-#define RWF_DSYNC 0x02
-#endif
-#ifndef RWF_SYNC
-#define RWF_SYNC 0x04
-#endif
-#ifndef RWF_NOWAIT
-#define RWF_NOWAIT 0x08
-#endif
-#ifndef RWF_APPEND
-#define RWF_APPEND 0x10
-#endif
 
 struct iocb {
 	uint64_t aio_data;	/* comes back as io_event.data */

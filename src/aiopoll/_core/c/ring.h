@@ -30,7 +30,6 @@
 #include "abi.h"
 
 #define AIO_RING_MAGIC 0xa10a10a1u
-#define AIO_RING_COMPAT_FEATURES 1u
 #define AIO_RING_INCOMPAT_FEATURES 0u
 
 struct aio_ring {
