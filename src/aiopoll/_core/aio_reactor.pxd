@@ -30,6 +30,18 @@ cdef extern from "poll_pool.h" nogil:
     poll_request *poll_pool_find(const poll_pool *pool, uint64_t aio_data)
     void poll_pool_clear(poll_pool *pool)
 
+cdef extern from "busy_poll.h" nogil:
+    struct busy_poll:
+        int64_t budget_ns
+        uint64_t spins
+        uint64_t hits
+
+    void busy_poll_init(busy_poll *busy, int64_t budget_ns, bint adaptive)
+    bint busy_poll_due(busy_poll *busy)
+    bint busy_poll_spin(busy_poll *busy, const abi.aio_ring *ring, int64_t timeout_ns)
+    int64_t busy_poll_clock()
+    void busy_poll_slept(busy_poll *busy, int64_t since_ns)
+
 cdef extern from "wait.h" nogil:
     long wait_ring(abi.aio_context_t ctx, long nr, abi.io_event *events, int64_t timeout_ns,
                    int *use_pgetevents)
@@ -52,6 +64,13 @@ cdef class AioReactor(Reactor):
     cdef abi.iocb **batch
     cdef Py_ssize_t batch_room
     cdef abi.io_event[EVENTS_MAX] events
+    cdef list eager
+    cdef uint32_t tries
+    cdef uint32_t hits
+    cdef uint32_t pause
+    cdef uint64_t tried
+    cdef uint64_t found
+    cdef busy_poll busy
     cdef uint64_t submitted
     cdef uint64_t completed
     cdef uint64_t cancelled
@@ -68,4 +87,5 @@ cdef class AioReactor(Reactor):
     cdef int evict(self) except -1
     cdef Py_ssize_t reap(self, Trust trust) except -1
     cdef int complete(self, abi.io_event *event, Trust trust) except -1
+    cdef int try_eager(self) except -1
     cdef int sleep(self, int64_t timeout_ns) except -1

@@ -10,6 +10,7 @@ class AioReactor(Reactor):
         dispatch: Callable[[Any], object] | None,
         nr_events: int = 512,
         user_ring: bool | None = None,
+        busy_poll: int = 0,
     ) -> None: ...
     @property
     def nr_events(self) -> int: ...

@@ -1,5 +1,9 @@
 """asyncio's handles, made and run without going through Python code."""
 
+cdef class Runnable:
+    cdef int run(self) except -1
+    cdef int cancel(self) except -1
+
 cdef class Handles:
     cdef Py_ssize_t callback
     cdef Py_ssize_t args
@@ -17,3 +21,4 @@ cdef bint is_cancelled(object handle) except -1
 cdef int cancel_handle(object handle, bint debug) except -1
 cdef int set_scheduled(object handle, bint scheduled) except -1
 cdef int run_handle(object handle) except -1
+cdef Py_ssize_t slot_offset(type owner, str name) except -1

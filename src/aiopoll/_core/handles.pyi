@@ -2,8 +2,15 @@
 
 from typing import final
 
+from typing_extensions import disjoint_base
+
 SLOTS: frozenset[str]
 TIMER_SLOTS: frozenset[str]
+
+@disjoint_base
+class Runnable:
+    _cancelled: bool
+    def _run(self) -> None: ...
 
 @final
 class Handles: ...

@@ -52,6 +52,26 @@ cdef Py_ssize_t slot_offset(type owner, str name) except -1:
     return (<MemberDescriptor *><PyObject *>descriptor).d_member.offset
 
 
+cdef class Runnable:
+    """What the ready queue holds beside handles: compiled code, run without a call through Python.
+
+    Only what must end the loop (SystemExit, KeyboardInterrupt) may leave run().  `_run` and
+    `_cancelled` are for whoever runs the queue in the loop's place.
+    """
+
+    _cancelled = False
+
+    cdef int run(self) except -1:
+        raise NotImplementedError
+
+    cdef int cancel(self) except -1:
+        """Its file is not watched any more; a run that is queued already must do nothing."""
+        return 0
+
+    def _run(self):
+        self.run()
+
+
 @cython.final
 cdef class Handles:
     """Where the slots of the two classes are."""
@@ -139,7 +159,9 @@ cdef bint is_cancelled(object handle) except -1:
 
 cdef int cancel_handle(object handle, bint debug) except -1:
     """handle.cancel() of a Handle."""
-    if debug or not fast or type(handle) is not Handle:
+    if isinstance(handle, Runnable):
+        (<Runnable>handle).cancel()
+    elif debug or not fast or type(handle) is not Handle:
         handle.cancel()
     else:
         put(handle, slots.cancelled, True)

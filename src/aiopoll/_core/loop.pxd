@@ -27,6 +27,8 @@ cdef class LoopCore:
     cdef timer_heap timers
     cdef list timer_handles
     cdef uint32_t timers_cancelled
+    cdef bint in_callbacks
+    cdef list unsent
     cdef public bint _debug
     cdef public bint _closed
     cdef public bint _stopping
@@ -35,6 +37,7 @@ cdef class LoopCore:
     cdef public double _clock_resolution
 
     cdef int check_open(self) except -1
+    cdef int send_unsent(self) except -1
     cdef object schedule(self, object callback, tuple args, object context)
     cdef object schedule_at(self, double when, object callback, tuple args, object context)
     cdef object pop_timer(self)

@@ -21,7 +21,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from aiopoll._core.aio_reactor cimport AioReactor
 from aiopoll._core.handles cimport (
-    cancel_handle, is_cancelled, new_handle, new_timer_handle, run_handle, set_scheduled,
+    Runnable, cancel_handle, is_cancelled, new_handle, new_timer_handle, run_handle, set_scheduled,
 )
 from aiopoll._core.reactor cimport READ, WRITE, EpollReactor, Reactor
 
@@ -51,6 +51,7 @@ cdef class LoopCore:
         # Closed until asyncio's constructor says otherwise: __del__ looks at it.
         self._closed = True
         self.timer_handles = []
+        self.unsent = []
 
     def __dealloc__(self):
         timer_heap_clear(&self.timers)
@@ -66,10 +67,10 @@ cdef class LoopCore:
         self.ready_popleft = queue.popleft
         self.reactor.dispatch = queue.append
 
-    def _open_reactor(self, backend, nr_events, user_ring):
+    def _open_reactor(self, backend, nr_events, user_ring, busy_poll_ns):
         """Makes the reactor, before asyncio's constructor runs.  Raises OSError as AioReactor."""
         if backend == "aio":
-            self.reactor = AioReactor(None, nr_events, user_ring)
+            self.reactor = AioReactor(None, nr_events, user_ring, busy_poll_ns)
         else:
             self.reactor = EpollReactor(None)
 
@@ -245,14 +246,30 @@ cdef class LoopCore:
             end = <double>self.time() + self._clock_resolution
             while self.timers.count and self.timers.timers[0].when < end:
                 self.ready_append(self.pop_timer())
-        for i in range(len(self.ready)):
-            handle = self.ready_popleft()
-            if is_cancelled(handle):
-                continue
-            if self._debug:
-                self.run_debug(handle)
-            else:
-                run_handle(handle)
+        self.in_callbacks = True
+        try:
+            for i in range(len(self.ready)):
+                handle = self.ready_popleft()
+                if self._debug:
+                    if not is_cancelled(handle):
+                        self.run_debug(handle)
+                elif isinstance(handle, Runnable):
+                    (<Runnable>handle).run()
+                elif not is_cancelled(handle):
+                    run_handle(handle)
+        finally:
+            self.in_callbacks = False
+            if self.unsent:
+                self.send_unsent()
+
+    cdef int send_unsent(self) except -1:
+        """Lets the transports send what was written in this turn."""
+        cdef list unsent = self.unsent
+        cdef Runnable flush
+        self.unsent = []
+        for flush in unsent:
+            flush.run()
+        return 0
 
     cdef int run_debug(self, object handle) except -1:
         cdef double start, took

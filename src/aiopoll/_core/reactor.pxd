@@ -45,6 +45,8 @@ cdef class Watch:
     cdef uint32_t[2] requests
     cdef bint nested
     cdef bint strict
+    cdef bint eager
+    cdef bint trying
 
     cdef object target(self, int direction)
     cdef void set_target(self, int direction, object target) noexcept
@@ -73,7 +75,8 @@ cdef class Reactor:
     cdef bint is_foreign(self) noexcept
     cdef int check_process(self) except -1
     cdef Watch find(self, int fd)
-    cdef int watch(self, int fd, int direction, object target, bint strict) except -1
+    cdef Watch watch(self, int fd, int direction, object target, bint strict, bint eager=*)
+    cdef int again(self, Watch watch, bint hit) except -1
     cdef object unwatch(self, int fd, int direction)
     cdef object watching(self, int fd, int direction)
     cdef int arm(self, Watch watch, int direction) except -1

@@ -123,10 +123,11 @@ cdef class Reactor:
             return self.watches[fd]
         return None
 
-    cdef int watch(self, int fd, int direction, object target, bint strict) except -1:
+    cdef Watch watch(self, int fd, int direction, object target, bint strict, bint eager=False):
         """Hands `target` over in each turn that finds `fd` ready; replaces another target.
 
         strict: the owner may block if the file is not ready after all.
+        eager: the reader calls again() each time that it has been handed over.
         Raises OSError if the file is not open (EBADF) or cannot be waited for (EPERM).
         """
         cdef Watch watch
@@ -139,6 +140,7 @@ cdef class Reactor:
                 raise os_error(-kind, "fstat")
             watch = Watch.__new__(Watch, fd, strict)
             watch.set_target(direction, target)
+            watch.eager = eager
             if kind:
                 self.nest(watch)
             while len(self.watches) <= fd:
@@ -153,12 +155,22 @@ cdef class Reactor:
             self.disarm(watch, direction)
             watch.strict = watch.strict or strict
             watch.set_target(direction, target)
+            if direction == READ:
+                watch.eager = eager
             if watch.nested:
                 self.update_nested(watch, EPOLL_CTL_MOD)
             else:
                 self.arm(watch, direction)
         if self.sleeping:
             self.wake()  # another thread waits with what was armed before
+        return watch
+
+    cdef int again(self, Watch watch, bint hit) except -1:
+        """What an eager reader says after each try: whether it found something to read.
+
+        This is where a backend that polls once at a time arms the watch anew, or lets the reader
+        try another time first.
+        """
         return 0
 
     cdef object unwatch(self, int fd, int direction):

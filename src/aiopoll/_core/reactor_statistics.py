@@ -45,3 +45,11 @@ class ReactorStatistics(NamedTuple):
     """Times that events were taken from the ring without a system call."""
     user_ring: bool = False
     """Whether events are taken from the mapped ring."""
+    tried: int = 0
+    """Busy connections that were read again before they were armed again."""
+    found: int = 0
+    """Of those, the ones that had something to read."""
+    busy_polls: int = 0
+    """Times that the loop looked at the ring for a while before it slept."""
+    busy_poll_hits: int = 0
+    """Of those, the ones that an event ended."""

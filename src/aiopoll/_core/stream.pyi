@@ -1,15 +1,11 @@
-import asyncio
-import socket
-from typing import Any
+"""Nothing here is for Python code; socket_transport and accept use it."""
 
-class SocketTransport(asyncio.Transport):
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        sock: socket.socket,
-        protocol: asyncio.BaseProtocol,
-        waiter: asyncio.Future[None] | None = None,
-        extra: dict[str, Any] | None = None,
-        server: asyncio.AbstractServer | None = None,
-    ) -> None: ...
-    def _read_ready(self) -> None: ...
+from typing import final
+
+from aiopoll._core.handles import Runnable
+
+@final
+class Stream(Runnable): ...
+
+@final
+class WriteReady(Runnable): ...

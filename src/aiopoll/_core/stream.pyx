@@ -1,146 +1,534 @@
-"""The stream transport: reading, and writes that go out at once.
+"""A stream connection: reading, sending what was written, and the end of it.
 
-Facts.  asyncio's selector transport allocates 256 KiB for each read and shrinks it to what came,
-and sends through a socket object.  Most reads are small, and most writes fit the socket's buffer.
-A failed send or recv takes the socket's error with it: the next call reports another one.
+Facts.  A read of a socket is small as a rule, and most writes fit the socket's buffer.  Two small
+writes in two system calls cost nearly twice what they cost in one.  A send or recv that fails
+takes the socket's error with it: the next call reports another one.
 
-Rule.  SocketTransport is asyncio's transport but for two methods.  It reads into one buffer that
-all transports share, and makes a bytes object of what came; it sends with send(2) as long as
-nothing is waiting to be sent.  What is left over, and all that is rare (closing, flow control,
-half-close, sendfile), goes to asyncio's own methods, with the state that they keep.
+Rule.  One buffer serves all reads, and what came is copied into a bytes object of its size.  What
+is written while the loop runs callbacks waits until the protocol's callback returns, or the turn
+ends, and leaves in one sendmsg(2); but never more of it than the high-water mark, and not past
+anybody who could tell: asking for the size of the write buffer, closing, write_eof() and abort()
+send it first.  So flow control is asyncio's: no buffer that asyncio would have counted full goes
+unseen.  What the socket does not take waits for it to become writable.
 
-Why.  The states of a transport, and the order of its callbacks, then are asyncio's on every
-Python version.
+Why.  Gathering at the end of a callback costs no list and no second wake-up; gathering at the end
+of the turn serves tasks, whose writes come from several steps.
 
 Cost.  256 KiB a process.  The GIL is held in send and recv, which never block: releasing it costs
-more than a small transfer, and the shared buffer needs it.
+more than a small transfer, and the shared buffer needs it.  A bytearray or memoryview that waits
+is copied, since its owner may change it.
 """
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.object cimport PyObject
 from libc.errno cimport EAGAIN, EINTR, errno
+from posix.unistd cimport close
+
+from aiopoll._core.handles cimport Runnable
+from aiopoll._core.loop cimport LoopCore
+from aiopoll._core.reactor cimport READ, WRITE
 
 import os
+import socket
+from inspect import signature
 
-from asyncio import BufferedProtocol, selector_events
+from asyncio import base_events
+from asyncio.log import logger
+
+cdef extern from "<sys/uio.h>" nogil:
+    struct iovec:
+        void *iov_base
+        size_t iov_len
 
 cdef extern from "<sys/socket.h>" nogil:
     enum:
         MSG_NOSIGNAL
+        SHUT_WR
+
+    struct msghdr:
+        iovec *msg_iov
+        size_t msg_iovlen
 
     ssize_t c_recv "recv"(int fd, void *buffer, size_t length, int flags)
     ssize_t c_send "send"(int fd, const void *buffer, size_t length, int flags)
+    ssize_t c_sendmsg "sendmsg"(int fd, const msghdr *message, int flags)
+    int c_shutdown "shutdown"(int fd, int how)
+
+cdef extern from "<string.h>" nogil:
+    void *memset(void *memory, int value, size_t size)
+
+cdef extern from "Python.h":
+    int PyContext_Enter(object context) except -1
+    int PyContext_Exit(object context) except -1
 
 cdef enum:
     READ_SIZE = 256 * 1024  # what asyncio reads at most at once
+    COPY_MAX = 4096  # what is no bytes object and no longer may wait; longer, it is sent at once
+    IOV_MAX = 64  # pieces in one sendmsg
 
 cdef char[READ_SIZE] read_buffer
 
+# Python 3.13 tells a server which transports are its own.
+cdef bint SERVER_KNOWS_CLIENTS = len(signature(base_events.Server._attach).parameters) > 1
 
-class SocketTransport(selector_events._SelectorSocketTransport):
-    """The transport of TCP and Unix stream connections."""
 
-    def set_protocol(self, protocol):
-        """Hands the connection to another protocol."""
-        self._buffered = isinstance(protocol, BufferedProtocol)
-        super().set_protocol(protocol)
+cdef int attach(object server, object transport) except -1:
+    """Makes a connection one of a server's."""
+    if SERVER_KNOWS_CLIENTS:
+        server._attach(transport)
+    else:
+        server._attach()
+    return 0
 
-    def _read_ready(self):
-        if self._conn_lost:
-            return
-        if self._buffered:
-            read_buffered(self, self._sock_fd)
+
+cdef int detach(object server, object transport) except -1:
+    if SERVER_KNOWS_CLIENTS:
+        server._detach(transport)
+    else:
+        server._detach()
+    return 0
+
+
+@cython.final
+cdef class WriteReady(Runnable):
+    """Sends what waits, when the socket is writable again or the turn is over."""
+
+    cdef int run(self) except -1:
+        cdef Stream stream = self.stream
+        stream.unsent = False
+        if stream.transport is None or stream.conn_lost or not stream.size:
+            return 0
+        PyContext_Enter(stream.context)
+        try:
+            stream.flush()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            stream.fatal_error(error, "Fatal write error on socket transport")
+        finally:
+            PyContext_Exit(stream.context)
+        return 0
+
+    cdef int cancel(self) except -1:
+        self.stream.blocked = False
+        return 0
+
+    def __repr__(self):
+        return f"<{self.stream.transport!r} write>"
+
+
+@cython.final
+cdef class Stream(Runnable):
+    """What a SocketTransport works on.  As a Runnable it is the reading side."""
+
+    def __cinit__(self):
+        self.fd = -1
+
+    def __dealloc__(self):
+        if self.fd >= 0 and self.sock is None:
+            close(self.fd)
+
+    def __repr__(self):
+        return f"<{self.transport!r} read>"
+
+    # Reading
+
+    cdef int run(self) except -1:
+        cdef bint hit = False
+        if not self.started:
+            return self.begin()
+        if self.reading is None:
+            return 0
+        PyContext_Enter(self.context)
+        self.corked = True
+        try:
+            hit = self.read_buffered() if self.buffered else self.read_plain()
+            if self.size and not self.blocked:
+                self.flush()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.fatal_error(error, "Fatal error on socket transport")
+        finally:
+            self.corked = False
+            PyContext_Exit(self.context)
+            if self.reading is not None:
+                self.loop.reactor.again(self.reading, hit)
+        return 0
+
+    cdef int cancel(self) except -1:
+        self.reading = None
+        return 0
+
+    cdef int begin(self) except -1:
+        """Introduces the protocol, and reads from then on."""
+        self.started = True
+        PyContext_Enter(self.context)
+        self.corked = True
+        try:
+            self.protocol.connection_made(self.transport)
+            if self.size and not self.blocked:
+                self.flush()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.report("Exception in callback protocol.connection_made()", error)
+        finally:
+            self.corked = False
+            PyContext_Exit(self.context)
+            waiter, self.waiter = self.waiter, None
+            if not self.closing and not self.paused:
+                self.start_reading()
+            if waiter is not None and not waiter.cancelled():
+                waiter.set_result(None)
+        return 0
+
+    cdef int start_reading(self) except -1:
+        self.reading = self.loop.reactor.watch(self.fd, READ, self, False, True)
+        return 0
+
+    cdef int stop_reading(self) except -1:
+        if self.reading is not None:
+            self.reading = None
+            self.loop.reactor.unwatch(self.fd, READ)
+        return 0
+
+    cdef bint read_plain(self) except -1:
+        """One read for a Protocol; whether something came."""
+        cdef ssize_t count = c_recv(self.fd, read_buffer, READ_SIZE, 0)
+        if count <= 0:
+            self.nothing_read(count, errno)
+            return False
+        data = PyBytes_FromStringAndSize(read_buffer, count)
+        try:
+            self.protocol.data_received(data)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.fatal_error(error, "Fatal error: protocol.data_received() call failed.")
+        return True
+
+    cdef bint read_buffered(self) except -1:
+        """One read for a BufferedProtocol; whether something came."""
+        cdef Py_buffer view
+        cdef ssize_t count
+        cdef int code
+        protocol = self.protocol
+        try:
+            buffer = protocol.get_buffer(-1)
+            if not len(buffer):
+                raise RuntimeError("get_buffer() returned an empty buffer")
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.fatal_error(error, "Fatal error: protocol.get_buffer() call failed.")
+            return False
+        if self.conn_lost:
+            return False  # get_buffer() has aborted the connection
+        try:
+            PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
+        except BaseException as error:
+            self.fatal_error(error, "Fatal read error on socket transport")
+            return False
+        count = c_recv(self.fd, view.buf, view.len, 0)
+        code = errno
+        PyBuffer_Release(&view)
+        if count <= 0:
+            self.nothing_read(count, code)
+            return False
+        try:
+            protocol.buffer_updated(count)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.fatal_error(error, "Fatal error: protocol.buffer_updated() call failed.")
+        return True
+
+    cdef int nothing_read(self, ssize_t count, int code) except -1:
+        """Deals with a recv(2) that brought nothing."""
+        if count < 0:
+            if code != EAGAIN and code != EINTR:
+                self.fatal_error(OSError(code, os.strerror(code)),
+                                 "Fatal read error on socket transport")
+            return 0
+        if self.loop._debug:
+            logger.debug("%r received EOF", self.transport)
+        try:
+            keep_open = self.protocol.eof_received()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.fatal_error(error, "Fatal error: protocol.eof_received() call failed.")
+            return 0
+        if keep_open:
+            self.stop_reading()
         else:
-            read_plain(self, self._sock_fd)
-
-    def write(self, data):
-        """Sends `data`, or keeps what cannot be sent now until it can.
-
-        Raises TypeError if it is not bytes-like, RuntimeError after write_eof().
-        """
-        if (self._conn_lost or self._eof or self._empty_waiter is not None or self._buffer
-                or not (type(data) is bytes or type(data) is bytearray) or not data):
-            super().write(data)
-            return
-        rest = send_now(self, self._sock_fd, data)
-        if rest is not None:
-            super().write(rest)
-
-
-cdef int read_plain(object transport, int fd) except -1:
-    cdef ssize_t count = c_recv(fd, read_buffer, READ_SIZE, 0)
-    if count <= 0:
-        return nothing_read(transport, count, errno)
-    data = PyBytes_FromStringAndSize(read_buffer, count)
-    try:
-        transport._protocol.data_received(data)
-    except (SystemExit, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        transport._fatal_error(error, "Fatal error: protocol.data_received() call failed.")
-    return 0
-
-
-cdef int read_buffered(object transport, int fd) except -1:
-    cdef Py_buffer view
-    cdef ssize_t count
-    cdef int code
-    protocol = transport._protocol
-    try:
-        buffer = protocol.get_buffer(-1)
-        if not len(buffer):
-            raise RuntimeError("get_buffer() returned an empty buffer")
-    except (SystemExit, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        transport._fatal_error(error, "Fatal error: protocol.get_buffer() call failed.")
+            self.close()
         return 0
-    if transport._conn_lost:
-        return 0  # get_buffer() has aborted the connection
-    try:
-        PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
-    except BaseException as error:
-        transport._fatal_error(error, "Fatal read error on socket transport")
+
+    # Writing
+
+    cdef int append(self, bytes data) except -1:
+        if self.queue is None:
+            self.queue = []
+        self.queue.append(data)
+        self.size += PyBytes_GET_SIZE(data)
         return 0
-    count = c_recv(fd, view.buf, view.len, 0)
-    code = errno
-    PyBuffer_Release(&view)
-    if count <= 0:
-        return nothing_read(transport, count, code)
-    try:
-        protocol.buffer_updated(count)
-    except (SystemExit, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        transport._fatal_error(error, "Fatal error: protocol.buffer_updated() call failed.")
-    return 0
 
+    cdef bint may_wait(self) noexcept:
+        """Whether what waits may go on waiting for what else this turn brings."""
+        return (self.size <= self.high and not self.blocked
+                and (self.corked or self.loop.in_callbacks))
 
-cdef int nothing_read(object transport, ssize_t count, int code) except -1:
-    """Deals with a recv(2) that brought nothing."""
-    if count == 0:
-        transport._read_ready__on_eof()
-    elif code != EAGAIN and code != EINTR:
-        transport._fatal_error(OSError(code, os.strerror(code)),
-                               "Fatal read error on socket transport")
-    return 0
+    cdef int wait_for_more(self) except -1:
+        """Sees to it that what waits is sent when this callback, or this turn, is over."""
+        if not self.corked and not self.unsent:
+            if self.flusher is None:
+                self.flusher = WriteReady.__new__(WriteReady)
+                self.flusher.stream = self
+            self.unsent = True
+            self.loop.unsent.append(self.flusher)
+        return 0
 
+    cdef int write(self, object data) except -1:
+        """Sends `data`, which is bytes-like and not empty, now or as soon as it can be sent."""
+        cdef Py_buffer view
+        cdef ssize_t sent
+        cdef int code
+        if type(data) is bytes:
+            self.append(data)
+        elif self.size or self.blocked or len(data) <= COPY_MAX:
+            self.append(bytes(data))
+        else:
+            PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+            sent = c_send(self.fd, view.buf, view.len, MSG_NOSIGNAL)
+            code = errno
+            try:
+                if sent == view.len:
+                    return 0
+                if sent >= 0 or code == EAGAIN or code == EINTR:
+                    sent = max(sent, 0)
+                    self.append(PyBytes_FromStringAndSize(<char *>view.buf + sent,
+                                                          view.len - sent))
+            finally:
+                PyBuffer_Release(&view)
+            if sent < 0:
+                self.fatal_error(OSError(code, os.strerror(code)),
+                                 "Fatal write error on socket transport")
+                return 0
+            self.block()
+        if self.blocked:
+            return self.pause_protocol()
+        if self.may_wait():
+            return self.wait_for_more()
+        return self.flush()
 
-cdef object send_now(object transport, int fd, object data):
-    """Sends what the socket takes; answers what is left, or None."""
-    cdef Py_buffer view
-    cdef ssize_t sent
-    cdef int code
-    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
-    sent = c_send(fd, view.buf, view.len, MSG_NOSIGNAL)
-    code = errno
-    PyBuffer_Release(&view)
-    if sent == len(data):
-        return None
-    if sent < 0 and code != EAGAIN and code != EINTR:
-        transport._fatal_error(OSError(code, os.strerror(code)),
-                               "Fatal write error on socket transport")
-        return None
-    # A copy where the owner may change it before it is sent.
-    sent = max(sent, 0)
-    return data[sent:] if type(data) is bytearray else memoryview(data)[sent:]
+    cdef ssize_t send_queue(self) noexcept:
+        """One send of what waits; the bytes that were taken, or -errno."""
+        cdef iovec[IOV_MAX] pieces
+        cdef msghdr message
+        cdef Py_ssize_t count = min(PyList_GET_SIZE(self.queue), <Py_ssize_t>IOV_MAX), i
+        cdef PyObject *piece
+        cdef ssize_t taken
+        for i in range(count):
+            piece = <PyObject *>PyList_GET_ITEM(self.queue, i)
+            pieces[i].iov_base = PyBytes_AS_STRING(<object>piece)
+            pieces[i].iov_len = PyBytes_GET_SIZE(<object>piece)
+        pieces[0].iov_base = <char *>pieces[0].iov_base + self.sent
+        pieces[0].iov_len -= self.sent
+        if count == 1:
+            taken = c_send(self.fd, pieces[0].iov_base, pieces[0].iov_len, MSG_NOSIGNAL)
+        else:
+            memset(&message, 0, sizeof(message))
+            message.msg_iov = pieces
+            message.msg_iovlen = count
+            taken = c_sendmsg(self.fd, &message, MSG_NOSIGNAL)
+        return -errno if taken < 0 else taken
+
+    cdef int drop_sent(self, Py_ssize_t taken) except -1:
+        """Takes off the queue what the kernel has taken."""
+        cdef Py_ssize_t count = 0, length
+        self.size -= taken
+        if not self.size:
+            self.queue.clear()
+            self.sent = 0
+            return 0
+        taken += self.sent
+        while True:
+            length = PyBytes_GET_SIZE(self.queue[count])
+            if length > taken:
+                break
+            taken -= length
+            count += 1
+        self.sent = taken
+        if count:
+            del self.queue[:count]
+        return 0
+
+    cdef int flush(self) except -1:
+        """Sends what waits, as far as the socket takes it."""
+        cdef ssize_t taken
+        while self.size:
+            taken = self.send_queue()
+            if taken < 0:
+                if taken == -EINTR:
+                    continue
+                if taken == -EAGAIN:
+                    break
+                return self.send_failed(-taken)
+            self.drop_sent(taken)
+        if self.size:
+            if not self.blocked:
+                self.block()
+            self.pause_protocol()
+            return self.resume_protocol()
+        self.unblock()
+        return self.drained()
+
+    cdef int send_failed(self, int code) except -1:
+        error = OSError(code, os.strerror(code))
+        waiter = self.empty_waiter
+        self.fatal_error(error, "Fatal write error on socket transport")
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(error)
+        return 0
+
+    cdef int block(self) except -1:
+        """Waits for the socket to take more."""
+        if self.flusher is None:
+            self.flusher = WriteReady.__new__(WriteReady)
+            self.flusher.stream = self
+        self.loop.reactor.watch(self.fd, WRITE, self.flusher, False)
+        self.blocked = True
+        return 0
+
+    cdef int unblock(self) except -1:
+        if self.blocked:
+            self.blocked = False
+            self.loop.reactor.unwatch(self.fd, WRITE)
+        return 0
+
+    cdef int drained(self) except -1:
+        """Everything has been sent: what waited for that can go on."""
+        self.resume_protocol()  # which may write more
+        if self.size or self.conn_lost:
+            return 0
+        if self.empty_waiter is not None and not self.empty_waiter.done():
+            self.empty_waiter.set_result(None)
+        if self.closing:
+            self.conn_lost += 1
+            self.connection_lost(None)
+        elif self.eof:
+            c_shutdown(self.fd, SHUT_WR)
+        return 0
+
+    cdef int pause_protocol(self) except -1:
+        if self.size <= self.high or self.protocol_paused:
+            return 0
+        self.protocol_paused = True
+        try:
+            self.protocol.pause_writing()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.report("protocol.pause_writing() failed", error)
+        return 0
+
+    cdef int resume_protocol(self) except -1:
+        if not self.protocol_paused or self.size > self.low or self.conn_lost:
+            return 0
+        self.protocol_paused = False
+        try:
+            self.protocol.resume_writing()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.report("protocol.resume_writing() failed", error)
+        return 0
+
+    # The end
+
+    cdef int report(self, str message, object error) except -1:
+        self.loop.call_exception_handler({
+            "message": message,
+            "exception": error,
+            "transport": self.transport,
+            "protocol": self.protocol,
+        })
+        return 0
+
+    cdef int fatal_error(self, object error, str message) except -1:
+        """Ends the connection because of an error, which is reported unless it is the network's."""
+        if not isinstance(error, OSError):
+            self.report(message, error)
+        elif self.loop._debug:
+            logger.debug("%r: %s", self.transport, message, exc_info=error)
+        return self.force_close(error)
+
+    cdef int force_close(self, object error) except -1:
+        """Ends the connection; what could not be sent is dropped."""
+        if self.conn_lost or self.transport is None:
+            return 0
+        if self.size:
+            self.queue.clear()
+            self.size = self.sent = 0
+        self.unblock()
+        self.closing = True
+        self.stop_reading()
+        return self.lose(error)
+
+    cdef int close(self) except -1:
+        """Ends the connection once everything has been sent."""
+        if self.closing:
+            return 0
+        if self.size and not self.blocked:
+            self.flush()
+            if self.closing:
+                return 0  # the socket is broken
+        self.closing = True
+        self.stop_reading()
+        return 0 if self.size else self.lose(None)
+
+    cdef int lose(self, object error) except -1:
+        self.conn_lost += 1
+        self.loop.schedule(self.transport._call_connection_lost, (error,), self.context)
+        return 0
+
+    cdef int connection_lost(self, object error) except -1:
+        """Says good-bye to the protocol, and gives everything back."""
+        try:
+            if self.protocol is not None:
+                self.protocol.connection_lost(error)
+        finally:
+            self.give_back()
+            waiter, self.empty_waiter = self.empty_waiter, None
+            if waiter is not None and not waiter.done():
+                waiter.set_exception(ConnectionError("Connection is closed by peer"))
+        return 0
+
+    cdef int give_back(self) except -1:
+        """Closes the socket, and lets go of all that the connection has held."""
+        cdef int fd = self.fd
+        transport, self.transport = self.transport, None
+        server, self.server = self.server, None
+        sock, self.sock = self.sock, None
+        self.fd = -1
+        self.protocol = None
+        self.queue = None
+        if sock is not None:
+            sock.close()
+        elif fd >= 0:
+            close(fd)
+        if server is not None:
+            detach(server, transport)
+        return 0
+
+    cdef object python_socket(self):
+        """The socket object, made if there is none yet; None once it is closed."""
+        if self.sock is None and self.fd >= 0:
+            self.sock = socket.socket(fileno=self.fd)
+            self.sock.setblocking(False)
+        return self.sock

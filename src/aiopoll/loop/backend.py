@@ -1,4 +1,4 @@
-"""Which backend a loop gets, and why."""
+"""What a loop waits on, and how: its options, checked."""
 
 import os
 
@@ -16,3 +16,21 @@ def requested_backend(backend: str) -> str:
     if backend not in BACKENDS:
         raise ValueError(f"{source} must be one of {', '.join(BACKENDS)}, not {backend!r}")
     return backend
+
+
+BUSY_POLL_AUTO_NS = 50_000
+"""What "auto" spends at most before a sleep: about what sleeping and waking costs."""
+
+
+def busy_poll_ns(busy_poll: str | float) -> int:
+    """The option `busy_poll` as AioReactor takes it: in nanoseconds, negative for adaptive.
+
+    Raises TypeError or ValueError for what is neither "auto" nor a number of seconds up to 1.
+    """
+    if busy_poll == "auto":
+        return -BUSY_POLL_AUTO_NS if (os.cpu_count() or 1) > 1 else 0
+    if isinstance(busy_poll, bool) or not isinstance(busy_poll, (int, float)):
+        raise TypeError(f'busy_poll must be "auto" or a number of seconds, not {busy_poll!r}')
+    if not 0 <= busy_poll <= 1:
+        raise ValueError(f"busy_poll must be from 0 to 1 second, not {busy_poll!r}")
+    return round(busy_poll * 1e9)

@@ -5,12 +5,13 @@ import functools
 import socket
 import ssl
 from asyncio.sslproto import SSLProtocol
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from aiopoll._core.accept import start_accepting
 from aiopoll._core.loop import LoopCore
-from aiopoll._core.stream import SocketTransport
-from aiopoll.loop.backend import requested_backend
+from aiopoll._core.socket_transport import SocketTransport
+from aiopoll.loop.backend import busy_poll_ns, requested_backend
 from aiopoll.loop.selector_view import SelectorView
 from aiopoll.loop.wakeup import release_wakeup_pipe, set_wakeup_pipe, wakeup_by_signals
 from aiopoll.probe import require_aio_poll
@@ -27,6 +28,9 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):
     backend: "aio"; "epoll"; or "auto" for aio where it is to be had, which the environment
         variable AIOPOLL_BACKEND can overrule.
     nr_events: slots to ask of fs.aio-max-nr; more files than that are served through epoll.
+    busy_poll: seconds to look at the ring for events before each sleep in the kernel, 0 for none;
+        "auto" looks for up to 50 microseconds while events come faster than that, and never in an
+        idle process or on a machine with one CPU.  The epoll backend has no ring to look at.
     Raises OSError for backend "aio" where AIO poll is not to be had; the text names the cause and
     the cure.
     """
@@ -34,19 +38,27 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):
     # asyncio's: the pipe that signals write to, None once closed, and who handles them.
     _csock: socket.socket | None
     _signal_handlers: dict[int, asyncio.Handle]
+    _ensure_fd_no_transport: Callable[[socket.socket], None]
 
-    def __init__(self, *, backend: str = "auto", nr_events: int = NR_EVENTS) -> None:
+    def __init__(
+        self,
+        *,
+        backend: str = "auto",
+        nr_events: int = NR_EVENTS,
+        busy_poll: str | float = "auto",
+    ) -> None:
         wanted = requested_backend(backend)
+        spin_ns = busy_poll_ns(busy_poll)
         self.backend_reason: str | None = None
         """Why the backend is epoll where "auto" was asked for; else None."""
         try:
-            self._open_reactor("epoll" if wanted == "epoll" else "aio", nr_events, None)
+            self._open_reactor("epoll" if wanted == "epoll" else "aio", nr_events, None, spin_ns)
         except OSError as error:
             if wanted != "auto":
                 require_aio_poll()  # raises with the cause, where that is it
                 raise
             self.backend_reason = str(error)
-            self._open_reactor("epoll", nr_events, None)
+            self._open_reactor("epoll", nr_events, None, spin_ns)
         super().__init__(SelectorView(self))
 
     def _make_socket_transport(
@@ -58,6 +70,7 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):
         extra: dict[str, Any] | None = None,
         server: asyncio.AbstractServer | None = None,
     ) -> asyncio.Transport:
+        self._ensure_fd_no_transport(sock)
         return SocketTransport(self, sock, protocol, waiter, extra, server)
 
     def _make_ssl_transport(
@@ -73,12 +86,30 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):
         server: asyncio.AbstractServer | None = None,
         **timeouts: Any,
     ) -> asyncio.Transport:
+        self._ensure_fd_no_transport(rawsock)
         tls: Any = SSLProtocol(
             self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
         )
         SocketTransport(self, rawsock, tls, None, extra, server)
         transport: asyncio.Transport = tls._app_transport
         return transport
+
+    def _start_serving(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        sock: socket.socket,
+        sslcontext: ssl.SSLContext | None = None,
+        server: asyncio.AbstractServer | None = None,
+        backlog: int = 100,
+        *ssl_timeouts: float | None,
+    ) -> None:
+        if sslcontext is None:
+            start_accepting(self, sock, protocol_factory, server, backlog)
+        else:
+            asyncios: Any = super()
+            asyncios._start_serving(
+                protocol_factory, sock, sslcontext, server, backlog, *ssl_timeouts
+            )
 
     def run_forever(self) -> None:
         """Runs until stop() is called."""

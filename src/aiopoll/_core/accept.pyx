@@ -1,0 +1,117 @@
+"""Accepting connections for a server.
+
+Facts.  A socket that accept4(2) makes inherits TCP_NODELAY from the listener.  EMFILE, ENFILE,
+ENOBUFS and ENOMEM leave the connection in the queue, so that the listener stays ready.
+
+Rule.  Up to `backlog` connections are accepted each time that the listener is ready, each without
+a task.  For want of descriptors or memory it is not watched for a second, and the exception
+handler is told; all other errors are the connection's own and go to the exception handler too.
+
+Cost.  One accept4 more than there are connections, to see that there is none left.
+"""
+
+cimport cython
+from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM
+from posix.unistd cimport close
+
+from aiopoll._core.handles cimport Runnable
+from aiopoll._core.loop cimport LoopCore
+from aiopoll._core.reactor cimport READ
+from aiopoll._core.socket_transport cimport accepted_transport
+from aiopoll._core.stream cimport socket_name
+
+import os
+
+from asyncio import constants, trsock
+from asyncio.log import logger
+
+cdef extern from "socket_names.h" nogil:
+    int socket_accept(int fd, socket_name *peer)
+    void socket_set_nodelay(int fd)
+
+
+@cython.final
+cdef class Acceptor(Runnable):
+    """What a listening socket is watched by."""
+
+    cdef LoopCore loop
+    cdef object sock
+    cdef object protocol_factory
+    cdef object server
+    cdef int fd
+    cdef int backlog
+    cdef bint cancelled
+
+    def __repr__(self):
+        return f"<accept {self.sock!r}>"
+
+    cdef int cancel(self) except -1:
+        self.cancelled = True
+        return 0
+
+    cdef int run(self) except -1:
+        cdef socket_name peer
+        cdef int fd, count
+        for count in range(self.backlog):
+            if self.cancelled:
+                return 0
+            fd = socket_accept(self.fd, &peer)
+            if fd == -EAGAIN or fd == -EINTR or fd == -ECONNABORTED:
+                return 0
+            if fd < 0:
+                return self.fail(-fd)
+            try:
+                self.connect(fd, &peer)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                self.loop.call_exception_handler({
+                    "message": "Error on transport creation for incoming connection",
+                    "exception": error,
+                })
+        return 0
+
+    cdef int connect(self, int fd, socket_name *peer) except -1:
+        try:
+            protocol = self.protocol_factory()
+        except BaseException:
+            close(fd)
+            raise
+        transport = accepted_transport(self.loop, fd, peer, protocol, self.server)
+        if self.loop._debug:
+            logger.debug("%r got a new connection: %r", self.server, transport)
+        return 0
+
+    cdef int fail(self, int code) except -1:
+        error = OSError(code, os.strerror(code))
+        if code != EMFILE and code != ENFILE and code != ENOBUFS and code != ENOMEM:
+            self.loop.call_exception_handler({
+                "message": "socket.accept() failed", "exception": error,
+                "socket": trsock.TransportSocket(self.sock),
+            })
+            return 0
+        self.loop.call_exception_handler({
+            "message": "socket.accept() out of system resource", "exception": error,
+            "socket": trsock.TransportSocket(self.sock),
+        })
+        self.loop.reactor.unwatch(self.fd, READ)
+        self.loop.call_later(constants.ACCEPT_RETRY_DELAY, self.watch_again)
+        return 0
+
+    def watch_again(self):
+        """Accepts again, unless the server has stopped meanwhile."""
+        if self.sock.fileno() == self.fd:
+            self.loop.reactor.watch(self.fd, READ, self, False)
+
+
+def start_accepting(LoopCore loop, sock, protocol_factory, server, int backlog):
+    """Accepts connections on a listening socket until its reader is removed."""
+    cdef Acceptor acceptor = Acceptor.__new__(Acceptor)
+    acceptor.loop = loop
+    acceptor.sock = sock
+    acceptor.protocol_factory = protocol_factory
+    acceptor.server = server
+    acceptor.fd = sock.fileno()
+    acceptor.backlog = backlog
+    socket_set_nodelay(acceptor.fd)
+    loop.reactor.watch(acceptor.fd, READ, acceptor, False)

@@ -1,0 +1,17 @@
+import asyncio
+import socket
+from asyncio.transports import _FlowControlMixin
+from collections.abc import Callable
+from typing import Any
+
+class SocketTransport(_FlowControlMixin):
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+        server: asyncio.AbstractServer | None = None,
+    ) -> None: ...
+    def __del__(self, _warn: Callable[..., None] = ...) -> None: ...

@@ -1,0 +1,383 @@
+"""The transport of TCP and Unix stream connections: asyncio's interface to a Stream.
+
+Facts.  asyncio.Transport has a slot of its own, so that no class can be derived from it and from
+a compiled class at once.  Programs ask isinstance(transport, asyncio.Transport), and asyncio's
+sendfile() asks for its _FlowControlMixin and for the private names at the end of this file.
+
+Rule.  SocketTransport is a Python class, compiled, whose state is in a Stream: the argument checks
+and what is asked rarely is here, what runs for each event is there.
+
+Cost.  Two objects a connection.
+"""
+
+from cpython.object cimport PyObject
+from libc.errno cimport errno
+
+from aiopoll._core.handles cimport slot_offset
+from aiopoll._core.loop cimport LoopCore
+from aiopoll._core.stream cimport Stream, attach, socket_name
+
+import os
+import warnings
+
+from asyncio import BufferedProtocol, constants, transports, trsock
+from asyncio.log import logger
+
+cdef extern from "socket_names.h" nogil:
+    enum:
+        AF_INET6
+
+    struct sockaddr_in6:
+        unsigned int sin6_flowinfo
+        unsigned int sin6_scope_id
+
+    void socket_name_here(int fd, socket_name *name)
+    void socket_name_peer(int fd, socket_name *name)
+    int socket_name_text(const socket_name *name, char *text, unsigned int size)
+    void socket_set_nodelay(int fd)
+    unsigned int ntohl(unsigned int value)
+    int c_shutdown "shutdown"(int fd, int how)
+
+    enum:
+        SHUT_WR
+
+cdef extern from *:
+    """
+    #define name_flowinfo(name) ntohl((name)->in6.sin6_flowinfo)
+    #define name_scope_id(name) ((name)->in6.sin6_scope_id)
+    """
+    unsigned int name_flowinfo(const socket_name *name)
+    unsigned int name_scope_id(const socket_name *name)
+
+cdef extern from "Python.h":
+    object PyContext_CopyCurrent()
+
+cdef enum:
+    HIGH_WATER = 64 * 1024  # asyncio's default, in bytes
+
+
+cdef object python_name(const socket_name *name):
+    """An address as the socket module gives it; None if it is not known."""
+    cdef char[64] text
+    cdef int port = socket_name_text(name, text, sizeof(text))
+    if port < 0:
+        return None
+    host = text.decode("ascii")
+    if name.family == AF_INET6:
+        return host, port, name_flowinfo(name), name_scope_id(name)
+    return host, port
+
+
+class SocketTransport(transports._FlowControlMixin):
+    """The transport of a stream connection over `sock`, which becomes its own."""
+
+    __slots__ = ("__dict__", "__weakref__", "_stream")
+
+    _start_tls_compatible = True
+    _sendfile_compatible = constants._SendfileMode.TRY_NATIVE
+
+    def __init__(self, loop, sock, protocol, waiter=None, extra=None, server=None):
+        cdef Stream stream = new_stream(self, loop, sock.fileno(), protocol)
+        stream.sock = sock
+        stream.waiter = waiter
+        socket_set_nodelay(stream.fd)
+        socket_name_here(stream.fd, &stream.here)
+        socket_name_peer(stream.fd, &stream.peer)
+        self._extra = {} if extra is None else extra
+        if not stream.here.family:
+            # No IP: there is nothing to gain by asking late.
+            self._extra.setdefault("sockname", ask(sock.getsockname))
+            self._extra.setdefault("peername", ask(sock.getpeername))
+        start(self, stream, server)
+
+    def __repr__(self):
+        cdef Stream stream = stream_of(self)
+        if stream.transport is None:
+            return f"<{type(self).__name__} closed>"
+        return (f"<{type(self).__name__}{' closing' if stream.closing else ''} fd={stream.fd}"
+                f" read={'idle' if stream.reading is None else 'polling'}"
+                f" write=<{'polling' if stream.blocked else 'idle'}, bufsize={stream.size}>>")
+
+    def __del__(self, _warn=warnings.warn):
+        cdef Stream stream = getattr(self, "_stream", None)
+        if stream is not None and stream.fd >= 0:
+            _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
+            stream.give_back()
+
+    def get_extra_info(self, name, default=None):
+        """What is known of the connection: "peername", "sockname", "socket"; else `default`."""
+        cdef Stream stream = stream_of(self)
+        extra = self._extra
+        if name not in extra:
+            if name == "peername":
+                extra[name] = python_name(&stream.peer)
+            elif name == "sockname":
+                extra[name] = python_name(&stream.here)
+            elif name == "socket" and (sock := stream.python_socket()) is not None:
+                extra[name] = trsock.TransportSocket(sock)
+        return extra.get(name, default)
+
+    def set_protocol(self, protocol):
+        """Hands the connection to another protocol."""
+        cdef Stream stream = stream_of(self)
+        stream.protocol = protocol
+        stream.buffered = isinstance(protocol, BufferedProtocol)
+
+    def get_protocol(self):
+        """The protocol; None once the connection is lost."""
+        return stream_of(self).protocol
+
+    # Reading
+
+    def is_reading(self):
+        """Whether data is handed to the protocol as it comes."""
+        cdef Stream stream = stream_of(self)
+        return not stream.closing and not stream.paused
+
+    def pause_reading(self):
+        """Stops handing data to the protocol; doing so again does nothing."""
+        cdef Stream stream = stream_of(self)
+        if stream.closing or stream.paused:
+            return
+        stream.paused = True
+        stream.stop_reading()
+        if stream.loop._debug:
+            logger.debug("%r pauses reading", self)
+
+    def resume_reading(self):
+        """Undoes pause_reading(); without one it does nothing."""
+        cdef Stream stream = stream_of(self)
+        if stream.closing or not stream.paused:
+            return
+        stream.paused = False
+        if stream.started:
+            stream.start_reading()
+        if stream.loop._debug:
+            logger.debug("%r resumes reading", self)
+
+    # Writing
+
+    def write(self, data):
+        """Sends `data`, or keeps what cannot be sent now until it can.
+
+        What is written in one callback, or one turn of the loop, may leave together at its end.
+        Raises TypeError if it is not bytes-like, RuntimeError after write_eof().
+        """
+        cdef Stream stream = stream_of(self)
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError("data argument must be a bytes-like object, not"
+                            f" {type(data).__name__!r}")
+        if stream.eof or stream.empty_waiter is not None:
+            raise refusal(stream, "write")
+        if not data:
+            return
+        if stream.conn_lost:
+            if stream.conn_lost >= constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES:
+                logger.warning("socket.send() raised exception.")
+            stream.conn_lost += 1
+            return
+        stream.write(data)
+
+    def writelines(self, list_of_data):
+        """write() for each of several; they leave together."""
+        cdef Stream stream = stream_of(self)
+        cdef bint corked
+        if stream.eof or stream.empty_waiter is not None:
+            raise refusal(stream, "writelines")
+        corked, stream.corked = stream.corked, True
+        try:
+            for data in list_of_data:
+                self.write(data)
+        finally:
+            stream.corked = corked
+            if stream.size and not stream.conn_lost:
+                if stream.may_wait():
+                    stream.wait_for_more()
+                elif not stream.blocked:
+                    stream.flush()
+
+    def can_write_eof(self):
+        """True: a stream can be closed for writing alone."""
+        return True
+
+    def write_eof(self):
+        """Says that nothing more will be written; reading goes on."""
+        cdef Stream stream = stream_of(self)
+        if stream.closing or stream.eof:
+            return
+        stream.eof = True
+        if stream.size:
+            if not stream.blocked:
+                stream.flush()
+        elif c_shutdown(stream.fd, SHUT_WR) != 0:
+            raise OSError(errno, os.strerror(errno))
+
+    def get_write_buffer_size(self):
+        """Bytes that the kernel has not taken yet."""
+        cdef Stream stream = stream_of(self)
+        if stream.size and not stream.blocked and not stream.conn_lost:
+            stream.flush()
+        return stream.size
+
+    def get_write_buffer_limits(self):
+        """The low-water and the high-water mark, in bytes."""
+        cdef Stream stream = stream_of(self)
+        return stream.low, stream.high
+
+    def set_write_buffer_limits(self, high=None, low=None):
+        """Sets the marks at which the protocol is told to pause and to resume writing.
+
+        high: in bytes; 64 KiB, or four times `low` if only that is given.
+        low: in bytes; a quarter of `high`.
+        Raises ValueError unless high >= low >= 0.
+        """
+        self._set_write_buffer_limits(high, low)
+        stream_of(self).pause_protocol()
+
+    # The end
+
+    def is_closing(self):
+        """Whether the connection is closed, or will be once everything has been sent."""
+        return stream_of(self).closing
+
+    def close(self):
+        """Closes the connection once everything has been sent."""
+        cdef Stream stream = stream_of(self)
+        if stream.transport is not None:
+            stream.close()
+
+    def abort(self):
+        """Closes the connection at once; what the kernel does not take now is lost."""
+        cdef Stream stream = stream_of(self)
+        if stream.size and not stream.blocked and not stream.conn_lost:
+            stream.flush()
+        stream.force_close(None)
+
+    # Names that asyncio's sendfile(), start_tls() and sslproto use.
+
+    @property
+    def _loop(self):
+        cdef Stream stream = stream_of(self)
+        return None if stream.transport is None else stream.loop
+
+    @property
+    def _sock(self):
+        return stream_of(self).python_socket()
+
+    @property
+    def _sock_fd(self):
+        return stream_of(self).fd
+
+    @property
+    def _protocol(self):
+        return stream_of(self).protocol
+
+    @property
+    def _protocol_paused(self):
+        return stream_of(self).protocol_paused
+
+    @property
+    def _paused(self):
+        return stream_of(self).paused
+
+    def _set_write_buffer_limits(self, high=None, low=None):
+        cdef Stream stream = stream_of(self)
+        if high is None:
+            high = HIGH_WATER if low is None else 4 * low
+        if low is None:
+            low = high // 4
+        if not high >= low >= 0:
+            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+        stream.high, stream.low = high, low
+
+    def _make_empty_waiter(self):
+        cdef Stream stream = stream_of(self)
+        if stream.empty_waiter is not None:
+            raise RuntimeError("Empty waiter is already set")
+        if stream.size and not stream.blocked:
+            stream.flush()
+        stream.empty_waiter = stream.loop.create_future()
+        if not stream.size:
+            stream.empty_waiter.set_result(None)
+        return stream.empty_waiter
+
+    def _reset_empty_waiter(self):
+        stream_of(self).empty_waiter = None
+
+    def _fatal_error(self, exc, message="Fatal error on transport"):
+        stream_of(self).fatal_error(exc, message)
+
+    def _force_close(self, exc):
+        stream_of(self).force_close(exc)
+
+    def _call_connection_lost(self, exc):
+        stream_of(self).connection_lost(exc)
+
+
+cdef Py_ssize_t STREAM_OFFSET = slot_offset(SocketTransport, "_stream")
+cdef type Transport = SocketTransport
+
+
+cdef inline Stream stream_of(object transport):
+    """The state of a transport, from its slot."""
+    cdef PyObject *stream
+    if type(transport) is not Transport and not isinstance(transport, Transport):
+        raise TypeError(f"a SocketTransport is needed, not {type(transport).__name__}")
+    stream = (<PyObject **>(<char *><PyObject *>transport + STREAM_OFFSET))[0]
+    if stream == NULL:
+        raise RuntimeError("this transport was not initialised")
+    return <Stream?><object>stream
+
+
+cdef object ask(object call):
+    """A name of the socket, or None if it has none."""
+    try:
+        return call()
+    except OSError:
+        return None
+
+
+cdef object refusal(Stream stream, str call):
+    if stream.eof:
+        return RuntimeError(f"Cannot call {call}() after write_eof()")
+    return RuntimeError(f"unable to {call}; sendfile is in progress")
+
+
+cdef Stream new_stream(object transport, LoopCore loop, int fd, object protocol):
+    cdef Stream stream = Stream.__new__(Stream)
+    stream.fd = fd
+    stream.loop = loop
+    stream.transport = transport
+    stream.protocol = protocol
+    stream.buffered = isinstance(protocol, BufferedProtocol)
+    stream.context = PyContext_CopyCurrent()
+    stream.high = HIGH_WATER
+    stream.low = HIGH_WATER // 4
+    transport._stream = stream
+    return stream
+
+
+cdef int start(object transport, Stream stream, object server) except -1:
+    """Makes the connection known to its server and its loop; its first turn introduces it."""
+    if server is not None:
+        attach(server, transport)
+        stream.server = server
+    stream.loop._transports[stream.fd] = transport
+    stream.loop.ready_append(stream)
+    return 0
+
+
+cdef object accepted_transport(LoopCore loop, int fd, socket_name *peer, object protocol,
+                               object server):
+    """The transport of a connection that was accepted; `fd` becomes its own."""
+    transport = SocketTransport.__new__(SocketTransport)
+    cdef Stream stream = new_stream(transport, loop, fd, protocol)
+    stream.peer = peer[0]
+    socket_name_here(fd, &stream.here)
+    transport._extra = {}
+    if not stream.here.family:
+        sock = stream.python_socket()
+        transport._extra["sockname"] = ask(sock.getsockname)
+        transport._extra["peername"] = ask(sock.getpeername)
+    start(transport, stream, server)
+    return transport

@@ -1,0 +1,76 @@
+"""The stream transport, for whoever accepts connections."""
+
+cimport cython
+
+from aiopoll._core.handles cimport Runnable
+from aiopoll._core.loop cimport LoopCore
+from aiopoll._core.reactor cimport Watch
+
+cdef extern from "socket_names.h" nogil:
+    union socket_name:
+        unsigned short family
+
+@cython.final
+cdef class WriteReady(Runnable):
+    cdef Stream stream
+
+@cython.final
+cdef class Stream(Runnable):
+    cdef LoopCore loop
+    cdef Watch reading  # None: not watched for reading
+    cdef WriteReady flusher  # made with the first write that waits
+    cdef object transport  # None once the connection is lost
+    cdef object protocol
+    cdef object sock  # the socket object, where there is one
+    cdef object server
+    cdef object context
+    cdef object waiter
+    cdef object empty_waiter
+    cdef list queue
+    cdef Py_ssize_t sent  # of the first in the queue
+    cdef Py_ssize_t size
+    cdef Py_ssize_t high
+    cdef Py_ssize_t low
+    cdef int fd
+    cdef int conn_lost
+    cdef bint started
+    cdef bint buffered
+    cdef bint closing
+    cdef bint paused
+    cdef bint eof
+    cdef bint corked
+    cdef bint unsent
+    cdef bint blocked
+    cdef bint protocol_paused
+    cdef socket_name here
+    cdef socket_name peer
+
+    cdef int begin(self) except -1
+    cdef int start_reading(self) except -1
+    cdef int stop_reading(self) except -1
+    cdef bint read_plain(self) except -1
+    cdef bint read_buffered(self) except -1
+    cdef int nothing_read(self, ssize_t count, int code) except -1
+    cdef int append(self, bytes data) except -1
+    cdef bint may_wait(self) noexcept
+    cdef int wait_for_more(self) except -1
+    cdef int write(self, object data) except -1
+    cdef ssize_t send_queue(self) noexcept
+    cdef int drop_sent(self, Py_ssize_t taken) except -1
+    cdef int flush(self) except -1
+    cdef int send_failed(self, int code) except -1
+    cdef int block(self) except -1
+    cdef int unblock(self) except -1
+    cdef int drained(self) except -1
+    cdef int pause_protocol(self) except -1
+    cdef int resume_protocol(self) except -1
+    cdef int report(self, str message, object error) except -1
+    cdef int fatal_error(self, object error, str message) except -1
+    cdef int force_close(self, object error) except -1
+    cdef int close(self) except -1
+    cdef int lose(self, object error) except -1
+    cdef int connection_lost(self, object error) except -1
+    cdef int give_back(self) except -1
+    cdef object python_socket(self)
+
+cdef int attach(object server, object transport) except -1

@@ -1,0 +1,145 @@
+"""What the loop does for busy connections: reading again before arming, looking before sleeping."""
+
+import asyncio
+import socket
+import threading
+
+import pytest
+
+import aiopoll
+
+
+def test_a_connection_that_always_has_data_is_read_without_being_armed() -> None:
+    received = 0
+
+    class Sink(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            nonlocal received
+            received += len(data)
+            theirs.send(b"more")  # there is something to read again at once
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, aiopoll.EventLoop)
+        transport, _ = await loop.create_connection(Sink, sock=ours)
+        theirs.send(b"more")
+        before = loop.statistics()
+        for _ in range(1000):  # each await is a turn: the connection does not starve this task
+            await asyncio.sleep(0)
+        after = loop.statistics()
+        assert after.found - before.found > 900
+        assert after.submitted - before.submitted < 100
+        transport.abort()
+
+    ours, theirs = socket.socketpair()
+    aiopoll.run(scenario(), backend="aio")
+    theirs.close()
+    assert received > 3600
+
+
+def test_connections_that_have_nothing_more_are_not_tried_for_long() -> None:
+    class Sink(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            answered.set()
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, aiopoll.EventLoop)
+        transport, _ = await loop.create_connection(Sink, sock=ours)
+        for _ in range(1000):
+            answered.clear()
+            theirs.send(b"x")
+            await answered.wait()
+            await asyncio.sleep(0)  # the turn in which it is tried again, for nothing
+        seen = loop.statistics()
+        assert seen.found < seen.tried < 500
+        transport.abort()
+
+    answered = asyncio.Event()
+    ours, theirs = socket.socketpair()
+    aiopoll.run(scenario(), backend="aio")
+    theirs.close()
+
+
+@pytest.mark.parametrize("user_ring", ["0", "1"])
+def test_a_busy_connection_does_not_keep_the_others_waiting(
+    user_ring: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where the ring cannot be read: there the events of the others need a system call."""
+    monkeypatch.setenv("AIOPOLL_USER_RING", user_ring)
+
+    class Greedy(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            busy_peer.send(b"more")
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        busy, _ = await loop.create_connection(Greedy, sock=busy_end)
+        reader, writer = await asyncio.open_connection(sock=other_end)
+        busy_peer.send(b"more")
+        for number in range(100):
+            other_peer.send(b"%03d" % number)
+            assert await reader.readexactly(3) == b"%03d" % number
+        busy.abort()
+        writer.close()
+
+    busy_end, busy_peer = socket.socketpair()
+    other_end, other_peer = socket.socketpair()
+    aiopoll.run(scenario(), backend="aio")
+    busy_peer.close()
+    other_peer.close()
+
+
+def test_the_loop_looks_at_the_ring_for_as_long_as_it_was_told() -> None:
+    """A second is for ever here: the thread answers within it, so that every look succeeds."""
+
+    def echo() -> None:
+        while data := theirs.recv(100):
+            theirs.send(data)
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, aiopoll.EventLoop)
+        reader, writer = await asyncio.open_connection(sock=ours)
+        for _ in range(100):
+            writer.write(b"x")
+            await reader.readexactly(1)
+        seen = loop.statistics()
+        assert seen.busy_polls >= seen.busy_poll_hits >= 50
+        writer.close()
+        await writer.wait_closed()
+
+    ours, theirs = socket.socketpair()
+    thread = threading.Thread(target=echo)
+    thread.start()
+    try:
+        aiopoll.run(scenario(), backend="aio", busy_poll=1)
+    finally:
+        thread.join()
+        theirs.close()
+
+
+def test_an_idle_loop_does_not_look() -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, aiopoll.EventLoop)
+        before = loop.statistics()
+        for _ in range(20):
+            await asyncio.sleep(0.002)
+        after = loop.statistics()
+        assert after.sleeps - before.sleeps >= 15
+        assert after.busy_polls - before.busy_polls <= 3
+
+    aiopoll.run(scenario(), backend="aio")
+
+
+@pytest.mark.parametrize("value", ["yes", None, True, b"auto"])
+def test_what_is_no_number_of_seconds_is_refused(value: object) -> None:
+    with pytest.raises(TypeError, match="busy_poll must be"):
+        aiopoll.new_event_loop(busy_poll=value)
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, float("nan")])
+def test_a_number_of_seconds_that_makes_no_sense_is_refused(value: float) -> None:
+    with pytest.raises(ValueError, match="busy_poll must be"):
+        aiopoll.new_event_loop(busy_poll=value)
