@@ -55,7 +55,7 @@ test-asan: $(VENV)/.built
 		--build-base build/asan-objects --build-lib build/asan
 	LD_PRELOAD="$$($${CC:-gcc} -print-file-name=libasan.so) $$($${CC:-gcc} -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1 \
-	PYTHONMALLOC=malloc PYTHONPATH=$(CURDIR)/build/asan \
+	PYTHONMALLOC=malloc PYTHONPATH=$(CURDIR)/build/asan AIOPOLL_DEBUG=1 \
 	$(BIN)/python -m pytest -p no:cacheprovider $(PYTEST_ARGS)
 
 # The long comparison of aiopoll.kernel with the Linux underneath.

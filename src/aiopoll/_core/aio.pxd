@@ -30,6 +30,7 @@ cdef class Context:
     cdef int enter(self) except -1
     cdef Completion take_completion(self)
     cdef void release(self, Completion completion) noexcept
+    cdef Py_ssize_t nr_lost(self) except? -1
     cdef Completion find(self, Iocb request)
     cdef int reserve_events(self, Py_ssize_t nr) except -1
     cdef list collect(self, Py_ssize_t count)

@@ -149,6 +149,17 @@ cdef class Context:
         self.first_free = completion.index
         self.in_flight -= 1
 
+    cdef Py_ssize_t nr_lost(self) except? -1:
+        """For the debug build: the records that are neither in flight nor free."""
+        cdef Py_ssize_t nr = len(self.completions) - self.in_flight, at = self.first_free
+        cdef Completion completion
+        while at >= 0 and nr >= 0:
+            completion = self.completions[at]
+            assert not in_use(completion) and completion.nr_views == 0, "a buffer was kept"
+            at = completion.next_free
+            nr -= 1
+        return nr
+
     def submit(self, iocbs):
         """Submits the requests in one io_submit, and answers how many: all of them.
 
@@ -417,6 +428,7 @@ cdef class Context:
         cdef long result = 0
         if ctx == 0:
             return
+        assert self.nr_lost() == 0, "a completion was lost"
         if self.mm_generation == aio_mm_generation():
             if self.busy:
                 raise RuntimeError("this Context is in use by another call that has not returned")

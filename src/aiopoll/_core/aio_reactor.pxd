@@ -7,6 +7,7 @@ from aiopoll._core.reactor cimport EVENTS_MAX, Reactor
 
 cdef extern from "poll_pool.h" nogil:
     enum:
+        POLL_POOL_CHUNK
         POLL_POOL_NONE
         POLL_FREE
         POLL_QUEUED
@@ -21,6 +22,7 @@ cdef extern from "poll_pool.h" nogil:
         uint8_t state
 
     struct poll_pool:
+        uint32_t nr_chunks
         uint32_t next_free
         uint32_t in_flight
 
@@ -28,6 +30,7 @@ cdef extern from "poll_pool.h" nogil:
     poll_request *poll_pool_take(poll_pool *pool, int fd, uint8_t direction, uint16_t events)
     void poll_pool_release(poll_pool *pool, poll_request *request)
     poll_request *poll_pool_find(const poll_pool *pool, uint64_t aio_data)
+    uint32_t poll_pool_nr_taken(const poll_pool *pool)
     void poll_pool_clear(poll_pool *pool)
 
 cdef extern from "busy_poll.h" nogil:

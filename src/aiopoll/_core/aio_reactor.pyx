@@ -45,6 +45,7 @@ cdef enum:
     PAUSE = 2048  # events without them, if not
     SETTLE_NS = 1000000  # how long to wait for the event of a cancelled request, and how often
     SETTLE_TRIES = 8
+    LOST_TRIES = 1000  # a record whose event has not come after so many is lost
 
 
 cdef inline int asked(int direction) noexcept:
@@ -444,6 +445,34 @@ cdef class AioReactor(Reactor):
 
     cdef bint pending(self) noexcept:
         return self.ring != NULL and abi.aio_ring_pending(self.ring) > 0
+
+    cdef Py_ssize_t nr_lost(self) except? -1:
+        """The records that stay taken once nothing is watched any more: each held a slot."""
+        cdef poll_request *request
+        cdef Watch watch
+        cdef uint32_t i
+        cdef long count
+        cdef int tries
+        self.in_turn = True  # disarm() does not wait for each one then
+        for watch in self.watches:
+            if watch is not None:
+                self.disarm(watch, 0)
+                self.disarm(watch, 1)
+        for i in range(self.pool.nr_chunks * POLL_POOL_CHUNK):
+            request = poll_pool_at(&self.pool, i)
+            if request.owner == self.epoll_fd or request.owner == self.wake_fd:
+                request.owner = -1
+                if request.state == POLL_IN_FLIGHT:
+                    abi.aio_sys_cancel(self.ctx, &request.iocb)
+        self.take_queue()
+        for tries in range(LOST_TRIES):
+            if not self.pool.in_flight:
+                break
+            count = wait_ring(self.ctx, EVENTS_MAX, self.events, SETTLE_NS, &self.use_pgetevents)
+            for i in range(max(count, 0)):
+                self.complete(&self.events[i], ONLY_ARM)
+        self.in_turn = False
+        return poll_pool_nr_taken(&self.pool)
 
     cdef int shut(self) except -1:
         cdef abi.aio_context_t ctx = self.ctx

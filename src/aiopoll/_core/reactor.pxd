@@ -91,6 +91,7 @@ cdef class Reactor:
     cdef int drain_wake(self) noexcept
     cdef int wake(self) noexcept
     cdef bint pending(self) noexcept
+    cdef Py_ssize_t nr_lost(self) except? -1
     cdef int shut(self) except -1
 
 cdef class EpollReactor(Reactor):

@@ -307,6 +307,10 @@ cdef class Reactor:
         """Whether events wait, by a look at memory."""
         return False
 
+    cdef Py_ssize_t nr_lost(self) except? -1:
+        """For the debug build: requests that nobody will ever see the end of."""
+        return 0
+
     cdef int shut(self) except -1:
         return 0
 
@@ -315,16 +319,21 @@ cdef class Reactor:
 
         In the child of a fork the ring and the epoll set are left to the parent.
         """
+        cdef int failed
         if self.in_turn:
             raise RuntimeError("the reactor is in use")
         if self.epoll_fd < 0:
             return
+        watches = [watch for watch in self.watches if watch is not None]
+        assert self.nr_watched == len(watches), "a watch was lost"
+        assert self.nr_nested == sum([(<Watch>watch).nested for watch in watches])
+        assert self.is_foreign() or self.nr_lost() == 0, "a request was lost, and its slot"
         self.shut()
-        close(self.epoll_fd)
-        close(self.wake_fd)
+        failed = close(self.epoll_fd) | close(self.wake_fd)
         self.epoll_fd = self.wake_fd = -1
         self.watches.clear()
         self.nr_watched = self.nr_nested = 0
+        assert not failed, "somebody else has closed a descriptor of the reactor"
 
     def watched(self):
         """What is watched, as a dict: descriptor to (target for reading, for writing)."""

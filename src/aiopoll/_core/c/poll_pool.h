@@ -119,6 +119,16 @@ static inline struct poll_request *poll_pool_find(const struct poll_pool *pool, 
 	return request;
 }
 
+/* How many records are not on the list of free ones: 0 when every event has been reaped. */
+static inline uint32_t poll_pool_nr_taken(const struct poll_pool *pool)
+{
+	uint32_t taken = pool->nr_chunks * POLL_POOL_CHUNK, at = pool->next_free;
+
+	for (; taken && at != POLL_POOL_NONE; taken--)
+		at = (uint32_t)poll_pool_at(pool, at)->iocb.aio_reserved2;
+	return taken;
+}
+
 static inline void poll_pool_clear(struct poll_pool *pool)
 {
 	for (uint32_t i = 0; i < pool->nr_chunks; i++)
