@@ -1,5 +1,6 @@
 # make run: serve the example on AIO poll.  make test: the whole suite.
 # make conformance: the long comparison with the Linux underneath.
+# make soak: tests/stress and tests/leaks at ten times their size; AIOPOLL_SOAK=100 for more.
 # Another interpreter: make test PYTHON=/path/to/python3.12 (it gets an environment of its own).
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(wildcard src/aiopoll/_core/*.pyx src/aiopoll/_core/*.pxd src/aiopoll/_core/c/*.h)
 PYTEST_ARGS ?=
 
-.PHONY: help run test lint test-asan conformance clean check-machine
+.PHONY: help run test lint test-asan conformance soak clean check-machine
 
 help:
 	@sed -n 's/^# \(make\)/\1/p' Makefile
@@ -62,6 +63,12 @@ test-asan: $(VENV)/.built
 conformance: $(VENV)/.built
 	AIOPOLL_DIFFERENTIAL_OPERATIONS=100000 $(BIN)/python -m pytest \
 		tests/conformance tests/kernel/test_differential.py $(PYTEST_ARGS)
+
+# AIOPOLL_SOAK multiplies the number of connections, timers, signals and examples.
+AIOPOLL_SOAK ?= 10
+soak: $(VENV)/.built
+	AIOPOLL_SOAK=$(AIOPOLL_SOAK) $(BIN)/python -m pytest -o faulthandler_timeout=0 \
+		tests/stress tests/leaks $(PYTEST_ARGS)
 
 clean:
 	rm -rf .venv .venv-* build dist src/*.egg-info src/aiopoll/_core/*.c src/aiopoll/_core/*.so

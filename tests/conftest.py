@@ -1,7 +1,9 @@
-"""What every test folder shares: both ways of reaping, and the machine's slots as a check."""
+"""What every test folder shares: both ways of reaping, the kinds of loop, the machine's slots."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,3 +25,23 @@ def user_ring(request: pytest.FixtureRequest) -> bool:
 def context(user_ring: bool) -> Iterator[Context]:
     with Context(64, user_ring=user_ring) as context:
         yield context
+
+
+LOOPS: dict[str, dict[str, Any]] = {
+    "aio": {"backend": "aio"},
+    "epoll": {"backend": "epoll"},
+    "nr_events=1": {"backend": "aio", "nr_events": 1},  # nearly all files in the epoll set
+}
+
+
+@pytest.fixture(params=LOOPS)
+def loop_options(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """What to give to new_event_loop(); tests that use it run on each kind of loop."""
+    return LOOPS[request.param]
+
+
+@pytest.fixture
+def soak() -> Callable[[int], int]:
+    """How many of something: the environment variable AIOPOLL_SOAK multiplies it (make soak)."""
+    factor = int(os.environ.get("AIOPOLL_SOAK", "1"))
+    return lambda count: count * factor

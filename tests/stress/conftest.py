@@ -1,0 +1,72 @@
+"""The loop that the soaks run on, and what must be left of it when they are done."""
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import aiopoll
+
+
+def turns(loop: asyncio.AbstractEventLoop, count: int) -> None:
+    for _ in range(count):
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+
+
+@pytest.fixture
+def reports() -> list[dict[str, Any]]:
+    """What the loop's exception handler was told; a test that expects some clears it."""
+    return []
+
+
+@pytest.fixture
+def loop(
+    loop_options: dict[str, Any], reports: list[dict[str, Any]]
+) -> Iterator[aiopoll.EventLoop]:
+    """A loop that must be left with no task, no file, no request, and nothing to report."""
+    loop = aiopoll.new_event_loop(**loop_options)
+    loop.set_exception_handler(lambda _, context: reports.append(context))
+    turns(loop, 3)
+    before = loop.statistics()
+    yield loop
+    turns(loop, 3)
+    after = loop.statistics()
+    left = asyncio.all_tasks(loop)
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+    assert not left
+    assert not reports
+    assert after.watched == before.watched
+    assert after.in_flight <= before.in_flight
+
+
+@pytest.fixture(params=["tcp", "unix"])
+def family(request: pytest.FixtureRequest) -> socket.AddressFamily:
+    return socket.AF_INET if request.param == "tcp" else socket.AF_UNIX
+
+
+@pytest.fixture
+def stream_pair(
+    family: socket.AddressFamily,
+) -> Iterator[Callable[[], tuple[socket.socket, socket.socket]]]:
+    """Makes connected non-blocking pairs of the family; both ends are closed at the end."""
+    made: list[socket.socket] = []
+
+    def make() -> tuple[socket.socket, socket.socket]:
+        if family == socket.AF_UNIX:
+            ends = socket.socketpair()
+        else:
+            with socket.create_server(("127.0.0.1", 0)) as listener:
+                client = socket.create_connection(listener.getsockname())
+                ends = client, listener.accept()[0]
+        for end in ends:
+            end.setblocking(False)
+        made.extend(ends)
+        return ends
+
+    yield make
+    for end in made:
+        end.close()
