@@ -171,3 +171,21 @@ def test_a_loop_that_was_dropped_is_collected_and_warned_of() -> None:
     with pytest.warns(ResourceWarning, match="unclosed event loop"):
         gc.collect()
     assert seen() is None
+
+
+def test_timers_that_outlive_thousands_of_others_keep_their_order(loop: aiopoll.EventLoop) -> None:
+    ran: list[int] = []
+    now = loop.time()
+    kept = [loop.call_at(now + 0.01 + i * 1e-5, ran.append, i) for i in range(300)]
+    crowd = [loop.call_at(now + i % 3600, ran.append, -1) for i in range(1, 20_000)]
+    for handle in crowd:
+        handle.cancel()
+    for handle in kept[::3]:
+        handle.cancel()
+    loop.call_soon(loop.stop)
+    loop.run_forever()  # here the crowd's memory is given back
+    more = [loop.call_at(now + 0.02 + i * 1e-5, ran.append, 300 + i) for i in range(3000)]
+    more[-1].cancel()
+    loop.call_at(now + 0.06, loop.stop)
+    loop.run_forever()
+    assert ran == [i for i in range(300) if i % 3] + list(range(300, 3299))

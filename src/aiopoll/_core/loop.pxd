@@ -18,6 +18,8 @@ cdef extern from "timer_heap.h" nogil:
     void timer_heap_drop(timer_heap *heap, uint32_t at)
     void timer_heap_mend(timer_heap *heap)
     void timer_heap_clear(timer_heap *heap)
+    bint timer_heap_is_sparse(const timer_heap *heap)
+    void timer_heap_fit(timer_heap *heap)
 
 cdef class LoopCore:
     cdef Reactor reactor
@@ -42,6 +44,7 @@ cdef class LoopCore:
     cdef object schedule_at(self, double when, object callback, tuple args, object context)
     cdef object pop_timer(self)
     cdef int sweep_timers(self) except -1
+    cdef int fit_timers(self) except -1
     cdef int64_t sleep_time(self) except? -2
     cdef int run_debug(self, object handle) except -1
     cdef object watch(self, object file, int direction, object callback, tuple args, bint strict)

@@ -212,6 +212,17 @@ cdef class LoopCore:
         timer_heap_mend(&self.timers)
         return 0
 
+    cdef int fit_timers(self) except -1:
+        """Gives back what more timers needed than there are now; their slots get new numbers."""
+        cdef uint32_t at
+        cdef list handles = [self.timer_handles[self.timers.timers[at].slot]
+                             for at in range(self.timers.count)]
+        for at in range(self.timers.count):
+            self.timers.timers[at].slot = at
+        timer_heap_fit(&self.timers)
+        self.timer_handles = handles
+        return 0
+
     # The turn
 
     cdef int64_t sleep_time(self) except? -2:
@@ -246,6 +257,8 @@ cdef class LoopCore:
             end = <double>self.time() + self._clock_resolution
             while self.timers.count and self.timers.timers[0].when < end:
                 self.ready_append(self.pop_timer())
+        if timer_heap_is_sparse(&self.timers):
+            self.fit_timers()
         self.in_callbacks = True
         try:
             for i in range(len(self.ready)):

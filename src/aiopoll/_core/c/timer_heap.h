@@ -7,7 +7,7 @@
  * Rule.  The heap holds no object, only a slot number into an array of its owner's, so that the
  * garbage collector can see the objects and the heap is plain memory.  Equal deadlines come out
  * in the order they went in.  Slots are numbered from 0 without gaps beyond the largest count
- * there ever was.
+ * there was.  When the heap has become sparse, its owner numbers the slots anew and fits it.
  *
  * Cost.  28 bytes a timer (32 with the padding), and 4 for its slot on the free list.
  */
@@ -17,6 +17,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
+
+#define TIMER_ROOM_KEPT 1024u
 
 struct timer {
 	double when;		/* seconds on the owner's clock */
@@ -126,6 +128,28 @@ static inline void timer_heap_mend(struct timer_heap *heap)
 {
 	for (uint32_t at = heap->count / 2; at-- > 0;)
 		timer_heap_sift_down(heap, at);
+}
+
+/* Whether most of the memory is for timers that are gone. */
+static inline bool timer_heap_is_sparse(const struct timer_heap *heap)
+{
+	return heap->room > TIMER_ROOM_KEPT && heap->count < heap->room / 8;
+}
+
+/* Gives that memory back, once timer number `at` of the array has slot `at`. */
+static inline void timer_heap_fit(struct timer_heap *heap)
+{
+	uint32_t room = heap->count < TIMER_ROOM_KEPT / 2 ? TIMER_ROOM_KEPT : heap->count * 2;
+	struct timer *timers = realloc(heap->timers, room * sizeof(*timers));
+	uint32_t *free_slots = realloc(heap->free_slots, room * sizeof(*free_slots));
+
+	if (timers)
+		heap->timers = timers;
+	if (free_slots)
+		heap->free_slots = free_slots;
+	heap->free_count = 0;
+	heap->slots = heap->count;
+	heap->room = room;
 }
 
 /* Forgets all timers and gives the memory back. */
