@@ -55,7 +55,20 @@ cdef enum Trust:
     MAYBE_STALE  # a strict watch is asked again
     ONLY_ARM  # not the time to hand over: let the next submission tell
 
+cdef enum:
+    # Marks the aio_data of a rider's request: no poll request has so high an index.
+    RIDER_TAG = 0x80000000
+
+cdef class Rider:
+    cdef Py_ssize_t waiting
+    cdef Py_ssize_t in_flight
+
+    cdef Py_ssize_t board(self, abi.iocb **batch, Py_ssize_t room) except -1
+    cdef int refuse(self, abi.iocb *request, long error) except -1
+    cdef int complete(self, abi.io_event *event) except -1
+
 cdef class AioReactor(Reactor):
+    cdef Rider rider
     cdef abi.aio_context_t ctx
     cdef abi.aio_ring *ring
     cdef readonly unsigned int nr_events
@@ -83,6 +96,7 @@ cdef class AioReactor(Reactor):
 
     cdef int open_ring(self, object user_ring) except -1
     cdef int enqueue(self, int fd, int direction, int events) except -1
+    cdef int reserve_batch(self, Py_ssize_t room) except -1
     cdef Py_ssize_t take_queue(self) except -1
     cdef int submit(self) except -1
     cdef int refuse(self, poll_request *request, long error) except -1
@@ -92,3 +106,4 @@ cdef class AioReactor(Reactor):
     cdef int complete(self, abi.io_event *event, Trust trust) except -1
     cdef int try_eager(self) except -1
     cdef int sleep(self, int64_t timeout_ns) except -1
+    cdef int settle_rider(self) except -1

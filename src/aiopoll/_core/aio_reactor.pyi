@@ -1,7 +1,12 @@
 from collections.abc import Callable
 from typing import Any, final
 
+from typing_extensions import disjoint_base
+
 from aiopoll._core.reactor import Reactor
+
+@disjoint_base
+class Rider: ...
 
 @final
 class AioReactor(Reactor):

@@ -52,6 +52,27 @@ cdef inline int asked(int direction) noexcept:
     return POLL_OUT if direction else POLL_IN
 
 
+cdef class Rider:
+    """Who has requests of another kind, reads and writes of files, travel on a reactor's ring.
+
+    waiting: how many requests want to be submitted; in_flight: how many have an event to come.
+    The aio_data of each carries RIDER_TAG.  A rider's methods never raise for one request's
+    sake: its owner is told.
+    """
+
+    cdef Py_ssize_t board(self, abi.iocb **batch, Py_ssize_t room) except -1:
+        """Puts up to `room` requests into the batch, and answers how many."""
+        raise NotImplementedError
+
+    cdef int refuse(self, abi.iocb *request, long error) except -1:
+        """Takes back a request that io_submit did not take; EAGAIN: for want of a slot."""
+        raise NotImplementedError
+
+    cdef int complete(self, abi.io_event *event) except -1:
+        """Takes the event of a request."""
+        raise NotImplementedError
+
+
 @cython.final
 cdef class AioReactor(Reactor):
     """The backend on an AIO ring.
@@ -180,16 +201,20 @@ cdef class AioReactor(Reactor):
             self.in_turn = False
         return 0
 
+    cdef int reserve_batch(self, Py_ssize_t room) except -1:
+        if self.batch_room < room:
+            memory = PyMem_Realloc(self.batch, room * sizeof(abi.iocb *))
+            if memory == NULL:
+                raise MemoryError
+            self.batch = <abi.iocb **>memory
+            self.batch_room = room
+        return 0
+
     cdef Py_ssize_t take_queue(self) except -1:
         """Moves the queue into `batch`, without what was unwatched; answers how many there are."""
         cdef Py_ssize_t i, count = 0, core = 0
         cdef poll_request *request
-        if self.batch_room < self.queue_room:
-            memory = PyMem_Realloc(self.batch, self.queue_room * sizeof(abi.iocb *))
-            if memory == NULL:
-                raise MemoryError
-            self.batch = <abi.iocb **>memory
-            self.batch_room = self.queue_room
+        self.reserve_batch(self.queue_room)
         for i in range(self.queued):
             request = poll_pool_at(&self.pool, self.queue[i])
             if request.owner < 0:
@@ -207,23 +232,31 @@ cdef class AioReactor(Reactor):
 
     cdef int submit(self) except -1:
         """Arms what is queued in one io_submit; more only where that one stops short."""
-        cdef Py_ssize_t count, taken = 0, i
+        cdef Py_ssize_t polls, count, taken = 0, i
         cdef poll_request *request
         cdef bint may_retry = True
         cdef long result
-        if self.queued == 0:
+        cdef bint rides = self.rider is not None and self.rider.waiting > 0
+        if self.queued == 0 and not rides:
             return 0
-        count = self.take_queue()
+        polls = count = self.take_queue()
+        if rides:
+            self.reserve_batch(polls + EVENTS_MAX)
+            count += self.rider.board(self.batch + polls, EVENTS_MAX)
         while taken < count:
-            result = abi.aio_sys_submit(self.ctx, count - taken, self.batch + taken)
+            if count > polls:
+                with nogil:  # reads and writes take longer, and may block
+                    result = abi.aio_sys_submit(self.ctx, count - taken, self.batch + taken)
+            else:
+                result = abi.aio_sys_submit(self.ctx, count - taken, self.batch + taken)
             self.submit_calls += 1
             if result > 0:
-                for i in range(taken, taken + result):
+                for i in range(taken, min(taken + result, polls)):
                     request = <poll_request *>self.batch[i]
                     request.state = POLL_IN_FLIGHT
                     if request.owner < 0:  # its file went to the epoll set meanwhile
                         abi.aio_sys_cancel(self.ctx, &request.iocb)
-                self.pool.in_flight += result
+                self.pool.in_flight += max(0, min(result, polls - taken))
                 self.submitted += result
                 taken += result
                 continue
@@ -233,13 +266,23 @@ cdef class AioReactor(Reactor):
                     may_retry = False
                     if self.reap(MAYBE_STALE) > 0:
                         continue
+                if taken >= polls:
+                    for i in range(taken, count):
+                        self.rider.refuse(self.batch[i], EAGAIN)
+                    break
                 if request.owner == self.epoll_fd or request.owner == self.wake_fd:
                     self.evict()
                     continue
-                for i in range(taken, count):
+                for i in range(taken, polls):
                     self.overflowed += 1
                     self.refuse(<poll_request *>self.batch[i], -result)
+                for i in range(polls, count):
+                    self.rider.refuse(self.batch[i], EAGAIN)
                 break
+            if taken >= polls:
+                self.rider.refuse(self.batch[taken], -result)
+                taken += 1
+                continue
             if result == -EINVAL:
                 self.refused += 1
             self.refuse(request, -result)
@@ -327,6 +370,10 @@ cdef class AioReactor(Reactor):
         cdef int fd, direction, ready
         cdef Watch watch
         if request == NULL:
+            if event.data & RIDER_TAG and self.rider is not None:
+                self.completed += 1
+                self.dispatched += 1
+                self.rider.complete(event)
             return 0
         fd = request.owner
         direction = request.direction
@@ -443,6 +490,27 @@ cdef class AioReactor(Reactor):
             self.complete(&self.events[i], MAYBE_STALE if self.ring == NULL else FRESH)
         return 0
 
+    cdef int settle_rider(self) except -1:
+        """Submits what the rider has waiting, and waits until it has nothing in flight."""
+        cdef long count, i
+        if self.in_turn:
+            raise RuntimeError("the reactor is in use")
+        self.check_process()
+        self.in_turn = True
+        try:
+            while self.rider.waiting + self.rider.in_flight > 0:
+                if self.rider.waiting:
+                    self.submit()
+                if self.reap(ONLY_ARM) == 0 and self.rider.in_flight > 0:
+                    with nogil:
+                        count = wait_ring(self.ctx, EVENTS_MAX, self.events, -1,
+                                          &self.use_pgetevents)
+                    for i in range(count):
+                        self.complete(&self.events[i], ONLY_ARM)
+        finally:
+            self.in_turn = False
+        return 0
+
     cdef bint pending(self) noexcept:
         return self.ring != NULL and abi.aio_ring_pending(self.ring) > 0
 
@@ -492,8 +560,9 @@ cdef class AioReactor(Reactor):
             backend=self.backend, watched=self.nr_watched, nested=self.nr_nested,
             turns=self.turns, sleeps=self.sleeps, wakes=self.wakes, stale=self.stale,
             refused=self.refused, overflowed=self.overflowed, nr_events=self.nr_events,
-            in_flight=self.pool.in_flight, submitted=self.submitted, completed=self.completed,
-            cancelled=self.cancelled, submit_calls=self.submit_calls,
+            in_flight=self.pool.in_flight + (0 if self.rider is None else self.rider.in_flight),
+            submitted=self.submitted, completed=self.completed, cancelled=self.cancelled,
+            submit_calls=self.submit_calls,
             getevents_calls=self.getevents_calls, ring_reaps=self.ring_reaps,
             user_ring=self.ring != NULL, tried=self.tried, found=self.found,
             busy_polls=self.busy.spins, busy_poll_hits=self.busy.hits)
