@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from aiopoll._core.accept import start_accepting
-from aiopoll._core.loop import LoopCore
+from aiopoll._core.sock_methods import SockMethods
 from aiopoll._core.socket_transport import SocketTransport
 from aiopoll.loop.backend import busy_poll_ns, requested_backend
 from aiopoll.loop.selector_view import SelectorView
@@ -22,7 +22,7 @@ NR_EVENTS = 512
 """Slots that a loop asks of fs.aio-max-nr where it is not told; more files use the epoll set."""
 
 
-class EventLoop(LoopCore, asyncio.SelectorEventLoop):
+class EventLoop(SockMethods, asyncio.SelectorEventLoop):
     """asyncio's event loop, with callbacks, timers and waiting compiled, on AIO poll.
 
     backend: "aio"; "epoll"; or "auto" for aio where it is to be had, which the environment

@@ -1,0 +1,18 @@
+"""The sock_* methods of the event loop, and what waits for them."""
+
+from aiopoll._core.loop cimport LoopCore
+
+cdef class Wait:
+    cdef LoopCore loop
+    cdef object sock
+    cdef object future
+    cdef int fd
+    cdef int direction
+    cdef bint stopped
+
+    cdef object attempt(self)
+    cdef int stop(self) except -1
+
+cdef class SockMethods(LoopCore):
+    cdef object start(self, Wait wait, object sock, int fd, int direction)
+    cdef int check_socket(self, object sock) except -1

@@ -1,0 +1,489 @@
+"""The loop's sock_* methods.
+
+Facts.  recv(2), send(2) and their kin take MSG_DONTWAIT: they never block, whatever the socket's
+mode.  accept(2) and connect(2) go by the mode.  A future wakes its task in the turn after.  The
+socket module tells EAGAIN by an exception.
+
+Rule.  The system call is made at once, on the descriptor.  After EAGAIN one Wait is made, which is
+what the reactor hands over: it tries again whenever the file is ready, and takes itself off
+before it sets the future.  What is not a plain socket.socket, or has arguments that only the
+socket module can judge, goes to asyncio's own method, with its errors.
+
+Why.  Taken off before the next submission, a watch that has done its work costs no system call.
+A try that fails raises nothing.
+
+Cost.  256 KiB a process, which sock_recv reads into, to make a bytes object of what came and not
+of what was asked for.
+"""
+
+from cpython.buffer cimport (
+    PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
+)
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.errno cimport EAGAIN, EINPROGRESS, EINTR, errno
+from posix.unistd cimport close
+
+from aiopoll._core.address cimport (
+    address, address_clear, address_from_python, address_to_python, is_known_family, socklen_t,
+)
+from aiopoll._core.loop cimport LoopCore
+from aiopoll._core.reactor cimport READ, WRITE
+
+import _socket
+import os
+import socket as socket_module
+
+cdef extern from "address.h" nogil:
+    enum:
+        MSG_DONTWAIT
+        MSG_NOSIGNAL
+        SOCK_CLOEXEC
+        SOL_SOCKET
+        SO_ERROR
+
+    ssize_t c_recv "recv"(int fd, void *buffer, size_t length, int flags)
+    ssize_t c_send "send"(int fd, const void *buffer, size_t length, int flags)
+    ssize_t c_recvfrom "recvfrom"(int fd, void *buffer, size_t length, int flags, void *address,
+                                  socklen_t *address_length)
+    ssize_t c_sendto "sendto"(int fd, const void *buffer, size_t length, int flags,
+                              const void *address, socklen_t address_length)
+    int c_connect "connect"(int fd, const void *address, socklen_t address_length)
+    int c_accept4 "accept4"(int fd, void *address, socklen_t *address_length, int flags)
+    int getsockopt(int fd, int level, int name, void *value, socklen_t *length)
+
+cdef enum:
+    READ_SIZE = 256 * 1024
+
+cdef char[READ_SIZE] read_buffer
+cdef type Socket = socket_module.socket
+cdef object family_of = _socket.socket.family.__get__  # without the enumeration's detour
+cdef object NOT_YET = object()
+
+
+cdef object failure(int code):
+    return OSError(code, os.strerror(code))
+
+
+cdef object outcome(ssize_t result, int code):
+    """The count that a system call answered; NOT_YET for EAGAIN; raises OSError."""
+    if result >= 0:
+        return result
+    if code == EAGAIN or code == EINTR:
+        return NOT_YET
+    raise failure(code)
+
+
+# Each makes one system call, and answers NOT_YET where it would have to wait.
+
+cdef object recv_now(int fd, Py_ssize_t room):
+    cdef ssize_t count
+    if room <= READ_SIZE:
+        count = c_recv(fd, read_buffer, room, MSG_DONTWAIT)
+        if count >= 0:
+            return PyBytes_FromStringAndSize(read_buffer, count)
+        return outcome(count, errno)
+    data = PyBytes_FromStringAndSize(NULL, room)
+    count = c_recv(fd, PyBytes_AS_STRING(data), room, MSG_DONTWAIT)
+    if count >= 0:
+        return data if count == room else data[:count]
+    return outcome(count, errno)
+
+
+cdef object recv_into_now(int fd, object buffer):
+    cdef Py_buffer view
+    cdef ssize_t count
+    cdef int code
+    PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
+    count = c_recv(fd, view.buf, view.len, MSG_DONTWAIT)
+    code = errno
+    PyBuffer_Release(&view)
+    return outcome(count, code)
+
+
+cdef object recvfrom_now(int fd, Py_ssize_t room):
+    cdef address sender
+    cdef ssize_t count
+    address_clear(&sender)
+    if room <= READ_SIZE:
+        count = c_recvfrom(fd, read_buffer, room, MSG_DONTWAIT, &sender.sa, &sender.length)
+        if count >= 0:
+            return PyBytes_FromStringAndSize(read_buffer, count), address_to_python(&sender)
+        return outcome(count, errno)
+    data = PyBytes_FromStringAndSize(NULL, room)
+    count = c_recvfrom(fd, PyBytes_AS_STRING(data), room, MSG_DONTWAIT, &sender.sa,
+                       &sender.length)
+    if count >= 0:
+        return data[:count], address_to_python(&sender)
+    return outcome(count, errno)
+
+
+cdef object recvfrom_into_now(int fd, object buffer, Py_ssize_t room):
+    cdef address sender
+    cdef Py_buffer view
+    cdef ssize_t count
+    cdef int code
+    address_clear(&sender)
+    PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
+    count = c_recvfrom(fd, view.buf, min(room, view.len), MSG_DONTWAIT, &sender.sa,
+                       &sender.length)
+    code = errno
+    PyBuffer_Release(&view)
+    if count >= 0:
+        return count, address_to_python(&sender)
+    return outcome(count, code)
+
+
+cdef object sendto_now(int fd, object data, const address *receiver):
+    cdef Py_buffer view
+    cdef ssize_t count
+    cdef int code
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    count = c_sendto(fd, view.buf, view.len, MSG_DONTWAIT | MSG_NOSIGNAL, &receiver.sa,
+                     receiver.length)
+    code = errno
+    PyBuffer_Release(&view)
+    return outcome(count, code)
+
+
+cdef object accept_now(int fd, object listener):
+    cdef address peer
+    cdef int accepted
+    address_clear(&peer)
+    accepted = c_accept4(fd, &peer.sa, &peer.length, SOCK_CLOEXEC)
+    if accepted < 0:
+        return outcome(accepted, errno)
+    try:
+        sock = Socket(family_of(listener), listener.type, listener.proto, fileno=accepted)
+    except BaseException:
+        close(accepted)
+        raise
+    sock.setblocking(False)
+    return sock, address_to_python(&peer)
+
+
+cdef class Wait:
+    """One sock_* call that waits; to the loop a handle, with the two names that it asks for."""
+
+    @property
+    def _cancelled(self):
+        return self.stopped
+
+    def cancel(self):
+        """Forgets the call: another reader or writer has taken its file."""
+        self.stopped = True
+
+    def cancelled(self):
+        """Whether it waits no more."""
+        return self.stopped
+
+    def __repr__(self):
+        return f"<{type(self).__name__} of {self.sock!r}>"
+
+    def _run(self):
+        # A cancelled future must not take what is there for the next one to receive.
+        if self.stopped or self.future.done():
+            return
+        try:
+            result = self.attempt()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.stop()
+            self.future.set_exception(error)
+            return
+        if result is not NOT_YET:
+            self.stop()
+            self.future.set_result(result)
+
+    cdef object attempt(self):
+        raise NotImplementedError
+
+    cdef int stop(self) except -1:
+        if not self.stopped:
+            self.stopped = True
+            if self.loop.reactor.watching(self.fd, self.direction) is self:
+                self.loop.reactor.unwatch(self.fd, self.direction)
+        return 0
+
+
+cdef class Recv(Wait):
+    cdef Py_ssize_t room
+
+    cdef object attempt(self):
+        return recv_now(self.fd, self.room)
+
+
+cdef class RecvInto(Wait):
+    cdef object buffer
+
+    cdef object attempt(self):
+        return recv_into_now(self.fd, self.buffer)
+
+
+cdef class RecvFrom(Wait):
+    cdef Py_ssize_t room
+
+    cdef object attempt(self):
+        return recvfrom_now(self.fd, self.room)
+
+
+cdef class RecvFromInto(Wait):
+    cdef object buffer
+    cdef Py_ssize_t room
+
+    cdef object attempt(self):
+        return recvfrom_into_now(self.fd, self.buffer, self.room)
+
+
+cdef class SendAll(Wait):
+    """Holds on to the buffer, so that its owner cannot shrink it meanwhile."""
+    cdef Py_buffer view
+    cdef Py_ssize_t sent
+
+    def __cinit__(self, data):
+        PyObject_GetBuffer(data, &self.view, PyBUF_SIMPLE)
+
+    def __dealloc__(self):
+        PyBuffer_Release(&self.view)
+
+    cdef object attempt(self):
+        cdef ssize_t count = c_send(self.fd, <char *>self.view.buf + self.sent,
+                                    self.view.len - self.sent, MSG_DONTWAIT | MSG_NOSIGNAL)
+        if count < 0:
+            return outcome(count, errno)
+        self.sent += count
+        return None if self.sent == self.view.len else NOT_YET
+
+    cdef int stop(self) except -1:
+        Wait.stop(self)
+        PyBuffer_Release(&self.view)
+        return 0
+
+
+cdef class SendTo(Wait):
+    cdef object data
+    cdef address receiver
+
+    cdef object attempt(self):
+        return sendto_now(self.fd, self.data, &self.receiver)
+
+
+cdef class Accept(Wait):
+    cdef object attempt(self):
+        return accept_now(self.fd, self.sock)
+
+
+cdef class Connect(Wait):
+    cdef object where
+
+    cdef object attempt(self):
+        cdef int code = 0
+        cdef socklen_t length = sizeof(code)
+        if getsockopt(self.fd, SOL_SOCKET, SO_ERROR, &code, &length) != 0:
+            raise failure(errno)
+        if code == 0:
+            return None
+        raise OSError(code, f"Connect call failed {self.where}")
+
+
+cdef class SockMethods(LoopCore):
+    """What EventLoop puts before asyncio's sock_* methods."""
+
+    cdef int check_socket(self, object sock) except -1:
+        if self._debug and sock.gettimeout() != 0:
+            raise ValueError("the socket must be non-blocking")
+        return 0
+
+    cdef object start(self, Wait wait, object sock, int fd, int direction):
+        """Lets the reactor hand `wait` over; answers the future of its result."""
+        # Where a transport has the file, asyncio's own check raises.
+        if fd in self._transports.data:
+            self._ensure_fd_no_transport(fd)
+        self.check_open()
+        wait.loop = self
+        wait.sock = sock
+        wait.fd = fd
+        wait.direction = direction
+        wait.future = self.create_future()
+        previous = self.reactor.watching(fd, direction)
+        self.reactor.watch(fd, direction, wait, False)
+        if previous is not None:
+            previous.cancel()
+        return wait.future
+
+    async def sock_recv(self, sock, n):
+        """Receives up to `n` bytes."""
+        cdef Recv wait
+        cdef int fd
+        if type(sock) is not Socket or type(n) is not int or n <= 0:
+            return await super(SockMethods, self).sock_recv(sock, n)
+        self.check_socket(sock)
+        fd = sock.fileno()
+        data = recv_now(fd, n)
+        if data is not NOT_YET:
+            return data
+        wait = Recv.__new__(Recv)
+        wait.room = n
+        future = self.start(wait, sock, fd, READ)
+        try:
+            return await future
+        finally:
+            wait.stop()
+
+    async def sock_recv_into(self, sock, buf):
+        """Receives into a writable buffer; answers the number of bytes."""
+        cdef RecvInto wait
+        cdef int fd
+        if type(sock) is not Socket or not is_writable(buf):
+            return await super(SockMethods, self).sock_recv_into(sock, buf)
+        self.check_socket(sock)
+        fd = sock.fileno()
+        count = recv_into_now(fd, buf)
+        if count is not NOT_YET:
+            return count
+        wait = RecvInto.__new__(RecvInto)
+        wait.buffer = buf
+        future = self.start(wait, sock, fd, READ)
+        try:
+            return await future
+        finally:
+            wait.stop()
+
+    async def sock_recvfrom(self, sock, bufsize):
+        """Receives a datagram of up to `bufsize` bytes; answers (data, address)."""
+        cdef RecvFrom wait
+        cdef int fd
+        if (type(sock) is not Socket or type(bufsize) is not int or bufsize <= 0
+                or not is_known_family(family_of(sock))):
+            return await super(SockMethods, self).sock_recvfrom(sock, bufsize)
+        self.check_socket(sock)
+        fd = sock.fileno()
+        result = recvfrom_now(fd, bufsize)
+        if result is not NOT_YET:
+            return result
+        wait = RecvFrom.__new__(RecvFrom)
+        wait.room = bufsize
+        future = self.start(wait, sock, fd, READ)
+        try:
+            return await future
+        finally:
+            wait.stop()
+
+    async def sock_recvfrom_into(self, sock, buf, nbytes=0):
+        """Receives a datagram into a writable buffer; answers (number of bytes, address)."""
+        cdef RecvFromInto wait
+        cdef int fd
+        if (type(sock) is not Socket or type(nbytes) is not int or not is_writable(buf)
+                or not 0 <= nbytes <= memoryview(buf).nbytes
+                or not is_known_family(family_of(sock))):
+            return await super(SockMethods, self).sock_recvfrom_into(sock, buf, nbytes)
+        self.check_socket(sock)
+        fd = sock.fileno()
+        nbytes = nbytes or memoryview(buf).nbytes
+        result = recvfrom_into_now(fd, buf, nbytes)
+        if result is not NOT_YET:
+            return result
+        wait = RecvFromInto.__new__(RecvFromInto)
+        wait.buffer = buf
+        wait.room = nbytes
+        future = self.start(wait, sock, fd, READ)
+        try:
+            return await future
+        finally:
+            wait.stop()
+
+    async def sock_sendall(self, sock, data):
+        """Sends all of `data`; after an error nobody knows how much of it has gone."""
+        cdef SendAll wait
+        cdef int fd
+        if type(sock) is not Socket or not is_bytes(data):
+            return await super(SockMethods, self).sock_sendall(sock, data)
+        self.check_socket(sock)
+        fd = sock.fileno()
+        wait = SendAll.__new__(SendAll, data)
+        wait.fd = fd
+        if wait.attempt() is None:
+            return None
+        future = self.start(wait, sock, fd, WRITE)
+        try:
+            return await future
+        finally:
+            wait.stop()
+
+    async def sock_sendto(self, sock, data, address):
+        """Sends a datagram to `address`; answers the number of bytes."""
+        cdef SendTo wait
+        cdef int fd
+        if type(sock) is not Socket or not is_bytes(data):
+            return await super(SockMethods, self).sock_sendto(sock, data, address)
+        wait = SendTo.__new__(SendTo)
+        if not address_from_python(address, family_of(sock), &wait.receiver):
+            return await super(SockMethods, self).sock_sendto(sock, data, address)
+        self.check_socket(sock)
+        fd = sock.fileno()
+        count = sendto_now(fd, data, &wait.receiver)
+        if count is not NOT_YET:
+            return count
+        wait.data = data
+        future = self.start(wait, sock, fd, WRITE)
+        try:
+            return await future
+        finally:
+            wait.stop()
+
+    async def sock_accept(self, sock):
+        """Accepts a connection; answers (socket, address), the socket non-blocking."""
+        cdef Accept wait
+        cdef int fd
+        if (type(sock) is not Socket or sock.gettimeout() != 0
+                or not is_known_family(family_of(sock))):
+            return await super(SockMethods, self).sock_accept(sock)
+        fd = sock.fileno()
+        result = accept_now(fd, sock)
+        if result is not NOT_YET:
+            return result
+        wait = Accept.__new__(Accept)
+        future = self.start(wait, sock, fd, READ)
+        try:
+            return await future
+        finally:
+            wait.stop()
+
+    async def sock_connect(self, sock, address):
+        """Connects to `address`; a host that is a name is looked up first."""
+        cdef Connect wait
+        cdef SendTo target
+        cdef int fd
+        if type(sock) is not Socket or sock.gettimeout() != 0:
+            return await super(SockMethods, self).sock_connect(sock, address)
+        target = SendTo.__new__(SendTo)
+        if not address_from_python(address, family_of(sock), &target.receiver):
+            return await super(SockMethods, self).sock_connect(sock, address)
+        fd = sock.fileno()
+        if c_connect(fd, &target.receiver.sa, target.receiver.length) == 0:
+            return None
+        # EAGAIN of a Unix socket: the listener's queue is full, and nothing will tell of room.
+        if errno != EINPROGRESS and errno != EINTR:
+            raise failure(errno)
+        wait = Connect.__new__(Connect)
+        wait.where = address_to_python(&target.receiver)
+        future = self.start(wait, sock, fd, WRITE)
+        try:
+            return await future
+        finally:
+            wait.stop()
+
+
+cdef bint is_bytes(object data) except -1:
+    """Whether it is a buffer of bytes in a row, as send(2) wants it."""
+    return (type(data) is bytes or type(data) is bytearray
+            or type(data) is memoryview and data.c_contiguous)
+
+
+cdef bint is_writable(object buffer) except -1:
+    return ((type(buffer) is bytearray or type(buffer) is memoryview and data_writable(buffer))
+            and len(buffer) > 0)
+
+
+cdef bint data_writable(object view) except -1:
+    return view.c_contiguous and not view.readonly

@@ -1,0 +1,446 @@
+"""The loop's sock_* methods: results as asyncio's, errors, cancellation, what they leave behind."""
+
+import array
+import asyncio
+import collections.abc
+import errno
+import os
+import socket
+import ssl
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import aiopoll
+
+FACTORIES: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "aio": lambda: aiopoll.new_event_loop(backend="aio"),
+    "one-slot": lambda: aiopoll.new_event_loop(backend="aio", nr_events=1),
+    "epoll": lambda: aiopoll.new_event_loop(backend="epoll"),
+    "asyncio": asyncio.SelectorEventLoop,
+}
+
+
+@pytest.fixture(params=FACTORIES)
+def loop(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Ours, and asyncio's as the oracle."""
+    loop = FACTORIES[request.param]()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture(params=["aio", "epoll"])
+def our_loop(request: pytest.FixtureRequest) -> Iterator[aiopoll.EventLoop]:
+    loop = aiopoll.new_event_loop(backend=request.param)
+    yield loop
+    loop.close()
+
+
+def stream_pair() -> tuple[socket.socket, socket.socket]:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    return ours, theirs
+
+
+def datagram_socket(family: int, address: Any) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    sock.setblocking(False)
+    sock.bind(address)
+    return sock
+
+
+async def parked(awaitable: Any) -> "asyncio.Task[Any]":
+    """The awaitable as a task that has begun to wait."""
+    task = asyncio.ensure_future(awaitable)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not task.done()
+    return task
+
+
+def test_what_is_there_is_received_at_once_and_what_is_not_is_waited_for(loop: Any) -> None:
+    async def scenario() -> None:
+        ours, theirs = stream_pair()
+        with ours, theirs:
+            theirs.send(b"at once")
+            assert await loop.sock_recv(ours, 100) == b"at once"
+            for size in (10, 300_000):
+                task = await parked(loop.sock_recv(ours, size))
+                theirs.send(b"later")
+                assert await task == b"later"
+            for buffer in (bytearray(5), memoryview(bytearray(8))[:5], array.array("b", b"12345")):
+                task = await parked(loop.sock_recv_into(ours, buffer))
+                theirs.send(b"i-n-t-o"[:5])
+                assert await task == 5
+                assert bytes(buffer) == b"i-n-t"
+            assert await loop.sock_recv(ours, 0) == b""
+            task = await parked(loop.sock_recv(ours, 10))
+            theirs.close()
+            assert await task == b""
+
+    loop.run_until_complete(scenario())
+
+
+def test_sendall_waits_for_the_receiver(loop: Any) -> None:
+    async def scenario(data: Any) -> None:
+        ours, theirs = stream_pair()
+        with ours, theirs:
+            task = await parked(loop.sock_sendall(ours, data))
+            received = bytearray()
+            while len(received) < len(data):
+                received += await loop.sock_recv(theirs, 1 << 16)
+            assert await task is None
+            assert received == data
+
+    payload = bytes(range(256)) * 8192
+    for data in (payload, bytearray(payload), memoryview(payload)):
+        loop.run_until_complete(scenario(data))
+
+
+def test_sendall_holds_on_to_its_buffer_only_while_it_sends(our_loop: aiopoll.EventLoop) -> None:
+    async def scenario() -> None:
+        ours, theirs = stream_pair()
+        with ours, theirs:
+            data = bytearray(4 << 20)
+            task = await parked(our_loop.sock_sendall(ours, data))
+            with pytest.raises(BufferError):
+                data.clear()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            data.clear()
+
+    our_loop.run_until_complete(scenario())
+
+
+@pytest.mark.parametrize(
+    ("family", "address"),
+    [
+        (socket.AF_INET, ("127.0.0.1", 0)),
+        (socket.AF_INET6, ("::1", 0)),
+        (socket.AF_UNIX, "path"),
+        (socket.AF_UNIX, b"\0aiopoll-abstract"),
+    ],
+    ids=["ipv4", "ipv6", "path", "abstract"],
+)
+def test_datagrams_and_their_addresses(loop: Any, family: int, address: Any) -> None:
+    async def scenario() -> None:
+        sender = datagram_socket(family, name("-1"))
+        receiver = datagram_socket(family, name("-2"))
+        with sender, receiver:
+            where = receiver.getsockname()
+            assert await loop.sock_sendto(sender, b"one", where) == 3
+            assert await loop.sock_recvfrom(receiver, 100) == (b"one", sender.getsockname())
+            task = await parked(loop.sock_recvfrom(receiver, 300_000))
+            assert await loop.sock_sendto(sender, bytearray(b"two"), where) == 3
+            assert await task == (b"two", sender.getsockname())
+            buffer = bytearray(10)
+            task = await parked(loop.sock_recvfrom_into(receiver, buffer))
+            await loop.sock_sendto(sender, b"three", where)
+            assert await task == (5, sender.getsockname())
+            await loop.sock_sendto(sender, b"fourth", where)
+            answer = await loop.sock_recvfrom_into(receiver, buffer, 4)
+            assert answer == (4, sender.getsockname())
+            assert buffer[:5] == b"foure"
+
+    def name(end: str) -> Any:
+        if isinstance(address, tuple):
+            return address
+        if isinstance(address, bytes):
+            return address + f"{os.getpid()}{end}".encode()
+        return f"{directory}/{address}{end}"
+
+    with tempfile.TemporaryDirectory() as directory:
+        loop.run_until_complete(scenario())
+
+
+def test_a_datagram_from_nowhere_has_the_same_address_as_in_asyncio(loop: Any) -> None:
+    async def scenario() -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        with ours, theirs:
+            ours.setblocking(False)
+            theirs.send(b"x")
+            theirs.send(b"x")
+            expected = ours.recvfrom(10)
+            assert await loop.sock_recvfrom(ours, 10) == expected
+
+    loop.run_until_complete(scenario())
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6, socket.AF_UNIX])
+def test_connect_and_accept(loop: Any, family: int, tmp_path: Path) -> None:
+    where: Any = {
+        socket.AF_INET: ("127.0.0.1", 0),
+        socket.AF_INET6: ("::1", 0),
+        socket.AF_UNIX: os.path.relpath(tmp_path / "listener"),
+    }[socket.AddressFamily(family)]
+
+    async def scenario() -> None:
+        with socket.socket(family) as listener:
+            listener.setblocking(False)
+            listener.bind(where)
+            listener.listen()
+            for _ in range(2):
+                task = await parked(loop.sock_accept(listener))
+                with socket.socket(family) as client:
+                    client.setblocking(False)
+                    assert await loop.sock_connect(client, listener.getsockname()) is None
+                    accepted, address = await task
+                    with accepted:
+                        assert type(accepted) is socket.socket
+                        assert accepted.family == family
+                        assert accepted.type == socket.SOCK_STREAM
+                        assert accepted.gettimeout() == 0
+                        assert not accepted.get_inheritable()
+                        assert address == client.getsockname()
+                        await loop.sock_sendall(client, b"x")
+                        assert await loop.sock_recv(accepted, 1) == b"x"
+
+    loop.run_until_complete(scenario())
+
+
+def test_a_name_is_looked_up(loop: Any) -> None:
+    async def scenario() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as client:
+            client.setblocking(False)
+            await loop.sock_connect(client, ("localhost", listener.getsockname()[1]))
+
+    loop.run_until_complete(scenario())
+
+
+def test_errors_are_those_of_asyncio(loop: Any) -> None:
+    async def error_of(awaitable: Awaitable[Any]) -> tuple[type, int | None, str | None]:
+        with pytest.raises(OSError, match=r"\[Errno") as caught:
+            await awaitable
+        return caught.type, caught.value.errno, caught.value.strerror
+
+    async def scenario() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            where = listener.getsockname()
+        with socket.socket() as client:
+            client.setblocking(False)
+            refused = (ConnectionRefusedError, errno.ECONNREFUSED, f"Connect call failed {where}")
+            assert await error_of(loop.sock_connect(client, where)) == refused
+        with socket.socket() as client:
+            client.setblocking(False)
+            # An unconnected socket has the error at once.
+            text = os.strerror(errno.ENOTCONN)
+            assert await error_of(loop.sock_recv(client, 1)) == (OSError, errno.ENOTCONN, text)
+            text = os.strerror(errno.EPIPE)
+            answer = await error_of(loop.sock_sendall(client, b"x"))
+            assert answer == (BrokenPipeError, errno.EPIPE, text)
+            text = os.strerror(errno.EINVAL)
+            assert await error_of(loop.sock_accept(client)) == (OSError, errno.EINVAL, text)
+        closed = socket.socket()
+        closed.setblocking(False)
+        closed.close()
+        expected = (OSError, errno.EBADF, os.strerror(errno.EBADF))
+        assert await error_of(loop.sock_recv(closed, 1)) == expected
+        assert await error_of(loop.sock_recv_into(closed, bytearray(1))) == expected
+        assert await error_of(loop.sock_sendall(closed, b"x")) == expected
+        assert await error_of(loop.sock_accept(closed)) == expected
+        with socket.socket(socket.AF_UNIX) as client:
+            client.setblocking(False)
+            with pytest.raises(FileNotFoundError):
+                await loop.sock_connect(client, "no such listener")
+            with pytest.raises(OSError, match="AF_UNIX path too long"):
+                await loop.sock_connect(client, "x" * 200)
+
+    loop.run_until_complete(scenario())
+
+
+def test_wrong_arguments_raise_what_asyncio_raises(loop: Any) -> None:
+    async def scenario() -> None:
+        ours, theirs = stream_pair()
+        with ours, theirs, datagram_socket(socket.AF_INET, ("127.0.0.1", 0)) as udp:
+            with pytest.raises(ValueError, match="negative buffersize"):
+                await loop.sock_recv(ours, -1)
+            with pytest.raises(TypeError):
+                await loop.sock_recv(ours, "1")
+            with pytest.raises(TypeError, match="read-write bytes-like object"):
+                await loop.sock_recv_into(ours, b"12")
+            with pytest.raises(ValueError, match="nbytes is greater"):
+                await loop.sock_recvfrom_into(udp, bytearray(1), 2)
+            with pytest.raises(TypeError, match="bytes-like object"):
+                await loop.sock_sendall(ours, "text")
+            with pytest.raises(OverflowError, match="port must be 0-65535"):
+                await loop.sock_sendto(udp, b"x", ("127.0.0.1", 65536))
+            with pytest.raises(TypeError):
+                await loop.sock_sendto(udp, b"x", ("127.0.0.1",))
+            context = ssl.create_default_context()
+            context.check_hostname = False
+            with context.wrap_socket(ours, do_handshake_on_connect=False) as wrapped:
+                for call in (loop.sock_recv(wrapped, 1), loop.sock_sendall(wrapped, b"x")):
+                    with pytest.raises(TypeError, match="SSLSocket"):
+                        await call
+
+    loop.run_until_complete(scenario())
+
+
+def test_debug_mode_wants_non_blocking_sockets(loop: Any) -> None:
+    async def scenario() -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs, socket.create_server(("127.0.0.1", 0)) as listener:
+            for call in (
+                loop.sock_recv(ours, 1),
+                loop.sock_recv_into(ours, bytearray(1)),
+                loop.sock_recvfrom(ours, 1),
+                loop.sock_recvfrom_into(ours, bytearray(1)),
+                loop.sock_sendall(ours, b"x"),
+                loop.sock_sendto(ours, b"x", "path"),
+                loop.sock_accept(listener),
+                loop.sock_connect(ours, "path"),
+            ):
+                with pytest.raises(ValueError, match="must be non-blocking"):
+                    await call
+
+    loop.set_debug(True)
+    loop.run_until_complete(scenario())
+
+
+def test_a_blocking_socket_does_not_block_the_loop(our_loop: aiopoll.EventLoop) -> None:
+    async def scenario() -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            task = await parked(our_loop.sock_recv(ours, 10))
+            theirs.send(b"x")
+            assert await task == b"x"
+
+    our_loop.run_until_complete(scenario())
+
+
+def test_a_cancelled_receive_takes_nothing(loop: Any) -> None:
+    async def scenario() -> None:
+        ours, theirs = stream_pair()
+        with ours, theirs:
+            # However the cancellation and the readiness fall together.
+            for turns in range(4):
+                task = await parked(loop.sock_recv(ours, 10))
+                theirs.send(b"x")
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                was_done = task.done()
+                task.cancel()
+                try:
+                    assert await task == b"x"
+                    assert was_done
+                except asyncio.CancelledError:
+                    # A turn may have received before the task could be told.
+                    if turns < 2:
+                        assert ours.recv(10) == b"x"
+                    else:
+                        try:
+                            ours.recv(10)
+                        except BlockingIOError:
+                            pass
+            assert not loop.remove_reader(ours)
+
+    loop.run_until_complete(scenario())
+
+
+def test_nothing_stays_watched(our_loop: aiopoll.EventLoop) -> None:
+    async def scenario() -> None:
+        base = our_loop.statistics().watched
+        ours, theirs = stream_pair()
+        with ours, theirs, datagram_socket(socket.AF_INET, ("127.0.0.1", 0)) as udp:
+            tasks = [
+                await parked(our_loop.sock_recv(ours, 1)),
+                await parked(our_loop.sock_sendall(ours, bytes(4 << 20))),
+                await parked(our_loop.sock_recvfrom(udp, 1)),
+            ]
+            assert our_loop.statistics().watched == base + 2  # files
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            assert our_loop.statistics().watched == base
+            coroutine = our_loop.sock_recv(udp, 1)
+            coroutine.send(None)
+            assert our_loop.statistics().watched == base + 1
+            coroutine.close()
+            assert our_loop.statistics().watched == base
+
+    our_loop.run_until_complete(scenario())
+
+
+def test_a_second_receiver_takes_the_place_of_the_first(loop: Any) -> None:
+    async def scenario() -> None:
+        ours, theirs = stream_pair()
+        with ours, theirs:
+            first = await parked(loop.sock_recv(ours, 10))
+            second = await parked(loop.sock_recv(ours, 10))
+            theirs.send(b"x")
+            assert await second == b"x"
+            third = await parked(loop.sock_recv(ours, 10))
+            first.cancel()
+            await asyncio.gather(first, return_exceptions=True)
+            theirs.send(b"y")
+            assert await third == b"y"
+
+    loop.run_until_complete(scenario())
+
+
+def test_a_socket_of_a_transport_is_refused(loop: Any) -> None:
+    async def scenario() -> None:
+        ours, theirs = stream_pair()
+        with theirs:
+            transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+            with pytest.raises(RuntimeError, match="is used by transport"):
+                await loop.sock_recv(ours, 1)
+            transport.close()
+            await asyncio.sleep(0)
+
+    loop.run_until_complete(scenario())
+
+
+def test_what_is_not_a_plain_socket_is_asked_itself(loop: Any) -> None:
+    class Upper(socket.socket):
+        def recv(self, *args: Any) -> bytes:
+            return super().recv(*args).upper()
+
+    async def scenario() -> None:
+        ours, theirs = stream_pair()
+        with theirs, Upper(fileno=ours.detach()) as upper:
+            upper.setblocking(False)
+            task = await parked(loop.sock_recv(upper, 10))
+            theirs.send(b"x")
+            assert await task == b"X"
+
+    loop.run_until_complete(scenario())
+
+
+def test_a_full_unix_listener_is_an_error_and_no_connection(our_loop: aiopoll.EventLoop) -> None:
+    async def scenario(path: str) -> None:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen(0)
+            with socket.socket(socket.AF_UNIX) as first, socket.socket(socket.AF_UNIX) as second:
+                first.setblocking(False)
+                second.setblocking(False)
+                await our_loop.sock_connect(first, path)
+                with pytest.raises(BlockingIOError):
+                    await our_loop.sock_connect(second, path)
+
+    with tempfile.TemporaryDirectory() as directory:
+        our_loop.run_until_complete(scenario(f"{directory}/listener"))
+
+
+def test_they_are_coroutines(our_loop: aiopoll.EventLoop) -> None:
+    async def scenario() -> None:
+        ours, theirs = stream_pair()
+        with ours, theirs:
+            coroutine = our_loop.sock_recv(ours, 1)
+            assert asyncio.iscoroutine(coroutine)
+            assert isinstance(coroutine, collections.abc.Coroutine)
+            task = our_loop.create_task(coroutine)
+            await our_loop.create_task(our_loop.sock_sendall(theirs, b"x"))
+            assert await task == b"x"
+            assert asyncio.iscoroutinefunction(our_loop.sock_recv)
+            async with asyncio.timeout(60):
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(our_loop.sock_recv(ours, 1), 0.001)
+
+    our_loop.run_until_complete(scenario())
