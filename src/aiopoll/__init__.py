@@ -9,7 +9,14 @@ from aiopoll._core.errors import SubmitError
 from aiopoll._core.iocb import Iocb, IoEvent
 from aiopoll._core.reactor_statistics import ReactorStatistics
 from aiopoll._core.statistics import ContextStatistics
-from aiopoll.loop import EventLoop, new_event_loop, run
+from aiopoll.loop import (
+    EventLoop,
+    EventLoopPolicy,
+    alias_uvloop,
+    install,
+    new_event_loop,
+    run,
+)
 from aiopoll.probe import Support, probe
 from aiopoll.selector import AioSelector, SelectorStatistics
 
@@ -18,12 +25,15 @@ __all__ = [
     "Context",
     "ContextStatistics",
     "EventLoop",
+    "EventLoopPolicy",
     "IoEvent",
     "Iocb",
     "ReactorStatistics",
     "SelectorStatistics",
     "SubmitError",
     "Support",
+    "alias_uvloop",
+    "install",
     "libaio",
     "new_event_loop",
     "probe",

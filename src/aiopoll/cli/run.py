@@ -10,7 +10,7 @@ import sys
 import types
 from importlib.machinery import SourceFileLoader
 
-from aiopoll.loop import new_event_loop
+from aiopoll.loop import alias_uvloop, new_event_loop
 from aiopoll.selector import AioSelector
 
 
@@ -20,7 +20,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="run a Python program on AIO poll",
         description="Runs PROGRAM as `python PROGRAM ARGS…` does, but every asyncio event loop"
         " that it makes waits on AIO poll.",
-        usage="aiopoll run [-h] (PROGRAM | -m MODULE) [ARGS ...]",
+        usage="aiopoll run [-h] [--alias-uvloop] (PROGRAM | -m MODULE) [ARGS ...]",
+    )
+    parser.add_argument(
+        "--alias-uvloop",
+        action="store_true",
+        help="give the program this loop where it imports uvloop, too",
     )
     parser.add_argument("-m", dest="module", action="store_true", help="PROGRAM names a module")
     parser.add_argument("program", metavar="PROGRAM", help="file, directory or zip to run")
@@ -30,6 +35,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def _handle(arguments: argparse.Namespace) -> int:
     replace_loops()
+    if arguments.alias_uvloop:
+        alias_uvloop()
     if arguments.module:
         run_module(arguments.program, arguments.args)
     else:
