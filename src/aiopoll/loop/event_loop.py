@@ -12,6 +12,7 @@ from aiopoll._core.accept import start_accepting
 from aiopoll._core.sock_methods import SockMethods
 from aiopoll._core.socket_transport import SocketTransport
 from aiopoll.loop.backend import busy_poll_ns, requested_backend
+from aiopoll.loop.dns import is_numeric_name, numeric_addresses
 from aiopoll.loop.selector_view import SelectorView
 from aiopoll.loop.wakeup import release_wakeup_pipe, set_wakeup_pipe, wakeup_by_signals
 from aiopoll.probe import require_aio_poll
@@ -110,6 +111,30 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
             asyncios._start_serving(
                 protocol_factory, sock, sslcontext, server, backlog, *ssl_timeouts
             )
+
+    async def getaddrinfo(
+        self,
+        host: Any,
+        port: Any,
+        *,
+        family: int = 0,
+        type: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[Any]:
+        """socket.getaddrinfo(); in the executor only where something has to be looked up."""
+        found = numeric_addresses(host, port, family, type, proto, flags)
+        if found is not None:
+            return found
+        return await super().getaddrinfo(
+            host, port, family=family, type=type, proto=proto, flags=flags
+        )
+
+    async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> tuple[str, str]:
+        """socket.getnameinfo(); in the executor only where something has to be looked up."""
+        if is_numeric_name(flags):
+            return socket.getnameinfo(sockaddr, flags)
+        return await super().getnameinfo(sockaddr, flags)
 
     def run_forever(self) -> None:
         """Runs until stop() is called."""
