@@ -14,6 +14,7 @@ from aiopoll._core.socket_transport import SocketTransport
 from aiopoll.loop.backend import busy_poll_ns, requested_backend
 from aiopoll.loop.dns import is_numeric_name, numeric_addresses
 from aiopoll.loop.selector_view import SelectorView
+from aiopoll.loop.subprocess import SubprocessTransport, start_subprocess
 from aiopoll.loop.wakeup import release_wakeup_pipe, set_wakeup_pipe, wakeup_by_signals
 from aiopoll.probe import require_aio_poll
 
@@ -111,6 +112,9 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
             asyncios._start_serving(
                 protocol_factory, sock, sslcontext, server, backlog, *ssl_timeouts
             )
+
+    async def _make_subprocess_transport(self, *args: Any, **options: Any) -> SubprocessTransport:
+        return await start_subprocess(self, *args, **options)
 
     async def getaddrinfo(
         self,

@@ -1,0 +1,162 @@
+"""Subprocesses: a child is a file that the loop waits for.
+
+Facts.  A pidfd is readable from when its process is dead (pidfd_open(2)); a parent may wait for
+it in any thread, needs no SIGCHLD, and takes nobody else's child.  Whoever calls waitpid(2) first
+gets the status, and where SIGCHLD is ignored the kernel throws it away.  From Linux 6.15 on a
+pidfd keeps it: PIDFD_GET_INFO (include/uapi/linux/pidfd.h).  Popen.send_signal() polls, and may be
+the one who reaps.
+
+Rule.  Each transport watches a pidfd of its own, then reaps; a status that somebody else has
+taken is asked of the Popen, then of the pidfd.  Only if neither has it, it is 255 with a warning,
+as in asyncio.  Where pidfds are refused, or have run out, a thread waits.  stdin, stdout and stderr
+are plain pipes, which a child can open again through /dev/stdin.
+
+Cost.  Child watchers, which asyncio removes in 3.14, are neither needed nor asked.
+"""
+
+import asyncio
+import fcntl
+import os
+import signal
+import struct
+import subprocess
+import threading
+from asyncio.base_subprocess import BaseSubprocessTransport
+from asyncio.log import logger
+from typing import Any
+
+_PIDFD_INFO = struct.Struct("=QQ11Ii")  # struct pidfd_info up to exit_code
+_PIDFD_INFO_EXIT = 1 << 3
+_PIDFD_GET_INFO = 3 << 30 | _PIDFD_INFO.size << 16 | 0xFF << 8 | 11  # _IOWR(0xFF, 11, …)
+
+
+class SubprocessTransport(BaseSubprocessTransport):
+    """The transport of a child process."""
+
+    # asyncio's
+    _loop: Any
+    _proc: "subprocess.Popen[bytes] | None"
+    _returncode: int | None
+
+    _pidfd = -1
+
+    def _start(self, *args: Any, **options: Any) -> None:
+        """Starts the child, for asyncio's constructor; raises what Popen does."""
+        self._proc = subprocess.Popen[bytes](*args, **options)
+        self._watch(self._proc.pid)
+
+    def _watch(self, pid: int) -> None:
+        try:
+            self._pidfd = os.pidfd_open(pid)
+            self._loop._add_reader(self._pidfd, self._process_ended)
+        except ProcessLookupError:
+            # SIGCHLD is ignored, and the child was faster.
+            self._loop.call_soon(self._process_ended)
+        except OSError:
+            self._unwatch()
+            self._watch_by_thread(pid)
+
+    def _watch_by_thread(self, pid: int) -> None:
+        def wait() -> None:
+            try:
+                # Leaves the status for _process_ended.
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+            except ChildProcessError:
+                pass
+            try:
+                loop.call_soon_threadsafe(self._process_ended)
+            except RuntimeError:
+                logger.warning("Loop %r that handles pid %r is closed", loop, pid)
+
+        loop = self._loop
+        threading.Thread(target=wait, name=f"aiopoll-waitpid-{pid}", daemon=True).start()
+
+    def _unwatch(self) -> None:
+        if self._pidfd >= 0:
+            self._loop._remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+    def _process_ended(self) -> None:
+        process = self._proc
+        assert process is not None
+        if process.returncode is None:
+            try:
+                pid, status = os.waitpid(process.pid, os.WNOHANG)
+            except ChildProcessError:
+                process.returncode = self._status_kept(process.pid)
+            else:
+                if pid == 0:
+                    # Dead, but not ours to reap yet: a debugger is told first.
+                    self._unwatch()
+                    self._watch_by_thread(process.pid)
+                    return
+                process.returncode = os.waitstatus_to_exitcode(status)
+        self._unwatch()
+        if self._returncode is None:
+            self._process_exited(process.returncode)
+
+    def _status_kept(self, pid: int) -> int:
+        """The status of a child that somebody else has reaped."""
+        if self._pidfd >= 0:
+            request = _PIDFD_INFO.pack(_PIDFD_INFO_EXIT, *[0] * 13)
+            try:
+                answer = _PIDFD_INFO.unpack(fcntl.ioctl(self._pidfd, _PIDFD_GET_INFO, request))
+            except OSError:
+                pass  # a kernel before 6.15
+            else:
+                if answer[0] & _PIDFD_INFO_EXIT:
+                    return os.waitstatus_to_exitcode(answer[-1])
+        logger.warning(
+            "child process pid %d exit status already read: will report returncode 255", pid
+        )
+        return 255
+
+    def send_signal(self, number: int) -> None:
+        """Sends a signal to the child, and to no later process of its number.
+
+        Does nothing if the child is dead; raises ProcessLookupError if the transport has ended.
+        """
+        self._check_proc()
+        assert self._proc is not None
+        if self._pidfd < 0:
+            self._proc.send_signal(number)
+            return
+        try:
+            signal.pidfd_send_signal(self._pidfd, number)
+        except ProcessLookupError:
+            pass
+
+    def terminate(self) -> None:
+        """Sends SIGTERM."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Sends SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+    def __del__(self) -> None:
+        super().__del__()
+        # A loop that was closed while the child ran has not told.
+        self._unwatch()
+
+
+async def start_subprocess(
+    loop: asyncio.AbstractEventLoop, *args: Any, **options: Any
+) -> SubprocessTransport:
+    """Starts a child and connects its pipes; kills it again if that fails or is cancelled.
+
+    args, options: SubprocessTransport's, after the loop.
+    """
+    connected = loop.create_future()
+    options["waiter"] = connected
+    transport = SubprocessTransport(loop, *args, **options)
+    try:
+        await connected
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException:
+        transport.close()
+        await transport._wait()
+        raise
+    return transport
