@@ -9,6 +9,7 @@ from aiopoll._core.errors import SubmitError
 from aiopoll._core.iocb import Iocb, IoEvent
 from aiopoll._core.reactor_statistics import ReactorStatistics
 from aiopoll._core.statistics import ContextStatistics
+from aiopoll._core.streams import StreamReader, StreamReaderProtocol, StreamWriter
 from aiopoll.loop import (
     EventLoop,
     EventLoopPolicy,
@@ -19,6 +20,13 @@ from aiopoll.loop import (
 )
 from aiopoll.probe import Support, probe
 from aiopoll.selector import AioSelector, SelectorStatistics
+from aiopoll.streams import (
+    accelerate_streams,
+    open_connection,
+    open_unix_connection,
+    start_server,
+    start_unix_server,
+)
 
 __all__ = [
     "AioSelector",
@@ -30,12 +38,20 @@ __all__ = [
     "Iocb",
     "ReactorStatistics",
     "SelectorStatistics",
+    "StreamReader",
+    "StreamReaderProtocol",
+    "StreamWriter",
     "SubmitError",
     "Support",
+    "accelerate_streams",
     "alias_uvloop",
     "install",
     "libaio",
     "new_event_loop",
+    "open_connection",
+    "open_unix_connection",
     "probe",
     "run",
+    "start_server",
+    "start_unix_server",
 ]

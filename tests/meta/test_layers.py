@@ -21,11 +21,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "libaio": {"_core"},
     "selector": {"_core", "probe"},
     "files": {"_core", "probe"},
+    "streams": {"_core"},
     "loop": {"_core", "probe", "selector"},
-    "cli": {"_core", "probe", "libaio", "selector", "kernel", "files", "loop", ""},
+    "cli": {"_core", "probe", "libaio", "selector", "kernel", "files", "loop", "streams", ""},
     "__main__": {"cli"},
     # The names that the package shows.
-    "": {"_core", "probe", "libaio", "selector", "kernel", "files", "loop"},
+    "": {"_core", "probe", "libaio", "selector", "kernel", "files", "loop", "streams"},
 }
 
 SOURCES = sorted(

@@ -4,7 +4,8 @@
 
 GROUP: a key of MIXINS (test cases that take a loop), or the name of a module of test.test_asyncio,
     which is then run with asyncio.new_event_loop replaced.
-OPTIONS: JSON, the keyword arguments of new_event_loop; {"stock": true} for asyncio's own loop.
+OPTIONS: JSON, the keyword arguments of new_event_loop; {"stock": true} for asyncio's own loop,
+    {"streams": true} with asyncio's stream functions and classes replaced by ours.
 
 Each test runs in a forked child with a time cap, several at once: one that hangs or crashes costs
 itself only.  Prints one JSON object: for each test "ok", "skipped", or what went wrong.
@@ -43,6 +44,8 @@ MIXINS = {
 
 def load(group: str, options: dict[str, Any]) -> unittest.TestSuite:
     stock = options.pop("stock", False)
+    if options.pop("streams", False):
+        replace_streams()
 
     def new_loop(*_: object) -> asyncio.AbstractEventLoop:
         return asyncio.SelectorEventLoop() if stock else aiopoll.new_event_loop(**options)
@@ -57,6 +60,13 @@ def load(group: str, options: dict[str, Any]) -> unittest.TestSuite:
         asyncio.new_event_loop = asyncio.events.new_event_loop = new_loop
     module = importlib.import_module(f"test.test_asyncio.{group}")
     return unittest.defaultTestLoader.loadTestsFromModule(module)
+
+
+def replace_streams() -> None:
+    aiopoll.accelerate_streams()
+    for name in ("StreamReader", "StreamReaderProtocol", "StreamWriter"):
+        for module in (asyncio, asyncio.streams):
+            setattr(module, name, getattr(aiopoll, name))
 
 
 def tests_of(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:

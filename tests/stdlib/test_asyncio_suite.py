@@ -94,6 +94,13 @@ def test_cpythons_modules_pass(module: str) -> None:
     check(run(module, {}, {}), MODULES[module])
 
 
+@needs_cpythons_tests
+@pytest.mark.parametrize("stock", [False, True], ids=["our-loop", "asyncios-loop"])
+@pytest.mark.parametrize("module", ["test_streams", "test_subprocess"])
+def test_cpythons_stream_tests_pass_with_our_streams(module: str, stock: bool) -> None:
+    check(run(module, {"streams": True, "stock": stock}, {}), MODULES[module])
+
+
 def check(results: dict[str, str], at_least: int) -> None:
     assert len(results) >= at_least
     gaps = known_gaps()

@@ -1,0 +1,111 @@
+"""asyncio's streams with compiled readers and writers, on any event loop.
+
+open_connection, start_server and their Unix forms take what asyncio's functions of these names
+take, answer what they answer, and raise what they raise.
+"""
+
+import asyncio
+from asyncio import streams as asyncio_streams
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+from aiopoll._core.streams import DEFAULT_LIMIT, StreamReader, StreamReaderProtocol, StreamWriter
+
+ClientConnected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]
+"""What a server calls for each connection: a function, or a coroutine function."""
+
+
+async def open_connection(
+    host: Any = None,
+    port: Any = None,
+    *,
+    limit: int = DEFAULT_LIMIT,
+    **options: Any,
+) -> tuple[StreamReader, StreamWriter]:
+    """asyncio.open_connection with compiled streams.
+
+    limit: of the reader, in bytes.  options: those of loop.create_connection.
+    Raises OSError where nothing answers, ValueError for options that do not go together.
+    """
+    loop = asyncio.get_running_loop()
+    reader = StreamReader(limit=limit, loop=loop)
+    protocol = StreamReaderProtocol(reader, loop=loop)
+    transport, _ = await loop.create_connection(lambda: protocol, host, port, **options)
+    return reader, StreamWriter(transport, protocol, reader, loop)
+
+
+async def start_server(
+    client_connected_cb: ClientConnected,
+    host: Any = None,
+    port: Any = None,
+    *,
+    limit: int = DEFAULT_LIMIT,
+    **options: Any,
+) -> asyncio.Server:
+    """asyncio.start_server with compiled streams.
+
+    limit: of each reader, in bytes.  options: those of loop.create_server.
+    Raises OSError where the address cannot be had.
+    """
+    loop = asyncio.get_running_loop()
+    factory = protocol_factory(client_connected_cb, limit, loop)
+    return await loop.create_server(factory, host, port, **options)
+
+
+async def open_unix_connection(
+    path: Any = None, *, limit: int = DEFAULT_LIMIT, **options: Any
+) -> tuple[StreamReader, StreamWriter]:
+    """asyncio.open_unix_connection with compiled streams; see open_connection."""
+    loop = asyncio.get_running_loop()
+    reader = StreamReader(limit=limit, loop=loop)
+    protocol = StreamReaderProtocol(reader, loop=loop)
+    transport, _ = await loop.create_unix_connection(lambda: protocol, path, **options)
+    return reader, StreamWriter(transport, protocol, reader, loop)
+
+
+async def start_unix_server(
+    client_connected_cb: ClientConnected,
+    path: Any = None,
+    *,
+    limit: int = DEFAULT_LIMIT,
+    **options: Any,
+) -> asyncio.Server:
+    """asyncio.start_unix_server with compiled streams; see start_server."""
+    loop = asyncio.get_running_loop()
+    factory = protocol_factory(client_connected_cb, limit, loop)
+    return await loop.create_unix_server(factory, path, **options)
+
+
+def protocol_factory(
+    client_connected_cb: ClientConnected, limit: int, loop: asyncio.AbstractEventLoop
+) -> Callable[[], StreamReaderProtocol]:
+    """Makes the protocol of each connection of a server."""
+
+    def factory() -> StreamReaderProtocol:
+        reader = StreamReader(limit=limit, loop=loop)
+        return StreamReaderProtocol(reader, client_connected_cb, loop=loop)
+
+    return factory
+
+
+def accelerate_streams() -> ExitStack:
+    """Makes asyncio.open_connection, start_server and their Unix forms those of this package.
+
+    Answers a context manager whose end, or whose close(), puts asyncio's back.  A library that
+    took the functions out of asyncio before (`from asyncio import open_connection`) keeps what it
+    has; streams that are open stay what they are.
+    """
+    undo = ExitStack()
+    for function in (open_connection, start_server, open_unix_connection, start_unix_server):
+        for module in (asyncio, asyncio_streams):
+            before = getattr(module, function.__name__)
+            setattr(module, function.__name__, function)
+            undo.callback(put_back, module, function, before)
+    return undo
+
+
+def put_back(module: Any, function: Callable[..., Any], before: Callable[..., Any]) -> None:
+    """Undoes a replacement, unless something else has been put there since."""
+    if getattr(module, function.__name__) is function:
+        setattr(module, function.__name__, before)
