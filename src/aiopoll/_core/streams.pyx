@@ -152,8 +152,11 @@ cdef class ReaderCore:
         waiter = self._waiter
         if waiter is not None:
             self._waiter = None
-            if not waiter.cancelled():
+            try:
                 waiter.set_result(None)
+            except asyncio.InvalidStateError:
+                if not waiter.cancelled():
+                    raise
         return 0
 
     cdef int pause(self) except -1:
@@ -376,9 +379,6 @@ cdef class Awaiting:
     cdef int waited(self) except -1:
         """The waiter is done: raises its exception, if it has one."""
         waiter = self.waiter
-        if not waiter.done():
-            self.state = WAITING
-            raise RuntimeError("await wasn't used with future")
         self.forget_waiter()
         waiter.result()
         return 0
@@ -434,10 +434,11 @@ cdef class Awaiting:
             if fresh:
                 if reader._exception is not None:
                     raise reader._exception
+                self.count = reader.limit_low
                 if not reader._eof and not reader.buffer.size():
                     return self.wait_for_data()
             fresh = True
-            block = reader.buffer.take(reader.limit_low)
+            block = reader.buffer.take(self.count)
             reader.resume()
             if not block:
                 return b"".join(self.blocks)

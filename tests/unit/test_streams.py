@@ -1,0 +1,637 @@
+"""aiopoll's streams: interchangeable with asyncio's, on our loop and on asyncio's."""
+
+import asyncio
+import datetime
+import gc
+import ipaddress
+import ssl
+import sys
+import warnings
+from asyncio import streams as asyncio_streams
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import aiopoll
+
+
+@pytest.fixture(params=["aio", "epoll", "asyncio"])
+def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop]:
+    loop: asyncio.AbstractEventLoop
+    if request.param == "asyncio":
+        loop = asyncio.SelectorEventLoop()
+    else:
+        loop = aiopoll.new_event_loop(backend=request.param)
+    yield loop
+    loop.close()
+
+
+def run(loop: asyncio.AbstractEventLoop, scenario: Coroutine[Any, Any, None]) -> None:
+    """Runs it, and what it has started, to the end."""
+
+    async def main() -> None:
+        await scenario
+        if others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others)
+
+    loop.run_until_complete(main())
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with a key and a certificate for localhost, signed by itself."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    now = datetime.datetime.now(datetime.UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
+    path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        + signed.public_bytes(serialization.Encoding.PEM)
+    )
+    return path
+
+
+@pytest.fixture
+def server_context(certificate: Path) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    return context
+
+
+@pytest.fixture
+def client_context(certificate: Path) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=str(certificate))
+
+
+Connect = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    assert type(reader) is aiopoll.StreamReader
+    assert type(writer) is aiopoll.StreamWriter
+    while data := await reader.read(1 << 16):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+    await writer.wait_closed()
+
+
+async def talk(server: asyncio.Server, connect: Connect) -> None:
+    """Each way of reading over one connection, then a close."""
+    async with server:
+        reader, writer = await connect()
+        assert isinstance(reader, asyncio.StreamReader)
+        assert isinstance(writer, asyncio.StreamWriter)
+        writer.write(b"a line\n")
+        assert await reader.readline() == b"a line\n"
+        writer.writelines([b"one;", b"two;", b"rest"])
+        await writer.drain()
+        assert await reader.readuntil(b";") == b"one;"
+        assert await reader.readuntil(b";") == b"two;"
+        assert await reader.readexactly(4) == b"rest"
+        big = bytes(range(256)) * 8000
+        writer.write(big + b"\n")
+        assert await reader.readexactly(len(big)) == big
+        assert await reader.read(100) == b"\n"
+        assert not reader.at_eof()
+        writer.write(b"1\n2\n3")
+        if writer.can_write_eof():
+            writer.write_eof()
+            assert [line async for line in reader] == [b"1\n", b"2\n", b"3"]
+            assert reader.at_eof()
+            assert await reader.read() == b""
+        else:
+            assert await reader.readexactly(5) == b"1\n2\n3"
+        writer.close()
+        await writer.wait_closed()
+
+
+def test_tcp(loop: asyncio.AbstractEventLoop) -> None:
+    async def scenario() -> None:
+        server = await aiopoll.start_server(echo, "127.0.0.1", 0)
+        host, port = server.sockets[0].getsockname()
+        await talk(server, lambda: aiopoll.open_connection(host, port))
+
+    run(loop, scenario())
+
+
+def test_unix(loop: asyncio.AbstractEventLoop, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        server = await aiopoll.start_unix_server(echo, tmp_path / "echo")
+        await talk(server, lambda: aiopoll.open_unix_connection(tmp_path / "echo"))
+
+    run(loop, scenario())
+
+
+def test_tls(
+    loop: asyncio.AbstractEventLoop,
+    server_context: ssl.SSLContext,
+    client_context: ssl.SSLContext,
+) -> None:
+    async def scenario() -> None:
+        server = await aiopoll.start_server(echo, "127.0.0.1", 0, ssl=server_context)
+        host, port = server.sockets[0].getsockname()
+        await talk(server, lambda: aiopoll.open_connection(host, port, ssl=client_context))
+
+    run(loop, scenario())
+
+
+def test_start_tls(
+    loop: asyncio.AbstractEventLoop,
+    server_context: ssl.SSLContext,
+    client_context: ssl.SSLContext,
+) -> None:
+    async def upgraded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert await reader.readline() == b"STARTTLS\n"
+        writer.write(b"go\n")
+        await writer.start_tls(server_context)
+        await echo(reader, writer)
+
+    async def scenario() -> None:
+        server = await aiopoll.start_server(upgraded, "127.0.0.1", 0)
+        host, port = server.sockets[0].getsockname()
+
+        async def connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+            reader, writer = await aiopoll.open_connection(host, port)
+            writer.write(b"STARTTLS\n")
+            assert await reader.readline() == b"go\n"
+            await writer.start_tls(client_context, server_hostname="localhost")
+            assert writer.get_extra_info("ssl_object") is not None
+            return reader, writer
+
+        await talk(server, connect)
+
+    run(loop, scenario())
+
+
+def test_a_limit_pauses_the_transport_and_an_overlong_line_is_an_error(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    async def scenario() -> None:
+        async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"x" * 5000 + b"\nshort\n")
+            await reader.read()
+            writer.close()
+            await writer.wait_closed()
+
+        server = await aiopoll.start_server(send, "127.0.0.1", 0)
+        async with server:
+            address = server.sockets[0].getsockname()
+            reader, writer = await aiopoll.open_connection(*address, limit=1000)
+            with pytest.raises(asyncio.LimitOverrunError):
+                await reader.readuntil(b"\n")
+            with pytest.raises(ValueError, match="limit"):
+                await reader.readline()
+            rest = b""
+            while not rest.endswith(b"short\n"):
+                rest += await reader.readexactly(1)
+            writer.close()
+            await writer.wait_closed()
+
+    run(loop, scenario())
+
+
+def test_accelerate_streams_can_be_undone(loop: asyncio.AbstractEventLoop) -> None:
+    names = ("open_connection", "start_server", "open_unix_connection", "start_unix_server")
+    modules: tuple[Any, ...] = (asyncio, asyncio_streams)
+    before = [getattr(module, name) for module in modules for name in names]
+
+    async def scenario() -> None:
+        server = await asyncio.start_server(echo, "127.0.0.1", 0)
+        await talk(server, lambda: asyncio.open_connection(*server.sockets[0].getsockname()))
+
+    with aiopoll.accelerate_streams():
+        for name in names:
+            assert [getattr(module, name) for module in modules] == [getattr(aiopoll, name)] * 2
+        run(loop, scenario())
+    assert [getattr(module, name) for module in modules for name in names] == before
+    outer = aiopoll.accelerate_streams()
+    inner = aiopoll.accelerate_streams()
+    outer.close()
+    inner.close()
+    assert [getattr(module, name) for module in modules for name in names] == before
+
+
+def test_accelerate_streams_leaves_a_later_replacement_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def another() -> None: ...
+
+    undo = aiopoll.accelerate_streams()
+    monkeypatch.setattr(asyncio, "open_connection", another)
+    undo.close()
+    assert asyncio.open_connection is another
+    monkeypatch.setattr(asyncio, "open_connection", asyncio_streams.open_connection)
+
+
+class Link(asyncio.Transport):
+    """A transport to nowhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.closing = False
+        self.written: list[bytes] = []
+
+    def write(self, data: Any) -> None:
+        self.written.append(data)
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def close(self) -> None:
+        self.closing = True
+
+
+def streams_over(
+    link: asyncio.Transport, loop: asyncio.AbstractEventLoop
+) -> tuple[Any, aiopoll.StreamReader, aiopoll.StreamWriter]:
+    reader = aiopoll.StreamReader(loop=loop)
+    protocol = aiopoll.StreamReaderProtocol(reader, loop=loop)
+    protocol.connection_made(link)
+    return protocol, reader, aiopoll.StreamWriter(link, protocol, reader, loop)
+
+
+def test_what_is_read_as_it_came_is_the_object_that_came(loop: asyncio.AbstractEventLoop) -> None:
+    async def scenario() -> None:
+        protocol, reader, writer = streams_over(Link(), loop)
+        data = b"a message\n"
+        for read in (reader.read(100), reader.readline(), reader.readexactly(len(data))):
+            protocol.data_received(data)
+            assert await read is data
+        protocol.data_received(data)
+        assert await reader.readexactly(2) == b"a "
+        assert await reader.readline() == b"message\n"
+        writer.close()
+
+    run(loop, scenario())
+
+
+def test_the_buffer_once_seen_stays_the_buffer(loop: asyncio.AbstractEventLoop) -> None:
+    async def scenario() -> None:
+        reader: Any = aiopoll.StreamReader()
+        reader.feed_data(b"ab")
+        assert await reader.read(1) == b"a"
+        buffer = reader._buffer
+        assert buffer == b"b"
+        reader.feed_data(b"cd")
+        assert reader._buffer is buffer
+        assert buffer == b"bcd"
+        buffer.clear()
+        assert not reader.at_eof()
+        reader.feed_data(b"new")
+        assert await reader.read(10) == b"new"
+        reader._buffer = bytearray(b"given")
+        assert await reader.read(3) == b"giv"
+        with pytest.raises(TypeError):
+            reader._buffer = None
+        assert repr(reader) == "<StreamReader 2 bytes>"
+
+    run(loop, scenario())
+
+
+def test_the_limit_may_be_infinite(loop: asyncio.AbstractEventLoop) -> None:
+    async def scenario() -> None:
+        for limit in (sys.maxsize, 2**80, float("inf")):
+            reader: Any = aiopoll.StreamReader()
+            reader._limit = limit
+            assert reader._limit == limit
+            reader.feed_data(b"x" * 200_000 + b"\n")
+            assert len(await reader.readline()) == 200_001
+
+    run(loop, scenario())
+
+
+def test_drain_waits_while_the_transport_is_full(loop: asyncio.AbstractEventLoop) -> None:
+    async def scenario() -> None:
+        link = Link()
+        protocol, _, writer = streams_over(link, loop)
+        writer.write(b"x")
+        await writer.drain()
+        protocol.pause_writing()
+        waiting = [asyncio.ensure_future(writer.drain()) for _ in range(3)]
+        await asyncio.sleep(0)
+        waiting[0].cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert [task.done() for task in waiting] == [True, False, False]
+        protocol.resume_writing()
+        await asyncio.gather(*waiting[1:])
+        assert not protocol._drain_waiters
+        protocol.pause_writing()
+        lost = asyncio.ensure_future(writer.drain())
+        await asyncio.sleep(0)
+        protocol.connection_lost(ConnectionAbortedError("gone"))
+        with pytest.raises(ConnectionAbortedError, match="gone"):
+            await lost
+        with pytest.raises(ConnectionAbortedError, match="gone"):
+            await writer.drain()  # what the reader was told
+        link.closing = True
+
+    run(loop, scenario())
+
+
+def test_drain_lets_the_loop_run_once_the_transport_closes(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    async def scenario() -> None:
+        link = Link()
+        protocol, _, writer = streams_over(link, loop)
+        link.closing = True
+        loop.call_soon(protocol.connection_lost, None)
+        with pytest.raises(ConnectionResetError, match="Connection lost"):
+            await writer.drain()
+
+    run(loop, scenario())
+
+
+def test_drain_of_another_protocol_is_asyncios(loop: asyncio.AbstractEventLoop) -> None:
+    class Slow(aiopoll.StreamReaderProtocol):
+        async def _drain_helper(self) -> None:
+            await asyncio.sleep(0)
+            raise ZeroDivisionError("expected")
+
+    async def scenario() -> None:
+        link = Link()
+        mixin = asyncio_streams.FlowControlMixin()
+        at_once = aiopoll.StreamWriter(link, mixin, None, loop)
+        await at_once.drain()
+        slow = aiopoll.StreamWriter(link, Slow(aiopoll.StreamReader()), None, loop)
+        with pytest.raises(ZeroDivisionError):
+            await slow.drain()
+        link.closing = True
+
+    run(loop, scenario())
+
+
+def test_asyncios_and_our_classes_mix(loop: asyncio.AbstractEventLoop) -> None:
+    async def scenario() -> None:
+        ours, theirs = aiopoll.StreamReader(), asyncio.StreamReader()
+        for reader, protocol_type in (
+            (ours, asyncio.StreamReaderProtocol),
+            (theirs, aiopoll.StreamReaderProtocol),
+        ):
+            link = Link()
+            protocol = protocol_type(reader)
+            protocol.connection_made(link)
+            kinds = (asyncio.StreamWriter, aiopoll.StreamWriter)
+            writers = [kind(link, protocol, reader, loop) for kind in kinds]
+            for writer in writers:
+                protocol.data_received(b"line\n")
+                assert await reader.readline() == b"line\n"
+                writer.write(b"answer")
+                await writer.drain()
+            assert link.written == [b"answer", b"answer"]
+            link.closing = True
+
+    run(loop, scenario())
+
+
+def test_a_subclass_has_its_own_methods_called(loop: asyncio.AbstractEventLoop) -> None:
+    class Loud(aiopoll.StreamReader):
+        def feed_data(self, data: Any) -> None:
+            super().feed_data(data.upper())
+
+        async def readuntil(self, separator: Any = b"\n") -> bytes:
+            return b"> " + await super().readuntil(separator)
+
+    async def scenario() -> None:
+        reader = Loud()
+        protocol = aiopoll.StreamReaderProtocol(reader)
+        waiting = asyncio.ensure_future(reader.readline())
+        await asyncio.sleep(0)
+        protocol.data_received(b"line\nrest")
+        assert await waiting == b"> LINE\n"
+        protocol.eof_received()
+        assert await reader.read() == b"REST"
+        assert [line async for line in reader] == []
+
+    run(loop, scenario())
+
+
+def test_without_a_reader_what_arrives_is_dropped(loop: asyncio.AbstractEventLoop) -> None:
+    async def scenario() -> None:
+        reader = aiopoll.StreamReader()
+        protocol = aiopoll.StreamReaderProtocol(reader)
+        del reader
+        gc.collect()
+        protocol.data_received(b"x")
+        protocol.connection_lost(None)
+        protocol.data_received(b"x")
+
+    run(loop, scenario())
+
+
+# What a method answers is a coroutine in all that asyncio and programs do with one.
+
+
+def test_nothing_happens_before_the_await(loop: asyncio.AbstractEventLoop) -> None:
+    async def scenario() -> None:
+        reader = aiopoll.StreamReader()
+        reader.feed_data(b"ab")
+        second, first = reader.read(1), reader.read(1)
+        assert isinstance(first, Coroutine)
+        assert asyncio.iscoroutine(first)
+        assert (await first, await second) == (b"a", b"b")
+        with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
+            await first
+
+    run(loop, scenario())
+
+
+def test_what_is_never_awaited_is_told(loop: asyncio.AbstractEventLoop) -> None:
+    _, reader, writer = streams_over(Link(), loop)
+    calls: list[tuple[str, Callable[[], object]]] = [
+        ("StreamReader.read", lambda: reader.read(1)),
+        ("StreamReader.readline", reader.readline),
+        ("StreamWriter.drain", writer.drain),
+    ]
+    for name, call in calls:
+        for _ in range(2):
+            with pytest.warns(RuntimeWarning, match=f"coroutine '{name}' was never awaited"):
+                call()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        reader.read(1).close()
+    writer.close()
+
+
+def test_tasks_timeouts_and_cancellation(loop: asyncio.AbstractEventLoop) -> None:
+    async def scenario() -> None:
+        reader: Any = aiopoll.StreamReader()
+        task = loop.create_task(reader.readexactly(3), name="three")
+        assert "StreamReader.readexactly" in repr(task)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(reader.readline(), 0)
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match=r"^read\(\) called while another coroutine"):
+            await reader.read(1)
+        with pytest.raises(RuntimeError, match=r"^readuntil\(\) called while another"):
+            await reader.readline()
+        reader.feed_data(b"ab")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        task.cancel("enough")
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert reader._waiter is None
+        assert await asyncio.wait_for(reader.read(9), 10) == b"ab"
+        waiting = asyncio.ensure_future(reader.read(9))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        reader.feed_data(b"late")  # after the cancel, before the task knows
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert await reader.read(9) == b"late"
+
+    run(loop, scenario())
+
+
+def test_a_read_that_wakes_leaves_another_that_waits(loop: asyncio.AbstractEventLoop) -> None:
+    async def scenario() -> None:
+        reader = aiopoll.StreamReader()
+        first = asyncio.ensure_future(reader.readexactly(1))
+        await asyncio.sleep(0)
+        reader.feed_data(b"a")
+        second = asyncio.ensure_future(reader.readexactly(2))  # begins before `first` goes on
+        await asyncio.sleep(0)
+        assert await first == b"a"
+        await asyncio.sleep(0)
+        reader.feed_data(b"bc")
+        assert await second == b"bc"
+
+    run(loop, scenario())
+
+
+def test_the_coroutine_methods(loop: asyncio.AbstractEventLoop) -> None:
+    reader: Any = aiopoll.StreamReader(loop=loop)
+    reading = reader.read(5)
+    with pytest.raises(TypeError, match="just-started"):
+        reading.send(1)
+    waiter = reading.send(None)
+    assert reading.cr_await is waiter is reader._waiter
+    with pytest.raises(ZeroDivisionError, match="thrown"):
+        reading.throw(ZeroDivisionError("thrown"))
+    assert reader._waiter is None
+    for argument in (ZeroDivisionError, ZeroDivisionError("thrown")):
+        reading = reader.read(5)
+        with pytest.raises(ZeroDivisionError):
+            reading.throw(argument)
+        with pytest.raises(RuntimeError, match="cannot reuse"):
+            reading.send(None)
+    reading = reader.read(5)
+    reading.send(None)
+    reading.close()
+    reading.close()
+    assert reader._waiter is None
+    reading = reader.read(5)
+    reading.send(None)
+    del reading  # as the garbage collector does with an abandoned task
+    assert reader._waiter is None
+    reading = reader.read(5)
+    reading.send(None)
+    reader.feed_data(b"data")
+    with pytest.raises(StopIteration) as stop:
+        reading.send(None)
+    assert stop.value.value == b"data"
+
+
+def test_arguments_that_are_no_numbers_are_refused(loop: asyncio.AbstractEventLoop) -> None:
+    reader: Any = aiopoll.StreamReader(loop=loop)
+    for wrong in ("1", 1.5, None):
+        with pytest.raises(TypeError):
+            reader.read(wrong)
+        with pytest.raises(TypeError):
+            reader.readexactly(wrong)
+    reader.feed_data(b"data\n")
+    assert loop.run_until_complete(reader.read(2**80)) == b"data\n"
+    with pytest.raises(ValueError, match="readexactly size can not be less than zero"):
+        loop.run_until_complete(reader.readexactly(-1))
+    with pytest.raises(TypeError):
+        reader.feed_data(5)
+    with pytest.raises(TypeError):
+        reader.feed_data("text")
+
+
+@pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="Python 3.12 has them")
+def test_an_eager_task_reads_what_is_there_at_once(loop: asyncio.AbstractEventLoop) -> None:
+    async def scenario() -> None:
+        loop.set_task_factory(asyncio.eager_task_factory)
+        reader = aiopoll.StreamReader()
+        reader.feed_data(b"x")
+        assert loop.create_task(reader.read(1)).done()
+        later = loop.create_task(reader.read(1))
+        reader.feed_data(b"y")
+        assert await later == b"y"
+
+    run(loop, scenario())
+
+
+def test_an_unclosed_writer_is_told_as_asyncios_is(loop: asyncio.AbstractEventLoop) -> None:
+    class Server:
+        """A connection whose writer the program forgets."""
+
+        def __init__(self, module: Any) -> None:
+            self.module = module
+            self.link = Link()
+
+        def forget(self) -> list[str]:
+            def connected(reader: object, writer: object) -> None: ...
+
+            reader = self.module.StreamReader(loop=loop)
+            protocol = self.module.StreamReaderProtocol(reader, connected, loop=loop)
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                protocol.connection_made(self.link)
+                gc.collect()
+                kept = self.link.closing
+                self.link.closing = True
+                del protocol
+                gc.collect()
+            return [str(warning.message)[:9] for warning in caught] + [str(kept)]
+
+    assert Server(aiopoll).forget() == Server(asyncio).forget()
+
+
+def test_nothing_leaks_from_many_reads() -> None:
+    async def scenario() -> None:
+        reader: Any = aiopoll.StreamReader()
+        for number in range(2000):
+            if number == 1000:
+                gc.collect()
+                before = len(gc.get_objects())
+            task = asyncio.ensure_future(reader.readline())
+            await asyncio.sleep(0)
+            if number % 3:
+                reader.feed_data(b"12")
+                reader.feed_data(b"3\n")
+                assert await task == b"123\n"
+            else:
+                task.cancel()
+                await asyncio.wait([task])
+        del task
+        gc.collect()
+        assert len(gc.get_objects()) - before < 100
+
+    aiopoll.run(scenario(), backend="epoll")
