@@ -1,0 +1,85 @@
+"""Child processes that a test waits for by what they print, and that never outlive it."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+LIMIT_S = 60
+
+
+class Child:
+    """A process with its own process group; what it prints on both streams is kept in `lines`."""
+
+    def __init__(
+        self, command: Sequence[str | Path], env: Mapping[str, str] | None = None, **options: Any
+    ) -> None:
+        self.lines: list[str] = []
+        self._printed = threading.Condition()
+        self._ended = False
+        self.process = subprocess.Popen(
+            command,
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            **options,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with self._printed:
+                self.lines.append(line.rstrip("\n"))
+                self._printed.notify_all()
+        with self._printed:
+            self._ended = True
+            self._printed.notify_all()
+
+    @property
+    def output(self) -> str:
+        return "\n".join(self.lines)
+
+    def wait_for(self, text: str) -> str:
+        """The first line with `text` in it; AssertionError if the child ends without it."""
+        seen = 0
+        with self._printed:
+            while True:
+                for line in self.lines[seen:]:
+                    if text in line:
+                        return line
+                seen = len(self.lines)
+                assert not self._ended, f"ended without printing {text!r}:\n{self.output}"
+                assert self._printed.wait(LIMIT_S), f"no {text!r} in time:\n{self.output}"
+
+    def finish(self, signal_number: int | None = None) -> int:
+        """Sends the signal, if one is named; the exit status once the process has ended."""
+        if signal_number is not None:
+            self.process.send_signal(signal_number)
+        status = self.process.wait(LIMIT_S)
+        self._reader.join(LIMIT_S)
+        return status
+
+    def kill(self) -> None:
+        """Ends whatever is left of the child and of its own children."""
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait(LIMIT_S)
+        self._reader.join(LIMIT_S)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+def python(*arguments: str | Path) -> list[str | Path]:
+    """The command that runs Python as the tests do: development mode."""
+    return [sys.executable, "-X", "dev", *arguments]

@@ -1,0 +1,117 @@
+"""A loop of ours under a real program, and what must be true of it when the program has ended.
+
+Rule.  A scenario runs on a loop made for it.  When it returns, and the loop has had some turns to
+close what was let go, the loop watches what it watched at the start, every request that the
+kernel took has come back or is still wanted, no task is left, nothing was reported to the
+exception handler, and after close() no descriptor and no thread is more than before.  What a
+destructor complains of is an error by pytest's own hook, for warnings are errors here.
+"""
+
+import asyncio
+import gc
+import os
+import socket
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import aiopoll
+
+_T = TypeVar("_T")
+
+BACKENDS = ["aio", "epoll"]
+
+TURNS_TO_END = 2000
+"""Turns given to connections that the scenario has let go: their ends are in this process."""
+
+LIMIT_S = 60
+"""What a scenario may take before it is a hang: none comes near it."""
+
+
+def open_files() -> dict[int, str]:
+    """The descriptors of this process, and what they are."""
+    files = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            files[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:
+            pass  # the one that listdir had open
+    return files
+
+
+def running_loop(backend: str | None = None) -> aiopoll.EventLoop:
+    """The loop that runs, which is ours and no other."""
+    loop = asyncio.get_running_loop()
+    assert type(loop) is aiopoll.EventLoop
+    assert backend in (None, loop.backend)
+    return loop
+
+
+def check_counters(statistics: aiopoll.ReactorStatistics, backend: str) -> None:
+    """What holds for the counters of any loop at any moment."""
+    assert statistics.backend == backend
+    assert statistics.turns >= statistics.sleeps
+    assert 0 <= statistics.nested <= statistics.watched
+    assert statistics.submitted == statistics.completed + statistics.in_flight
+    assert statistics.in_flight <= statistics.nr_events
+    if backend == "aio":
+        assert statistics.submitted > 0
+        assert statistics.submit_calls > 0
+
+
+async def _until_it_watches(loop: aiopoll.EventLoop, watched: int) -> None:
+    for _ in range(TURNS_TO_END):
+        if loop.statistics().watched <= watched:
+            return
+        await asyncio.sleep(0)
+
+
+def run_clean(
+    main: Callable[[], Coroutine[Any, Any, _T]],
+    backend: str,
+    *,
+    debug: bool = False,
+    expected_reports: int = 0,
+) -> _T:
+    """Runs main() on a loop of ours; AssertionError if anything is left when it has returned.
+
+    expected_reports: calls of the loop's exception handler that belong to the scenario.
+    """
+    reports: list[dict[str, Any]] = []
+    gc.collect()  # what an earlier test has left is not this one's
+    files_before, threads_before = open_files(), set(threading.enumerate())
+
+    async def guarded() -> _T:
+        loop = running_loop(backend)
+        loop.set_exception_handler(lambda _, context: reports.append(context))
+        watched = loop.statistics().watched
+        async with asyncio.timeout(LIMIT_S):
+            result = await main()
+        await loop.shutdown_asyncgens()
+        await _until_it_watches(loop, watched)
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        assert not left, f"tasks left: {left}"
+        view = loop._selector.get_map()
+        assert loop.statistics().watched == watched, f"files left: {view}"
+        check_counters(loop.statistics(), backend)
+        return result
+
+    def factory() -> aiopoll.EventLoop:
+        return aiopoll.new_event_loop(backend=backend)
+
+    with asyncio.Runner(debug=debug, loop_factory=factory) as runner:
+        result = runner.run(guarded())
+    gc.collect()
+    assert len(reports) == expected_reports, reports
+    files = {fd: what for fd, what in open_files().items() if files_before.get(fd) != what}
+    assert not files, f"descriptors left: {files}"
+    threads = [t for t in threading.enumerate() if t not in threads_before]
+    assert not threads, f"threads left: {threads}"
+    return result
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody had a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+    return port
