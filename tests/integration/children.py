@@ -11,6 +11,8 @@ from typing import Any
 
 LIMIT_S = 60
 
+TROUBLE = ["Traceback", "Exception ignored", "ResourceWarning", "Task was destroyed", "Unclosed"]
+
 
 class Child:
     """A process with its own process group; what it prints on both streams is kept in `lines`."""
@@ -60,6 +62,11 @@ class Child:
                 assert not self._ended, f"ended without printing {text!r}:\n{self.output}"
                 assert self._printed.wait(LIMIT_S), f"no {text!r} in time:\n{self.output}"
 
+    def check_quiet(self) -> None:
+        """AssertionError if it printed what a program that leaks or fails prints."""
+        for sign in TROUBLE:
+            assert sign not in self.output, self.output
+
     def finish(self, signal_number: int | None = None) -> int:
         """Sends the signal, if one is named; the exit status once the process has ended."""
         if signal_number is not None:
@@ -81,5 +88,5 @@ class Child:
 
 
 def python(*arguments: str | Path) -> list[str | Path]:
-    """The command that runs Python as the tests do: development mode."""
-    return [sys.executable, "-X", "dev", *arguments]
+    """The command that runs Python such that destructors complain of what is left open."""
+    return [sys.executable, "-W", "always::ResourceWarning", *arguments]

@@ -59,9 +59,13 @@ def check_counters(statistics: aiopoll.ReactorStatistics, backend: str) -> None:
         assert statistics.submit_calls > 0
 
 
-async def _until_it_watches(loop: aiopoll.EventLoop, watched: int) -> None:
+def _tasks_left() -> set[asyncio.Task[Any]]:
+    return asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
+
+
+async def _give_turns_to_end(loop: aiopoll.EventLoop, watched: int) -> None:
     for _ in range(TURNS_TO_END):
-        if loop.statistics().watched <= watched:
+        if loop.statistics().watched <= watched and not _tasks_left():
             return
         await asyncio.sleep(0)
 
@@ -72,10 +76,12 @@ def run_clean(
     *,
     debug: bool = False,
     expected_reports: int = 0,
+    thread_limit_s: float = 10,
 ) -> _T:
     """Runs main() on a loop of ours; AssertionError if anything is left when it has returned.
 
     expected_reports: calls of the loop's exception handler that belong to the scenario.
+    thread_limit_s: how long threads may take to end once the loop is closed.
     """
     reports: list[dict[str, Any]] = []
     gc.collect()  # what an earlier test has left is not this one's
@@ -88,9 +94,8 @@ def run_clean(
         async with asyncio.timeout(LIMIT_S):
             result = await main()
         await loop.shutdown_asyncgens()
-        await _until_it_watches(loop, watched)
-        left = asyncio.all_tasks() - {asyncio.current_task()}
-        assert not left, f"tasks left: {left}"
+        await _give_turns_to_end(loop, watched)
+        assert not _tasks_left(), f"tasks left: {_tasks_left()}"
         view = loop._selector.get_map()
         assert loop.statistics().watched == watched, f"files left: {view}"
         check_counters(loop.statistics(), backend)
@@ -106,6 +111,9 @@ def run_clean(
     files = {fd: what for fd, what in open_files().items() if files_before.get(fd) != what}
     assert not files, f"descriptors left: {files}"
     threads = [t for t in threading.enumerate() if t not in threads_before]
+    for thread in threads:
+        thread.join(thread_limit_s)  # it may have been told to end, and not be done with it
+    threads = [thread for thread in threads if thread.is_alive()]
     assert not threads, f"threads left: {threads}"
     return result
 

@@ -76,7 +76,7 @@ def test_a_thread_left_is_seen(backend: str) -> None:
         threading.Thread(target=end.wait).start()
 
     with pytest.raises(AssertionError, match="threads left"):
-        run_clean(main, backend)
+        run_clean(main, backend, thread_limit_s=0.01)
     end.set()
 
 
