@@ -2,14 +2,16 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 LIMIT_S = 60
+ATTEMPTS = 3
 
 TROUBLE = ["Traceback", "Exception ignored", "ResourceWarning", "Task was destroyed", "Unclosed"]
 
@@ -85,6 +87,30 @@ class Child:
         self._reader.join(LIMIT_S)
         assert self.process.stdout is not None
         self.process.stdout.close()
+
+
+def start_on_free_port(
+    command: Callable[[int], Sequence[str]], ready: str, **options: Any
+) -> tuple[Child, int]:
+    """Starts command(port) and waits until it prints `ready`: (the Child, its port).
+
+    Tries again, for a port that was free may be taken before the child has it.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port: int = listener.getsockname()[1]
+        child = Child(command(port), **options)
+        try:
+            child.wait_for(ready)
+            return child, port
+        except AssertionError:
+            child.kill()
+            if attempt == ATTEMPTS:
+                raise
+        except BaseException:
+            child.kill()
+            raise
+    raise AssertionError("not reached")
 
 
 def python(*arguments: str | Path) -> list[str | Path]:

@@ -10,7 +10,6 @@ destructor complains of is an error by pytest's own hook, for warnings are error
 import asyncio
 import gc
 import os
-import socket
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -116,10 +115,3 @@ def run_clean(
     threads = [thread for thread in threads if thread.is_alive()]
     assert not threads, f"threads left: {threads}"
     return result
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody had a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-    return port
