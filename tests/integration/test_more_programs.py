@@ -1,0 +1,133 @@
+"""hypercorn, grpc.aio and aiofiles on a loop of ours."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import aiofiles
+import aiofiles.os
+import httpx
+import pytest
+
+from .children import Child, python
+from .conftest import Tls
+from .harness import run_clean
+
+HYPERCORN = """
+import asyncio, signal, sys
+import aiopoll, hypercorn.asyncio, hypercorn.config
+from asgi_app import app
+
+async def main(certificate, key):
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+    config = hypercorn.config.Config()
+    config.bind = ["127.0.0.1:0"]
+    config.certfile, config.keyfile = certificate, key
+    await hypercorn.asyncio.serve(app, config, shutdown_trigger=ended.wait)
+    asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
+
+aiopoll.run(main(*sys.argv[1:]))
+print("ended", flush=True)
+"""
+
+GRPC = """
+import asyncio, sys
+import aiopoll, grpc, grpc.aio
+
+class Handler(grpc.GenericRpcHandler):
+    def service(self, details):
+        if details.method == "/test/upper":
+            return grpc.unary_unary_rpc_method_handler(self.upper)
+        if details.method == "/test/echo":
+            return grpc.stream_stream_rpc_method_handler(self.echo)
+
+    async def upper(self, request, context):
+        assert type(asyncio.get_running_loop()) is aiopoll.EventLoop
+        return request.upper()
+
+    async def echo(self, requests, context):
+        async for request in requests:
+            yield request
+
+async def main():
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers([Handler()])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        upper = channel.unary_unary("/test/upper")
+        answers = await asyncio.gather(*(upper(b"said %d" % n) for n in range(200)))
+        assert answers == [b"SAID %d" % n for n in range(200)]
+        call = channel.stream_stream("/test/echo")()
+        for size in (0, 10, 1_000_000):
+            await call.write(bytes(size))
+            assert await call.read() == bytes(size)
+        await call.done_writing()
+        assert await call.read() is grpc.aio.EOF
+        cancelled = channel.stream_stream("/test/echo")()
+        await cancelled.write(b"x")
+        cancelled.cancel()
+        assert await cancelled.code() is grpc.StatusCode.CANCELLED
+    await server.stop(None)
+    print("loop", asyncio.get_running_loop().backend)
+
+aiopoll.run(main())
+print("ended", flush=True)
+"""
+
+
+@pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])
+def test_hypercorn_serves_http_1_and_2(
+    backend: str, http2: bool, start: Callable[..., Child], tls: Tls
+) -> None:
+    server = start(
+        python("-c", HYPERCORN, tls.certificate, tls.key),
+        {"AIOPOLL_BACKEND": backend, "PYTHONPATH": str(Path(__file__).parent)},
+    )
+    url = server.wait_for("Running on").split("Running on ")[1].split()[0]
+    assert server.wait_for("lifespan starts").endswith(f"EventLoop {backend}")
+
+    async def main() -> None:
+        async with httpx.AsyncClient(verify=tls.client, http2=http2, timeout=60) as client:
+
+            async def ask(number: int) -> None:
+                response = await client.get(f"{url}/number/{number}")
+                assert response.text == str(number)
+                assert response.http_version == ("HTTP/2" if http2 else "HTTP/1.1")
+
+            await asyncio.gather(*(ask(number) for number in range(50)))
+            expected = b"".join(bytes([97 + number % 26]) * 100_000 for number in range(20))
+            assert (await client.get(f"{url}/parts/20")).content == expected
+
+    run_clean(main, backend)
+    assert server.finish(signal.SIGTERM) == 0, server.output
+    server.wait_for("lifespan ends")
+    assert server.lines[-1] == "ended"
+    server.check_quiet()
+
+
+def test_grpc_calls_streams_and_cancellation(backend: str, start: Callable[..., Child]) -> None:
+    # In a child: grpc keeps its threads and descriptors as long as the process lives.
+    program = start(python("-c", GRPC), {"AIOPOLL_BACKEND": backend})
+    assert program.finish() == 0, program.output
+    assert program.lines[-2:] == [f"loop {backend}", "ended"]
+    program.check_quiet()
+
+
+def test_aiofiles_reads_and_writes(backend: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        async def write_and_read(number: int) -> None:
+            path = tmp_path / str(number)
+            async with aiofiles.open(path, "w") as file:
+                await file.writelines(f"{line}\n" for line in range(1000))
+            async with aiofiles.open(path) as file:
+                assert [line async for line in file] == [f"{line}\n" for line in range(1000)]
+            await aiofiles.os.remove(path)
+
+        await asyncio.gather(*(write_and_read(number) for number in range(20)))
+        assert os.listdir(tmp_path) == []
+
+    run_clean(main, backend)
