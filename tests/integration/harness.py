@@ -1,7 +1,7 @@
 """A loop of ours under a real program, and what must be true of it when the program has ended.
 
-Rule.  A scenario runs on a loop made for it.  When it returns, and the loop has had some turns to
-close what was let go, the loop watches what it watched at the start, every request that the
+Rule.  A scenario runs on a loop made for it.  When it returns, and the loop has had time to close
+what was let go, the loop watches what it watched at the start, every request that the
 kernel took has come back or is still wanted, no task is left, nothing was reported to the
 exception handler, and after close() no descriptor and no thread is more than before.  What a
 destructor complains of is an error by pytest's own hook, for warnings are errors here.
@@ -20,8 +20,8 @@ _T = TypeVar("_T")
 
 BACKENDS = ["aio", "epoll"]
 
-TURNS_TO_END = 2000
-"""Turns given to connections that the scenario has let go: their ends are in this process."""
+END_LIMIT_S = 20
+"""What a scenario's connections and threads may take to end: a TLS peer answers the farewell."""
 
 LIMIT_S = 60
 """What a scenario may take before it is a hang: none comes near it."""
@@ -62,11 +62,11 @@ def _tasks_left() -> set[asyncio.Task[Any]]:
     return asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
 
 
-async def _give_turns_to_end(loop: aiopoll.EventLoop, watched: int) -> None:
-    for _ in range(TURNS_TO_END):
-        if loop.statistics().watched <= watched and not _tasks_left():
-            return
-        await asyncio.sleep(0)
+async def _let_it_end(loop: aiopoll.EventLoop, watched: int, limit_s: float) -> None:
+    """Returns when nothing is left, or at the limit, where the caller will see what is."""
+    deadline = loop.time() + limit_s
+    while (loop.statistics().watched > watched or _tasks_left()) and loop.time() < deadline:
+        await asyncio.sleep(0.001)
 
 
 def run_clean(
@@ -75,12 +75,12 @@ def run_clean(
     *,
     debug: bool = False,
     expected_reports: int = 0,
-    thread_limit_s: float = 10,
+    end_limit_s: float = END_LIMIT_S,
 ) -> _T:
     """Runs main() on a loop of ours; AssertionError if anything is left when it has returned.
 
     expected_reports: calls of the loop's exception handler that belong to the scenario.
-    thread_limit_s: how long threads may take to end once the loop is closed.
+    end_limit_s: how long connections, tasks and threads may take to end after main().
     """
     reports: list[dict[str, Any]] = []
     gc.collect()  # what an earlier test has left is not this one's
@@ -93,7 +93,7 @@ def run_clean(
         async with asyncio.timeout(LIMIT_S):
             result = await main()
         await loop.shutdown_asyncgens()
-        await _give_turns_to_end(loop, watched)
+        await _let_it_end(loop, watched, end_limit_s)
         assert not _tasks_left(), f"tasks left: {_tasks_left()}"
         view = loop._selector.get_map()
         assert loop.statistics().watched == watched, f"files left: {view}"
@@ -111,7 +111,7 @@ def run_clean(
     assert not files, f"descriptors left: {files}"
     threads = [t for t in threading.enumerate() if t not in threads_before]
     for thread in threads:
-        thread.join(thread_limit_s)  # it may have been told to end, and not be done with it
+        thread.join(end_limit_s)  # it may have been told to end, and not be done with it
     threads = [thread for thread in threads if thread.is_alive()]
     assert not threads, f"threads left: {threads}"
     return result

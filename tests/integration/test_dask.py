@@ -25,6 +25,8 @@ def test_a_cluster_computes_on_our_loops(
     environment = {
         "AIOPOLL_BACKEND": backend,
         "DASK_CONFIG": str(tmp_path),
+        # At INFO it shows, with a traceback, what it sent to a worker that was just closed.
+        "DASK_LOGGING__DISTRIBUTED": "warning",
         "DASK_TEMPORARY_DIRECTORY": str(tmp_path),
     }
     if mode == "processes":

@@ -45,7 +45,7 @@ def test_a_task_left_running_is_seen(backend: str) -> None:
         main.task = asyncio.create_task(asyncio.Event().wait())  # type: ignore[attr-defined]
 
     with pytest.raises(AssertionError, match="tasks left"):
-        run_clean(main, backend)
+        run_clean(main, backend, end_limit_s=0.01)
 
 
 def test_a_file_left_watched_is_seen(backend: str) -> None:
@@ -55,7 +55,7 @@ def test_a_file_left_watched_is_seen(backend: str) -> None:
         asyncio.get_running_loop().add_reader(ours, print)
 
     with pytest.raises(AssertionError, match="files left"):
-        run_clean(main, backend)
+        run_clean(main, backend, end_limit_s=0.01)
     ours.close()
     theirs.close()
 
@@ -76,7 +76,7 @@ def test_a_thread_left_is_seen(backend: str) -> None:
         threading.Thread(target=end.wait).start()
 
     with pytest.raises(AssertionError, match="threads left"):
-        run_clean(main, backend, thread_limit_s=0.01)
+        run_clean(main, backend, end_limit_s=0.01)
     end.set()
 
 
