@@ -104,7 +104,7 @@ class ModelDriver:
     def interrupted_wait(self):
         """A signal that is pending and blocked, let in for the time of a wait."""
         self.kernel.sigprocmask([signal.SIGUSR1])
-        self.kernel.kill(signal.SIGUSR1)
+        self.kernel.kill(0, signal.SIGUSR1)
         before = self.signals
         result = answer(lambda: self.kernel.io_pgetevents(self.ctx, 1, 1, None, []))
         self.kernel.sigprocmask([])

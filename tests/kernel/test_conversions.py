@@ -148,8 +148,8 @@ def test_timerfd_catches_up_from_a_time_in_the_past(kernel):
 def test_signalfd_has_poll_only(kernel):
     kernel.sigprocmask([signal.SIGUSR1, signal.SIGUSR2])
     fd = kernel.signalfd4(-1, [signal.SIGUSR1, signal.SIGUSR2], NB)
-    kernel.kill(signal.SIGUSR2)
-    kernel.kill(signal.SIGUSR1)
+    kernel.kill(0, signal.SIGUSR2)
+    kernel.kill(0, signal.SIGUSR1)
     assert look(kernel, fd) == EPOLLIN
     numbers = [struct.unpack_from("<I", kernel.read(fd, 128))[0] for _ in range(2)]
     assert numbers == [signal.SIGUSR1, signal.SIGUSR2]
@@ -454,7 +454,7 @@ def test_pgetevents_delivers_under_the_temporary_mask(kernel, ctx):
     seen = []
     kernel.sigaction(signal.SIGUSR1, lambda _: seen.append(kernel.sched.current.blocked))
     kernel.sigprocmask([signal.SIGUSR1])
-    kernel.kill(signal.SIGUSR1)
+    kernel.kill(0, signal.SIGUSR1)
     with refused(errno.EINTR):
         kernel.io_pgetevents(ctx, 1, 1, None, [signal.SIGUSR2])
     assert seen == [frozenset({signal.SIGUSR2})]

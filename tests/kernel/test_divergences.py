@@ -121,7 +121,7 @@ def test_files_without_poll(kernel, linux):
 
 def test_signalfd(kernel, linux):
     kernel.sigprocmask([signal.SIGUSR1])
-    kernel.kill(signal.SIGUSR1)
+    kernel.kill(0, signal.SIGUSR1)
     fd = kernel.signalfd4(-1, [signal.SIGUSR1])
     assert kernel.poll([(fd, EPOLLIN)], 0) == [EPOLLIN]
     assert poll_here(kernel, fd, EPOLLIN) == -errno.EINVAL

@@ -62,7 +62,7 @@ class TestKernelSelector(stdlib.BaseSelectorTestCase, unittest.TestCase):
 
         def alarm():
             expire()
-            kernel.kill(signal.SIGALRM)
+            kernel.kill(0, signal.SIGALRM)
 
         watched.timer.function = alarm
         kernel.timerfd_settime(timer, 1_000_000_000)

@@ -45,6 +45,7 @@ from .aio_abi import (
 from .eventfd import eventfd_fops
 from .file import vfs_read, vfs_write
 from .kioctx import IO_EVENT_SIZE, AioKiocb, KioContext
+from .ramfs import Mapping
 from .sched import TASK_RUNNING, TASK_UNINTERRUPTIBLE, Scheduler
 from .select import file_has_poll_mask, vfs_get_poll_head, vfs_poll_mask
 from .syscall import SyscallTable, syscall
@@ -223,27 +224,27 @@ class Aio:
             raise error(errno.EBADF)
         if (file.f_op.read if reading else file.f_op.write) is None:
             raise error(errno.EINVAL)
-        buffers = rw_buffers(iocb, reading)
+        parts = import_iovec(iocb, reading)
         if iocb.aio_offset < 0 and file.f_op.seekable:
             raise error(errno.EINVAL)
         nowait = bool(iocb.aio_rw_flags & RWF_NOWAIT)
         pos = iocb.aio_offset if file.f_op.seekable else None
         try:
             if reading:
-                data = vfs_read(file, sum(map(len, buffers)), pos, nowait=nowait)
-                scatter(data, buffers)
+                data = vfs_read(file, sum(size for _, size in parts), pos, nowait=nowait)
+                copy_to_user(data, parts)
                 res = len(data)
             else:
                 if iocb.aio_rw_flags & RWF_APPEND and file.f_op.seekable:
-                    pos = len(file.private_data.data)
-                res = vfs_write(file, b"".join(buffers), pos, nowait=nowait)
+                    pos = file.private_data.size
+                res = vfs_write(file, copy_from_user(parts), pos, nowait=nowait)
         except OSError as exc:
             res = -(exc.errno or errno.EIO)
         req.ctx.aio_complete(req, res)
 
 
-def rw_buffers(iocb: Iocb, reading: bool) -> list[memoryview]:
-    """The user memory of a read or write. EFAULT, EINVAL for lengths."""
+def import_iovec(iocb: Iocb, reading: bool) -> list[tuple[Any, int]]:
+    """The user memory of a read or write, with its sizes. EFAULT, EINVAL for lengths."""
     vectored = iocb.aio_lio_opcode in (IOCB_CMD_PREADV, IOCB_CMD_PWRITEV)
     memory: Any = iocb.memory
     if vectored:
@@ -254,27 +255,37 @@ def rw_buffers(iocb: Iocb, reading: bool) -> list[memoryview]:
         memory = []
     else:
         memory = [memory]
-    views: list[memoryview] = []
+    parts: list[tuple[Any, int]] = []
     for part in memory:
         if part is None or isinstance(part, BadAddress):
             raise error(errno.EFAULT)
-        view = memoryview(part).cast("B")
-        views.append(view if vectored else view[: iocb.aio_nbytes])
-        if reading and view.readonly:
+        size = len(part) if isinstance(part, Mapping) else memoryview(part).nbytes
+        if reading and not isinstance(part, Mapping) and memoryview(part).readonly:
             raise error(errno.EFAULT)
-    return views
+        parts.append((part, size if vectored else min(size, iocb.aio_nbytes)))
+    return parts
 
 
-def scatter(data: bytes, buffers: Sequence[memoryview]) -> None:
+def copy_from_user(parts: Sequence[tuple[Any, int]]) -> bytes:
+    return b"".join(
+        part.load(size) if isinstance(part, Mapping) else memoryview(part).cast("B")[:size]
+        for part, size in parts
+    )
+
+
+def copy_to_user(data: bytes, parts: Sequence[tuple[Any, int]]) -> None:
     done = 0
-    for view in buffers:
-        part = data[done : done + len(view)]
-        view[: len(part)] = part
-        done += len(part)
+    for part, size in parts:
+        chunk = data[done : done + size]
+        if isinstance(part, Mapping):
+            part.store(chunk)
+        else:
+            memoryview(part).cast("B")[: len(chunk)] = chunk
+        done += len(chunk)
 
 
 class AioSyscalls(SyscallTable):
-    """io_setup, io_submit, io_cancel, io_getevents, io_pgetevents, io_destroy.
+    """io_setup, io_submit, io_cancel, io_getevents, io_pgetevents, io_destroy; mremap of a ring.
 
     Times are in nanoseconds. None stands for a NULL pointer, BADPTR for one that faults.
     """
@@ -283,8 +294,12 @@ class AioSyscalls(SyscallTable):
     nr_cpus: int
     aio_max_nr: int
     aio_nr: int
-    contexts: dict[int, KioContext]
     _next_ctx_id: int
+
+    @property
+    def contexts(self) -> dict[int, KioContext]:
+        """The contexts of the current process, by id."""
+        return self.sched.current.process.contexts
 
     def lookup_ioctx(self, ctx_id: int) -> KioContext:
         ctx = self.contexts.get(ctx_id)
@@ -308,8 +323,7 @@ class AioSyscalls(SyscallTable):
             raise error(errno.EINVAL)
         if nr_events > self.aio_max_nr or self.aio_nr + nr_events > self.aio_max_nr:
             raise error(errno.EAGAIN)
-        ctx = KioContext(self.sched, self._next_ctx_id, nr_events, self.nr_cpus)
-        self._next_ctx_id += PAGE_SIZE * 16
+        ctx = KioContext(self.sched, self._ring_address(), nr_events, self.nr_cpus)
         self.contexts[ctx.id] = ctx
         self.aio_nr += nr_events
         return ctx.id
@@ -320,9 +334,12 @@ class AioSyscalls(SyscallTable):
 
         Whoever waits for events of the context gets EINVAL.
         """
-        ctx = self.lookup_ioctx(ctx_id)
+        self.kill_ioctx(self.contexts, self.lookup_ioctx(ctx_id))
+
+    def kill_ioctx(self, contexts: dict[int, KioContext], ctx: KioContext) -> None:
+        """What io_destroy does, and exit_aio for each context."""
         ctx.dead = True
-        del self.contexts[ctx_id]
+        del contexts[ctx.id]
         self.aio_nr -= ctx.max_reqs
         ctx.wait.wake_up_all()
         self.aio.cancel_all(ctx)
@@ -335,6 +352,27 @@ class AioSyscalls(SyscallTable):
                 self.sched.schedule()
             current.state = TASK_RUNNING
             ctx.drained.remove_wait_queue(entry)
+
+    @syscall
+    def mremap(self, ctx_id: int, old_size: int, new_size: int) -> int:
+        """Move the ring of a context, which is its id: gives the new one.
+
+        EFAULT (no ring there, or growing it: VM_DONTEXPAND), EINVAL (a part of it).
+        """
+        ctx = self.contexts.get(ctx_id)
+        if ctx is None or new_size > old_size:
+            raise error(errno.EFAULT)
+        if not old_size == new_size == ctx.ring.size:
+            raise error(errno.EINVAL)
+        del self.contexts[ctx_id]
+        ctx.id = self._ring_address()
+        self.contexts[ctx.id] = ctx
+        return ctx.id
+
+    def _ring_address(self) -> int:
+        address = self._next_ctx_id
+        self._next_ctx_id += PAGE_SIZE * 1024
+        return address
 
     @syscall
     def io_submit(

@@ -14,7 +14,7 @@ The poll methods, as the series has them:
   wake-up, so it takes no sleeping lock. It may answer bits that nobody asked for.
 
 Rule: a method that a file has not got is None, as NULL in Linux; callers test for it.
-Left out: O_CLOEXEC and exec, dup2 onto open descriptors, RLIMIT_NOFILE, several processes.
+Left out: O_CLOEXEC and exec, dup2 onto open descriptors, RLIMIT_NOFILE.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class File:
 
 @dataclass
 class FileTable:
-    """struct files_struct: descriptor numbers of the one process."""
+    """struct files_struct: descriptor numbers of a process."""
 
     files: dict[int, File] = field(default_factory=dict)
 

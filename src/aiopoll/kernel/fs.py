@@ -1,9 +1,9 @@
-"""fs/ramfs, fs/namei.c and fs/read_write.c: names, regular files in memory, and plain I/O calls.
+"""fs/open.c, fs/namei.c, fs/namespace.c and fs/read_write.c: names, and plain I/O calls.
 
-Facts: regular files have no poll method: poll(2) finds them ready, AIO poll of the series refuses
-them (EINVAL), today's kernel completes at once. O_APPEND writes at the end wherever asked.
-Rule: one flat table from absolute paths to inodes, with the devices in it from the start.
-Left out: directories, links, permissions, sparse files' holes, file locks, short media errors.
+Facts: O_APPEND writes at the end wherever asked. A file lives on after unlink while it is open.
+Rule: one flat table from absolute paths to inodes, with the devices in it from the start; a mount
+is a path before which names belong to another file system.
+Left out: directories, links, permissions, file locks, short media errors.
 """
 
 from __future__ import annotations
@@ -12,24 +12,16 @@ import errno
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from .char.mem import null_fops, zero_fops
 from .char.random import EntropyPool, random_fops
 from .file import Buffer, File, FileOperations, vfs_read, vfs_write
 from .pipe import Pipe, fifo_open
+from .ramfs import Inode, SuperBlock, open_inode
 from .signal import Handler
 from .syscall import SyscallTable, syscall
-from .uapi import O_ACCMODE, error
-
-
-@dataclass(eq=False)
-class Inode:
-    """A regular file: its bytes, and how many fsyncs reached it."""
-
-    data: bytearray = field(default_factory=bytearray)
-    dirty: bool = False
-    syncs: int = 0
+from .uapi import LONG_MAX, error
 
 
 @dataclass(frozen=True)
@@ -41,44 +33,34 @@ class Device:
 Node = Inode | Pipe | Device
 
 
-def ramfs_read(file: File, count: int, pos: int | None, nowait: bool) -> bytes:
-    inode: Inode = file.private_data
-    start = pos or 0
-    return bytes(inode.data[start : start + count])
-
-
-def ramfs_write(file: File, data: bytes, pos: int | None, nowait: bool) -> int:
-    inode: Inode = file.private_data
-    start = len(inode.data) if file.f_flags & os.O_APPEND else pos or 0
-    if start > len(inode.data):
-        inode.data.extend(bytes(start - len(inode.data)))
-    inode.data[start : start + len(data)] = data
-    inode.dirty = True
-    return len(data)
-
-
-def ramfs_fsync(file: File, datasync: bool) -> None:
-    inode: Inode = file.private_data
-    inode.dirty = False
-    inode.syncs += 1
-
-
-ramfs_fops = FileOperations(
-    read=ramfs_read, write=ramfs_write, fsync=ramfs_fsync, seekable=True, nowait=True
-)
-
-
 class FileSyscalls(SyscallTable):
-    """open, close, dup, read, write, pread, pwrite, lseek, fsync, fcntl's flags, kill, clocks."""
+    """open, close, dup, read, write, pread, pwrite, lseek, fsync, fcntl's flags, clocks."""
 
     nodes: dict[str, Node]
+    mounts: dict[str, SuperBlock]
 
-    def mount_devices(self, pool: EntropyPool) -> None:
+    def mount_root(self, pool: EntropyPool) -> None:
+        self.mounts = {"": SuperBlock(self.signals)}
         self.nodes = {
             "/dev/null": Device(null_fops, None),
             "/dev/zero": Device(zero_fops, None),
             "/dev/random": Device(random_fops, pool),
         }
+
+    @syscall
+    def mount(self, path: str, size: int | None = None, s_maxbytes: int = LONG_MAX) -> None:
+        """An empty file system at `path`: `size` bytes in all, files up to `s_maxbytes`.
+
+        EBUSY if there is one already.
+        """
+        if path in self.mounts:
+            raise error(errno.EBUSY)
+        self.mounts[path] = SuperBlock(self.signals, size, s_maxbytes)
+
+    def _super_block(self, path: str) -> SuperBlock:
+        while path not in self.mounts:
+            path = path.rpartition("/")[0]
+        return self.mounts[path]
 
     @syscall
     def open(self, path: str, flags: int = os.O_RDONLY) -> int:
@@ -87,16 +69,14 @@ class FileSyscalls(SyscallTable):
         if node is None:
             if not flags & os.O_CREAT:
                 raise error(errno.ENOENT)
-            node = self.nodes[path] = Inode()
+            node = self.nodes[path] = Inode(self._super_block(path))
         elif flags & os.O_CREAT and flags & os.O_EXCL:
             raise error(errno.EEXIST)
         if isinstance(node, Pipe):
             return self.files.install(fifo_open(node, flags))
         if isinstance(node, Device):
             return self.files.install(File(self.sched, node.f_op, flags, node.private))
-        if flags & os.O_TRUNC and flags & O_ACCMODE != os.O_RDONLY:
-            node.data.clear()
-        return self.files.install(File(self.sched, ramfs_fops, flags, node))
+        return self.files.install(open_inode(node, flags, self.signals))
 
     @syscall
     def mkfifo(self, path: str) -> None:
@@ -108,8 +88,12 @@ class FileSyscalls(SyscallTable):
     @syscall
     def unlink(self, path: str) -> None:
         """Remove a name; open files stay. ENOENT."""
-        if self.nodes.pop(path, None) is None:
+        node = self.nodes.pop(path, None)
+        if node is None:
             raise error(errno.ENOENT)
+        if isinstance(node, Inode):
+            node.nlink = 0
+            node.drop()
 
     @syscall
     def close(self, fd: int) -> None:
@@ -156,11 +140,24 @@ class FileSyscalls(SyscallTable):
         if not file.f_op.seekable:
             raise error(errno.ESPIPE)
         inode: Inode = file.private_data
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: file.f_pos, os.SEEK_END: len(inode.data)}
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: file.f_pos, os.SEEK_END: inode.size}
         if whence not in base or base[whence] + offset < 0:
             raise error(errno.EINVAL)
         file.f_pos = base[whence] + offset
         return file.f_pos
+
+    @syscall
+    def ftruncate(self, fd: int, size: int) -> None:
+        """Cut a file short, or give it a hole at its end. EBADF, EINVAL, EFBIG."""
+        file = self.fget(fd)
+        if size < 0 or not file.writable or not isinstance(file.private_data, Inode):
+            raise error(errno.EINVAL)
+        inode = file.private_data
+        if size > inode.size:
+            inode.sb.write_checks(file, inode.size, size - inode.size)
+            if size > inode.sb.s_maxbytes:
+                raise error(errno.EFBIG)
+        inode.truncate(size)
 
     @syscall
     def fsync(self, fd: int) -> None:
@@ -194,13 +191,6 @@ class FileSyscalls(SyscallTable):
             raise error(errno.ENOTTY)
         pool: EntropyPool = file.private_data
         pool.credit(bits)
-
-    @syscall
-    def kill(self, signo: int) -> None:
-        """Send `signo` to the first task of the process. EINVAL."""
-        if not 1 <= signo <= 64:
-            raise error(errno.EINVAL)
-        self.signals.send(signo, self.sched.main)
 
     @syscall
     def sigaction(self, signo: int, handler: Handler | None) -> None:

@@ -1,4 +1,4 @@
-"""init/main.c: a kernel with its one process, put together from the parts.
+"""init/main.c: a kernel with its first process, put together from the parts.
 
 Rule: a kernel shares nothing with another, so tests may run as many as they like. Without a seed
 deferred work runs when the system call that caused it returns; with one, the seed decides.
@@ -10,24 +10,25 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from .aio import AIO_MAX_NR, Aio, AioSyscalls
+from .aio import AIO_MAX_NR, Aio
 from .char.random import EntropyPool
 from .crypto.af_alg import alg_init
 from .eventfd import EventFdSyscalls
 from .eventpoll import EventPollSyscalls
-from .file import FileTable
+from .fork import Process, ProcessSyscalls
 from .fs import FileSyscalls
-from .kioctx import KioContext
 from .net.socket import Net, SocketSyscalls
 from .net.tcp import tcp_init
 from .net.udp import udp_init
 from .net.unix import unix_init
 from .pipe import PipeSyscalls
+from .ramfs import MapSyscalls
 from .sched import Choice, Scheduler, SeededChoice, Task
 from .select import SelectSyscalls
 from .selector import KernelSelector
 from .signal import Signals
 from .signalfd import SignalFdSyscalls
+from .splice import SpliceSyscalls
 from .timerfd import TimerFdSyscalls
 from .uapi import NSEC_PER_SEC
 
@@ -36,14 +37,16 @@ BOOT_TIME_NS = 1_522_281_600 * NSEC_PER_SEC
 
 
 class Kernel(
+    ProcessSyscalls,
     FileSyscalls,
+    MapSyscalls,
     PipeSyscalls,
+    SpliceSyscalls,
     EventFdSyscalls,
     TimerFdSyscalls,
     SignalFdSyscalls,
     SelectSyscalls,
     EventPollSyscalls,
-    AioSyscalls,
     SocketSyscalls,
 ):
     """An in-process kernel: its methods are system calls, which raise OSError as os.* does.
@@ -60,10 +63,13 @@ class Kernel(
             choice = Choice() if seed is None else SeededChoice(seed)
         self.seed = choice.seed
         self.sched = Scheduler(choice, BOOT_TIME_NS)
-        self.files = FileTable()
-        self.signals = Signals(self.sched)
+        first = Process(self.sched, 1, self.sched.main)
         # As in a Python process: a broken pipe is an error, not the end.
-        self.signals.handlers[int(signal.SIGPIPE)] = None
+        first.handlers[int(signal.SIGPIPE)] = first.handlers[int(signal.SIGXFSZ)] = None
+        self.sched.start(first)
+        self.processes = {first.pid: first}
+        self._next_pid = 2
+        self.signals = Signals(self.sched)
         self.net = Net(self.sched, self.signals)
         for init in (unix_init, udp_init, tcp_init, alg_init):
             init(self.net)
@@ -72,10 +78,9 @@ class Kernel(
         self.nr_cpus = nr_cpus
         self.aio_max_nr = AIO_MAX_NR
         self.aio_nr = 0
-        self.contexts: dict[int, KioContext] = {}
         self._next_ctx_id = 0x7F0000000000
         self.random_pool = EntropyPool(self.sched, seed or 0)
-        self.mount_devices(self.random_pool)
+        self.mount_root(self.random_pool)
 
     def start_trace(self) -> list[str]:
         """Record every system call and wake-up from now on; gives the growing list."""
@@ -124,8 +129,6 @@ class Kernel(
     def halt(self) -> None:
         """End all other tasks and close every file, so that nothing is left behind."""
         self.sched.shutdown()
-        for ctx_id in list(self.contexts):
-            self.io_destroy(ctx_id)
-        for fd in list(self.files.files):
-            self.files.close(fd)
+        for process in self.processes.values():
+            self.exit_process(process)
         self.sched.run_pending()

@@ -6,7 +6,7 @@ so the usable number is a multiple of a batch. A slot is taken by a request in f
 event that was not reaped yet; slots of reaped events are found lazily, from the ring's head.
 
 Rule: `aio_complete` is the only place that writes an event, and the file goes after the event.
-Left out: caches of CPUs other than the submitting one, mremap and migration of the ring's pages.
+Left out: caches of CPUs other than the submitting one, migration of the ring's pages.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ IO_EVENT_SIZE = 32
 class AioRing:
     """struct aio_ring: the events, between `head` (the user's) and `tail` (the kernel's)."""
 
-    def __init__(self, nr: int) -> None:
+    def __init__(self, pages: int) -> None:
         self.magic = AIO_RING_MAGIC
-        self.nr = nr
+        self.size = pages * PAGE_SIZE
+        self.nr = nr = (self.size - RING_HEADER_SIZE) // IO_EVENT_SIZE
         self.head = 0
         self.tail = 0
         self.events: list[IoEvent | None] = [None] * nr
@@ -80,7 +81,7 @@ class KioContext:
         wanted = max(nr_events, nr_cpus * 4) * 2 + 2
         size = RING_HEADER_SIZE + IO_EVENT_SIZE * wanted
         pages = -(-size // PAGE_SIZE)
-        self.ring = AioRing((pages * PAGE_SIZE - RING_HEADER_SIZE) // IO_EVENT_SIZE)
+        self.ring = AioRing(pages)
         # Slots move between the shared count and the submitting CPU in batches.
         self.reqs_available = self.ring.nr - 1
         self.req_batch = max((self.ring.nr - 1) // (nr_cpus * 4), 1)

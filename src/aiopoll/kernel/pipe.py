@@ -7,7 +7,7 @@ which is what makes `get_poll_head` possible: today's kernels have two, and AIO 
 opened O_RDWR is refused for it.
 
 Rule: data wakes with IN|RDNORM, space with OUT|WRNORM, the end of a side with everything.
-Left out: packet mode (O_DIRECT), F_SETPIPE_SZ, splice, O_ASYNC.
+Left out: packet mode (O_DIRECT), F_SETPIPE_SZ, O_ASYNC.
 """
 
 from __future__ import annotations
@@ -37,13 +37,14 @@ EVERYTHING = EPOLLIN | EPOLLOUT | EPOLLRDNORM | EPOLLWRNORM | EPOLLERR | EPOLLHU
 
 
 class PipeBuffer:
-    """struct pipe_buffer: one page; `data[offset:]` is not read yet."""
+    """struct pipe_buffer: one page; `data[offset:]` is not read yet. Spliced: not ours to fill."""
 
-    __slots__ = ("data", "offset")
+    __slots__ = ("data", "offset", "spliced")
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, *, spliced: bool = False) -> None:
         self.data = bytearray(data)
         self.offset = 0
+        self.spliced = spliced
 
 
 class Pipe:
@@ -89,10 +90,16 @@ class Pipe:
                 freed = True
         return b"".join(parts), freed
 
+    def peek(self, count: int) -> bytes:
+        """Up to `count` bytes, which stay."""
+        return b"".join(bytes(buf.data[buf.offset :]) for buf in self.bufs)[:count]
+
     def merge(self, data: bytes) -> int:
         """Append the odd bytes of `data` to the newest page if they fit there whole."""
         odd = len(data) % PAGE_SIZE
-        if not odd or not self.bufs or len(self.bufs[-1].data) + odd > PAGE_SIZE:
+        if not odd or not self.bufs or self.bufs[-1].spliced:
+            return 0
+        if len(self.bufs[-1].data) + odd > PAGE_SIZE:
             return 0
         self.bufs[-1].data += data[:odd]
         return odd
@@ -137,17 +144,19 @@ def pipe_read(file: File, count: int, pos: int | None, nowait: bool) -> bytes:
     return data
 
 
+def check_readers(file: File) -> None:
+    """EPIPE and SIGPIPE if nobody can read what is written to `file`."""
+    pipe = pipe_of(file)
+    if not pipe.readers:
+        pipe.signals.send(signal.SIGPIPE, file.sched.current)
+        raise error(errno.EPIPE)
+
+
 def pipe_write(file: File, data: bytes, pos: int | None, nowait: bool) -> int:
     pipe = pipe_of(file)
     if not data:
         return 0
-
-    def check_readers() -> None:
-        if not pipe.readers:
-            pipe.signals.send(signal.SIGPIPE, file.sched.current)
-            raise error(errno.EPIPE)
-
-    check_readers()
+    check_readers(file)
     done = pipe.merge(data)
     try:
         while True:
@@ -159,7 +168,7 @@ def pipe_write(file: File, data: bytes, pos: int | None, nowait: bool) -> int:
             if nowait:
                 raise error(errno.EAGAIN)
             wait_event_interruptible(pipe.wait, lambda: not pipe.full or not pipe.readers)
-            check_readers()
+            check_readers(file)
     except OSError:
         if done:
             return done

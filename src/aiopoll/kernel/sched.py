@@ -22,9 +22,12 @@ import random
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .hrtimer import Clock
+
+if TYPE_CHECKING:
+    from .fork import Process
 
 TASK_RUNNING = 0
 TASK_INTERRUPTIBLE = 1
@@ -101,6 +104,8 @@ class Task:
         self.error: BaseException | None = None
         self.told_to_exit = False
         self.joiners: list[Task] = []
+        # Set when the task starts; the first one's by the kernel.
+        self.process: Process
         self.gate = threading.Lock()
         self.gate.acquire()
 
@@ -173,9 +178,15 @@ class Scheduler:
 
     # Tasks
 
+    def start(self, process: Process) -> None:
+        """Give the first process to the first task, and to what runs in nobody's name."""
+        for task in (self.main, self._interrupt, self._kworker):
+            task.process = process
+
     def spawn(self, function: Callable[[], Any], name: str) -> Task:
         """Start a task; it runs when the current one sleeps or is preempted."""
         task = Task(name)
+        task.process = self.current.process
 
         def body() -> None:
             task.gate.acquire()

@@ -1,4 +1,4 @@
-"""kernel/signal.c: signals of the one process, their masks and their delivery.
+"""kernel/signal.c: signals of processes, their masks and their delivery.
 
 Facts: a blocked signal stays pending; an ignored one is dropped unless blocked; a pending signal
 ends an interruptible sleep; handlers run when the system call returns. A call that swaps the
@@ -33,22 +33,28 @@ class Killed(BaseException):
 
 
 class Signals:
-    """struct sighand_struct: handlers, and the queue that signalfd waits on."""
+    """kernel/signal.c's functions, and the queue that signalfd waits on."""
 
     def __init__(self, sched: Scheduler) -> None:
         self.sched = sched
-        self.handlers: dict[int, Handler | None] = {}
         self.signalfd_wqh = WaitQueueHead(sched, "signalfd_wqh")
 
-    def _ignored(self, signo: int) -> bool:
-        if signo in self.handlers:
-            return self.handlers[signo] is None
+    @property
+    def handlers(self) -> dict[int, Handler | None]:
+        """The handlers of the current process, by number; None ignores the signal."""
+        return self.sched.current.process.handlers
+
+    @staticmethod
+    def _ignored(signo: int, task: Task) -> bool:
+        handlers = task.process.handlers
+        if signo in handlers:
+            return handlers[signo] is None
         return signo in _IGNORED_BY_DEFAULT
 
     def send(self, signo: int, task: Task) -> None:
         """send_signal: make `signo` pending on `task` and wake it if it would see it."""
         blocked = signo in task.blocked
-        if self._ignored(signo) and not blocked:
+        if self._ignored(signo, task) and not blocked:
             return
         if signo not in task.pending:
             task.pending.append(signo)

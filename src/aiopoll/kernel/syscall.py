@@ -24,9 +24,13 @@ class SyscallTable:
     """What every group of system calls works on."""
 
     sched: Scheduler
-    files: FileTable
     signals: Signals
     trace: list[str] | None
+
+    @property
+    def files(self) -> FileTable:
+        """The descriptors of the current process."""
+        return self.sched.current.process.files
 
     def fget(self, fd: int) -> File:
         """fdget: EBADF if `fd` is not open."""
