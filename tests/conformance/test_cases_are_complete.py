@@ -1,5 +1,6 @@
 """Every case of libaio's harness and every LTP test has its file, every gap its test."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -22,6 +23,13 @@ def test_libaio_cases() -> None:
 def test_ltp_tests() -> None:
     found = {path.stem.removeprefix("test_") for path in HERE.glob("ltp/test_*.py")}
     assert found == LTP_TESTS
+
+
+def test_every_case_runs_on_both_kernels() -> None:
+    """The fixtures run a test on both; `gap` lets none of them pass over the one in process."""
+    for path in HERE.glob("l*/test_*.py"):
+        source = path.read_text(encoding="utf-8")
+        assert re.search(r"def test_\w+\([^)]*\b(machine|attempt)\b", source), path.name
 
 
 def test_every_gap_is_read_by_a_test() -> None:

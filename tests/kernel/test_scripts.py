@@ -1,4 +1,4 @@
-"""Scripts after the cases of libaio's harness and LTP, and the races that have one outcome.
+"""Polls, cancellations and closes whose outcome the kernel fixes: events, results and order.
 
 Each runs on this kernel and on the Linux underneath, and the traces must be the same.
 """
@@ -69,34 +69,6 @@ class Run:
         """Exactly `wanted` events, then no other."""
         self.note(("reap", self.driver.reap(self.asked, [None] * wanted)))
         self.note(("reap", self.driver.reap(self.asked)))
-
-
-@script
-def case_22_poll_then_write(run):
-    reader, writer = run.make("pipe")
-    run.poll(reader, IN, 1)
-    run.reap(0)
-    run.write(writer)
-    run.reap(1)
-
-
-@script
-def case_22_signal_ends_the_wait(run):
-    reader, _ = run.make("pipe")
-    run.poll(reader, IN, 1)
-    run.note(run.driver.interrupted_wait())
-    run.cancel(1)
-    run.reap(1)
-
-
-@script
-def case_23_no_event_is_missed(run):
-    reader, writer = run.make("pipe")
-    for key in range(50):
-        run.poll(reader, IN, key)
-        run.write(writer)
-        run.reap(1)
-        run.read(reader)
 
 
 @script

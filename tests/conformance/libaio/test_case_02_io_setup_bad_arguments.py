@@ -2,23 +2,21 @@
 
 import errno
 
-from aiopoll.libaio import io_context_t, io_destroy, io_setup
 
-
-def test_bad_pointer_comes_before_bad_count() -> None:
+def test_bad_pointer_comes_before_bad_count(machine) -> None:
     for maxevents in (-1000, 1000, 0):
-        assert io_setup(maxevents, None) == -errno.EFAULT
+        assert machine.io_setup(maxevents, None) == -errno.EFAULT
 
 
-def test_maxevents_not_positive() -> None:
-    ctx = io_context_t()
+def test_maxevents_not_positive(machine) -> None:
+    ctx = machine.new_context()
     for maxevents in (-1000, -1, 0):
-        assert io_setup(maxevents, ctx) == -errno.EINVAL
+        assert machine.io_setup(maxevents, ctx) == -errno.EINVAL
         assert not ctx
 
 
-def test_context_that_is_in_use() -> None:
-    ctx = io_context_t()
-    assert io_setup(1, ctx) == 0
-    assert io_setup(1, ctx) == -errno.EINVAL
-    assert io_destroy(ctx) == 0
+def test_context_that_is_in_use(machine) -> None:
+    ctx = machine.new_context()
+    assert machine.io_setup(1, ctx) == 0
+    assert machine.io_setup(1, ctx) == -errno.EINVAL
+    assert machine.io_destroy(ctx) == 0

@@ -1,33 +1,32 @@
 """Case 8: as case 7, at the largest size the file system allows a file."""
 
 import errno
-import os
 
 import pytest
 
-from aiopoll.libaio import io_context_t, io_prep_pread, io_prep_pwrite
+from aiopoll.libaio import io_prep_pread, io_prep_pwrite
 
 SIZE = 512
 OFFSET_MAX = 2**63 - 1
 
 
-def largest_file_size(fd: int) -> int:
+def largest_file_size(machine, fd: int) -> int:
     """By bisection: the lowest offset at which a byte cannot be written."""
     low, high = 0, OFFSET_MAX
     while high - low > 1:
         middle = (low + high) // 2
         try:
-            os.pwrite(fd, b"x", middle)
+            machine.pwrite(fd, b"x", middle)
         except OSError:
             high = middle
         else:
             low = middle
-    os.ftruncate(fd, 0)
+    machine.ftruncate(fd, 0)
     return high
 
 
-def test_writes_at_the_limit(ctx: io_context_t, rw_fd: int, attempt, gap) -> None:
-    limit = largest_file_size(rw_fd)
+def test_writes_at_the_limit(machine, ctx, rw_fd: int, attempt, gap) -> None:
+    limit = largest_file_size(machine, rw_fd)
     if limit > OFFSET_MAX - 2 * SIZE:
         pytest.skip(gap("libaio case 8: file systems without a limit"))
     buf = bytearray(SIZE)

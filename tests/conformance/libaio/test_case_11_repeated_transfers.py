@@ -3,13 +3,13 @@
 libaio's harness does a million of each; 2,000 are some fifteen times round the ring.
 """
 
-from aiopoll.libaio import io_context_t, io_prep_pread, io_prep_pwrite
+from aiopoll.libaio import io_prep_pread, io_prep_pwrite
 
 COUNT = 2000
 SIZE = 256
 
 
-def test_repeated_transfers(ctx: io_context_t, rw_fd: int, attempt) -> None:
+def test_repeated_transfers(ctx, rw_fd: int, attempt) -> None:
     buf = bytearray(SIZE)
     for prep in (io_prep_pwrite, io_prep_pread):
         for _ in range(COUNT):

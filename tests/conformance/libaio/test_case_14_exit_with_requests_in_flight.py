@@ -9,38 +9,30 @@ import os
 import select
 from pathlib import Path
 
-from aiopoll.libaio import (
-    io_context_t,
-    io_prep_poll,
-    io_prep_pread,
-    io_prep_pwrite,
-    io_queue_init,
-    io_submit,
-    iocb,
-)
+from aiopoll.libaio import io_prep_poll, io_prep_pread, io_prep_pwrite, iocb
 
 SIZE = 8 * 1024 * 1024
 
 
-def test_exit_with_requests_in_flight(tmp_path: Path, in_child) -> None:
+def test_exit_with_requests_in_flight(machine, tmp_path: Path) -> None:
     path = tmp_path / "rwfile"
-    path.touch()
+    machine.close(machine.open(path, os.O_RDWR | os.O_CREAT))
 
     def body() -> None:
-        ctx = io_context_t()
-        assert io_queue_init(64, ctx) == 0
-        read_end, _write_end = os.pipe()
+        ctx = machine.new_context()
+        assert machine.io_queue_init(64, ctx) == 0
+        read_end, _write_end = machine.pipe()
         try:
-            fd = os.open(path, os.O_RDWR | os.O_DIRECT)
+            fd = machine.open(path, os.O_RDWR | os.O_DIRECT)
         except OSError:
-            fd = os.open(path, os.O_RDWR)
+            fd = machine.open(path, os.O_RDWR)
         buf = mmap.mmap(-1, SIZE)
         for i in range(10):
             poll, transfer = iocb(), iocb()
             io_prep_poll(poll, read_end, select.POLLIN)
             prep = io_prep_pread if i % 2 else io_prep_pwrite
             prep(transfer, fd, buf, SIZE, 0)
-            assert io_submit(ctx, 2, [poll, transfer]) == 2
-        # in_child ends with os._exit: nothing is reaped, cancelled or destroyed.
+            assert machine.io_submit(ctx, 2, [poll, transfer]) == 2
+        # The child ends here: nothing is reaped, cancelled or destroyed.
 
-    in_child(body)
+    machine.in_child(body)

@@ -1,46 +1,28 @@
 """Case 17: more requests than the ring holds: -EAGAIN until events are reaped, never a hang."""
 
 import errno
-import os
 
 import pytest
 
-from aiopoll import Context
-from aiopoll.libaio import (
-    io_context_t,
-    io_destroy,
-    io_event,
-    io_getevents,
-    io_prep_preadv,
-    io_setup,
-    io_submit,
-    iocb,
-    timespec,
-)
+from aiopoll.libaio import io_event, io_prep_preadv, iocb, timespec
 
 MAX_EVENTS = 32
 IO_SIZE = 4096
-RING_NR_WITHOUT_A_RING = 127  # what kernels give for 32 events where there is a ring
-
-
-def ring_size() -> int:
-    with Context(MAX_EVENTS, user_ring=True) as context:
-        return context.statistics().ring_nr or RING_NR_WITHOUT_A_RING
 
 
 @pytest.mark.parametrize(("factor", "extra"), [(1, -1), (1, 0), (1, 1), (2, 0), (4, 0)], ids=str)
-def test_overfilled_ring(rw_fd: int, factor: int, extra: int) -> None:
-    nr = ring_size() * factor + extra
-    os.ftruncate(rw_fd, IO_SIZE)
-    ctx = io_context_t()
-    assert io_setup(MAX_EVENTS, ctx) == 0
+def test_overfilled_ring(machine, rw_fd: int, factor: int, extra: int) -> None:
+    nr = machine.ring_nr(MAX_EVENTS) * factor + extra
+    machine.ftruncate(rw_fd, IO_SIZE)
+    ctx = machine.new_context()
+    assert machine.io_setup(MAX_EVENTS, ctx) == 0
     iocbs = [iocb() for _ in range(nr)]
     for cb in iocbs:
         io_prep_preadv(cb, rw_fd, [bytearray(IO_SIZE)], 1, 0)
     events = [io_event() for _ in range(nr)]
     submitted = pending = completed = 0
     while completed < nr:
-        result = io_submit(ctx, nr - submitted, iocbs[submitted:])
+        result = machine.io_submit(ctx, nr - submitted, iocbs[submitted:])
         if result >= 0:
             submitted += result
             pending += result
@@ -48,10 +30,10 @@ def test_overfilled_ring(rw_fd: int, factor: int, extra: int) -> None:
             assert result == -errno.EAGAIN
             assert pending > 0, "no slot is free and none is taken"
         if result < 0 or submitted == nr:
-            reaped = io_getevents(ctx, pending, nr, events, timespec(30))
+            reaped = machine.io_getevents(ctx, pending, nr, events, timespec(30))
             assert reaped == pending
             assert all(event.res == IO_SIZE for event in events[:reaped])
             completed += reaped
             pending = 0
-    assert io_getevents(ctx, 0, nr, events, timespec(0)) == 0
-    assert io_destroy(ctx) == 0
+    assert machine.io_getevents(ctx, 0, nr, events, timespec(0)) == 0
+    assert machine.io_destroy(ctx) == 0

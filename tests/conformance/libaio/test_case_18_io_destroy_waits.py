@@ -6,55 +6,46 @@ milliseconds of the kernel's time, so here it is 3 times in each of 16.
 
 import mmap
 import os
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from aiopoll.libaio import (
-    io_context_t,
-    io_destroy,
-    io_prep_pread,
-    io_queue_init,
-    io_submit,
-    iocb,
-)
+from aiopoll.libaio import io_prep_pread, iocb
 
 THREADS = 16
 ROUNDS = 3
 SIZE = mmap.PAGESIZE
 
 
-def open_direct(path: Path) -> int:
+def open_direct(machine, path: Path) -> int:
     """O_DIRECT keeps the read in flight; file systems without it still run the test."""
     try:
-        return os.open(path, os.O_RDONLY | os.O_DIRECT)
+        return machine.open(path, os.O_RDONLY | os.O_DIRECT)
     except OSError:
-        return os.open(path, os.O_RDONLY)
+        return machine.open(path, os.O_RDONLY)
 
 
-def test_io_destroy_waits(tmp_path: Path) -> None:
+def test_io_destroy_waits(machine, tmp_path: Path) -> None:
     path = tmp_path / "file"
-    path.write_bytes(b"1" * SIZE)
-    start = threading.Barrier(THREADS, timeout=30)
+    fd = machine.open(path, os.O_WRONLY | os.O_CREAT)
+    machine.write(fd, b"1" * SIZE)
+    machine.close(fd)
+    start = machine.barrier(THREADS)
 
     def worker() -> None:
-        fd = open_direct(path)
+        fd = open_direct(machine, path)
         buf = mmap.mmap(-1, SIZE)
         try:
             start.wait()
             for _ in range(ROUNDS):
-                ctx, cb = io_context_t(), iocb()
-                assert io_queue_init(1, ctx) == 0
+                ctx, cb = machine.new_context(), iocb()
+                assert machine.io_queue_init(1, ctx) == 0
                 io_prep_pread(cb, fd, buf, SIZE, 0)
                 buf[:] = b"0" * SIZE
-                assert io_submit(ctx, 1, [cb]) == 1
-                assert io_destroy(ctx) == 0
+                assert machine.io_submit(ctx, 1, [cb]) == 1
+                assert machine.io_destroy(ctx) == 0
                 assert buf[:] == b"1" * SIZE
                 buf[:] = b"2" * SIZE
                 assert buf[:] == b"2" * SIZE
         finally:
-            os.close(fd)
+            machine.close(fd)
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        for future in [pool.submit(worker) for _ in range(THREADS)]:
-            future.result(60)
+    machine.threads(*[worker] * THREADS)

@@ -8,17 +8,11 @@ import errno
 import time
 from pathlib import Path
 
-from aiopoll.libaio import io_context_t, io_setup
-
 CONTEXTS = {1: 32, 16: 16, 256: 8, 2048: 2}  # maxevents: how many contexts
 TAKEN = sum(maxevents * nr for maxevents, nr in CONTEXTS.items())
 
 
-def sysctl(name: str) -> int:
-    return int(Path("/proc/sys/fs", name).read_text(encoding="ascii"))
-
-
-def test_accounting(tmp_path: Path, in_child) -> None:
+def test_accounting(machine, tmp_path: Path) -> None:
     during = tmp_path / "aio-nr"
 
     def body() -> None:
@@ -26,22 +20,23 @@ def test_accounting(tmp_path: Path, in_child) -> None:
         contexts = []
         for maxevents, nr in CONTEXTS.items():
             for _ in range(nr):
-                ctx = io_context_t()
-                result = io_setup(maxevents, ctx)
-                if result == -errno.EAGAIN and sysctl("aio-nr") + TAKEN > sysctl("aio-max-nr"):
+                ctx = machine.new_context()
+                result = machine.io_setup(maxevents, ctx)
+                left = machine.sysctl("aio-max-nr") - machine.sysctl("aio-nr")
+                if result == -errno.EAGAIN and left < TAKEN:
                     continue  # others hold what we ask for
                 assert result == 0
                 contexts.append(ctx)
                 taken += maxevents
-        assert sysctl("aio-nr") >= taken
-        during.write_text(f"{sysctl('aio-nr')} {taken}")
+        assert machine.sysctl("aio-nr") >= taken
+        during.write_text(f"{machine.sysctl('aio-nr')} {taken}")
         # Exit destroys them all at once, where io_destroy would take its time for each.
 
-    in_child(body)
+    machine.in_child(body)
     aio_nr, taken = map(int, during.read_text().split())
     # The half is for other programs; a leak would keep all of it.  One of them may hold as much
     # for a moment, and nothing tells when the number changes: so it is looked at again.
     deadline = time.monotonic() + 30
-    while sysctl("aio-nr") > aio_nr - taken // 2:
+    while machine.sysctl("aio-nr") > aio_nr - taken // 2:
         assert time.monotonic() < deadline, "fs.aio-nr did not come back"
         time.sleep(0.01)

@@ -6,65 +6,49 @@ which is what took kernels before 5.17 past the event.  libaio's harness does 5,
 every CPU; here it is 300.
 """
 
-import os
 import select
-import threading
-from concurrent.futures import ThreadPoolExecutor
 
-from aiopoll.libaio import (
-    io_context_t,
-    io_event,
-    io_getevents,
-    io_prep_poll,
-    io_submit,
-    iocb,
-    timespec,
-)
+from aiopoll.libaio import io_event, io_prep_poll, iocb, timespec
 
 ROUNDS = 300
 
 
-def test_poll_misses_no_event(ctx: io_context_t, rw_fd: int) -> None:
-    os.pwrite(rw_fd, b"X", 0)
-    read_end, write_end = os.pipe()
-    turn = threading.Barrier(3, timeout=30)
+def test_poll_misses_no_event(machine, ctx, rw_fd: int) -> None:
+    machine.pwrite(rw_fd, b"X", 0)
+    read_end, write_end = machine.pipe()
+    turn = machine.barrier(3)
 
     def writer() -> None:
         for _ in range(ROUNDS):
             turn.wait()
-            assert os.splice(rw_fd, write_end, 1, offset_src=0) == 1
+            assert machine.splice(rw_fd, write_end, 1, offset_src=0) == 1
             turn.wait()
 
     def reader() -> None:
         for _ in range(ROUNDS):
             turn.wait()
-            assert os.read(read_end, 1) == b"X"
-            assert os.splice(rw_fd, write_end, 1, offset_src=0) == 1
+            assert machine.read(read_end, 1) == b"X"
+            assert machine.splice(rw_fd, write_end, 1, offset_src=0) == 1
             turn.wait()
 
     def poller() -> None:
-        ctx.context.adopt()
         cb, event = iocb(), io_event()
-        for _ in range(ROUNDS):
-            io_prep_poll(cb, read_end, select.POLLIN)
-            assert io_submit(ctx, 1, [cb]) == 1
-            turn.wait()
-            assert io_getevents(ctx, 1, 1, [event], timespec(5)) == 1, "the poll missed its event"
-            assert event.obj is cb
-            turn.wait()
-            assert os.read(read_end, 1) == b"X"
+        try:
+            for _ in range(ROUNDS):
+                io_prep_poll(cb, read_end, select.POLLIN)
+                assert machine.io_submit(ctx, 1, [cb]) == 1
+                turn.wait()
+                reaped = machine.io_getevents(ctx, 1, 1, [event], timespec(5))
+                assert reaped == 1, "the poll missed its event"
+                assert event.obj is cb
+                turn.wait()
+                assert machine.read(read_end, 1) == b"X"
+        except BaseException:
+            machine.write(write_end, b"XX")  # lets the reader go
+            raise
 
     try:
-        with ThreadPoolExecutor(3) as pool:
-            futures = [pool.submit(role) for role in (poller, writer, reader)]
-            try:
-                futures[0].result()
-            except BaseException:
-                turn.abort()
-                os.write(write_end, b"XX")  # lets the reader go
-                raise
-            for future in futures[1:]:
-                future.result()
+        machine.threads(poller, writer, reader)
     finally:
-        os.close(read_end)
-        os.close(write_end)
+        machine.close(read_end)
+        machine.close(write_end)

@@ -2,10 +2,10 @@
 
 import errno
 
-from aiopoll.libaio import io_cancel, io_context_t, io_event
+from aiopoll.libaio import io_event
 
 
-def test_io_cancel02(ctx: io_context_t) -> None:
-    assert io_cancel(io_context_t(), None, None) == -errno.EFAULT
-    assert io_cancel(None, None, None) == -errno.EFAULT
-    assert io_cancel(ctx, None, io_event()) == -errno.EFAULT
+def test_io_cancel02(machine, ctx) -> None:
+    assert machine.io_cancel(machine.new_context(), None, None) == -errno.EFAULT
+    assert machine.io_cancel(None, None, None) == -errno.EFAULT
+    assert machine.io_cancel(ctx, None, io_event()) == -errno.EFAULT

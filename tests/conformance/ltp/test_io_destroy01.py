@@ -2,11 +2,9 @@
 
 import errno
 
-from aiopoll.libaio import io_context_t, io_destroy
 
-
-def test_io_destroy01(ctx: io_context_t) -> None:
-    assert io_destroy(io_context_t()) == -errno.EINVAL
-    assert io_destroy(None) == -errno.EINVAL
-    assert io_destroy(ctx) == 0
-    assert io_destroy(ctx) == -errno.EINVAL
+def test_io_destroy01(machine, ctx) -> None:
+    assert machine.io_destroy(machine.new_context()) == -errno.EINVAL
+    assert machine.io_destroy(None) == -errno.EINVAL
+    assert machine.io_destroy(ctx) == 0
+    assert machine.io_destroy(ctx) == -errno.EINVAL

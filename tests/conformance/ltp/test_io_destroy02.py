@@ -1,11 +1,21 @@
-"""io_destroy02: a Context that is closed stays closed; closing it again does nothing."""
+"""io_destroy02: destroying what is not a context; a Context that is closed stays closed."""
+
+import errno
 
 import pytest
 
 from aiopoll import Context
 
 
-def test_io_destroy02() -> None:
+def test_io_destroy02(machine) -> None:
+    ctx = machine.new_context()
+    assert machine.io_destroy(ctx) == -errno.EINVAL
+    assert machine.io_setup(1, ctx) == 0
+    assert machine.io_destroy(ctx) == 0
+    assert machine.io_destroy(ctx) == -errno.EINVAL
+
+
+def test_context() -> None:
     context = Context(1)
     context.close()
     assert context.closed

@@ -2,9 +2,7 @@
 
 import errno
 
-from aiopoll.libaio import io_context_t, io_getevents
 
-
-def test_io_getevents02() -> None:
-    assert io_getevents(io_context_t(), 0, 0, None, None) == -errno.EINVAL
-    assert io_getevents(None, 0, 0, None, None) == -errno.EINVAL
+def test_io_getevents02(machine) -> None:
+    assert machine.io_getevents(machine.new_context(), 0, 0, None, None) == -errno.EINVAL
+    assert machine.io_getevents(None, 0, 0, None, None) == -errno.EINVAL

@@ -2,13 +2,11 @@
 
 import errno
 
-from aiopoll.libaio import io_context_t, io_destroy, io_setup
 
-
-def test_io_setup01() -> None:
-    ctx = io_context_t()
-    assert io_setup(1, ctx) == 0
-    assert io_destroy(ctx) == 0
-    assert io_setup(1, ctx) == -errno.EINVAL  # not NULL: the stale handle is still in it
-    assert io_setup(-1, io_context_t()) == -errno.EINVAL
-    assert io_setup(1, None) == -errno.EFAULT
+def test_io_setup01(machine) -> None:
+    ctx = machine.new_context()
+    assert machine.io_setup(1, ctx) == 0
+    assert machine.io_destroy(ctx) == 0
+    assert machine.io_setup(1, ctx) == -errno.EINVAL  # not NULL: the stale handle is still in it
+    assert machine.io_setup(-1, machine.new_context()) == -errno.EINVAL
+    assert machine.io_setup(1, None) == -errno.EFAULT

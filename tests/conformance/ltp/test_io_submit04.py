@@ -4,9 +4,19 @@ import errno
 import os
 
 from aiopoll import Context, Iocb
+from aiopoll.libaio import io_prep_preadv2
 
 
-def test_io_submit04(context: Context) -> None:
+def test_io_submit04(machine, ctx, attempt) -> None:
+    read_end, write_end = machine.pipe()
+    buf = bytearray(100)
+    result = attempt(ctx, io_prep_preadv2, read_end, [buf], 1, 0, os.RWF_NOWAIT)
+    assert result == -errno.EAGAIN
+    machine.close(read_end)
+    machine.close(write_end)
+
+
+def test_context(context: Context) -> None:
     read_end, write_end = os.pipe()
     try:
         request = Iocb.pread(read_end, bytearray(100), rw_flags=os.RWF_NOWAIT)
