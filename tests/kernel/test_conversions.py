@@ -273,6 +273,41 @@ def test_tcp_urgent_byte(kernel, ctx):
         kernel.recvfrom(server, 1, socket.MSG_OOB)
 
 
+def test_an_urgent_byte_is_lost_when_reading_passes_it(kernel):
+    _, client, server = tcp_pair(kernel)
+    kernel.set_blocking(server, False)
+    kernel.sendto(client, b"a!", socket.MSG_OOB)
+    assert kernel.poll([(server, EPOLLIN | EPOLLPRI)], 0) == [EPOLLIN | EPOLLPRI]
+    assert kernel.read(server, 100) == b"a"
+    assert kernel.poll([(server, EPOLLIN | EPOLLPRI)], 0) == [EPOLLPRI]
+    with refused(errno.EAGAIN):
+        kernel.read(server, 100)
+    assert kernel.poll([(server, EPOLLIN | EPOLLPRI)], 0) == [0]
+    with refused(errno.EINVAL):
+        kernel.recvfrom(server, 1, socket.MSG_OOB)
+    # A second one makes the first an ordinary byte.
+    kernel.sendto(client, b"b1", socket.MSG_OOB)
+    kernel.sendto(client, b"c2", socket.MSG_OOB)
+    assert kernel.recvfrom(server, 1, socket.MSG_OOB)[0] == b"2"
+    assert kernel.recvfrom(server, 100, socket.MSG_PEEK)[0] == b"b1c"
+    assert kernel.read(server, 100) == b"b1c"
+
+
+def test_a_datagram_sockets_error_comes_before_what_is_queued(kernel):
+    one = kernel.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    two = kernel.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    kernel.bind(one, ("127.0.0.1", 0))
+    kernel.connect(two, kernel.getsockname(one))
+    kernel.connect(one, kernel.getsockname(two))
+    kernel.write(two, b"queued")
+    kernel.close(two)
+    kernel.write(one, b"to nobody")
+    assert kernel.poll([(one, EPOLLIN)], 0) == [EPOLLIN | EPOLLERR]
+    with refused(errno.ECONNREFUSED):
+        kernel.read(one, 10)
+    assert kernel.read(one, 10) == b"queued"
+
+
 def test_tcp_connect_errors_and_backlog(kernel):
     client = kernel.socket(socket.AF_INET, socket.SOCK_STREAM)
     with refused(errno.ECONNREFUSED):

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from aiopoll import Context, probe
 
-from .drivers import KINDS, OPERATIONS, Pair
+from .drivers import CONTEXTS, KINDS
+from .pair import OPERATIONS, Pair
 
 pytestmark = pytest.mark.skipif(
     not probe().aio_poll, reason="this kernel has no AIO poll to compare with"
@@ -22,13 +23,16 @@ OPERATIONS_EACH = 40
 
 
 @pytest.fixture(scope="module")
-def linux_context():
-    with Context(256) as context:
-        yield context
+def linux_contexts():
+    """The scenarios use them one after the other, and put a new one in for each they destroy."""
+    contexts = [Context(256) for _ in range(CONTEXTS)]
+    yield contexts
+    for context in contexts:
+        context.close()
 
 
-def compare(context, start, steps):
-    pair = Pair(context)
+def compare(contexts, start, steps):
+    pair = Pair(contexts)
     try:
         for kind in start:
             pair.make(kind)
@@ -55,5 +59,5 @@ step = st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 23), st.integers(0,
     start=st.lists(st.sampled_from(KINDS), min_size=1, max_size=4),
     steps=st.lists(step, min_size=OPERATIONS_EACH, max_size=OPERATIONS_EACH),
 )
-def test_random_scenarios(linux_context, start, steps):
-    compare(linux_context, start, steps)
+def test_random_scenarios(linux_contexts, start, steps):
+    compare(linux_contexts, start, steps)

@@ -192,7 +192,7 @@ def linux_context():
 @pytest.mark.parametrize("body", SCRIPTS, ids=lambda body: body.__name__)
 def test_script(linux_context, body):
     traces = []
-    for driver in (ModelDriver(), LinuxDriver(linux_context)):
+    for driver in (ModelDriver(), LinuxDriver([linux_context])):
         run = Run(driver)
         try:
             body(run)

@@ -4,7 +4,9 @@ Facts: segments arrive by softirq in the order they were sent; nothing is lost b
 a full accept queue, which are sent again after 1, 2, 4, … seconds. What is sent is charged to
 the sender until it is acknowledged; what arrives takes window until it is read. Closing with
 unread data, or with SO_LINGER of zero, resets; so does data for a socket that is closed.
-An urgent byte travels in the stream and is kept beside it; reading stops at its mark.
+An urgent byte travels in the stream and is kept beside it. Reading stops before its place in the
+stream; the read after that skips it, and then the byte is gone even if nobody took it by MSG_OOB.
+A second one makes the first an ordinary byte, or drops it where reading stands right before it.
 
 Rule: `poll_mask` reads one socket's state, in tcp_poll's order. Data and room wake with the broad
 socket keys, FIN and RST through state_change, without a key.
@@ -79,9 +81,11 @@ class TcpSock(InetSock):
         self.write_queue: deque[tuple[bytes, bool]] = deque()
         self.fin_queued = False
         self.window = 0
-        # Receiving: chunks; None marks the place of the urgent byte.
-        self.receive_queue: deque[bytes | None] = deque()
+        # Receiving. `urgent_at` is how far ahead the urgent byte's place is, `urgent` the byte
+        # while nobody has taken it.
+        self.receive_buffer = bytearray()
         self.rmem = 0
+        self.urgent_at: int | None = None
         self.urgent: bytes | None = None
         # SOCK_DONE: a FIN came. Reading then says "end" even if a reset came after it.
         self.sock_done = False
@@ -125,6 +129,12 @@ class TcpSock(InetSock):
         if self.state == TCP_CLOSE:
             self.send_reset()
             return
+        if urgent:
+            # Looked at before the data, so it is kept even where the data is refused.
+            if self.urgent_at == 0:
+                self.consume(1)
+            self.urgent_at = len(self.receive_buffer) + len(data) - 1
+            self.urgent = data[-1:]
         if self.sk_shutdown & RCV_SHUTDOWN and self.state in (TCP_FIN_WAIT1, TCP_FIN_WAIT2):
             # RFC 1122: data for a side that has closed both ways is answered with a reset.
             self.rcv_reset()
@@ -132,17 +142,24 @@ class TcpSock(InetSock):
             return
         self.rmem += len(data)
         self.advertised -= len(data)
-        if urgent:
-            if data[:-1]:
-                self.receive_queue.append(data[:-1])
-            self.rmem -= 1
-            self.advertised += 1
-            self.receive_queue.append(None)
-            self.urgent = data[-1:]
-        else:
-            self.receive_queue.append(data)
-        self.send_to_peer("rcv_ack", len(data), 1 if urgent else 0)
+        self.receive_buffer += data
+        self.send_to_peer("rcv_ack", len(data), 0)
         self.data_ready()
+
+    def consume(self, count: int) -> bytes:
+        """Take bytes out of the receive buffer; past its place the urgent byte is lost."""
+        data = bytes(self.receive_buffer[:count])
+        del self.receive_buffer[:count]
+        self.rmem -= len(data)
+        if self.urgent_at is not None:
+            self.urgent_at -= len(data)
+            if self.urgent_at < 0:
+                self.urgent_at = self.urgent = None
+        return data
+
+    def stream_readable(self) -> bool:
+        """Whether there is a byte to read besides the urgent one."""
+        return len(self.receive_buffer) > (self.urgent_at == 0)
 
     def rcv_ack(self, acked: int, window: int) -> None:
         """`acked` bytes are out of the send buffer, `window` more may be sent."""
@@ -280,7 +297,8 @@ def tcp_connect(sk: TcpSock, address: Address, nowait: bool) -> None:
             raise
         sk.sk_shutdown = 0
         sk.sock_done = False
-        sk.receive_queue.clear()
+        sk.receive_buffer.clear()
+        sk.urgent_at = sk.urgent = None
         sk.peer_host = sk.loopback if host in ANY else host
         sk.peer_port = port
         if not sk.port:
@@ -365,7 +383,11 @@ def tcp_recvmsg(sk: TcpSock, count: int, flags: int, nowait: bool) -> tuple[byte
         raise error(errno.ENOTCONN)
     if flags & socket.MSG_OOB:
         return _recv_urgent(sk, flags), None
-    while not any(sk.receive_queue):
+    while True:
+        if sk.urgent_at == 0 and not flags & socket.MSG_PEEK:
+            sk.consume(1)
+        if sk.stream_readable():
+            break
         if sk.sock_done:
             return b"", None
         sk.raise_error()
@@ -377,44 +399,33 @@ def tcp_recvmsg(sk: TcpSock, count: int, flags: int, nowait: bool) -> tuple[byte
             raise error(errno.EAGAIN)
         sk.wait(
             lambda: (
-                any(sk.receive_queue)
+                (sk.urgent_at == 0 and not flags & socket.MSG_PEEK)
+                or sk.stream_readable()
                 or bool(sk.sk_err or sk.sk_shutdown & RCV_SHUTDOWN)
                 or sk.state == TCP_CLOSE
             ),
             sk.rcvtimeo_ns,
         )
-    if sk.receive_queue[0] is None:
-        sk.receive_queue.popleft()
+    start = 1 if sk.urgent_at == 0 else 0
+    stop = start + count
+    if sk.urgent_at:
+        stop = min(stop, sk.urgent_at)
     if flags & socket.MSG_PEEK:
-        before_mark = list(sk.receive_queue)
-        if None in before_mark:
-            before_mark = before_mark[: before_mark.index(None)]
-        return b"".join(part for part in before_mark if part)[:count], None
-    parts: list[bytes] = []
-    taken = 0
-    while taken < count and sk.receive_queue:
-        chunk = sk.receive_queue[0]
-        if chunk is None:
-            break
-        part = chunk[: count - taken]
-        taken += len(part)
-        parts.append(part)
-        if len(part) == len(chunk):
-            sk.receive_queue.popleft()
-        else:
-            sk.receive_queue[0] = chunk[len(part) :]
-    sk.rmem -= taken
+        return bytes(sk.receive_buffer[start:stop]), None
+    data = sk.consume(stop)[start:]
     free = sk.rcvbuf - sk.rmem
     # Open the window in large steps, as tcp_cleanup_rbuf does, or at once when it was shut.
     if free - sk.advertised >= min(sk.rcvbuf // 2, 2 * MSS) or sk.advertised <= 0:
         sk.send_to_peer("rcv_ack", 0, free - sk.advertised)
         sk.advertised = free
-    return b"".join(parts), None
+    return data, None
 
 
 def _recv_urgent(sk: TcpSock, flags: int) -> bytes:
     if sk.urgent is None:
         raise error(errno.EINVAL)
+    if sk.state == TCP_CLOSE and not sk.sock_done:
+        raise error(errno.ENOTCONN)
     data = sk.urgent
     if not flags & socket.MSG_PEEK:
         sk.urgent = None
@@ -467,7 +478,7 @@ def tcp_release(sk: TcpSock) -> None:
         sk.done()
     elif sk.state in (TCP_CLOSE, TCP_SYN_SENT):
         sk.done()
-    elif any(sk.receive_queue) or aborts:
+    elif sk.receive_buffer or aborts:
         sk.send_reset()
         sk.done()
     else:
@@ -484,7 +495,7 @@ def tcp_poll_mask(sk: TcpSock, events: int) -> int:
     if sk.sk_shutdown & RCV_SHUTDOWN:
         mask |= EPOLLIN | EPOLLRDNORM | EPOLLRDHUP
     if sk.state != TCP_SYN_SENT:
-        if any(sk.receive_queue):
+        if sk.stream_readable():
             mask |= EPOLLIN | EPOLLRDNORM
         if sk.sk_shutdown & SEND_SHUTDOWN or sk.stream_writable():
             mask |= EPOLLOUT | EPOLLWRNORM

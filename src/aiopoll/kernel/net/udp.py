@@ -110,8 +110,11 @@ def udp_sendmsg(sk: UdpSock, data: bytes, flags: int, address: Address, nowait: 
 
 
 def udp_recvmsg(sk: UdpSock, count: int, flags: int, nowait: bool) -> tuple[bytes, Address]:
-    while not sk.queue:
+    while True:
+        # An error comes before what is queued.
         sk.raise_error()
+        if sk.queue:
+            break
         if sk.sk_shutdown & RCV_SHUTDOWN and not nowait:
             return b"", None
         if nowait:

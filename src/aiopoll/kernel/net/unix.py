@@ -314,8 +314,11 @@ def unix_dgram_sendmsg(
 
 
 def unix_dgram_recvmsg(sk: UnixSock, count: int, flags: int, nowait: bool) -> tuple[bytes, Address]:
-    while not sk.queue:
+    while True:
+        # An error comes before what is queued.
         sk.raise_error()
+        if sk.queue:
+            break
         if sk.sk_shutdown & RCV_SHUTDOWN:
             # A datagram socket that is shut down still says "try again" to those who cannot wait.
             if nowait:

@@ -1,0 +1,252 @@
+"""Both kernels side by side, and random operations on them."""
+
+from aiopoll.kernel.uapi import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLPRI, EPOLLRDNORM
+
+from .drivers import CONTEXTS, KINDS, PATIENCE_MS, LinuxDriver, ModelDriver
+
+SOCKETS = ("unix", "tcp", "udp")
+EVENTS = (0x1, 0x4, 0x5, 0x2001, 0x2000, 0x0, 0x41, 0x104, 0x2, 0x3)
+# How often each comes up: io_destroy takes Linux some thirty milliseconds.
+OPERATIONS = (
+    *["poll"] * 6,
+    *["write"] * 6,
+    *["read"] * 4,
+    *["reap"] * 4,
+    *["make", "cancel", "close"] * 2,
+    *("shutdown", "fire", "look", "fsync", "signal"),
+    *("urgent", "read urgent", "cancel elsewhere", "destroy"),
+)
+
+
+class Pair:
+    """Each operation is done on both kernels, and the answers are compared.
+
+    `objects` are the open ends: (kind, index of the end, model fd, linux fd, number of its pair).
+    `requests` are those in flight by key: (model iocb, linux iocb, index of the context).
+    """
+
+    def __init__(self, contexts):
+        self.model = ModelDriver()
+        self.linux = LinuxDriver(contexts)
+        self.trace = []
+        self.objects = []
+        self.requests = {}
+        self.asked = {}
+        self.owner = {}
+        self.made = 0
+        self.retired = []
+        self.socket = False
+
+    def _both(self, what, model, linux):
+        self.trace.append((what, model, linux))
+        assert model == linux, "\n".join(map(str, self.trace))
+        return model
+
+    def _call(self, what, name, model_arguments, linux_arguments, hint=False):
+        model = getattr(self.model, name)(*model_arguments)
+        extra = {"expected": model} if hint else {}
+        linux = getattr(self.linux, name)(*linux_arguments, **extra)
+        return self._both(what, model, linux)
+
+    def make(self, kind):
+        fds = zip(self.model.make(kind), self.linux.make(kind), strict=True)
+        for end, (model_fd, linux_fd) in enumerate(fds):
+            self.objects.append((kind, end, model_fd, linux_fd, self.made))
+        self.made += 1
+
+    def run(self, operation, which, number):
+        """One operation on the `which`-th open end; `number` is whatever it needs."""
+        before = len(self.trace)
+        self._run(operation, which, number)
+        # A FIN or a reset wakes without a key: today's kernel looks some time later, and must
+        # have looked before the next operation changes what there is to see. Socket data wakes
+        # with a key that is too broad, and a poll that it completed falsely is armed again now.
+        done = [what[0] for what, _, _ in self.trace[before:]]
+        if {"close", "shutdown", "write", "urgent"} & set(done) and self.socket:
+            self.reap()
+        self.socket = False
+
+    def _run(self, operation, which, number):
+        if operation == "make":
+            if len(self.objects) < 24:
+                self.make(KINDS[number % len(KINDS)])
+            return
+        if operation == "reap":
+            self.reap()
+            return
+        if operation == "signal":
+            self.reap()
+            self._call(("signal",), "interrupted_wait", (), ())
+            return
+        if operation == "cancel":
+            self.cancel(number)
+            return
+        if operation == "cancel elsewhere":
+            self.cancel(number, elsewhere=1 + number % (CONTEXTS - 1))
+            return
+        if operation == "destroy":
+            self.destroy(number % CONTEXTS)
+            return
+        if not self.objects:
+            return
+        entry = self.objects[which % len(self.objects)]
+        kind, end, model_fd, linux_fd, _ = entry
+        what = (operation, kind, end, number)
+        self.socket = kind in SOCKETS or operation in ("close", "shutdown")
+        if operation == "close":
+            self.objects.remove(entry)
+            if entry in [self.owner[key] for key in self.requests]:
+                self.retire(entry)
+            self._call(what, "close", (model_fd,), (linux_fd,))
+        elif operation == "read":
+            count = 8 if kind in ("eventfd", "timerfd") else 1 + number % 5000
+            self._call(what, "read", (model_fd, count), (linux_fd, count), True)
+        elif operation == "write":
+            size = 1 + number % 3000
+            data = (1 + number % 7).to_bytes(8, "little") if kind == "eventfd" else bytes(size)
+            self._call(what, "write", (model_fd, data), (linux_fd, data), True)
+        elif operation == "urgent" and kind == "tcp":
+            data = bytes(1 + number % 3)
+            self._call(what, "write_urgent", (model_fd, data), (linux_fd, data))
+        elif operation == "read urgent" and kind == "tcp":
+            self._call(what, "read_urgent", (model_fd,), (linux_fd,), True)
+        elif operation == "shutdown" and kind in SOCKETS:
+            how = number % 3
+            self._call(what, "shutdown", (model_fd, how), (linux_fd, how))
+        elif operation == "fire" and kind == "timerfd":
+            self._call(what, "fire_timer", (model_fd,), (linux_fd,))
+        elif operation == "look":
+            events = EVENTS[number % len(EVENTS)]
+            self._call(what, "poll", (model_fd, events), (linux_fd, events), True)
+        elif operation == "poll" and kind != "file":
+            self.submit("poll", entry, EVENTS[number % len(EVENTS)], which % CONTEXTS)
+        elif operation == "fsync":
+            self.submit("fsync", entry, 0, number % CONTEXTS)
+
+    def retire(self, closed):
+        """Leave the other end of a pinned file alone.
+
+        The request's event comes first and the release some time after it, from a work item: what
+        the other end sees meanwhile is a matter of luck. Pinning has tests of its own.
+        """
+        others = [entry for entry in self.objects if entry[4] == closed[4]]
+        self.retired += others
+        self.objects = [entry for entry in self.objects if entry not in others]
+
+    def submit(self, operation, entry, events, context):
+        kind, end, model_fd, linux_fd, _ = entry
+        key = len(self.asked) + 1
+        # Both sides must agree on what is ready before either is asked to decide.
+        if operation == "poll":
+            self._call(("look", kind, end), "poll", (model_fd, events), (linux_fd, events), True)
+        self.asked[key] = events | EPOLLERR | EPOLLHUP
+        model_iocb, model = self.model.submit(operation, model_fd, events, key, context)
+        linux_iocb, linux = self.linux.submit(operation, linux_fd, events, key, context)
+        if self._both((operation, kind, end, events, key, context), model, linux) == 1:
+            self.requests[key] = (model_iocb, linux_iocb, context)
+            self.owner[key] = entry
+        if events & EPOLLPRI:
+            # Context asks poll(2) whether PRI is true, which must not have changed meanwhile.
+            self.reap()
+
+    def cancel(self, number, elsewhere=0):
+        # Whether an event is on its way must not depend on the network: take them all in first.
+        self.reap()
+        # Those of closed files stay until the end, see `retire`.
+        keys = [key for key in sorted(self.requests) if self.owner[key] in self.objects]
+        if keys:
+            key = keys[number % len(keys)]
+            model_iocb, linux_iocb, context = self.requests[key]
+            where = (context + elsewhere) % CONTEXTS
+            self._call(("cancel", key, where), "cancel", (model_iocb, where), (linux_iocb, where))
+            self.reap()
+
+    def destroy(self, context):
+        """Requests in flight go without an event."""
+        self.reap()
+        self._call(("destroy", context), "destroy", (context,), (context,))
+        for key in [key for key, request in self.requests.items() if request[2] == context]:
+            del self.requests[key]
+
+    def reap(self):
+        for context in range(CONTEXTS):
+            model = self.model.reap(self.asked, context=context)
+            linux = self.reap_linux(model, context)
+            if len(linux) == len(model):
+                linux = [tolerated(*pair) for pair in zip(model, linux, strict=True)]
+            self._both(("reap", context), model, linux)
+            for key, _ in model:
+                del self.requests[key]
+
+    def reap_linux(self, model, context):
+        """The events that Linux has for those of the model, of which the network may be slow."""
+        keys = {key for key, _ in model}
+        events = []
+        while found := self.linux.reap(self.asked, model[len(events) :], context):
+            for key, res in found:
+                if key in keys or not self.completed_falsely(key):
+                    events.append((key, res))
+            if len(events) >= len(model):
+                break
+        return sorted(events)
+
+    def completed_falsely(self, key):
+        """The divergence raw_wake_key: a socket's key says more than is true.
+
+        The poll completed, though nothing that was asked for is ready. It is armed again.
+        """
+        entry = self.owner[key]
+        model_iocb, _, context = self.requests[key]
+        kind, _, _, linux_fd, _ = entry
+        asked = self.asked[key]
+        if kind not in SOCKETS or entry not in self.objects or self.linux.poll(linux_fd, asked):
+            return False
+        events = asked & ~(EPOLLERR | EPOLLHUP)
+        linux_iocb, result = self.linux.submit("poll", linux_fd, events, key, context)
+        assert result == 1
+        self.requests[key] = (model_iocb, linux_iocb, context)
+        return True
+
+    def finish(self):
+        """Cancel what is left: on either side each request gives one event. Close everything."""
+        self.reap()
+        for key in sorted(self.requests):
+            # Which of them are ready by now is a matter of luck, see `retire`.
+            model_iocb, linux_iocb, context = self.requests[key]
+            self.model.cancel(model_iocb, context)
+            self.linux.cancel(linux_iocb, context)
+        for context in range(CONTEXTS):
+            left = sorted(key for key, request in self.requests.items() if request[2] == context)
+            model = self.model.reap(self.asked, context=context)
+            linux = self.linux.reap(self.asked, left, context)
+            assert [key for key, _ in model] == left
+            assert [key for key, _ in linux] == left
+            assert self.linux.reap(self.asked, context=context) == []
+        self.requests.clear()
+        for _, _, model_fd, linux_fd, _ in self.objects + self.retired:
+            self._call(("close",), "close", (model_fd,), (linux_fd,))
+        self.model.finish()
+
+    def abandon(self):
+        """After a difference: leave nothing behind on the real side."""
+        for _, linux_iocb, context in self.requests.values():
+            self.linux.cancel(linux_iocb, context)
+        for context in self.linux.contexts:
+            while context.getevents(1, 256, PATIENCE_MS * 100_000):
+                pass
+        for _, _, _, linux_fd, _ in self.objects + self.retired:
+            self.linux.close(linux_fd)
+
+
+def tolerated(model, linux):
+    """What Linux answers, less what the divergences later_look and raw_wake_key add to it.
+
+    A kworker that looks later sees errors and hang-ups that came meanwhile; a socket's key says
+    that there is something to read, though it may be the urgent byte alone.
+    """
+    if min(linux[1], model[1]) <= 0 or linux[1] & model[1] != model[1]:
+        return linux
+    extra = linux[1] & ~model[1]
+    if extra & ~(EPOLLERR | EPOLLHUP | EPOLLIN | EPOLLRDNORM):
+        return linux
+    return model if not extra & (EPOLLIN | EPOLLRDNORM) or model[1] & EPOLLPRI else linux
