@@ -495,20 +495,9 @@ class AioSyscalls(SyscallTable):
                 raise error(errno.EINVAL)
             if isinstance(sigmask, BadAddress):
                 raise error(errno.EFAULT)
-            self.signals.set_user_sigmask(sigmask)
-        interrupted = False
-        try:
-            got = self._getevents(ctx_id, min_nr, nr, timeout_ns, events)
-            # A signal that came together with events is delivered under the temporary mask.
-            interrupted = any(
-                signo not in self.sched.current.blocked for signo in self.sched.current.pending
-            )
-            return got
-        except OSError as exc:
-            interrupted = exc.errno == errno.EINTR
-            raise
-        finally:
-            self.signals.restore_user_sigmask(interrupted=interrupted)
+        # A signal that comes together with events is delivered under the temporary mask too.
+        with self.signals.user_sigmask(sigmask, unless_pending=True):
+            return self._getevents(ctx_id, min_nr, nr, timeout_ns, events)
 
     def _getevents(
         self,

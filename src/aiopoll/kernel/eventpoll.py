@@ -203,7 +203,7 @@ eventpoll_fops = FileOperations(
 
 
 class EventPollSyscalls(SyscallTable):
-    """epoll_create1, epoll_ctl, epoll_wait, epoll_pwait2."""
+    """epoll_create1, epoll_ctl, epoll_wait (with the mask and nanoseconds of epoll_pwait2)."""
 
     @syscall
     def epoll_create1(self, flags: int = 0) -> int:
@@ -274,20 +274,13 @@ class EventPollSyscalls(SyscallTable):
         """
         if isinstance(sigmask, BadAddress):
             raise error(errno.EFAULT)
-        interrupted = False
-        self.signals.set_user_sigmask(sigmask)
-        try:
+        with self.signals.user_sigmask(sigmask):
             if maxevents <= 0:
                 raise error(errno.EINVAL)
             ep = as_eventpoll(self.fget(epfd))
             if ep is None:
                 raise error(errno.EINVAL)
             return self._ep_poll(ep, maxevents, timeout_ns)
-        except OSError as exc:
-            interrupted = exc.errno == errno.EINTR
-            raise
-        finally:
-            self.signals.restore_user_sigmask(interrupted=interrupted)
 
     def _ep_poll(
         self, ep: EventPoll, maxevents: int, timeout_ns: int | None

@@ -218,15 +218,8 @@ class SelectSyscalls(SyscallTable):
         sigmask: Iterable[int] | None = None,
     ) -> list[int]:
         """poll with the signal mask `sigmask` in force while it waits. See ppoll(2)."""
-        interrupted = False
-        self.signals.set_user_sigmask(sigmask)
-        try:
+        with self.signals.user_sigmask(sigmask):
             return self._poll(fds, timeout_ns)
-        except OSError as exc:
-            interrupted = exc.errno == errno.EINTR
-            raise
-        finally:
-            self.signals.restore_user_sigmask(interrupted=interrupted)
 
     @syscall
     def select(

@@ -11,11 +11,13 @@ a signal that is already pending is not queued again.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from .sched import TASK_INTERRUPTIBLE, Scheduler, Task
-from .wait import WaitQueueHead
+from .wait import WaitQueueHead, signal_pending
 
 Handler = Callable[[int], object]
 UNBLOCKABLE = frozenset({int(signal.SIGKILL), int(signal.SIGSTOP)})
@@ -70,16 +72,28 @@ class Signals:
         task.blocked = frozenset(mask) - UNBLOCKABLE
         return before
 
-    def set_user_sigmask(self, mask: Iterable[int] | None) -> None:
-        """Swap the mask for the length of a system call; None leaves it alone."""
-        if mask is not None:
-            self.sched.current.saved_sigmask = self.set_mask(mask)
+    @contextlib.contextmanager
+    def user_sigmask(
+        self, mask: Iterable[int] | None, *, unless_pending: bool = False
+    ) -> Iterator[None]:
+        """set_user_sigmask and restore_saved_sigmask_unless: `mask` for a system call's length.
 
-    def restore_user_sigmask(self, *, interrupted: bool) -> None:
-        """Put the mask back now, unless a handler still has to run under the temporary one."""
+        After EINTR (and with `unless_pending` whenever a signal waits) the mask is put back only
+        when the handlers have run, see `deliver`. None leaves the mask alone.
+        """
         task = self.sched.current
-        if task.saved_sigmask is not None and not interrupted:
-            task.blocked, task.saved_sigmask = task.saved_sigmask, None
+        if mask is not None:
+            task.saved_sigmask = self.set_mask(mask)
+        interrupted = False
+        try:
+            yield
+            interrupted = unless_pending and signal_pending(self.sched)
+        except OSError as exc:
+            interrupted = exc.errno == errno.EINTR
+            raise
+        finally:
+            if task.saved_sigmask is not None and not interrupted:
+                task.blocked, task.saved_sigmask = task.saved_sigmask, None
 
     def dequeue(self, task: Task, mask: frozenset[int]) -> int | None:
         """Take the lowest pending signal in `mask`."""

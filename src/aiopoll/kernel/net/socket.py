@@ -29,10 +29,12 @@ from ..signal import Signals
 from ..syscall import SyscallTable, syscall
 from ..uapi import (
     EPOLLERR,
+    EPOLLHUP,
     EPOLLIN,
     EPOLLOUT,
     EPOLLPRI,
     EPOLLRDBAND,
+    EPOLLRDHUP,
     EPOLLRDNORM,
     EPOLLWRBAND,
     EPOLLWRNORM,
@@ -97,6 +99,17 @@ class Sock:
 
     def error_report(self) -> None:
         self.sk_wq.wake_up(EPOLLERR)
+
+    def end_events(self) -> int:
+        """Where every protocol's poll_mask starts: a pending error, and what was shut down."""
+        mask = 0
+        if self.sk_err:
+            mask |= EPOLLERR
+        if self.sk_shutdown & RCV_SHUTDOWN:
+            mask |= EPOLLRDHUP | EPOLLIN | EPOLLRDNORM
+        if self.sk_shutdown == SHUTDOWN_MASK:
+            mask |= EPOLLHUP
+        return mask
 
     def sock_error(self) -> OSError | None:
         """Take the pending error."""

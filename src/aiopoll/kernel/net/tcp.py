@@ -25,12 +25,10 @@ from typing import Any
 
 from ..hrtimer import HrTimer
 from ..uapi import (
-    EPOLLERR,
     EPOLLHUP,
     EPOLLIN,
     EPOLLOUT,
     EPOLLPRI,
-    EPOLLRDHUP,
     EPOLLRDNORM,
     EPOLLWRNORM,
     NSEC_PER_SEC,
@@ -489,11 +487,9 @@ def tcp_release(sk: TcpSock) -> None:
 def tcp_poll_mask(sk: TcpSock, events: int) -> int:
     if sk.state == TCP_LISTEN:
         return EPOLLIN | EPOLLRDNORM if sk.accept_queue else 0
-    mask = 0
-    if sk.sk_shutdown == SHUTDOWN_MASK or sk.state == TCP_CLOSE:
+    mask = sk.end_events()
+    if sk.state == TCP_CLOSE:
         mask |= EPOLLHUP
-    if sk.sk_shutdown & RCV_SHUTDOWN:
-        mask |= EPOLLIN | EPOLLRDNORM | EPOLLRDHUP
     if sk.state != TCP_SYN_SENT:
         if sk.stream_readable():
             mask |= EPOLLIN | EPOLLRDNORM
@@ -501,8 +497,6 @@ def tcp_poll_mask(sk: TcpSock, events: int) -> int:
             mask |= EPOLLOUT | EPOLLWRNORM
         if sk.urgent is not None:
             mask |= EPOLLPRI
-    if sk.sk_err:
-        mask |= EPOLLERR
     return mask
 
 

@@ -12,11 +12,8 @@ import socket
 from collections import deque
 
 from ..uapi import (
-    EPOLLERR,
-    EPOLLHUP,
     EPOLLIN,
     EPOLLOUT,
-    EPOLLRDHUP,
     EPOLLRDNORM,
     EPOLLWRBAND,
     EPOLLWRNORM,
@@ -26,7 +23,6 @@ from .inet import InetSock, inet_bind, inet_getname, lookup
 from .socket import (
     RCV_SHUTDOWN,
     SEND_SHUTDOWN,
-    SHUTDOWN_MASK,
     SKB_OVERHEAD,
     TCP_CLOSE,
     TCP_ESTABLISHED,
@@ -79,9 +75,6 @@ def udp_connect(sk: UdpSock, address: Address, nowait: bool) -> None:
 def udp_sendmsg(sk: UdpSock, data: bytes, flags: int, address: Address, nowait: bool) -> int:
     if len(data) > UDP_MAX:
         raise error(errno.EMSGSIZE)
-    if sk.sk_shutdown & SEND_SHUTDOWN:
-        raise sk.broken_pipe(flags)
-    sk.raise_error()
     if address is not None:
         host, port = sk.parse(address)
         if not port:
@@ -90,6 +83,10 @@ def udp_sendmsg(sk: UdpSock, data: bytes, flags: int, address: Address, nowait: 
         host, port = sk.peer_host, sk.peer_port
     else:
         raise error(errno.EDESTADDRREQ)
+    sk.raise_error()
+    if sk.sk_shutdown & SEND_SHUTDOWN:
+        # Of what breaks, only streams send SIGPIPE.
+        raise error(errno.EPIPE)
     if not sk.port:
         sk.get_port(sk.host, 0)
     source = sk.address(False)
@@ -143,13 +140,7 @@ def udp_release(sk: UdpSock) -> None:
 
 
 def datagram_poll_mask(sk: UdpSock, events: int) -> int:
-    mask = EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND
-    if sk.sk_err:
-        mask |= EPOLLERR
-    if sk.sk_shutdown & RCV_SHUTDOWN:
-        mask |= EPOLLRDHUP | EPOLLIN | EPOLLRDNORM
-    if sk.sk_shutdown == SHUTDOWN_MASK:
-        mask |= EPOLLHUP
+    mask = sk.end_events() | EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND
     if sk.queue:
         mask |= EPOLLIN | EPOLLRDNORM
     return mask

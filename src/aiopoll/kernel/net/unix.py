@@ -15,11 +15,9 @@ from collections import deque
 from dataclasses import dataclass
 
 from ..uapi import (
-    EPOLLERR,
     EPOLLHUP,
     EPOLLIN,
     EPOLLOUT,
-    EPOLLRDHUP,
     EPOLLRDNORM,
     EPOLLWRBAND,
     EPOLLWRNORM,
@@ -286,15 +284,15 @@ def unix_dgram_sendmsg(
     if len(data) > sk.sndbuf - 32:
         raise error(errno.EMSGSIZE)
     while True:
-        if sk.sk_shutdown & SEND_SHUTDOWN:
-            raise sk.broken_pipe(flags)
         sk.raise_error()
+        if sk.sk_shutdown & SEND_SHUTDOWN:
+            raise error(errno.EPIPE)
         if other.dead:
             if other is sk.peer:
                 sk.peer, sk.state = None, TCP_CLOSE
             raise error(errno.ECONNREFUSED)
         if other.sk_shutdown & RCV_SHUTDOWN:
-            raise sk.broken_pipe(flags)
+            raise error(errno.EPIPE)
         full = other.recvq_full() and other.peer is not sk
         if not full and sk.wmem < sk.sndbuf:
             _enqueue(sk, other, data)
@@ -373,13 +371,7 @@ def unix_release(sk: UnixSock) -> None:
 
 
 def unix_poll_mask(sk: UnixSock, events: int) -> int:
-    mask = 0
-    if sk.sk_err:
-        mask |= EPOLLERR
-    if sk.sk_shutdown == SHUTDOWN_MASK:
-        mask |= EPOLLHUP
-    if sk.sk_shutdown & RCV_SHUTDOWN:
-        mask |= EPOLLRDHUP | EPOLLIN | EPOLLRDNORM
+    mask = sk.end_events()
     if sk.queue or sk.accept_queue:
         mask |= EPOLLIN | EPOLLRDNORM
     if sk.stream and sk.state == TCP_CLOSE:
