@@ -8,7 +8,9 @@ import select
 import signal
 import socket
 import struct
+import threading
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ import pytest
 from aiopoll import Context, Iocb, probe
 from aiopoll.kernel import Kernel
 from aiopoll.kernel import aio_abi as abi
-from aiopoll.kernel.uapi import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLPRI, EPOLLRDHUP
+from aiopoll.kernel.uapi import BADPTR, EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLPRI, EPOLLRDHUP
 
 pytestmark = pytest.mark.skipif(
     not probe().aio_poll, reason="this kernel has no AIO poll to compare with"
@@ -78,21 +80,43 @@ def test_raw_wake_key(kernel, linux):
     assert res & EPOLLPRI
 
 
+class RawAio:
+    """The calls themselves, since Context checks and masks. Call numbers are x86-64's."""
+
+    def __init__(self, nr_events):
+        self.call = ctypes.CDLL(None, use_errno=True).syscall
+        self.ctx = ctypes.c_ulong()
+        assert self.call(206, nr_events, ctypes.byref(self.ctx)) == 0
+
+    def destroy(self):
+        assert self.call(207, self.ctx) == 0
+
+    def submit(self, iocbs, copies=1):
+        structs = [ctypes.create_string_buffer(iocb) for iocb in iocbs]
+        pointers = (ctypes.c_void_p * (len(structs) * copies))(
+            *[ctypes.addressof(struct) for struct in structs] * copies
+        )
+        return self.call(209, self.ctx, ctypes.c_long(len(pointers)), pointers)
+
+    def getevent(self):
+        """res of the next event; sleeps until there is one."""
+        event = (ctypes.c_int64 * 4)()
+        assert self.call(208, self.ctx, ctypes.c_long(1), ctypes.c_long(1), event, None) == 1
+        return event[2]
+
+
+def raw_iocb(opcode, fd, buf=0, nbytes=0):
+    return struct.pack("<QIIHhIQQqQII", 0, 0, 0, opcode, 0, fd, buf, nbytes, 0, 0, 0, 0)
+
+
 def raw_poll(fd, wake):
-    """The res that the kernel wrote: Context keeps of it what was asked. x86-64's call numbers."""
-    call = ctypes.CDLL(None, use_errno=True).syscall
-    ctx = ctypes.c_ulong()
-    event = (ctypes.c_int64 * 4)()
-    iocb = ctypes.create_string_buffer(
-        struct.pack("<QIIHhIQQqQII", 0, 0, 0, abi.IOCB_CMD_POLL, 0, fd, EPOLLIN, 0, 0, 0, 0, 0)
-    )
-    pointer = ctypes.c_void_p(ctypes.addressof(iocb))
-    assert call(206, 1, ctypes.byref(ctx)) == 0
-    assert call(209, ctx, ctypes.c_long(1), ctypes.byref(pointer)) == 1
+    """The res that the kernel wrote: Context keeps of it what was asked."""
+    aio = RawAio(1)
+    assert aio.submit([raw_iocb(abi.IOCB_CMD_POLL, fd, EPOLLIN)]) == 1
     wake()
-    assert call(208, ctx, ctypes.c_long(1), ctypes.c_long(1), event, None) == 1
-    assert call(207, ctx) == 0
-    return event[2]
+    res = aio.getevent()
+    aio.destroy()
+    return res
 
 
 def test_vanished_condition(kernel, linux):
@@ -126,6 +150,22 @@ def test_signalfd(kernel, linux):
     assert kernel.poll([(fd, EPOLLIN)], 0) == [EPOLLIN]
     assert poll_here(kernel, fd, EPOLLIN) == -errno.EINVAL
     kernel.read(fd, 128)
+    libc = ctypes.CDLL(None, use_errno=True)
+    mask = (ctypes.c_ulong * 16)(1 << (signal.SIGUSR1 - 1))
+    there = libc.signalfd(-1, mask, os.O_NONBLOCK)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    try:
+        parked = Iocb.poll(there, EPOLLIN)
+        linux.submit([parked])
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+        assert select.select([there], [], [], 0)[0] == [there]
+        assert poll_there(linux, there, EPOLLIN) == [EPOLLIN]
+        linux.cancel(parked)
+        assert [event.res for event in linux.getevents(1, 1, None)] == [0]
+        os.read(there, 128)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        os.close(there)
 
 
 def test_fifo_opened_for_both(kernel, linux, tmp_path):
@@ -145,6 +185,47 @@ def test_bad_descriptor_and_bad_fields(kernel, linux):
         kernel.io_submit(ctx, 1, [abi.Iocb(4, 999)])
     with pytest.raises(OSError, match=r"\[Errno 9\]"):
         linux.submit([Iocb(4, 999)])
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="call numbers are x86-64's")
+def test_bad_array_and_bad_context(kernel):
+    with pytest.raises(OSError, match=r"\[Errno 14\]"):
+        kernel.io_submit(0, 1, BADPTR)
+    call = ctypes.CDLL(None, use_errno=True).syscall
+    assert call(209, ctypes.c_ulong(0), ctypes.c_long(1), ctypes.c_void_p(-4096)) == -1
+    assert ctypes.get_errno() == errno.EINVAL
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="call numbers are x86-64's")
+def test_more_requests_than_the_ring_holds(kernel):
+    """The reads sleep in io_submit, so another thread can take the events meanwhile."""
+    many = 200
+    reader, writer = kernel.pipe2()
+    ctx = kernel.io_setup(1)
+
+    def feed():
+        for _ in range(many):
+            kernel.write(writer, b"x")
+            assert [event.res for event in kernel.io_getevents(ctx, 1, 1)] == [1]
+
+    task = kernel.spawn(feed)
+    assert kernel.io_submit(ctx, many, [abi.Iocb.pread(reader, bytearray(1))] * many) == many
+    kernel.join(task)
+
+    aio = RawAio(1)
+    there_read, there_write = os.pipe()
+    buffer = ctypes.create_string_buffer(1)
+    ring_nr = 127
+    with ThreadPoolExecutor(1) as pool:
+        iocb = raw_iocb(abi.IOCB_CMD_PREAD, there_read, ctypes.addressof(buffer), 1)
+        submitted = pool.submit(aio.submit, [iocb], many)
+        for _ in range(ring_nr):
+            os.write(there_write, b"x")
+            assert aio.getevent() == 1
+        assert submitted.result(30) == ring_nr
+    aio.destroy()
+    os.close(there_read)
+    os.close(there_write)
 
 
 def test_later_look(kernel):

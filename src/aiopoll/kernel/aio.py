@@ -385,11 +385,14 @@ class AioSyscalls(SyscallTable):
         """
         if nr < 0:
             raise error(errno.EINVAL)
+        if isinstance(iocbpp, BadAddress):
+            # access_ok came before the context in 2018.
+            raise error(errno.EFAULT)
         ctx = self.lookup_ioctx(ctx_id)
         nr = min(nr, LONG_MAX // 8)
         for index in range(nr):
             try:
-                if iocbpp is None or isinstance(iocbpp, BadAddress):
+                if iocbpp is None:
                     raise error(errno.EFAULT)
                 iocb = iocbpp[index] if index < len(iocbpp) else None
                 if iocb is None or isinstance(iocb, BadAddress):

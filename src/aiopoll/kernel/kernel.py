@@ -2,6 +2,7 @@
 
 Rule: a kernel shares nothing with another, so tests may run as many as they like. Without a seed
 deferred work runs when the system call that caused it returns; with one, the seed decides.
+Left out: booting, modules, sysctls other than aio_nr and aio_max_nr.
 """
 
 from __future__ import annotations

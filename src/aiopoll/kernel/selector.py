@@ -3,6 +3,7 @@
 Facts: asyncio asks a selector for everything that can happen, and for nothing else. With this one
 it waits on the virtual clock: a timeout ends at exactly the time it names.
 Rule: level-triggered, one epoll set, POLLERR and POLLHUP count as ready for both directions.
+Left out: selectors shared between threads of the host.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 Rule: on the way out, pending softirqs and work items run (or wait, if the seed says so), and
 then signals are delivered; nothing is delivered in the middle of a system call.
 Each module's system calls are a class here, and the kernel inherits them all.
+Left out: restart of interrupted calls, seccomp, compat entries.
 """
 
 from __future__ import annotations

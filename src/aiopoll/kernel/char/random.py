@@ -3,7 +3,7 @@
 Facts: reading takes entropy out of the pool and sleeps when there is none; the file is readable
 from 64 bits up and writable (the pool wants more) below 896 of 4096 bits. Before the series it
 slept on two queues, one for readers and one for writers; a file has one poll head, so the
-conversion (V2) merged them into one queue with keyed wake-ups: IN when entropy arrives, OUT when
+conversion (V3) merged them into one queue with keyed wake-ups: IN when entropy arrives, OUT when
 the pool falls below its mark. Sleepers for whom a wake-up was not meant go back to sleep.
 
 Rule: writing mixes bytes in but credits nothing; `add_entropy` (RNDADDENTROPY) credits bits.

@@ -3,7 +3,7 @@
 Facts: a socket bound to ("hash" or "skcipher", name) is an algorithm; accept gives an operation on
 it. A hash takes data (MSG_MORE: not yet the last) and is read once for the digest. A cipher takes
 an operation and an IV as control data, plaintext or ciphertext, and gives as much as it was fed,
-in whole blocks. Before the series a cipher was polled for room and data; the conversion (V2)
+in whole blocks. Before the series a cipher was polled for room and data; the conversion (V3)
 answers that by `poll_mask`. A hash never was pollable: it has no `poll_mask` and its head is None.
 
 Rule: hashlib and the `cryptography` package do the arithmetic; an algorithm they have not got, or
