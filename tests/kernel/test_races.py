@@ -23,6 +23,7 @@ class Scene:
         self.ctx_id = kernel.io_setup(4)
         self.ctx = kernel.contexts[self.ctx_id]
         self.file = kernel.fget(self.reader)
+        self.writer_file = kernel.fget(self.writer)
         self.head = self.file.private_data.pipe.wait
         self.iocb = Iocb.poll(self.reader, EPOLLIN)
         if armed:
@@ -55,12 +56,19 @@ class Scene:
         return [event.res for event in self.kernel.io_getevents(self.ctx_id, 0, 4)]
 
     def check_clean(self):
-        assert self.ctx.in_flight == 0
-        assert self.ctx.active_reqs == []
-        assert self.head.entries == []
-        assert self.file.f_count in (0, 1)
-        assert self.ctx.ctx_lock.owner is None
-        assert self.head.lock.owner is None
+        """Nothing in flight, no entry on a queue, no reference to a file but the descriptor's."""
+        ctx = self.ctx
+        assert ctx.in_flight == 0
+        assert ctx.active_reqs == []
+        assert self.head.entries == ctx.wait.entries == ctx.drained.entries == []
+        for fd, file in ((self.reader, self.file), (self.writer, self.writer_file)):
+            assert file.f_count == (self.kernel.files.files.get(fd) is file)
+        locks = (ctx.ctx_lock, ctx.completion_lock, self.head.lock)
+        assert [lock.owner for lock in locks] == [None] * 3
+        if self.ctx_id in self.kernel.contexts:
+            ctx.user_refill_reqs_available()
+            assert ctx.ring.head == ctx.ring.tail
+            assert ctx.cpu_reqs + ctx.reqs_available == ctx.ring.nr - 1, "a slot was lost"
 
 
 def cancel_against_wake(kernel, aio=None):
