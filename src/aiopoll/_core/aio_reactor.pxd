@@ -64,7 +64,7 @@ cdef class Rider:
     cdef Py_ssize_t in_flight
 
     cdef Py_ssize_t board(self, abi.iocb **batch, Py_ssize_t room) except -1
-    cdef int refuse(self, abi.iocb *request, long error) except -1
+    cdef int refuse(self, abi.iocb **batch, Py_ssize_t nr, long error) except -1
     cdef int complete(self, abi.io_event *event) except -1
 
 cdef class AioReactor(Reactor):

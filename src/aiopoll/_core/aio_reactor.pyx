@@ -64,8 +64,8 @@ cdef class Rider:
         """Puts up to `room` requests into the batch, and answers how many."""
         raise NotImplementedError
 
-    cdef int refuse(self, abi.iocb *request, long error) except -1:
-        """Takes back a request that io_submit did not take; EAGAIN: for want of a slot."""
+    cdef int refuse(self, abi.iocb **batch, Py_ssize_t nr, long error) except -1:
+        """Takes back requests that io_submit did not take; EAGAIN: for want of a slot."""
         raise NotImplementedError
 
     cdef int complete(self, abi.io_event *event) except -1:
@@ -267,8 +267,7 @@ cdef class AioReactor(Reactor):
                     if self.reap(MAYBE_STALE) > 0:
                         continue
                 if taken >= polls:
-                    for i in range(taken, count):
-                        self.rider.refuse(self.batch[i], EAGAIN)
+                    self.rider.refuse(self.batch + taken, count - taken, EAGAIN)
                     break
                 if request.owner == self.epoll_fd or request.owner == self.wake_fd:
                     self.evict()
@@ -276,11 +275,11 @@ cdef class AioReactor(Reactor):
                 for i in range(taken, polls):
                     self.overflowed += 1
                     self.refuse(<poll_request *>self.batch[i], -result)
-                for i in range(polls, count):
-                    self.rider.refuse(self.batch[i], EAGAIN)
+                if count > polls:
+                    self.rider.refuse(self.batch + polls, count - polls, EAGAIN)
                 break
             if taken >= polls:
-                self.rider.refuse(self.batch[taken], -result)
+                self.rider.refuse(self.batch + taken, 1, -result)
                 taken += 1
                 continue
             if result == -EINVAL:

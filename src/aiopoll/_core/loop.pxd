@@ -37,7 +37,7 @@ cdef class LoopCore:
     cdef public object _thread_id
     cdef public object _current_handle
     cdef public double _clock_resolution
-    cdef public object _files
+    cdef public object _aiopoll_files
 
     cdef int check_open(self) except -1
     cdef int send_unsent(self) except -1

@@ -20,7 +20,7 @@ class LoopCore:
     _current_handle: Handle | None
     _clock_resolution: float
     _ready: deque[Handle]
-    _files: Any
+    _aiopoll_files: Any
 
     def _open_reactor(
         self, backend: str, nr_events: int, user_ring: bool | None, busy_poll_ns: int

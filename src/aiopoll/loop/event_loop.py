@@ -155,8 +155,8 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
     def close(self) -> None:
         """Gives everything back; takes some tens of milliseconds in the kernel."""
         if not self.is_running() and not self.is_closed():
-            if self._files is not None:
-                self._files.shut()
+            if self._aiopoll_files is not None:
+                self._aiopoll_files.shut()
             self._clear_timers()
             # An interrupt may have come before run_forever could do it.
             release_wakeup_pipe(self._csock)

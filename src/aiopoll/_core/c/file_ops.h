@@ -1,0 +1,252 @@
+/*
+ * Reads and writes of whole vectors by system call: what threads do, and what needs no thread.
+ *
+ * Facts.  preadv2(2) with RWF_NOWAIT (4.14) answers what is in the page cache, EAGAIN where
+ * nothing is, and EOPNOTSUPP on file systems that do not know (tmpfs).  A transfer may be short:
+ * a read at the end of the file, a write where the device is full or RLIMIT_FSIZE is met.  With
+ * O_DIRECT, memory, offset and length are multiples of what statx(2) tells as STATX_DIOALIGN
+ * (6.1); a read that ends at the end of the file answers what is there.
+ *
+ * Rule.  A transfer goes on until all is done, the file ends, or an error: -errno is answered
+ * then, even where a part went before.  The vector is advanced in place.  Unaligned direct
+ * transfers go through an aligned buffer, a part at a time; a write reads the blocks at its two
+ * ends first, and cuts off what it wrote past the end of the file.  That is safe only while
+ * nobody else writes those blocks: the caller sees to it.
+ *
+ * Cost.  Two reads of a block more for a direct write that is aligned at neither end.
+ */
+#ifndef AIOPOLL_FILE_OPS_H
+#define AIOPOLL_FILE_OPS_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define FILE_RWF_DSYNC 0x2
+#define FILE_RWF_NOWAIT 0x8
+#define FILE_VECTOR_MAX 1024	/* UIO_MAXIOV */
+
+/* Moves the beginning of a vector by `count` bytes. */
+static inline void file_advance(struct iovec **vector, size_t *nr, size_t count)
+{
+	while (*nr > 0 && count >= (*vector)->iov_len) {
+		count -= (*vector)->iov_len;
+		++*vector;
+		--*nr;
+	}
+	if (*nr > 0) {
+		(*vector)->iov_base = (char *)(*vector)->iov_base + count;
+		(*vector)->iov_len -= count;
+	}
+}
+
+/*
+ * Reads or writes `length` bytes, which the vector has, at `offset`.  Adds what is done to
+ * *done; answers 0 if all is, or the file ended, else -errno.  `align` is 1 for buffered files.
+ */
+static inline int file_transfer(int fd, struct iovec **vector, size_t *nr, int64_t offset,
+				int64_t length, int rw_flags, bool writing, uint32_t align,
+				int64_t *done)
+{
+	while (length > 0) {
+		int count = *nr < FILE_VECTOR_MAX ? (int)*nr : FILE_VECTOR_MAX;
+		ssize_t result;
+
+		if (rw_flags == 0)
+			result = writing ? pwritev(fd, *vector, count, offset)
+					 : preadv(fd, *vector, count, offset);
+		else
+			result = writing ? pwritev2(fd, *vector, count, offset, rw_flags)
+					 : preadv2(fd, *vector, count, offset, rw_flags);
+		if (result < 0) {
+			if (errno == EINTR)
+				continue;
+			return -errno;
+		}
+		if (result == 0)
+			return writing ? -ENOSPC : 0;
+		*done += result;
+		offset += result;
+		length -= result;
+		file_advance(vector, nr, (size_t)result);
+		if (!writing && result % align != 0)
+			return 0;	/* the end of the file */
+	}
+	return 0;
+}
+
+/* Copies `length` bytes between a buffer and the beginning of a vector, which it advances. */
+static inline void file_copy(struct iovec **vector, size_t *nr, char *buffer, size_t length,
+			     bool from_vector)
+{
+	while (length > 0 && *nr > 0) {
+		size_t part = (*vector)->iov_len < length ? (*vector)->iov_len : length;
+
+		if (from_vector)
+			memcpy(buffer, (*vector)->iov_base, part);
+		else
+			memcpy((*vector)->iov_base, buffer, part);
+		buffer += part;
+		length -= part;
+		file_advance(vector, nr, part);
+	}
+}
+
+static inline int64_t file_pread_all(int fd, char *buffer, int64_t length, int64_t offset,
+				     uint32_t align)
+{
+	struct iovec one = { buffer, (size_t)length }, *vector = &one;
+	size_t nr = 1;
+	int64_t done = 0;
+	int result = file_transfer(fd, &vector, &nr, offset, length, 0, false, align, &done);
+
+	return result < 0 ? result : done;
+}
+
+/* A direct read of any offset and length into any memory, through `bounce`. */
+static inline int file_read_unaligned(int fd, struct iovec **vector, size_t *nr, int64_t offset,
+				      int64_t length, uint32_t align, char *bounce,
+				      int64_t bounce_size, int64_t *done)
+{
+	while (length > 0) {
+		int64_t skip = offset % align, start = offset - skip;
+		int64_t span = (skip + length + align - 1) / align * align, got;
+
+		if (span > bounce_size)
+			span = bounce_size;
+		got = file_pread_all(fd, bounce, span, start, align);
+		if (got < 0)
+			return (int)got;
+		bool ended = got < span;
+
+		got -= skip;
+		if (got <= 0)
+			return 0;
+		if (got > length)
+			got = length;
+		file_copy(vector, nr, bounce + skip, (size_t)got, false);
+		*done += got;
+		offset += got;
+		length -= got;
+		if (ended)
+			return 0;
+	}
+	return 0;
+}
+
+/* Fills one block from the file, with zeroes past its end. */
+static inline int file_load_block(int fd, char *block, int64_t offset, uint32_t align)
+{
+	int64_t got = file_pread_all(fd, block, align, offset, align);
+
+	if (got < 0)
+		return (int)got;
+	memset(block + got, 0, (size_t)(align - got));
+	return 0;
+}
+
+/* A direct write of any offset and length out of any memory, through `bounce`. */
+static inline int file_write_unaligned(int fd, struct iovec **vector, size_t *nr, int64_t offset,
+				       int64_t length, int rw_flags, uint32_t align, char *bounce,
+				       int64_t bounce_size, int64_t *done)
+{
+	struct stat status;
+	int64_t written_end = 0, wanted_end;
+	int result = 0;
+
+	if (fstat(fd, &status) != 0)
+		return -errno;
+	wanted_end = status.st_size;
+	while (length > 0) {
+		int64_t skip = offset % align, start = offset - skip, part, span;
+		struct iovec one, *rest = &one;
+		size_t one_nr = 1;
+		int64_t moved = 0;
+
+		part = length < bounce_size - skip ? length : bounce_size - skip;
+		span = (skip + part + align - 1) / align * align;
+		if (skip != 0)
+			result = file_load_block(fd, bounce, start, align);
+		if (result == 0 && (skip + part) % align != 0 && (skip == 0 || span > align))
+			result = file_load_block(fd, bounce + span - align, start + span - align,
+						 align);
+		if (result < 0)
+			break;
+		file_copy(vector, nr, bounce + skip, (size_t)part, true);
+		one.iov_base = bounce;
+		one.iov_len = (size_t)span;
+		result = file_transfer(fd, &rest, &one_nr, start, span, rw_flags, true, align,
+				       &moved);
+		if (moved > 0 && start + moved > written_end)
+			written_end = start + moved;
+		if (result < 0)
+			break;
+		*done += part;
+		offset += part;
+		length -= part;
+		if (offset > wanted_end)
+			wanted_end = offset;
+	}
+	if (written_end > wanted_end) {
+		if (ftruncate(fd, wanted_end) != 0 && result == 0)
+			result = -errno;
+		if (result == 0 && rw_flags & FILE_RWF_DSYNC && fdatasync(fd) != 0)
+			result = -errno;
+	}
+	return result;
+}
+
+/* Appends with the kernel's own O_APPEND; answers the offset that the data went to. */
+static inline int64_t file_append(int fd, struct iovec **vector, size_t *nr, int64_t length,
+				  int rw_flags, int64_t *done)
+{
+	int64_t end;
+
+	while (*done < length) {
+		int count = *nr < FILE_VECTOR_MAX ? (int)*nr : FILE_VECTOR_MAX;
+		ssize_t result = rw_flags ? pwritev2(fd, *vector, count, -1, rw_flags)
+					  : writev(fd, *vector, count);
+
+		if (result < 0) {
+			if (errno == EINTR)
+				continue;
+			return -errno;
+		}
+		if (result == 0)
+			return -ENOSPC;
+		*done += result;
+		file_advance(vector, nr, (size_t)result);
+	}
+	end = lseek(fd, 0, SEEK_CUR);
+	return end < 0 ? 0 : end - length;
+}
+
+/*
+ * What statx tells of direct I/O: 1 and the alignments of memory and offset; 0 where the kernel
+ * does not tell, or the file takes none.  The structure is read by offset: old headers end
+ * before these fields (include/uapi/linux/stat.h: stx_dio_mem_align at 0x98).
+ */
+static inline int file_direct_alignment(int fd, uint32_t *memory, uint32_t *offset)
+{
+	union {
+		char bytes[256];
+		uint32_t words[64];
+	} status;
+
+	memset(&status, 0, sizeof(status));
+	if (syscall(SYS_statx, fd, "", AT_EMPTY_PATH, 0x2000u /* STATX_DIOALIGN */, &status) != 0)
+		return 0;
+	if (!(status.words[0] & 0x2000u))
+		return 0;
+	*memory = status.words[0x98 / 4];
+	*offset = status.words[0x9c / 4];
+	return *memory > 0 && *offset > 0;
+}
+
+#endif

@@ -1,0 +1,694 @@
+"""The compiled half of a file: positional reads, writes and syncs, and the route each takes.
+
+Facts.  AIO is asynchronous for O_DIRECT reads, for O_DIRECT writes over what is allocated, and for
+fsync (a kernel worker does that).  A buffered read or write happens within io_submit and may
+block there, and so does a direct write that extends the file or fills a hole: with RWF_NOWAIT
+they answer EAGAIN instead.  preadv2 with RWF_NOWAIT reads from the page cache.
+
+Rule.
+  direct read                    AIO with RWF_NOWAIT; EAGAIN: thread
+  direct write within the file   AIO with RWF_NOWAIT; EAGAIN: thread
+  direct write past its end      thread
+  direct, aligned at no end      read: AIO into an aligned buffer; write: thread, alone
+  fsync, datasync                AIO, where the file takes it; else thread
+  buffered read                  at once if it is cached and small, else thread
+  all else                       thread
+Writes of a direct file pass a turnstile: one that changes part of a block, the size or the
+allocation goes alone, so that no block is read, changed and written under another one's hands.
+
+Why.  No call of the loop's thread blocks.
+
+Cost.  Unaligned direct writes are one at a time; a buffered write is a thread's hop.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.errno cimport EAGAIN, EINTR, EINVAL, ENOSYS, EOPNOTSUPP, EPERM, errno
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from posix.unistd cimport fdatasync, fsync
+
+from aiopoll._core cimport abi
+from aiopoll._core.file_queue cimport (
+    AIO_READS, AIO_SYNCS, AIO_WRITES, BLOCKED, BOUNCED, COUNTS, EXCLUSIVE, FILE_CALL, FILE_READ,
+    FILE_SYNC, FILE_WRITE, FREE_PASS, INLINE_READS, SHARED,
+)
+
+import collections
+import functools
+import io
+import operator
+import os
+import warnings
+
+from aiopoll._core.file_queue import queue_of
+from aiopoll._core.file_statistics import FileStatistics
+
+cdef extern from "<fcntl.h>" nogil:
+    enum:
+        FALLOC_FL_KEEP_SIZE
+
+    int fallocate(int fd, int mode, int64_t offset, int64_t length)
+
+cdef enum:
+    INLINE_MAX = 256 << 10  # longer copies from the page cache are left to threads
+    BOUNCE_MAX = 1 << 20  # what is longer goes through a buffer of this size, in a thread
+    ALIGNMENT_DEFAULT = 4096  # where statx does not tell: what every device takes
+
+cdef int64_t OFFSET_MAX = 0x7FFFFFFFFFFFFFFF
+
+
+cdef int64_t offset_of(object offset) except -1:
+    value = operator.index(offset)
+    if value < 0:
+        raise ValueError(f"offset must not be negative, not {value}")
+    if value > OFFSET_MAX:
+        raise OverflowError(f"offset must be below 2**63, not {value}")
+    return value
+
+
+cdef int64_t end_of(int64_t offset, int64_t length) except -1:
+    if length > OFFSET_MAX - offset:
+        raise OverflowError(f"{length} bytes at {offset} would end past 2**63")
+    return offset + length
+
+
+cdef class FileCore(FileOwner):
+    """A file of an event loop, by its descriptor.
+
+    loop: whose futures the methods answer.  fd: an open descriptor; with `closefd` it is closed
+    with this.  name: what exceptions name.
+
+    Each method that does I/O answers an asyncio future, and the I/O is under way when it
+    returns: no task is needed for it to go on.  Offsets and sizes are in bytes.  Any number may be
+    under way at once; those that touch the same bytes take effect in any order, each of them
+    whole where it is aligned to blocks.
+
+    A future that is cancelled is cancelled at once.  What is under way then is not stopped: a
+    read still writes into its buffer, a write may still reach the file, and the buffers are held
+    until it is over.  What waited for its turn is not done.
+    """
+
+    def __cinit__(self, *args, **options):
+        self.fd = -1
+
+    def __init__(self, loop, int fd, name=None, *, bint closefd=True):
+        import fcntl
+        cdef int flags
+        if self.fd >= 0:
+            raise RuntimeError("a file is initialised once")
+        flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+        status = os.fstat(fd)
+        self.queue = queue_of(loop)
+        self.held = collections.deque()
+        self.closefd = closefd
+        self.name = fd if name is None else name
+        self.can_read = (flags & os.O_ACCMODE) != os.O_WRONLY
+        self.can_write = (flags & os.O_ACCMODE) != os.O_RDONLY
+        self.o_append = flags & os.O_APPEND != 0
+        self.direct = flags & os.O_DIRECT != 0
+        self.use_nowait = True
+        self.size = self.append_at = status.st_size
+        self.memory_alignment = self.offset_alignment = 1
+        if self.direct:
+            if self.o_append:
+                raise ValueError("a file that is open O_DIRECT must not be open O_APPEND too:"
+                                 " append() writes to its end without")
+            if not file_direct_alignment(fd, &self.memory_alignment, &self.offset_alignment):
+                self.memory_alignment = self.offset_alignment = ALIGNMENT_DEFAULT
+        self.fd = fd
+
+    # What it is
+
+    @property
+    def loop(self):
+        """The event loop that the file belongs to."""
+        return self.queue.loop
+
+    @property
+    def closed(self):
+        """Whether close() was called."""
+        return self.closing is not None or self.fd < 0
+
+    @property
+    def alignment(self):
+        """What offsets, lengths and memory of direct I/O are best multiples of, in bytes.
+
+        1 for a file that is not direct.  What is not aligned works too, and costs more.
+        """
+        return max(self.memory_alignment, self.offset_alignment)
+
+    @property
+    def append_offset(self):
+        """Where the next append() goes: the size of the file when it was opened, at first.
+
+        May be set, as by one who finds the end of a log in a file that is allocated ahead.
+        """
+        return self.append_at
+
+    @append_offset.setter
+    def append_offset(self, offset):
+        self.append_at = offset_of(offset)
+
+    def fileno(self):
+        """The descriptor; ValueError once the file is closed."""
+        self.check_open(False, False)
+        return self.fd
+
+    def readable(self):
+        """Whether the file is open for reading."""
+        self.check_open(False, False)
+        return self.can_read
+
+    def writable(self):
+        """Whether the file is open for writing."""
+        self.check_open(False, False)
+        return self.can_write
+
+    def statistics(self):
+        """The counters of this file, as a FileStatistics."""
+        return FileStatistics(*[self.counts[i] for i in range(COUNTS)], in_flight=self.pending)
+
+    # Positional I/O
+
+    def pread(self, size, offset):
+        """Reads up to `size` bytes at `offset`; the result is fewer only at the end of the file.
+
+        A future of bytes; its OSError is that of pread(2).
+        """
+        cdef int64_t wanted = operator.index(size), start = offset_of(offset)
+        cdef FileRequest request
+        if wanted < 0:
+            raise ValueError(f"size must not be negative, not {size}")
+        end_of(start, wanted)
+        self.check_open(True, False)
+        request = self.queue.take(self, FILE_READ)
+        try:
+            request.read_into_bytes(wanted)
+        except BaseException:
+            self.queue.release(request)
+            raise
+        request.offset = start
+        return self.start(request)
+
+    def pread_into(self, buffer, offset):
+        """Reads into the writable `buffer` at `offset`, until it is full or the file ends.
+
+        A future of the number of bytes.  The buffer must not be used before it is done, and if
+        it is cancelled, not before the file is closed.
+        """
+        cdef int64_t start = offset_of(offset)
+        cdef FileRequest request
+        self.check_open(True, False)
+        request = self.queue.take(self, FILE_READ)
+        try:
+            request.hold(buffer, True)
+            end_of(start, request.length)
+        except BaseException:
+            self.queue.release(request)
+            raise
+        request.offset = start
+        return self.start(request)
+
+    def preadv(self, buffers, offset):
+        """Reads into several writable buffers, one after the other; otherwise like pread_into."""
+        cdef int64_t start = offset_of(offset)
+        cdef FileRequest request
+        self.check_open(True, False)
+        request = self.queue.take(self, FILE_READ)
+        try:
+            request.hold_vector(buffers, True)
+            end_of(start, request.length)
+        except BaseException:
+            self.queue.release(request)
+            raise
+        request.offset = start
+        return self.start(request)
+
+    cdef object write_request(self, object data, int64_t offset, bint dsync, bint append):
+        cdef FileRequest request
+        self.check_open(False, True)
+        self.writes += 1
+        if self.o_append and not append:
+            raise io.UnsupportedOperation(
+                f"{self.name!r} is open for appending, where every write goes to the end of the"
+                " file, whatever its offset: call append()")
+        request = self.queue.take(self, FILE_WRITE)
+        try:
+            if isinstance(data, (list, tuple)):
+                request.hold_vector(data, False)
+            else:
+                request.hold(data, False)
+            end_of(offset, request.length)
+        except BaseException:
+            self.queue.release(request)
+            raise
+        request.offset = offset
+        request.rw_flags = FILE_RWF_DSYNC if dsync else 0
+        if append:
+            request.as_offset = True
+            request.appending = self.o_append
+            self.append_at = offset + request.length
+        elif offset + request.length > self.append_at:
+            self.append_at = offset + request.length
+        return self.start(request)
+
+    def pwrite(self, data, offset, *, bint dsync=False):
+        """Writes all of `data` at `offset`.
+
+        dsync: the data, and what is needed to read it back, are on the device when it is done
+        (RWF_DSYNC).  A future of the number of bytes; its OSError is that of pwrite(2), and part of
+        the data may be written then.  `data` must not be changed before it is done.
+        """
+        if isinstance(data, (list, tuple)):
+            raise TypeError("pwrite() takes one buffer: call pwritev() for several")
+        return self.write_request(data, offset_of(offset), dsync, False)
+
+    def pwritev(self, buffers, offset, *, bint dsync=False):
+        """Writes several buffers, one after the other; otherwise like pwrite."""
+        return self.write_request(tuple(buffers), offset_of(offset), dsync, False)
+
+    def append(self, data, *, bint dsync=False):
+        """Writes `data`, a buffer or a list of buffers, to the end of the file.
+
+        The end is `append_offset`, which moves at once: what is appended meanwhile comes after,
+        and a write that fails leaves its place empty.  A file that is open for appending (mode
+        "a") and not direct appends where the kernel finds the end, one at a time.
+        A future of the offset that the data has gone to.
+        """
+        return self.write_request(data, self.append_at, dsync, True)
+
+    cdef object sync(self, int opcode):
+        cdef FileRequest request
+        self.check_open(False, False)
+        request = self.queue.take(self, FILE_SYNC)
+        request.iocb.aio_lio_opcode = opcode
+        return self.start(request)
+
+    def fsync(self):
+        """Brings data and metadata to the device: those of writes that are done.  See fsync(2)."""
+        return self.sync(abi.IOCB_CMD_FSYNC)
+
+    def datasync(self):
+        """Brings the data, and the metadata needed to read it back, to the device.
+
+        See fdatasync(2).
+        """
+        return self.sync(abi.IOCB_CMD_FDSYNC)
+
+    def fallocate(self, offset, length, *, bint keep_size=False):
+        """Allocates blocks, so that writes there are overwrites.
+
+        The size of the file grows to offset + length, unless with `keep_size`; append_offset
+        stays.  What was not written reads as zeroes.  See fallocate(2); EOPNOTSUPP where
+        the file system cannot.
+        """
+        cdef int64_t start = offset_of(offset), size = operator.index(length)
+        cdef int64_t end
+        if size < 1:
+            raise ValueError(f"length must be at least 1, not {length}")
+        end = end_of(start, size)
+        self.check_open(False, True)
+        return self.call(functools.partial(self._fallocate, start, size, keep_size, end), True)
+
+    def _fallocate(self, int64_t start, int64_t size, bint keep_size, int64_t end):
+        cdef int result
+        while True:
+            with nogil:
+                result = fallocate(self.fd, FALLOC_FL_KEEP_SIZE if keep_size else 0, start, size)
+                if result < 0:
+                    result = -errno
+            if result == 0:
+                break
+            if result != -EINTR:
+                raise self.os_error(-result)
+        if not keep_size and end > self.size:
+            self.size = end
+
+    def _truncate(self, size):
+        self.writes += 1
+        try:
+            os.ftruncate(self.fd, size)
+        except OSError as error:
+            raise self.os_error(error.errno) from None
+        self.size = self.append_at = size
+
+    def _call(self, function, *, bint exclusive=False):
+        """Calls `function` in a thread; a future of what it returns.  close() waits for it."""
+        self.check_open(False, False)
+        return self.call(function, exclusive)
+
+    # The way of a request
+
+    cdef int check_open(self, bint reading, bint writing) except -1:
+        if self.closing is not None or self.fd < 0:
+            raise ValueError("I/O operation on closed file")
+        if reading and not self.can_read:
+            raise io.UnsupportedOperation("not readable")
+        if writing and not self.can_write:
+            raise io.UnsupportedOperation("not writable")
+        return 0
+
+    cdef object call(self, object function, bint exclusive):
+        cdef FileRequest request = self.queue.take(self, FILE_CALL)
+        request.call = function
+        if exclusive:
+            request.turnstile = EXCLUSIVE
+        return self.start(request)
+
+    cdef object start(self, FileRequest request):
+        """Sends a request on its way; answers its future."""
+        future = request.future = self.queue.loop.create_future()
+        self.pending += 1
+        if request.kind == FILE_WRITE:
+            if request.appending:
+                request.turnstile = EXCLUSIVE
+            elif self.direct:
+                request.unaligned = (request.offset | request.length) % self.offset_alignment != 0
+                request.turnstile = EXCLUSIVE if request.unaligned else SHARED
+        if request.turnstile == EXCLUSIVE:
+            if self.exclusive or self.sharing > 0:
+                self.held.append(request)
+                return future
+            self.exclusive = True
+        elif request.turnstile == SHARED:
+            if self.exclusive or self.held:
+                self.held.append(request)
+                return future
+            self.sharing += 1
+        try:
+            self.go(request)
+        except BaseException as error:
+            self.queue.deliver(request, None, error)
+        return future
+
+    cdef int go(self, FileRequest request) except -1:
+        """Chooses the route."""
+        if request.future.done():
+            return self.queue.deliver(request, None, None)
+        if request.kind == FILE_READ:
+            return self.go_read(request)
+        if request.kind == FILE_WRITE:
+            return self.go_write(request)
+        if request.kind == FILE_SYNC and self.queue.has_ring():
+            request.iocb.aio_fildes = self.fd
+            request.iocb.aio_buf = 0
+            request.iocb.aio_nbytes = 0
+            request.iocb.aio_offset = 0
+            request.iocb.aio_rw_flags = 0
+            self.queue.count(self, AIO_SYNCS)
+            return self.queue.submit(request)
+        return self.queue.to_thread(request)
+
+    cdef int go_read(self, FileRequest request) except -1:
+        cdef int64_t span
+        if request.length == 0:
+            return self.succeed(request)
+        if not self.direct:
+            if self.use_nowait and request.length <= INLINE_MAX and self.read_inline(request):
+                return 0
+            return self.queue.to_thread(request)
+        if not self.is_aligned(request):
+            if request.answer is None or (request.offset | request.length) % self.offset_alignment:
+                self.queue.count(self, BOUNCED)
+            request.skip = request.offset % self.offset_alignment
+            span = request.skip + request.length + self.offset_alignment - 1
+            span -= span % self.offset_alignment
+            request.unaligned = True
+            request.use_bounce(self.queue.pool, min(span, <int64_t>BOUNCE_MAX),
+                               self.memory_alignment)
+            if span > BOUNCE_MAX:
+                return self.queue.to_thread(request)
+        if not self.use_nowait or request.nr_vector > FILE_VECTOR_MAX or not self.queue.has_ring():
+            return self.queue.to_thread(request)
+        self.queue.count(self, AIO_READS)
+        return self.to_ring(request)
+
+    cdef int go_write(self, FileRequest request) except -1:
+        cdef iovec *vector
+        cdef size_t nr
+        if request.length == 0:
+            return self.succeed(request)
+        if not self.direct or request.appending:
+            return self.queue.to_thread(request)
+        if not self.is_aligned(request):
+            self.queue.count(self, BOUNCED)
+            if request.unaligned or request.length > BOUNCE_MAX:
+                request.unaligned = True
+                request.use_bounce(self.queue.pool,
+                                   min(request.length + 2 * self.offset_alignment,
+                                       <int64_t>BOUNCE_MAX), self.memory_alignment)
+                return self.queue.to_thread(request)
+            request.use_bounce(self.queue.pool, request.length, self.memory_alignment)
+            vector = request.vector
+            nr = request.nr_vector
+            file_copy(&vector, &nr, request.bounce.data, request.length, True)
+            request.single.iov_base = request.bounce.data
+            request.single.iov_len = request.length
+            request.vector = &request.single
+            request.nr_vector = 1
+        if (not self.use_nowait or request.nr_vector > FILE_VECTOR_MAX
+                or request.offset + request.length > self.size or not self.queue.has_ring()):
+            return self.queue.to_thread(request)
+        self.queue.count(self, AIO_WRITES)
+        return self.to_ring(request)
+
+    cdef bint is_aligned(self, FileRequest request) noexcept:
+        cdef size_t i
+        cdef size_t address
+        if (request.offset | request.length) % self.offset_alignment:
+            return False
+        for i in range(request.nr_vector):
+            address = <size_t>request.vector[i].iov_base
+            if address % self.memory_alignment:
+                return False
+            if request.vector[i].iov_len % self.offset_alignment:
+                return False
+        return True
+
+    cdef int to_ring(self, FileRequest request) except -1:
+        cdef bint writing = request.kind == FILE_WRITE
+        cdef int64_t span
+        request.iocb.aio_fildes = self.fd
+        request.iocb.aio_rw_flags = request.rw_flags | FILE_RWF_NOWAIT
+        request.iocb.aio_offset = request.offset
+        if request.unaligned:
+            span = request.skip + request.length + self.offset_alignment - 1
+            request.iocb.aio_lio_opcode = abi.IOCB_CMD_PREAD
+            request.iocb.aio_offset -= request.skip
+            request.iocb.aio_buf = <uint64_t>request.bounce.data
+            request.iocb.aio_nbytes = span - span % self.offset_alignment
+        elif request.nr_vector == 1:
+            request.iocb.aio_lio_opcode = (abi.IOCB_CMD_PWRITE if writing
+                                           else abi.IOCB_CMD_PREAD)
+            request.iocb.aio_buf = <uint64_t>request.vector.iov_base
+            request.iocb.aio_nbytes = request.vector.iov_len
+        else:
+            request.iocb.aio_lio_opcode = (abi.IOCB_CMD_PWRITEV if writing
+                                           else abi.IOCB_CMD_PREADV)
+            request.iocb.aio_buf = <uint64_t>request.vector
+            request.iocb.aio_nbytes = request.nr_vector
+        return self.queue.submit(request)
+
+    cdef bint read_inline(self, FileRequest request) except -1:
+        """Reads what is cached; whether the request is over."""
+        cdef bint now = self.queue.spend(request.length)
+        cdef int result = file_transfer(
+            self.fd, &request.vector, &request.nr_vector, request.offset, request.length,
+            FILE_RWF_NOWAIT, False, 1, &request.done)
+        if result == -EAGAIN:
+            self.queue.count(self, BLOCKED)
+            return False
+        if result == -EOPNOTSUPP or result == -ENOSYS or result == -EPERM or result == -EINVAL:
+            self.use_nowait = False
+            return False
+        self.queue.count(self, INLINE_READS)
+        if now:
+            self.returned(request, result)
+        else:
+            self.queue.loop.call_soon(self._returned_later, request, result)
+        return True
+
+    def _returned_later(self, FileRequest request, result):
+        self.returned(request, result)
+
+    cdef int perform(self, FileRequest request) except -1:
+        cdef int64_t result = 0, rest = request.length - request.done
+        cdef int64_t offset = request.offset + request.done
+        cdef bint writing = request.kind == FILE_WRITE
+        cdef int fd = self.fd
+        cdef uint32_t align = self.offset_alignment
+        cdef char *bounce
+        cdef int64_t bounce_size
+        if request.kind == FILE_SYNC:
+            with nogil:
+                if request.iocb.aio_lio_opcode == abi.IOCB_CMD_FDSYNC:
+                    result = fdatasync(fd)
+                else:
+                    result = fsync(fd)
+                if result < 0:
+                    result = -errno
+        elif request.unaligned:
+            bounce = request.bounce.data
+            bounce_size = min(request.bounce.size, <int64_t>BOUNCE_MAX)
+            bounce_size -= bounce_size % align
+            with nogil:
+                if writing:
+                    result = file_write_unaligned(
+                        fd, &request.vector, &request.nr_vector, offset, rest, request.rw_flags,
+                        align, bounce, bounce_size, &request.done)
+                else:
+                    result = file_read_unaligned(
+                        fd, &request.vector, &request.nr_vector, offset, rest, align, bounce,
+                        bounce_size, &request.done)
+        elif request.appending:
+            with nogil:
+                result = file_append(fd, &request.vector, &request.nr_vector, rest,
+                                     request.rw_flags, &request.done)
+            if result >= 0:
+                request.offset = result
+                result = 0
+        else:
+            with nogil:
+                result = file_transfer(fd, &request.vector, &request.nr_vector, offset, rest,
+                                       request.rw_flags, writing, align, &request.done)
+        request.result = result
+        return 0
+
+    cdef int returned(self, FileRequest request, int64_t res) except -1:
+        """From the ring the number of bytes, from elsewhere 0 with `done`; or -errno."""
+        cdef int64_t got
+        if res < 0:
+            if not request.threaded and (res == -EAGAIN or res == -EOPNOTSUPP):
+                self.queue.count(self, BLOCKED)
+                return self.refused(request, -res)
+            return self.queue.deliver(request, None, self.os_error(-res))
+        if res == 0:
+            if request.kind == FILE_WRITE and not request.threaded:
+                return self.queue.to_thread(request)
+            return self.succeed(request)
+        if request.unaligned:
+            # A read into the bounce buffer; what is there of the blocks, less what comes before.
+            got = min(max(0, res - request.skip), request.length)
+            file_copy(&request.vector, &request.nr_vector, request.bounce.data + request.skip,
+                      got, False)
+            request.done = got
+            if got < request.length and res % self.offset_alignment == 0:
+                return self.queue.to_thread(request)  # short, and not by the end of the file
+            return self.succeed(request)
+        request.done += res
+        if request.done < request.length and res % self.offset_alignment == 0:
+            file_advance(&request.vector, &request.nr_vector, res)
+            return self.queue.to_thread(request)
+        return self.succeed(request)
+
+    cdef int refused(self, FileRequest request, long error) except -1:
+        if error == EOPNOTSUPP and request.kind != FILE_SYNC:
+            self.use_nowait = False
+        return self.queue.to_thread(request)
+
+    cdef int succeed(self, FileRequest request) except -1:
+        result = None
+        if request.kind == FILE_READ:
+            if request.answer is None:
+                result = request.done
+            elif request.done == request.length:
+                result = request.answer
+            else:
+                result = PyBytes_FromStringAndSize(PyBytes_AS_STRING(request.answer),
+                                                   request.done)
+        elif request.kind == FILE_WRITE:
+            if request.offset + request.length > self.size:
+                self.size = request.offset + request.length
+            if request.appending and self.size > self.append_at:
+                self.append_at = self.size
+            result = request.offset if request.as_offset else request.length
+        return self.queue.deliver(request, result, None)
+
+    cdef object os_error(self, int64_t code):
+        text = os.strerror(code)
+        if code == EINVAL and self.direct:
+            text += (" (direct I/O: does the device take blocks of"
+                     f" {self.offset_alignment} bytes?)")
+        return OSError(code, text, self.name)
+
+    cdef int finished(self, FileRequest request) except -1:
+        self.pending -= 1
+        if request.turnstile == EXCLUSIVE:
+            self.exclusive = False
+        elif request.turnstile == SHARED:
+            self.sharing -= 1
+        if self.held and not self.pumping:
+            self.pump()
+        if self.pending == 0 and self.closing is not None:
+            self._close_now()
+        return 0
+
+    cdef int pump(self) except -1:
+        """Lets through what the turnstile held."""
+        cdef FileRequest request
+        self.pumping = True
+        try:
+            while self.held and not self.exclusive:
+                request = self.held[0]
+                if request.turnstile == EXCLUSIVE:
+                    if self.sharing > 0:
+                        break
+                    self.exclusive = True
+                else:
+                    self.sharing += 1
+                self.held.popleft()
+                try:
+                    self.go(request)
+                except BaseException as error:
+                    self.queue.deliver(request, None, error)
+        finally:
+            self.pumping = False
+        return 0
+
+    # The end
+
+    def _close_now(self):
+        fd = self.fd
+        closing = self.closing
+        if fd < 0 or not self.closefd:
+            self.fd = -1
+            if not closing.done():
+                closing.set_result(None)
+            return
+        self.fd = -1
+        try:
+            closed = self.queue.call(functools.partial(os.close, fd))
+            closed.add_done_callback(self._closed)
+        except RuntimeError:
+            os.close(fd)  # the loop is closed, or the interpreter is about to end
+
+    def _closed(self, closed):
+        error = closed.exception()
+        if not self.closing.done():
+            if error is None:
+                self.closing.set_result(None)
+            else:
+                self.closing.set_exception(error)
+
+    def _close(self):
+        """Refuses all from now on, and closes when what is under way is over.
+
+        A future that is shared by all who call it: shield it.
+        """
+        if self.closing is None:
+            self.closing = self.queue.loop.create_future()
+            if self.pending == 0:
+                self._close_now()
+        return self.closing
+
+    def __del__(self):
+        cdef int fd = self.fd
+        if fd < 0 or not self.closefd or self.queue is None:
+            return
+        if not self.queue.is_foreign():
+            warnings.warn(f"unclosed file {self!r}", ResourceWarning, stacklevel=2, source=self)
+        self.fd = -1
+        try:
+            os.close(fd)
+        except OSError:
+            pass

@@ -1,0 +1,404 @@
+"""BinaryFile: a file with a cursor, on top of positional I/O."""
+
+import asyncio
+import errno
+import functools
+import io
+import os
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+from typing_extensions import Buffer
+
+from aiopoll._core.file_core import FileCore
+
+BUFFER_SIZE = 64 << 10
+"""Bytes read ahead, or gathered before they are written, where `buffering` does not say."""
+READ_MAX = 16 << 20
+"""Bytes asked for at once by a read to the end."""
+
+
+class BinaryFile(FileCore):
+    """A file open in a binary mode: io.BufferedRandom's methods as coroutines, and positional I/O.
+
+    The cursor belongs to read, readline, write, seek and so on, which go one after the other.
+    What they buffer, positional calls do not see: flush() before, or use one kind only.  Bytes
+    read ahead are dropped by any write through this object.
+
+    A read that is cancelled leaves the cursor where it was; a write that is cancelled while it is
+    under way goes on, and its error comes with the next call, at the latest with close().
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        fd: int,
+        name: object = None,
+        *,
+        closefd: bool = True,
+        mode: str = "rb",
+        buffering: int = -1,
+        appending: bool = False,
+    ) -> None:
+        if buffering < -1:
+            raise ValueError("invalid buffering size")
+        super().__init__(loop, fd, name, closefd=closefd)
+        self.mode = mode
+        self._buffer_size = BUFFER_SIZE if buffering < 0 else buffering
+        self._readable = "r" in mode or "+" in mode
+        self._appending = appending
+        try:
+            self._position = os.lseek(fd, 0, os.SEEK_END if appending else os.SEEK_CUR)
+            self._seekable = True
+        except OSError:
+            self._position = 0
+            self._seekable = False
+        # Bytes ahead of the cursor: _ahead[_taken:] are those at _position.
+        self._ahead = b""
+        self._taken = 0
+        self._ahead_writes = 0
+        # Bytes behind the cursor that are still to be written.
+        self._unwritten = bytearray()
+        self._writing: asyncio.Future[int] | None = None
+        self._lock = asyncio.Lock()
+
+    def __repr__(self) -> str:
+        state = " closed" if self.closed else ""
+        return f"<aiopoll.BinaryFile{state} name={self.name!r} mode={self.mode!r}>"
+
+    async def __aenter__(self) -> Self:
+        self.fileno()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def readable(self) -> bool:
+        """Whether the file is open for reading."""
+        return super().readable() and self._readable
+
+    def seekable(self) -> bool:
+        """Whether the file has positions: a pipe has none."""
+        self.fileno()
+        return self._seekable
+
+    def isatty(self) -> bool:
+        """Whether the file is a terminal."""
+        return os.isatty(self.fileno())
+
+    # Reading
+
+    def _check_readable(self) -> None:
+        if not self.readable():
+            raise io.UnsupportedOperation("not readable")
+
+    def _check_writable(self) -> None:
+        if not self.writable():
+            raise io.UnsupportedOperation("not writable")
+
+    def _drop_ahead(self) -> None:
+        self._ahead = b""
+        self._taken = 0
+        self._ahead_writes = self.writes
+
+    def _available(self) -> int:
+        """How many bytes ahead of the cursor are known."""
+        if self._ahead_writes != self.writes and self._seekable:
+            self._drop_ahead()
+        return len(self._ahead) - self._taken
+
+    def _take(self, size: int) -> bytes:
+        """Up to `size` of the bytes that are known, and moves the cursor."""
+        data = self._ahead[self._taken : self._taken + size]
+        self._taken += len(data)
+        self._position += len(data)
+        return data
+
+    async def _read_raw(self, size: int) -> bytes:
+        """Bytes that come after those that are known; fewer at the end, or in a pipe."""
+        if self._seekable:
+            return await self.pread(size, self._position + self._available())
+        return await self._from_pipe(size)
+
+    async def _from_pipe(self, size: int) -> bytes:
+        """What read(2) answers; what comes after the reader was cancelled is kept for the next."""
+        reading = self._call(functools.partial(os.read, self.fileno(), size))
+        try:
+            return await asyncio.shield(reading)
+        except asyncio.CancelledError:
+            reading.add_done_callback(self._keep)
+            raise
+
+    def _keep(self, reading: asyncio.Future[bytes]) -> None:
+        if not reading.cancelled() and reading.exception() is None:
+            self._ahead = self._ahead[self._taken :] + reading.result()
+            self._taken = 0
+
+    async def _fill(self) -> bool:
+        """Reads a buffer's worth more; whether there was any."""
+        rest = self._ahead[self._taken :] if self._available() else b""
+        data = await self._read_raw(max(self._buffer_size, 1))
+        self._ahead = rest + data if rest else data
+        self._taken = 0
+        self._ahead_writes = self.writes
+        return bool(data)
+
+    async def read(self, size: int | None = -1, /) -> bytes:
+        """Reads `size` bytes, fewer only at the end of the file; all that is left if negative."""
+        self._check_readable()
+        async with self._lock:
+            await self._flush()
+            if size is None or size < 0:
+                return await self._read_all()
+            return await self._read(size)
+
+    async def _read(self, size: int) -> bytes:
+        while (known := self._available()) < size:
+            if size - known >= self._buffer_size:
+                data = await self._read_raw(size - known)
+                joined = self._ahead[self._taken :] + data if known else data
+                if len(joined) == size or not data or self._seekable:
+                    self._position += len(joined)
+                    self._drop_ahead()
+                    return joined
+                self._ahead, self._taken = joined, 0
+            elif not await self._fill():
+                break
+        return self._take(size)
+
+    async def _read_all(self) -> bytes:
+        known = self._available()
+        parts = [self._ahead[self._taken :]] if known else []
+        size = BUFFER_SIZE
+        end = self._position + known
+        while True:
+            if self._seekable:
+                part = await self.pread(size, end)
+            else:
+                part = await self._from_pipe(size)
+            parts.append(part)
+            end += len(part)
+            if len(part) < size if self._seekable else not part:
+                break
+            size = min(2 * size, READ_MAX)
+        data = b"".join(parts) if len(parts) > 1 else parts[0]
+        self._position += len(data)
+        self._drop_ahead()
+        return data
+
+    async def read1(self, size: int = -1, /) -> bytes:
+        """Reads up to `size` bytes with one read(2) at most: what is there, in a pipe."""
+        self._check_readable()
+        async with self._lock:
+            await self._flush()
+            if size < 0:
+                size = max(self._buffer_size, 1)
+            if size and not self._available():
+                await self._fill()
+            return self._take(size)
+
+    async def readinto(self, buffer: Buffer, /) -> int:
+        """Reads into the writable `buffer` until it is full or the file ends; the number of bytes.
+
+        The buffer is not touched after this returns, or raises.
+        """
+        with memoryview(buffer) as view, view.cast("B") as target:
+            if target.readonly:
+                raise TypeError("readinto() needs a writable buffer")
+            data = await self.read(len(target))
+            target[: len(data)] = data
+            return len(data)
+
+    async def readline(self, size: int | None = -1, /) -> bytes:
+        """Reads up to and with the next newline; b"" at the end of the file."""
+        self._check_readable()
+        async with self._lock:
+            await self._flush()
+            return await self._readline(-1 if size is None else size)
+
+    async def _readline(self, size: int) -> bytes:
+        searched = 0
+        while True:
+            known = self._available()
+            end = self._ahead.find(b"\n", self._taken + searched)
+            length = end + 1 - self._taken if end >= 0 else known
+            if size >= 0 and (length >= size or known >= size):
+                return self._take(min(length, size))
+            if end >= 0:
+                return self._take(length)
+            searched = known
+            if not await self._fill():
+                return self._take(known)
+
+    async def readlines(self, hint: int | None = -1, /) -> list[bytes]:
+        """The lines that are left; no more after `hint` bytes, if it is positive."""
+        lines = []
+        total = 0
+        async for line in self:
+            lines.append(line)
+            total += len(line)
+            if hint is not None and 0 < hint <= total:
+                break
+        return lines
+
+    def __aiter__(self) -> Self:
+        self._check_readable()
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._unwritten and self._writing is None and not self._lock.locked():
+            self.fileno()
+            if self._available():
+                end = self._ahead.find(b"\n", self._taken)
+                if end >= 0:
+                    return self._take(end + 1 - self._taken)
+        line = await self.readline()
+        if not line:
+            raise StopAsyncIteration
+        return line
+
+    # Writing
+
+    async def write(self, data: Buffer, /) -> int:
+        """Writes all of `data`, into the buffer first; answers the number of bytes."""
+        self._check_writable()
+        if isinstance(data, str):
+            raise TypeError("a bytes-like object is required, not 'str'")
+        async with self._lock:
+            with memoryview(data) as view, view.cast("B") as source:
+                size = len(source)
+                if not self._seekable:
+                    await self._flush()
+                    await self._to_pipe(bytes(source))
+                    return size
+                self._drop_ahead()
+                if size >= self._buffer_size:
+                    await self._flush()
+                    self._begin_write(bytes(source))
+                    await self._settle()
+                else:
+                    self._unwritten += source
+                    self._position += size
+                    if len(self._unwritten) >= self._buffer_size:
+                        await self._flush()
+                return size
+
+    async def writelines(self, lines: Iterable[Buffer], /) -> None:
+        """Writes each of `lines`, which bring their own newlines."""
+        for line in lines:
+            await self.write(line)
+
+    def _begin_write(self, data: bytes) -> None:
+        if self._appending:
+            self._writing = self.append(data)
+        else:
+            self._writing = self.pwrite(data, self._position)
+            self._position += len(data)
+
+    async def _to_pipe(self, data: bytes) -> None:
+        self._writing = self._call(functools.partial(write_all, self.fileno(), data))
+        await self._settle()
+
+    async def _settle(self) -> None:
+        """Waits for the write that is under way, and raises its error."""
+        if self._writing is None:
+            return
+        try:
+            # Shielded: who cancels the waiting does not cancel the write.
+            await asyncio.shield(self._writing)
+        except OSError:
+            self._writing = None
+            raise
+        self._writing = None
+        if self._appending:
+            self._position = self.append_offset
+
+    async def _flush(self) -> None:
+        if self._writing is not None:
+            await self._settle()
+        if self._unwritten:
+            data = bytes(self._unwritten)
+            self._unwritten.clear()
+            self._position -= len(data)
+            self._begin_write(data)
+            await self._settle()
+
+    async def flush(self) -> None:
+        """Hands what is buffered to the kernel; fsync() brings it to the device."""
+        self.fileno()
+        async with self._lock:
+            await self._flush()
+
+    # The cursor
+
+    async def tell(self) -> int:
+        """The position of the cursor."""
+        self._check_seekable()
+        return self._position
+
+    def _check_seekable(self) -> None:
+        if not self.seekable():
+            raise OSError(errno.ESPIPE, os.strerror(errno.ESPIPE), self.name)
+
+    async def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Moves the cursor; answers its position.  whence as in io.IOBase.seek."""
+        self._check_seekable()
+        async with self._lock:
+            await self._flush()
+            if whence == os.SEEK_SET:
+                position = offset
+            elif whence == os.SEEK_CUR:
+                position = self._position + offset
+            else:
+                seek = functools.partial(os.lseek, self.fileno(), offset, whence)
+                position = await self._call(seek)
+            if position < 0:
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), self.name)
+            taken = self._taken + position - self._position
+            if 0 <= taken <= len(self._ahead):
+                self._taken = taken
+            else:
+                self._drop_ahead()
+            self._position = position
+            return position
+
+    async def truncate(self, size: int | None = None, /) -> int:
+        """Cuts or extends the file to `size` bytes, the cursor's position if None."""
+        self._check_writable()
+        async with self._lock:
+            await self._flush()
+            if size is None:
+                size = self._position
+            if size < 0:
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), self.name)
+            await self._call(functools.partial(self._truncate, size), exclusive=True)
+            self._drop_ahead()
+            return size
+
+    async def close(self) -> None:
+        """Writes what is buffered, waits for all that is under way, and closes.
+
+        No fsync.  Closing again does nothing.  The file is closed even if this raises, or is
+        cancelled.
+        """
+        try:
+            if not self.closed:
+                async with self._lock:
+                    if not self.closed:
+                        await self._flush()
+        finally:
+            await asyncio.shield(self._close())
+
+
+def write_all(fd: int, data: bytes) -> int:
+    """Writes all of `data` to a pipe; blocks."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+    return len(data)

@@ -1,0 +1,35 @@
+"""Gives the files' ring and threads back before the event loop closes, whichever loop it is.
+
+Facts.  asyncio.Runner, asyncio.run and aiopoll.run call loop.shutdown_asyncgens() before they close
+a loop; asyncio's loop and uvloop close with it every asynchronous generator that was begun
+while they ran.  No loop but ours has another hook.
+
+Rule.  A generator that is kept at its yield shuts the queue when it is closed.  Our own loop
+shuts its queue in close() too, and any other one's is shut when it is collected.
+
+Cost.  One generator a loop.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from aiopoll._core.file_queue import FileQueue
+
+
+async def shut_at_close(queue: FileQueue) -> AsyncGenerator[None, None]:
+    """Waits at its yield until the loop shuts its generators down."""
+    try:
+        yield
+    finally:
+        queue.shut()
+
+
+def keep_until_shutdown(loop: asyncio.AbstractEventLoop, queue: FileQueue) -> None:
+    """Has the queue shut before the loop closes.  Call it while the loop runs."""
+    if queue.keeper is not None:
+        return
+    keeper = shut_at_close(queue)
+    try:
+        keeper.__anext__().send(None)
+    except StopIteration:
+        queue.keeper = keeper

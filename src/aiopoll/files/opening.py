@@ -1,0 +1,296 @@
+"""aiopoll.open: the arguments of open(), looked at here and carried out in a thread."""
+
+import asyncio
+import errno
+import functools
+import os
+import stat
+from collections.abc import Callable, Generator
+from types import TracebackType
+from typing import Any, Generic, Literal, Protocol, TypeVar, overload
+
+from aiopoll._core.file_queue import queue_of
+from aiopoll.files.binary import BinaryFile
+from aiopoll.files.lifetime import keep_until_shutdown
+from aiopoll.files.text import TextFile
+
+FilePath = str | bytes | os.PathLike[str] | os.PathLike[bytes] | int
+Opener = Callable[[Any, int], int]
+
+BinaryMode = Literal[
+    "rb", "br", "r+b", "rb+", "+rb", "wb", "bw", "w+b", "wb+", "xb", "bx", "x+b", "xb+",
+    "ab", "ba", "a+b", "ab+",
+]  # fmt: skip
+
+
+TextMode = Literal[
+    "r", "rt", "tr", "r+", "+r", "rt+", "r+t", "w", "wt", "tw", "w+", "+w", "wt+", "w+t",
+    "x", "xt", "tx", "x+", "+x", "xt+", "x+t", "a", "at", "ta", "a+", "+a", "at+", "a+t",
+]  # fmt: skip
+
+
+class AnyFile(Protocol):
+    """What can be closed."""
+
+    async def close(self) -> None: ...
+
+
+F = TypeVar("F", bound=AnyFile)
+
+
+class Opening(Generic[F]):
+    """What aiopoll.open() answers: await it for the file, or enter it with `async with`."""
+
+    def __init__(self, make: Callable[[], Generator[Any, None, F]]) -> None:
+        self._make = make
+        self._file: F | None = None
+
+    def __await__(self) -> Generator[Any, None, F]:
+        return self._make()
+
+    async def __aenter__(self) -> F:
+        self._file = await self
+        return self._file
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._file is not None:
+            await self._file.close()
+
+
+class Mode:
+    """A mode of open(), taken apart."""
+
+    def __init__(self, mode: str) -> None:
+        if not isinstance(mode, str):
+            raise TypeError(f"mode must be a str, not {type(mode).__name__}")
+        letters = set(mode)
+        if letters - set("rwxab+t") or len(letters) != len(mode):
+            raise ValueError(f"invalid mode: {mode!r}")
+        if len(letters & set("rwxa")) != 1:
+            raise ValueError(
+                f"invalid mode: {mode!r}: must have exactly one of create/read/write/append mode"
+            )
+        if {"b", "t"} <= letters:
+            raise ValueError(f"invalid mode: {mode!r}: can't have text and binary mode at once")
+        self.binary = "b" in letters
+        self.updating = "+" in letters
+        [self.action] = letters & set("rwxa")
+        self.appending = self.action == "a"
+        # As io.FileIO shows it.
+        self.raw = self.action + "b" + ("+" if self.updating else "")
+
+    def flags(self, direct: bool) -> int:
+        """The flags for open(2)."""
+        flags = os.O_CLOEXEC
+        if self.updating:
+            flags |= os.O_RDWR
+        else:
+            flags |= os.O_RDONLY if self.action == "r" else os.O_WRONLY
+        if self.action in "wxa":
+            flags |= os.O_CREAT
+        if self.action == "w":
+            flags |= os.O_TRUNC
+        elif self.action == "x":
+            flags |= os.O_EXCL
+        if direct:
+            # Appending is ours then, and the ends of blocks have to be read to be changed.
+            flags |= os.O_DIRECT
+            if self.action != "r":
+                flags = flags & ~os.O_ACCMODE | os.O_RDWR
+        elif self.appending:
+            flags |= os.O_APPEND
+        return flags
+
+
+def open_descriptor(path: Any, mode: Mode, direct: bool, opener: Opener | None) -> int:
+    """Opens `path`; blocks.  Raises OSError, also for directories."""
+    flags = mode.flags(direct)
+    try:
+        fd = os.open(path, flags, 0o666) if opener is None else opener(path, flags)
+    except OSError as error:
+        if direct and error.errno == errno.EINVAL:
+            reason = "this file system takes no O_DIRECT: open the file without direct=True"
+            raise OSError(errno.EINVAL, reason, path) from None
+        raise
+    if not isinstance(fd, int):
+        raise TypeError("expected integer from opener")
+    if fd < 0:
+        raise ValueError(f"opener returned {fd}")
+    try:
+        os.set_inheritable(fd, False)
+        check_descriptor(fd, path)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def check_descriptor(fd: int, path: Any) -> None:
+    """Raises IsADirectoryError for a directory."""
+    if stat.S_ISDIR(os.fstat(fd).st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+
+
+def close_late(opened: asyncio.Future[int]) -> None:
+    """Closes what was opened for one who does not wait any more."""
+    if not opened.cancelled() and opened.exception() is None:
+        os.close(opened.result())
+
+
+async def open_binary(
+    path: Any,
+    mode: Mode,
+    buffering: int,
+    closefd: bool,
+    opener: Opener | None,
+    direct: bool,
+) -> BinaryFile:
+    """A BinaryFile for these arguments."""
+    loop = asyncio.get_running_loop()
+    queue = queue_of(loop)
+    keep_until_shutdown(loop, queue)
+    if isinstance(path, int):
+        check_descriptor(path, path)
+        fd = path
+    else:
+        opened = queue.call(functools.partial(open_descriptor, path, mode, direct, opener))
+        try:
+            fd = await asyncio.shield(opened)
+        except asyncio.CancelledError:
+            opened.add_done_callback(close_late)
+            raise
+    try:
+        return BinaryFile(
+            loop,
+            fd,
+            path,
+            closefd=closefd,
+            mode=mode.raw,
+            buffering=buffering,
+            appending=mode.appending,
+        )
+    except BaseException:
+        if closefd:
+            os.close(fd)
+        raise
+
+
+async def open_text(
+    path: Any,
+    mode: Mode,
+    shown_mode: str,
+    buffering: int,
+    encoding: str | None,
+    errors: str | None,
+    newline: str | None,
+    closefd: bool,
+    opener: Opener | None,
+) -> TextFile:
+    """A TextFile for these arguments."""
+    buffer = await open_binary(path, mode, -1, closefd, opener, False)
+    try:
+        return TextFile(buffer, shown_mode, encoding, errors, newline, buffering == 1)
+    except BaseException:
+        await buffer.close()
+        raise
+
+
+@overload
+def open(
+    path: FilePath,
+    mode: BinaryMode,
+    buffering: int = -1,
+    encoding: None = None,
+    errors: None = None,
+    newline: None = None,
+    closefd: bool = True,
+    opener: Opener | None = None,
+    *,
+    direct: bool = False,
+) -> Opening[BinaryFile]: ...
+@overload
+def open(
+    path: FilePath,
+    mode: TextMode = "r",
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: Opener | None = None,
+    *,
+    direct: Literal[False] = False,
+) -> Opening[TextFile]: ...
+@overload
+def open(
+    path: FilePath,
+    mode: str,
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: Opener | None = None,
+    *,
+    direct: bool = False,
+) -> Opening[Any]: ...
+def open(
+    path: FilePath,
+    mode: str = "r",
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: Opener | None = None,
+    *,
+    direct: bool = False,
+) -> Opening[Any]:
+    """Opens a file of the running event loop: `async with aiopoll.open(path) as file`.
+
+    The arguments are those of the built-in open(), and so are the exceptions; those about the
+    arguments come at once, those about the file when it is awaited.  A BinaryFile with a "b" in
+    the mode, else a TextFile.
+
+    direct: past the page cache (O_DIRECT), in binary modes only.  Any offset, length and memory
+        works; multiples of the file's `alignment`, in an AlignedBuffer, are fast.  A direct
+        file that is open for writing is open for reading underneath.  OSError EINVAL where the
+        file system takes no O_DIRECT.
+    """
+    parts = Mode(mode)
+    if not isinstance(path, int):
+        path = os.fspath(path)
+    elif path < 0:
+        raise ValueError("negative file descriptor")
+    if not isinstance(path, int) and not closefd:
+        raise ValueError("Cannot use closefd=False with file name")
+    if direct and isinstance(path, int):
+        raise ValueError("direct=True needs a path: a descriptor is direct if it was opened so")
+    if parts.binary:
+        for name, value in (("encoding", encoding), ("errors", errors), ("newline", newline)):
+            if value is not None:
+                raise ValueError(f"binary mode doesn't take an {name} argument")
+        if buffering == 1:
+            raise ValueError("line buffering needs a text mode")
+
+        def make_binary() -> Generator[Any, None, BinaryFile]:
+            return open_binary(path, parts, buffering, closefd, opener, direct).__await__()
+
+        return Opening(make_binary)
+    if direct:
+        raise ValueError("direct=True needs a binary mode")
+    if buffering == 0:
+        raise ValueError("can't have unbuffered text I/O")
+    TextFile.check(encoding, errors, newline)
+
+    def make_text() -> Generator[Any, None, TextFile]:
+        return open_text(
+            path, parts, mode, buffering, encoding, errors, newline, closefd, opener
+        ).__await__()
+
+    return Opening(make_text)

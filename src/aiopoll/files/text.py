@@ -1,0 +1,381 @@
+"""TextFile: io.TextIOWrapper, worked in batches by a thread.
+
+Facts.  What encodings, error handlers and newlines mean, and what tell() answers, is
+io.TextIOWrapper's to say; it reads and writes blocking files.  A thread's hop costs more than a
+line.
+
+Rule.  A TextIOWrapper over the same descriptor does the work.  Lines are fetched many at once, and
+handed out without a hop; tell() goes back to where the batch began and counts the characters.
+What is written is checked at once, gathered, and handed over in one call.
+
+Why.  No line of it can differ from open().
+
+Cost.  A tell() among fetched lines decodes them again.  A pipe is read a line at a time.
+"""
+
+import asyncio
+import codecs
+import functools
+import io
+from collections import deque
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from aiopoll._core.file_statistics import FileStatistics
+from aiopoll.files.binary import BinaryFile
+
+T = TypeVar("T")
+
+BATCH = 64 << 10
+"""Characters of lines fetched at once, and of text gathered before it is written."""
+
+
+class TextFile:
+    """A file open in a text mode: io.TextIOWrapper's methods as coroutines.
+
+    They go one after the other.  buffer: the BinaryFile underneath, for positional I/O on
+    bytes; what is gathered here it does not see: flush() before.
+    """
+
+    @staticmethod
+    def check(encoding: str | None, errors: str | None, newline: str | None) -> None:
+        """Raises what io.TextIOWrapper raises for bad arguments."""
+        io.TextIOWrapper(io.BytesIO(), encoding, errors, newline).detach()
+
+    def __init__(
+        self,
+        buffer: BinaryFile,
+        mode: str,
+        encoding: str | None,
+        errors: str | None,
+        newline: str | None,
+        line_buffering: bool,
+    ) -> None:
+        self.buffer = buffer
+        self.mode = mode
+        # closefd=False: the BinaryFile closes the descriptor.
+        self._wrapper: io.TextIOWrapper = open(  # type: ignore[assignment]  # noqa: SIM115
+            buffer.fileno(),
+            mode.replace("x", "w"),  # of a descriptor neither creates nor truncates
+            encoding=encoding,
+            errors=errors,
+            newline=newline,
+            closefd=False,
+        )
+        self._lines: deque[str] = deque()
+        self._mark: int | None = None  # tell() before the first of the batch
+        self._handed = 0  # characters of the batch that were handed out
+        self._unwritten: list[str] = []
+        self._unwritten_size = 0
+        self._doing: asyncio.Future[Any] | None = None
+        self._lock = asyncio.Lock()
+        self._encode = codecs.getencoder(self._wrapper.encoding)
+        self._error: Exception | None = None  # what comes after the batch
+        self._line_buffering = line_buffering or buffer.isatty()
+
+    def __repr__(self) -> str:
+        state = " closed" if self.closed else ""
+        return (
+            f"<aiopoll.TextFile{state} name={self.name!r} mode={self.mode!r}"
+            f" encoding={self.encoding!r}>"
+        )
+
+    async def __aenter__(self) -> Self:
+        self.fileno()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    # What it is
+
+    @property
+    def name(self) -> Any:
+        """What was given to open()."""
+        return self.buffer.name
+
+    @property
+    def closed(self) -> bool:
+        """Whether close() was called."""
+        return self.buffer.closed
+
+    @property
+    def encoding(self) -> str:
+        """The name of the encoding."""
+        return self._wrapper.encoding
+
+    @property
+    def errors(self) -> str | None:
+        """The error handler of the encoding."""
+        return self._wrapper.errors
+
+    @property
+    def newlines(self) -> str | tuple[str, ...] | None:
+        """The kinds of newlines that were met, at least up to the cursor."""
+        return self._wrapper.newlines
+
+    @property
+    def line_buffering(self) -> bool:
+        """Whether a write with a newline is handed to the kernel at once."""
+        return self._line_buffering
+
+    def fileno(self) -> int:
+        """The descriptor; ValueError once the file is closed."""
+        return self.buffer.fileno()
+
+    def readable(self) -> bool:
+        """Whether the file is open for reading."""
+        return self.buffer.readable()
+
+    def writable(self) -> bool:
+        """Whether the file is open for writing."""
+        return self.buffer.writable()
+
+    def seekable(self) -> bool:
+        """Whether the file has positions: a pipe has none."""
+        return self.buffer.seekable()
+
+    def isatty(self) -> bool:
+        """Whether the file is a terminal."""
+        return self.buffer.isatty()
+
+    def statistics(self) -> FileStatistics:
+        """The counters of the file underneath."""
+        return self.buffer.statistics()
+
+    # The thread's part
+
+    async def _do(self, function: Callable[[], T]) -> T:
+        """Calls `function` in a thread, after what a cancelled caller has left behind."""
+        if self._doing is not None:
+            doing, self._doing = self._doing, None
+            await asyncio.shield(doing)
+        doing = self._doing = self.buffer._call(functools.partial(self._named, function))
+        try:
+            result: T = await asyncio.shield(doing)
+        except Exception:
+            self._doing = None
+            raise
+        self._doing = None
+        return result
+
+    def _named(self, function: Callable[[], T]) -> T:
+        try:
+            return function()
+        except OSError as error:
+            if error.errno is not None and error.filename is None:
+                raise type(error)(error.errno, error.strerror, self.name) from None
+            raise
+
+    def _fetch(self) -> None:
+        """In a thread: reads lines ahead."""
+        wrapper = self._wrapper
+        seekable = self.buffer.seekable()
+        self._mark = wrapper.tell() if seekable else None
+        self._handed = size = 0
+        try:
+            while size < BATCH and (line := wrapper.readline()):
+                self._lines.append(line)
+                size += len(line)
+                if not seekable:
+                    break
+        except Exception as error:
+            if not self._lines:
+                raise
+            self._error = error
+
+    def _go_back(self) -> int:
+        """In a thread: brings the wrapper to the cursor, and answers tell()."""
+        wrapper = self._wrapper
+        if self._lines and self._mark is not None:
+            self._forget()
+            wrapper.seek(self._mark)
+            wrapper.read(self._handed)
+        return wrapper.tell()
+
+    def _forget(self) -> None:
+        """Drops the lines that were read ahead."""
+        self._lines.clear()
+        self._error = None
+
+    # Reading
+
+    def _check_readable(self) -> None:
+        if not self.readable():
+            raise io.UnsupportedOperation("not readable")
+
+    def _hand(self, size: int) -> str:
+        """The next line, or up to `size` characters of it if that is not negative."""
+        line = self._lines.popleft()
+        if 0 <= size < len(line):
+            self._lines.appendleft(line[size:])
+            line = line[:size]
+        self._handed += len(line)
+        return line
+
+    async def read(self, size: int | None = -1, /) -> str:
+        """Reads `size` characters, fewer only at the end; all that is left if negative."""
+        self._check_readable()
+        async with self._lock:
+            await self._flush()
+            left = -1 if size is None or size < 0 else size
+            parts = []
+            while self._lines and left != 0:
+                parts.append(self._hand(left))
+                if left > 0:
+                    left -= len(parts[-1])
+            self._raise_late()
+            if left != 0:
+                parts.append(await self._do(functools.partial(self._wrapper.read, left)))
+            return "".join(parts)
+
+    def _raise_late(self) -> None:
+        if self._error is not None and not self._lines:
+            error, self._error = self._error, None
+            raise error
+
+    async def readline(self, size: int | None = -1, /) -> str:
+        """Reads up to and with the next newline; "" at the end of the file."""
+        self._check_readable()
+        async with self._lock:
+            await self._flush()
+            if size == 0:
+                return ""
+            if not self._lines:
+                self._raise_late()
+                await self._do(self._fetch)
+            return self._hand(-1 if size is None else size) if self._lines else ""
+
+    async def readlines(self, hint: int | None = -1, /) -> list[str]:
+        """The lines that are left; no more after `hint` characters, if it is positive."""
+        lines = []
+        total = 0
+        async for line in self:
+            lines.append(line)
+            total += len(line)
+            if hint is not None and 0 < hint <= total:
+                break
+        return lines
+
+    def __aiter__(self) -> Self:
+        self._check_readable()
+        return self
+
+    async def __anext__(self) -> str:
+        if self._lines and not self._unwritten and not self._lock.locked():
+            self.fileno()
+            return self._hand(-1)
+        line = await self.readline()
+        if not line:
+            raise StopAsyncIteration
+        return line
+
+    # Writing
+
+    async def write(self, text: str, /) -> int:
+        """Writes `text`, into the buffer first; answers the number of its characters.
+
+        UnicodeEncodeError comes at once.
+        """
+        if not self.writable():
+            raise io.UnsupportedOperation("not writable")
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        self._encode(text, self._wrapper.errors or "strict")
+        async with self._lock:
+            self._forget()
+            self._unwritten.append(text)
+            self._unwritten_size += len(text)
+            if self._line_buffering and ("\n" in text or "\r" in text):
+                await self._flush(through=True)
+            elif self._unwritten_size >= BATCH:
+                await self._flush()
+            return len(text)
+
+    async def writelines(self, lines: Iterable[str], /) -> None:
+        """Writes each of `lines`, which bring their own newlines."""
+        for line in lines:
+            await self.write(line)
+
+    async def _flush(self, through: bool = False) -> None:
+        """Hands what was gathered to the wrapper, and from there `through` to the kernel."""
+        if self._unwritten or through:
+            text = "".join(self._unwritten)
+            self._unwritten.clear()
+            self._unwritten_size = 0
+            await self._do(functools.partial(self._write_text, text, through))
+
+    def _write_text(self, text: str, through: bool) -> None:
+        if text:
+            self._wrapper.write(text)
+        if through:
+            self._wrapper.flush()
+
+    async def flush(self) -> None:
+        """Hands what is buffered to the kernel; fsync() brings it to the device."""
+        self.fileno()
+        async with self._lock:
+            if self.writable():
+                await self._flush(through=True)
+
+    async def fsync(self) -> None:
+        """Brings what was handed to the kernel to the device: flush() before."""
+        await self.buffer.fsync()
+
+    async def datasync(self) -> None:
+        """Like fsync, without metadata that reading does not need."""
+        await self.buffer.datasync()
+
+    # The cursor
+
+    async def tell(self) -> int:
+        """The position of the cursor, a number for seek()."""
+        self.fileno()
+        async with self._lock:
+            await self._flush()
+            return await self._do(self._go_back)
+
+    async def seek(self, cookie: int, whence: int = 0, /) -> int:
+        """Moves the cursor to what tell() has answered; whence as in io.TextIOBase.seek."""
+        self.fileno()
+        async with self._lock:
+            await self._flush()
+            return await self._do(functools.partial(self._seek, cookie, whence))
+
+    def _seek(self, cookie: int, whence: int) -> int:
+        if whence == 1:
+            self._go_back()
+        self._forget()
+        return self._wrapper.seek(cookie, whence)
+
+    async def truncate(self, size: int | None = None, /) -> int:
+        """Cuts or extends the file to `size` bytes, the cursor's position if None."""
+        self.fileno()
+        async with self._lock:
+            await self._flush()
+            return await self._do(functools.partial(self._truncate, size))
+
+    def _truncate(self, size: int | None) -> int:
+        self._go_back()
+        return self._wrapper.truncate(size)
+
+    async def close(self) -> None:
+        """Writes what is buffered, waits for all that is under way, and closes.
+
+        No fsync.  Closing again does nothing.  The file is closed even if this raises, or is
+        cancelled.
+        """
+        try:
+            if not self.closed:
+                async with self._lock:
+                    if not self.closed:
+                        await self._flush()
+                        await self._do(self._wrapper.close)
+        finally:
+            await self.buffer.close()
