@@ -7,11 +7,12 @@ import io
 import os
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Self
-
-from typing_extensions import Buffer
+from typing import TYPE_CHECKING, Self
 
 from aiopoll._core.file_core import FileCore
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 BUFFER_SIZE = 64 << 10
 """Bytes read ahead, or gathered before they are written, where `buffering` does not say."""
@@ -203,7 +204,7 @@ class BinaryFile(FileCore):
                 await self._fill()
             return self._take(size)
 
-    async def readinto(self, buffer: Buffer, /) -> int:
+    async def readinto(self, buffer: "Buffer", /) -> int:
         """Reads into the writable `buffer` until it is full or the file ends; the number of bytes.
 
         The buffer is not touched after this returns, or raises.
@@ -265,7 +266,7 @@ class BinaryFile(FileCore):
 
     # Writing
 
-    async def write(self, data: Buffer, /) -> int:
+    async def write(self, data: "Buffer", /) -> int:
         """Writes all of `data`, into the buffer first; answers the number of bytes."""
         self._check_writable()
         if isinstance(data, str):
@@ -289,7 +290,7 @@ class BinaryFile(FileCore):
                         await self._flush()
                 return size
 
-    async def writelines(self, lines: Iterable[Buffer], /) -> None:
+    async def writelines(self, lines: Iterable["Buffer"], /) -> None:
         """Writes each of `lines`, which bring their own newlines."""
         for line in lines:
             await self.write(line)
