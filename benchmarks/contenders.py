@@ -1,0 +1,72 @@
+"""What a workload can run on, by name, and why one of them is not to be had here."""
+
+import functools
+import importlib
+import importlib.util
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    loop: str = "asyncio"  # a module with new_event_loop
+    options: dict[str, Any] = field(default_factory=dict)  # of new_event_loop
+    needs: str | None = None  # a module, or aiopoll.NAME: a public name of ours
+    executable: str | None = None  # its Debian package is called the same
+
+
+CONTENDERS = {
+    # loops
+    "asyncio": Contender(),
+    "uvloop": Contender(loop="uvloop"),
+    "rloop": Contender(loop="rloop"),
+    "aiopoll": Contender(loop="aiopoll"),
+    "aiopoll-epoll": Contender(loop="aiopoll", options={"backend": "epoll"}),
+    # our own streams and files, on our loop
+    "aiopoll-streams": Contender(loop="aiopoll", needs="aiopoll.start_server"),
+    "aiopoll-files": Contender(loop="aiopoll", needs="aiopoll.open"),
+    # files by other means
+    "threads": Contender(),
+    "uvloop-threads": Contender(loop="uvloop"),
+    "aiopoll-threads": Contender(loop="aiopoll"),
+    "aiofiles": Contender(needs="aiofiles"),
+    "anyio": Contender(needs="anyio"),
+    "caio-threads": Contender(needs="caio"),
+    "caio-linux-aio": Contender(needs="caio"),
+    # references without Python: benchmarks/c/echo_server.c, and fio with libaio
+    "c-epoll": Contender(),
+    "c-aio": Contender(),
+    "fio": Contender(executable="fio"),
+}
+
+LOOPS = ("asyncio", "uvloop", "rloop", "aiopoll", "aiopoll-epoll")
+LOOPS_WITHOUT_RLOOP = tuple(name for name in LOOPS if name != "rloop")
+"""Where rloop has no such thing: TLS, Unix sockets."""
+REFERENCES = ("c-epoll", "c-aio")
+FILES = (
+    *("fio", "aiopoll-files", "threads", "aiofiles", "anyio"),
+    *("caio-threads", "caio-linux-aio"),
+)
+
+
+def loop_factory(contender: str) -> Callable[[], Any]:
+    """What makes the contender's loop.  Raises ImportError where it is not installed."""
+    described = CONTENDERS[contender]
+    module = importlib.import_module(described.loop)
+    return functools.partial(module.new_event_loop, **described.options)
+
+
+def missing(contender: str) -> str | None:
+    """Why the contender cannot run here; None if it can."""
+    described = CONTENDERS[contender]
+    if described.executable and not shutil.which(described.executable):
+        return f"{described.executable} is not there: apt-get install {described.executable}"
+    for need in filter(None, (described.loop, described.needs)):
+        module, _, name = need.partition(".")
+        if not importlib.util.find_spec(module):
+            return f"{module} is not installed: it is in the dependency group bench"
+        if name and not hasattr(importlib.import_module(module), name):
+            return f"{need} is not there yet"
+    return None

@@ -1,0 +1,110 @@
+"""What the programs of benchmarks/workloads share: their command line and their talk with `run`.
+
+A server prints `ready ADDRESS` and serves until it is killed.  A program that measures itself
+prints `start`, waits for a line, works, prints one line of JSON and waits for the end of its
+standard input, so that whoever measures it can look at the process at those moments.
+"""
+
+import argparse
+import asyncio
+import json
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from benchmarks.contenders import loop_factory
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--contender", required=True)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of a program without a client")
+    parser.add_argument("--warm-up", type=float, default=0.0)
+    parser.add_argument("--operations", type=int, help="do about so many instead")
+    return parser
+
+
+def run(arguments: argparse.Namespace, main: Callable[[argparse.Namespace], Any]) -> None:
+    """asyncio.run(main(arguments)) on the contender's loop."""
+    with asyncio.Runner(loop_factory=loop_factory(arguments.contender)) as runner:
+        runner.run(main(arguments))
+
+
+def ready(address: str) -> None:
+    print("ready", address, flush=True)
+
+
+def bound_socket() -> socket.socket:
+    """A listening TCP socket on a free port of 127.0.0.1.
+
+    Its protocol is named, for asyncio sets TCP_NODELAY only on sockets that say they are TCP's.
+    """
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    bound.setblocking(False)
+    bound.bind(("127.0.0.1", 0))
+    bound.listen(4096)
+    return bound
+
+
+def address_of(bound: socket.socket) -> str:
+    """What `ready` says of it; to be asked before a loop has it, for rloop takes it away."""
+    return "tcp:{}:{}".format(*bound.getsockname())
+
+
+async def forever() -> None:
+    await asyncio.Event().wait()
+
+
+def start() -> None:
+    """Says that the work would begin, and blocks until it may."""
+    print("start", flush=True)
+    sys.stdin.readline()
+
+
+def finish(**result: Any) -> None:
+    """Says the result, and blocks until it has been looked at."""
+    print(json.dumps(result), flush=True)
+    sys.stdin.read()
+
+
+async def measure(
+    batch: Callable[[int], Awaitable[None]],
+    batch_size: int,
+    arguments: argparse.Namespace,
+    latencies_ns: list[int] | None = None,
+    **extra: Callable[[], Any],
+) -> None:
+    """Awaits batch(batch_size) until the seconds are over, and tells the rate.
+
+    A batch that knows how long each operation took appends that to `latencies_ns`; what `extra`
+    names is called at the end and told too.
+    """
+    clock = time.perf_counter
+    if arguments.operations:
+        batch_size = min(batch_size, arguments.operations)
+    else:
+        until = clock() + arguments.warm_up
+        while clock() < until:
+            await batch(batch_size)
+    start()
+    if latencies_ns is not None:
+        latencies_ns.clear()
+    operations, began = 0, clock()
+    while True:
+        await batch(batch_size)
+        operations += batch_size
+        seconds = clock() - began
+        if (
+            operations >= arguments.operations
+            if arguments.operations
+            else (seconds >= arguments.seconds)
+        ):
+            break
+    result = {name: value() for name, value in extra.items()}
+    if latencies_ns:
+        latencies_ns.sort()
+        for name, share in (("p50_us", 0.5), ("p99_us", 0.99)):
+            result[name] = latencies_ns[int(share * (len(latencies_ns) - 1))] / 1e3
+    finish(operations=operations, seconds=seconds, **result)

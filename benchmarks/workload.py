@@ -1,0 +1,87 @@
+"""A workload: what is run, what drives it, and how small it is in the tests."""
+
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmarks import contenders, native, workloads
+from benchmarks.contenders import LOOPS, REFERENCES
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Client:
+    """Options of benchmarks/c/client.c."""
+
+    connections: int = 1
+    idle: int = 0
+    request_bytes: int = 64
+    answer_bytes: int = 0  # 0: as many as the request has
+    http_path: str | None = None
+    reconnect: bool = False
+    tls: bool = False
+
+    def command(self, address: str) -> list[str]:
+        command = [native.client(tls=self.tls), "--address", address]
+        command += ["--connections", str(self.connections), "--idle", str(self.idle)]
+        command += ["--request-bytes", str(self.request_bytes)]
+        command += ["--answer-bytes", str(self.answer_bytes)]
+        if self.http_path:
+            command += ["--http", self.http_path]
+        return command + ["--reconnect"] * self.reconnect + ["--tls"] * self.tls
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """A program of benchmarks/workloads, with its options, and the client that drives it.
+
+    Without a client the program measures its own work (benchmarks/program.py, `measure`).
+    """
+
+    name: str
+    title: str
+    program: str
+    options: tuple[str, ...] = ()
+    contenders: tuple[str, ...] = LOOPS
+    client: Client | None = None
+    unit: str = "request"
+    metric: str = "rate"  # what it is about; what is slower is slower by this
+    small_options: tuple[str, ...] = ()
+    small_operations: int = 100
+    needs: str | None = None  # a module beyond the contenders' own
+
+    def command(self, contender: str) -> list[str]:
+        """How the program is started; where it is a server it prints `ready ADDRESS`."""
+        if contender in REFERENCES:
+            address = "udp:127.0.0.1:0" if self.program == "udp" else "tcp:127.0.0.1:0"
+            if "--unix" in self.options:
+                address = f"unix:{native.socket_path()}"
+            return [native.echo_server(), contender.replace("c-", "--"), address]
+        module = f"benchmarks.workloads.{self.program}"
+        return [sys.executable, "-m", module, "--contender", contender, *self.options]
+
+    def small(self) -> "Workload":
+        """The same with few connections; `small_operations` is how much it has to do."""
+        client = self.client and replace(
+            self.client, connections=min(4, self.client.connections), idle=min(20, self.client.idle)
+        )
+        return replace(self, client=client, options=(*self.options, *self.small_options))
+
+    def missing(self, contender: str) -> str | None:
+        """Why it cannot be run on the contender here; None if it can."""
+        if self.needs and not importlib.util.find_spec(self.needs):
+            return f"{self.needs} is not installed: it is in the dependency group bench"
+        return contenders.missing(contender)
+
+
+def all_workloads() -> list[Workload]:
+    """Those of every module of benchmarks/workloads, in the order of their files' names."""
+    found: list[Workload] = []
+    for info in pkgutil.iter_modules(workloads.__path__):
+        module = importlib.import_module(f"benchmarks.workloads.{info.name}")
+        found += getattr(module, "WORKLOADS", [])
+    return found

@@ -1,0 +1,51 @@
+"""Callbacks handed to the loop by other threads."""
+
+import argparse
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+from benchmarks import program
+from benchmarks.workload import Workload
+
+WORKLOADS = [
+    Workload(
+        name=f"call-soon-threadsafe-{threads}",
+        title=f"call_soon_threadsafe from {threads} thread{'s' * (threads > 1)}",
+        program="call_soon_threadsafe",
+        options=("--threads", str(threads)),
+        unit="callback",
+    )
+    for threads in (1, 4)
+]
+
+
+async def main(arguments: argparse.Namespace) -> None:
+    loop = asyncio.get_running_loop()
+
+    async def hand_over(count: int) -> None:
+        each = max(1, count // arguments.threads)
+        done = loop.create_future()
+        left = each * arguments.threads
+
+        def step() -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                done.set_result(None)
+
+        def produce() -> None:
+            for _ in range(each):
+                loop.call_soon_threadsafe(step)
+
+        for future in [pool.submit(produce) for _ in range(arguments.threads)]:
+            await asyncio.wrap_future(future)
+        await done
+
+    with ThreadPoolExecutor(arguments.threads) as pool:
+        await program.measure(hand_over, 40_000, arguments)
+
+
+if __name__ == "__main__":
+    parser = program.parser()
+    parser.add_argument("--threads", type=int, default=1)
+    program.run(parser.parse_args(), main)

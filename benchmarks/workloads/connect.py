@@ -1,0 +1,16 @@
+"""Connect, one exchange, close: what accepting and closing cost."""
+
+from benchmarks.contenders import LOOPS, REFERENCES
+from benchmarks.workload import Client, Workload
+
+WORKLOADS = [
+    Workload(
+        name=f"connect-{connections}",
+        title=f"connect, exchange 64 B, close; {connections} at a time",
+        program="echo_protocol",
+        contenders=(*LOOPS, *REFERENCES),
+        client=Client(connections=connections, reconnect=True),
+        unit="connection",
+    )
+    for connections in (1, 50)
+]

@@ -1,0 +1,57 @@
+"""Echo by asyncio.Protocol; over TCP, and for other workloads over a Unix socket or TLS."""
+
+import argparse
+import asyncio
+import ssl
+from typing import cast
+
+from benchmarks import native, program
+from benchmarks.contenders import LOOPS, REFERENCES
+from benchmarks.workload import Client, Workload
+
+SIZES = {"64B": 64, "1KiB": 1024, "64KiB": 65536}
+
+WORKLOADS = [
+    Workload(
+        name=f"echo-protocol-{size}-{connections}",
+        title=f"echo by Protocol, {size}, {connections} connections",
+        program="echo_protocol",
+        contenders=(*LOOPS, *REFERENCES),
+        client=Client(connections=connections, request_bytes=size_bytes),
+    )
+    for size, size_bytes in SIZES.items()
+    for connections in ((1, 50, 100, 1000) if size == "64KiB" else (1, 100, 1000))
+]
+
+
+class Echo(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's are not, by their class
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(data)
+
+
+async def main(arguments: argparse.Namespace) -> None:
+    loop = asyncio.get_running_loop()
+    if arguments.unix:
+        path = native.socket_path()
+        await loop.create_unix_server(Echo, path, backlog=4096)
+        program.ready(f"unix:{path}")
+    else:
+        context = None
+        if arguments.tls:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(native.certificate())
+        bound = program.bound_socket()
+        address = program.address_of(bound)
+        await loop.create_server(Echo, sock=bound, ssl=context, backlog=4096)
+        program.ready(address)
+    await program.forever()
+
+
+if __name__ == "__main__":
+    parser = program.parser()
+    parser.add_argument("--unix", action="store_true")
+    parser.add_argument("--tls", action="store_true")
+    program.run(parser.parse_args(), main)

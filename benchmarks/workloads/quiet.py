@@ -1,0 +1,44 @@
+"""A loop that has been busy and has nothing to do now: what it costs to wait."""
+
+import argparse
+import asyncio
+import socket
+
+from benchmarks import program
+from benchmarks.workload import Workload
+
+WORKLOADS = [
+    Workload(
+        name="quiet",
+        title="100 ms asleep after a burst of traffic",
+        program="quiet",
+        unit="100 ms",
+        metric="cpu_us",
+        small_operations=1,
+    )
+]
+
+
+async def traffic() -> None:
+    loop = asyncio.get_running_loop()
+    left, right = socket.socketpair()
+    with left, right:
+        left.setblocking(False)
+        right.setblocking(False)
+        for _ in range(1000):
+            await loop.sock_sendall(left, b"ping")
+            await loop.sock_sendall(right, await loop.sock_recv(right, 64))
+            await loop.sock_recv(left, 64)
+
+
+async def main(arguments: argparse.Namespace) -> None:
+    async def sleep(count: int) -> None:
+        for _ in range(count):
+            await asyncio.sleep(0.1)
+
+    await traffic()
+    await program.measure(sleep, 1, arguments)
+
+
+if __name__ == "__main__":
+    program.run(program.parser().parse_args(), main)

@@ -1,0 +1,16 @@
+"""Echo over TLS."""
+
+from benchmarks.contenders import LOOPS_WITHOUT_RLOOP
+from benchmarks.workload import Client, Workload
+
+WORKLOADS = [
+    Workload(
+        name=f"tls-{size}-{connections}",
+        title=f"echo by Protocol over TLS, {size}, {connections} connections",
+        program="echo_protocol",
+        options=("--tls",),
+        contenders=LOOPS_WITHOUT_RLOOP,
+        client=Client(connections=connections, request_bytes=size_bytes, tls=True),
+    )
+    for size, size_bytes, connections in (("64B", 64, 100), ("16KiB", 16384, 50))
+]

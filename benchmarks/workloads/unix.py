@@ -1,0 +1,17 @@
+"""Echo over Unix sockets."""
+
+from benchmarks.contenders import LOOPS_WITHOUT_RLOOP, REFERENCES
+from benchmarks.workload import Client, Workload
+
+WORKLOADS = [
+    Workload(
+        name=f"unix-{size}-{connections}",
+        title=f"echo by Protocol over Unix sockets, {size}, {connections} connections",
+        program="echo_protocol",
+        options=("--unix",),
+        contenders=(*LOOPS_WITHOUT_RLOOP, *REFERENCES),
+        client=Client(connections=connections, request_bytes=size_bytes),
+    )
+    for size, size_bytes in (("64B", 64), ("64KiB", 65536))
+    for connections in (1, 100)
+]
