@@ -8,6 +8,7 @@ standard input, so that whoever measures it can look at the process at those mom
 import argparse
 import asyncio
 import json
+import resource
 import socket
 import sys
 import time
@@ -69,6 +70,12 @@ def finish(**result: Any) -> None:
     sys.stdin.read()
 
 
+def _context_switches() -> int:
+    """Of all threads, with those that have ended: /proc has only the living ones'."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_nvcsw + usage.ru_nivcsw
+
+
 async def measure(
     batch: Callable[[int], Awaitable[None]],
     batch_size: int,
@@ -91,6 +98,7 @@ async def measure(
     start()
     if latencies_ns is not None:
         latencies_ns.clear()
+    before = _context_switches()
     operations, began = 0, clock()
     while True:
         await batch(batch_size)
@@ -103,6 +111,7 @@ async def measure(
         ):
             break
     result = {name: value() for name, value in extra.items()}
+    result["context_switches"] = _context_switches() - before
     if latencies_ns:
         latencies_ns.sort()
         for name, share in (("p50_us", 0.5), ("p99_us", 0.99)):
