@@ -1,6 +1,7 @@
 # make run: serve the example on AIO poll.  make test: the whole suite.
 # make conformance: the long comparison with the Linux underneath.
 # make soak: tests/stress and tests/leaks at ten times their size; AIOPOLL_SOAK=100 for more.
+# make bench: everyone side by side.  BENCH_ARGS="--aims --rounds 3": --help names them all.
 # Another interpreter: make test PYTHON=/path/to/python3.12 (it gets an environment of its own).
 
 PYTHON ?= python3
@@ -13,8 +14,9 @@ endif
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(wildcard src/aiopoll/_core/*.pyx src/aiopoll/_core/*.pxd src/aiopoll/_core/c/*.h)
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
-.PHONY: help run test lint test-asan conformance soak clean check-machine
+.PHONY: help run test lint test-asan conformance soak bench clean check-machine
 
 help:
 	@sed -n 's/^# \(make\)/\1/p' Makefile
@@ -69,6 +71,13 @@ AIOPOLL_SOAK ?= 10
 soak: $(VENV)/.built
 	AIOPOLL_SOAK=$(AIOPOLL_SOAK) $(BIN)/python -m pytest -o faulthandler_timeout=0 \
 		tests/stress tests/leaks $(PYTEST_ARGS)
+
+bench: $(VENV)/.bench
+	@exec $(BIN)/aiopoll bench $(BENCH_ARGS)
+
+$(VENV)/.bench: $(VENV)/.built pyproject.toml
+	$(BIN)/python -m benchmarks.install
+	@touch $@
 
 clean:
 	rm -rf .venv .venv-* build dist src/*.egg-info src/aiopoll/_core/*.c src/aiopoll/_core/*.so

@@ -71,8 +71,9 @@ class Process:
         self._watchdog.start()
 
     def errors(self) -> str:
+        """The beginning of what it wrote to its standard error."""
         # The child shares the file's position: it must not be moved.
-        return os.pread(self._errors.fileno(), 1 << 16, 0).decode(errors="replace").strip()
+        return os.pread(self._errors.fileno(), 1000, 0).decode(errors="replace").strip()
 
     def line(self, start: str = "") -> str:
         """The rest of the next line, which has to start so; raises Failure."""

@@ -4,7 +4,6 @@ import functools
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -14,18 +13,22 @@ HEADERS = ROOT / "src" / "aiopoll" / "_core" / "c"
 BUILD = ROOT / "build" / "bench"
 
 
+class CannotBuild(Exception):
+    """A program of benchmarks/c, or a certificate, cannot be made; the text says what it lacks."""
+
+
 @functools.cache
 def compiled(source: str, name: str, *flags: str) -> str:
     """The path of the program; built where it is not there or older than its source.
 
-    Raises SystemExit with the cause where it cannot be compiled.
+    Raises CannotBuild with the cause.
     """
     path, program = SOURCES / source, BUILD / name
     if program.exists() and program.stat().st_mtime >= path.stat().st_mtime:
         return str(program)
     compiler = os.environ.get("CC", "gcc")
     if not shutil.which(compiler):
-        raise SystemExit(f"{compiler} is not there: apt-get install gcc")
+        raise CannotBuild(f"{compiler} is not there: apt-get install gcc")
     BUILD.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=BUILD, delete=False) as unfinished:
         pass
@@ -35,8 +38,9 @@ def compiled(source: str, name: str, *flags: str) -> str:
     )
     if done.returncode != 0:
         os.unlink(unfinished.name)
-        hint = "  (openssl: apt-get install libssl-dev)" if "openssl" in done.stderr else ""
-        raise SystemExit(f"{source} does not compile:{hint}\n{done.stderr}")
+        if "openssl/" in done.stderr:
+            raise CannotBuild("OpenSSL's headers are not there: apt-get install libssl-dev")
+        raise CannotBuild(f"{source} does not compile: {done.stderr}")
     os.chmod(unfinished.name, 0o755)
     os.replace(unfinished.name, program)
     return str(program)
@@ -62,7 +66,7 @@ def certificate() -> str:
     path = BUILD / "localhost.pem"
     if not path.exists():
         if not shutil.which("openssl"):
-            raise SystemExit("openssl is not there: apt-get install openssl")
+            raise CannotBuild("openssl is not there: apt-get install openssl")
         BUILD.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=BUILD) as folder:
             key, certificate = Path(folder, "key"), Path(folder, "certificate")
@@ -77,8 +81,3 @@ def certificate() -> str:
             both.write_bytes(key.read_bytes() + certificate.read_bytes())
             os.replace(both, path)
     return str(path)
-
-
-if __name__ == "__main__":
-    for built in (client(), client(tls=True), echo_server()):
-        print(built, file=sys.stdout)

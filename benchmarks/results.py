@@ -1,6 +1,6 @@
 """What is made of the rounds: medians, spreads, ratios within a round, aims; and the JSON of it.
 
-{"date", "commit", "machine", "versions", "settings", "skipped": {contender: reason},
+{"date", "commit", "machine", "versions", "settings", "skipped": {contender or workload: reason},
  "workloads": {name: {"title", "unit", "metric",
     "contenders": {name: {"rounds": [{metric: value}], "median", "spread": {metric: [low, high]},
                           "system_calls_reason", "failure"}},
@@ -211,7 +211,7 @@ def _versions() -> dict[str, str]:
             continue
     for program in (("gcc", "-dumpfullversion"), ("fio", "--version")):
         if said := _output(*program):
-            versions[program[0]] = said
+            versions[program[0]] = said.removeprefix("fio-")
     return versions
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import results
+from benchmarks.contenders import CONTENDERS, missing
 from benchmarks.measure import Failure, Settings, measure, system_calls
 from benchmarks.workload import Workload, all_workloads
 
@@ -32,7 +33,9 @@ def parser() -> argparse.ArgumentParser:
         "--workloads", nargs="+", metavar="PATTERN", default=["*"], help="such as 'echo-*-64B-100'"
     )
     parser.add_argument("--aims", action="store_true", help="only the workloads that have an aim")
-    parser.add_argument("--contenders", nargs="+", metavar="NAME", help="only these")
+    parser.add_argument(
+        "--contenders", nargs="+", metavar="NAME", help=f"only these of {', '.join(CONTENDERS)}"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
     parser.add_argument("--warm-up", type=float, default=0.5, help="seconds before each")
@@ -106,6 +109,9 @@ def main(argv: list[str] | None = None) -> int:
     if not workloads:
         print("no workload is called so; --list names them", file=sys.stderr)
         return 2
+    if unknown := set(arguments.contenders or ()) - set(CONTENDERS):
+        print(f"no contender is called {', '.join(sorted(unknown))}", file=sys.stderr)
+        return 2
     if arguments.list:
         for workload in workloads:
             print(f"{workload.name:28} {workload.title}")
@@ -133,8 +139,10 @@ def main(argv: list[str] | None = None) -> int:
         for name in workload.contenders:
             if arguments.contenders and name not in arguments.contenders:
                 continue
-            if reason := workload.missing(name):
+            if reason := missing(name):
                 run["skipped"][name] = reason
+            elif reason := workload.missing(name):
+                run["skipped"][workload.name] = reason
             else:
                 able.append(name)
         if able:

@@ -13,7 +13,6 @@ from rich.table import Table
 from benchmarks.results import METRICS, ours
 from benchmarks.workload import Workload
 
-
 WIDTH_MIN = 120
 
 

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks import contenders, native, workloads
+from benchmarks import native, workloads
 from benchmarks.contenders import LOOPS, REFERENCES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -72,10 +72,23 @@ class Workload:
         return replace(self, client=client, options=(*self.options, *self.small_options))
 
     def missing(self, contender: str) -> str | None:
-        """Why it cannot be run on the contender here; None if it can."""
+        """Why it cannot be run here on a contender that can; None if it can."""
         if self.needs and not importlib.util.find_spec(self.needs):
             return f"{self.needs} is not installed: it is in the dependency group bench"
-        return contenders.missing(contender)
+        try:
+            if self.client:
+                native.client(tls=self.client.tls)
+            if self.client and self.client.tls:
+                native.certificate()
+            if contender in REFERENCES:
+                native.echo_server()
+        except native.CannotBuild as error:
+            return str(error)
+        return None
+
+
+def counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def all_workloads() -> list[Workload]:

@@ -5,12 +5,12 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 from benchmarks import program
-from benchmarks.workload import Workload
+from benchmarks.workload import Workload, counted
 
 WORKLOADS = [
     Workload(
         name=f"call-soon-threadsafe-{threads}",
-        title=f"call_soon_threadsafe from {threads} thread{'s' * (threads > 1)}",
+        title=f"call_soon_threadsafe from {counted(threads, 'thread')}",
         program="call_soon_threadsafe",
         options=("--threads", str(threads)),
         unit="callback",

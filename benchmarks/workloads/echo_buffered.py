@@ -5,13 +5,13 @@ import asyncio
 from typing import cast
 
 from benchmarks import program
-from benchmarks.workload import Client, Workload
+from benchmarks.workload import Client, Workload, counted
 from benchmarks.workloads.echo_protocol import SIZES
 
 WORKLOADS = [
     Workload(
         name=f"echo-buffered-{size}-{connections}",
-        title=f"echo by BufferedProtocol, {size}, {connections} connections",
+        title=f"echo by BufferedProtocol, {size}, {counted(connections, 'connection')}",
         program="echo_buffered",
         client=Client(connections=connections, request_bytes=size_bytes),
     )

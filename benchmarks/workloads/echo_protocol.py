@@ -7,14 +7,14 @@ from typing import cast
 
 from benchmarks import native, program
 from benchmarks.contenders import LOOPS, REFERENCES
-from benchmarks.workload import Client, Workload
+from benchmarks.workload import Client, Workload, counted
 
 SIZES = {"64B": 64, "1KiB": 1024, "64KiB": 65536}
 
 WORKLOADS = [
     Workload(
         name=f"echo-protocol-{size}-{connections}",
-        title=f"echo by Protocol, {size}, {connections} connections",
+        title=f"echo by Protocol, {size}, {counted(connections, 'connection')}",
         program="echo_protocol",
         contenders=(*LOOPS, *REFERENCES),
         client=Client(connections=connections, request_bytes=size_bytes),

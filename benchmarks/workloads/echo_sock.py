@@ -5,13 +5,13 @@ import asyncio
 import socket
 
 from benchmarks import program
-from benchmarks.workload import Client, Workload
+from benchmarks.workload import Client, Workload, counted
 from benchmarks.workloads.echo_protocol import SIZES
 
 WORKLOADS = [
     Workload(
         name=f"echo-sock-{size}-{connections}",
-        title=f"echo by sock_recv and sock_sendall, {size}, {connections} connections",
+        title=f"echo by sock_recv and sock_sendall, {size}, {counted(connections, 'connection')}",
         program="echo_sock",
         client=Client(connections=connections, request_bytes=size_bytes),
     )

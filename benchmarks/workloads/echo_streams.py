@@ -5,13 +5,13 @@ import asyncio
 
 from benchmarks import program
 from benchmarks.contenders import LOOPS
-from benchmarks.workload import Client, Workload
+from benchmarks.workload import Client, Workload, counted
 from benchmarks.workloads.echo_protocol import SIZES
 
 WORKLOADS = [
     Workload(
         name=f"echo-streams-{size}-{connections}",
-        title=f"echo by streams, {size}, {connections} connections",
+        title=f"echo by streams, {size}, {counted(connections, 'connection')}",
         program="echo_streams",
         contenders=(*LOOPS, "aiopoll-streams"),
         client=Client(connections=connections, request_bytes=size_bytes),

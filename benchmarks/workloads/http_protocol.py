@@ -5,14 +5,14 @@ import asyncio
 from typing import cast
 
 from benchmarks import program
-from benchmarks.workload import Client, Workload
+from benchmarks.workload import Client, Workload, counted
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\nHello, world!"
 
 WORKLOADS = [
     Workload(
         name=f"http-protocol-{connections}",
-        title=f"fixed HTTP answer by Protocol, {connections} connections",
+        title=f"fixed HTTP answer by Protocol, {counted(connections, 'connection')}",
         program="http_protocol",
         client=Client(connections=connections, http_path="/"),
     )

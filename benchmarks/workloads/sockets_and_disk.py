@@ -39,7 +39,9 @@ async def main(arguments: argparse.Namespace) -> None:
                 task.add_done_callback(tasks.discard)
 
             async def answer(self) -> None:
-                self.transport.write(await blocks.read(next(places)))
+                block = await blocks.read(next(places))
+                if not self.transport.is_closing():  # the client has ended
+                    self.transport.write(block)
 
         bound = program.bound_socket()
         address = program.address_of(bound)

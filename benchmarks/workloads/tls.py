@@ -1,12 +1,12 @@
 """Echo over TLS."""
 
 from benchmarks.contenders import LOOPS_WITHOUT_RLOOP
-from benchmarks.workload import Client, Workload
+from benchmarks.workload import Client, Workload, counted
 
 WORKLOADS = [
     Workload(
         name=f"tls-{size}-{connections}",
-        title=f"echo by Protocol over TLS, {size}, {connections} connections",
+        title=f"echo by Protocol over TLS, {size}, {counted(connections, 'connection')}",
         program="echo_protocol",
         options=("--tls",),
         contenders=LOOPS_WITHOUT_RLOOP,

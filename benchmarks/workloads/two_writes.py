@@ -5,12 +5,12 @@ import asyncio
 from typing import cast
 
 from benchmarks import program
-from benchmarks.workload import Client, Workload
+from benchmarks.workload import Client, Workload, counted
 
 WORKLOADS = [
     Workload(
         name=f"two-writes-{connections}",
-        title=f"two writes per response, 64 B, {connections} connections",
+        title=f"two writes per response, 64 B, {counted(connections, 'connection')}",
         program="two_writes",
         client=Client(connections=connections),
     )

@@ -7,12 +7,12 @@ from typing import Any, cast
 
 from benchmarks import program
 from benchmarks.contenders import LOOPS, REFERENCES
-from benchmarks.workload import Client, Workload
+from benchmarks.workload import Client, Workload, counted
 
 WORKLOADS = [
     Workload(
         name=f"udp-{size}-{connections}",
-        title=f"UDP echo, {size}, {connections} peers",
+        title=f"UDP echo, {size}, {counted(connections, 'peer')}",
         program="udp",
         contenders=(*LOOPS, *REFERENCES),
         client=Client(connections=connections, request_bytes=size_bytes),

@@ -1,12 +1,12 @@
 """Echo over Unix sockets."""
 
 from benchmarks.contenders import LOOPS_WITHOUT_RLOOP, REFERENCES
-from benchmarks.workload import Client, Workload
+from benchmarks.workload import Client, Workload, counted
 
 WORKLOADS = [
     Workload(
         name=f"unix-{size}-{connections}",
-        title=f"echo by Protocol over Unix sockets, {size}, {connections} connections",
+        title=f"echo by Protocol over Unix sockets, {size}, {counted(connections, 'connection')}",
         program="echo_protocol",
         options=("--unix",),
         contenders=(*LOOPS_WITHOUT_RLOOP, *REFERENCES),

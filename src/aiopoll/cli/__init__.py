@@ -7,7 +7,7 @@ answers the exit status.
 import argparse
 from collections.abc import Callable, Sequence
 
-from aiopoll.cli import doctor, run
+from aiopoll.cli import bench, doctor, run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="aiopoll", description="Linux AIO poll for Python.")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in (run, doctor):
+    for command in (run, bench, doctor):
         command.add_parser(subparsers)
     arguments = parser.parse_args(argv)
     handler: Callable[[argparse.Namespace], int] = arguments.handler

@@ -1,0 +1,125 @@
+"""Each workload at its smallest, on asyncio, on aiopoll and on the references.
+
+The client compares each byte of each answer, and the programs check what they read, so that what is
+measured is known to be right.  No figure is looked at.
+"""
+
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+from benchmarks.contenders import CONTENDERS, REFERENCES, missing
+from benchmarks.measure import Failure, Settings, measure, system_calls
+from benchmarks.workload import Workload, all_workloads
+
+from benchmarks import native
+
+OURS = ("aiopoll", "aiopoll-epoll", "aiopoll-streams", "aiopoll-files", "aiopoll-threads")
+TESTED = ("asyncio", "threads", *OURS, *REFERENCES)
+
+
+def small_workloads() -> Iterator[tuple[Workload, str]]:
+    """Those that differ once they are small, with each contender that needs no peer installed."""
+    seen: list[tuple[object, ...]] = []
+    for workload in map(Workload.small, all_workloads()):
+        for contender in workload.contenders:
+            # What is a name of ours may come later; everything else has to be there.
+            absent = (CONTENDERS[contender].needs or "").startswith("aiopoll.")
+            if contender not in TESTED or (absent and missing(contender)):
+                continue
+            key = (workload.program, workload.options, workload.client, contender)
+            if key not in seen:
+                seen.append(key)
+                yield workload, contender
+
+
+SMALL = list(small_workloads())
+
+
+@pytest.mark.parametrize(
+    ("workload", "contender"), SMALL, ids=[f"{one.name}-{name}" for one, name in SMALL]
+)
+def test_workload_runs_and_its_answers_are_right(workload: Workload, contender: str) -> None:
+    reason = workload.missing(contender)
+    if reason and workload.client and workload.client.tls:
+        pytest.skip(reason="known_gaps.toml: TLS in the benchmarks")
+    assert reason is None
+    metrics = measure(workload, contender, Settings(operations=workload.small_operations))
+    assert metrics["operations"] >= workload.small_operations
+    assert metrics["rate"] > 0
+    assert metrics["cpu_us"] >= 0
+    assert metrics[workload.metric] is not None
+
+
+def test_every_name_is_told_once_and_known() -> None:
+    workloads = all_workloads()
+    names = [workload.name for workload in workloads]
+    assert len(names) == len(set(names))
+    for workload in workloads:
+        assert set(workload.contenders) <= set(CONTENDERS)
+
+
+def test_system_calls_are_counted_or_the_reason_is_said() -> None:
+    workload = next(one for one in all_workloads() if one.name == "echo-protocol-64B-1").small()
+    try:
+        count = system_calls(workload, "c-epoll", Settings(operations=100))
+    except Failure as failure:
+        if "system calls" not in str(failure):
+            raise
+    else:
+        assert 2.5 <= count <= 6  # epoll_wait, recv, send; the first and last turns are shared
+
+
+def wrong_byte(connection: socket.socket) -> None:
+    data = bytearray(connection.recv(64))
+    data[-1] ^= 1
+    connection.sendall(data)
+
+
+def close_early(connection: socket.socket) -> None:
+    connection.sendall(connection.recv(64)[:10])
+
+
+def refuse(connection: socket.socket) -> None:
+    connection.recv(1024)
+    connection.sendall(b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("serve", "options", "complaint"),
+    [
+        (wrong_byte, [], "differs from what was sent"),
+        (close_early, [], "closed the connection after 10 of 64 bytes"),
+        (refuse, ["--http", "/"], "the answer is HTTP/1.1 500"),
+    ],
+)
+def test_client_says_what_is_wrong_with_an_answer(
+    serve: Callable[[socket.socket], None], options: list[str], complaint: str
+) -> None:
+    def answer_once() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            serve(connection)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer_once)
+        thread.start()
+        address = "tcp:{}:{}".format(*listener.getsockname())
+        done = subprocess.run(
+            [native.client(), "--address", address, "--check", *options],
+            input="go\n",
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        thread.join()
+    assert done.returncode == 1
+    assert complaint in done.stderr
+
+
+def test_a_program_that_fails_is_reported_with_what_it_said() -> None:
+    workload = Workload(name="none", title="none", program="no_such_program")
+    with pytest.raises(Failure, match="no_such_program"):
+        measure(workload, "asyncio", Settings(operations=1))
