@@ -64,11 +64,16 @@ class Process:
                 text=True,
                 cwd=ROOT,
                 env={**os.environ, "PYTHONPATH": path},
+                process_group=0,  # its own children end with it
             )
         self.pid = self._popen.pid
-        self._watchdog = threading.Timer(limit_seconds, self._popen.kill)
+        self._watchdog = threading.Timer(limit_seconds, self._kill)
         self._watchdog.daemon = True
         self._watchdog.start()
+
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
 
     def errors(self) -> str:
         """The beginning of what it wrote to its standard error."""
@@ -80,7 +85,7 @@ class Process:
         assert self._popen.stdout is not None
         line = self._popen.stdout.readline()
         if not line or not line.startswith(start):
-            self._popen.kill()
+            self._kill()
             self._popen.wait()
             name = " ".join(map(os.path.basename, self.command[:4]))
             said = f"{line.strip()} {self.errors()}".strip()
@@ -94,8 +99,9 @@ class Process:
 
     def close(self) -> None:
         self._watchdog.cancel()
-        self._popen.kill()
-        self._popen.wait()
+        if self._popen.returncode is None:
+            self._kill()
+            self._popen.wait()
         for pipe in (self._popen.stdin, self._popen.stdout, self._errors):
             if pipe is not None:
                 with contextlib.suppress(BrokenPipeError):

@@ -58,9 +58,11 @@ METRICS = {
     "peak_memory": Metric("memory", "MiB", scale=1 << 20),
     "connection_memory": Metric("each", "KiB", scale=1 << 10),
     "stall_ms": Metric("stall", "ms"),
+    "client_cpu_share": Metric("client", "%", scale=0.01),
 }
 """CPU, context switches and system calls are the server's, for each operation; `each` is the memory
-of one connection, `stall` the longest that the loop stood still."""
+of one connection, `stall` the longest that the loop stood still, `client` the client's CPU time in
+the time."""
 
 
 def ours(contender: str) -> bool:

@@ -9,6 +9,7 @@ import fnmatch
 import os
 import resource
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,8 @@ def run_workload(
         screen.doing(workload, name, "system calls")
         if count_system_calls and name != "fio":
             try:
-                calls, reason = system_calls(workload, name, settings), None
+                brief = replace(settings, seconds=min(settings.seconds, 1))  # a count needs no more
+                calls, reason = system_calls(workload, name, brief), None
             except Failure as failure:
                 reason = str(failure)
         if calls is not None:

@@ -66,9 +66,7 @@ class Workload:
 
     def small(self) -> "Workload":
         """The same with few connections; `small_operations` is how much it has to do."""
-        client = self.client and replace(
-            self.client, connections=min(4, self.client.connections), idle=min(20, self.client.idle)
-        )
+        client = self.client and replace(self.client, connections=4, idle=min(20, self.client.idle))
         return replace(self, client=client, options=(*self.options, *self.small_options))
 
     def missing(self, contender: str) -> str | None:

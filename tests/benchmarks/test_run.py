@@ -146,6 +146,18 @@ def test_a_workload_that_is_not_there_is_an_error() -> None:
     assert (done.returncode, done.stderr) == (2, "no workload is called so; --list names them\n")
 
 
+def test_what_has_to_be_installed_is_named() -> None:
+    code = (
+        "import runpy, sys; sys.modules['rich'] = None\n"
+        "runpy.run_module('benchmarks.run', run_name='__main__')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert "rich is not installed: pip install --group bench" in done.stderr
+
+
 def test_the_command_says_that_it_needs_a_checkout(tmp_path: Path) -> None:
     code = (
         "import aiopoll.cli.bench as bench\n"
