@@ -12,6 +12,7 @@ import resource
 import socket
 import sys
 import time
+from array import array
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -80,13 +81,13 @@ async def measure(
     batch: Callable[[int], Awaitable[None]],
     batch_size: int,
     arguments: argparse.Namespace,
-    latencies_ns: list[int] | None = None,
-    **extra: Callable[[], Any],
+    latencies_ns: "array[int] | None" = None,
+    at_end: Callable[[], dict[str, float]] = dict,
 ) -> None:
     """Awaits batch(batch_size) until the seconds are over, and tells the rate.
 
-    A batch that knows how long each operation took appends that to `latencies_ns`; what `extra`
-    names is called at the end and told too.
+    A batch that knows how long each operation took appends that to `latencies_ns`; `at_end` answers
+    further metrics, or ends the program where the work is found to be wrong.
     """
     clock = time.perf_counter
     if arguments.operations:
@@ -97,7 +98,7 @@ async def measure(
             await batch(batch_size)
     start()
     if latencies_ns is not None:
-        latencies_ns.clear()
+        del latencies_ns[:]
     before = _context_switches()
     operations, began = 0, clock()
     while True:
@@ -110,10 +111,10 @@ async def measure(
             else (seconds >= arguments.seconds)
         ):
             break
-    result = {name: value() for name, value in extra.items()}
+    result = at_end()
     result["context_switches"] = _context_switches() - before
     if latencies_ns:
-        latencies_ns.sort()
+        in_order = sorted(latencies_ns)
         for name, share in (("p50_us", 0.5), ("p99_us", 0.99)):
-            result[name] = latencies_ns[int(share * (len(latencies_ns) - 1))] / 1e3
+            result[name] = in_order[int(share * (len(in_order) - 1))] / 1e3
     finish(operations=operations, seconds=seconds, **result)

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import random
 import time
+from array import array
 from collections.abc import Iterator
 
 from benchmarks import files, fio, program
@@ -53,7 +54,7 @@ async def main(arguments: argparse.Namespace) -> None:
         return
     (files.remember if arguments.hot else files.forget)(path)
     places = offsets(path.stat().st_size)
-    latencies_ns: list[int] = []
+    latencies_ns = array("q")
     async with files.opened(
         arguments.contender, path, arguments.depth, direct=not arguments.hot
     ) as blocks:

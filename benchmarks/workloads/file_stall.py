@@ -58,7 +58,7 @@ async def main(arguments: argparse.Namespace) -> None:
 
         # No warm-up: it would be hot then.
         arguments.warm_up = 0
-        await program.measure(batch, 256, arguments, stall_ms=lambda: stall_ms)
+        await program.measure(batch, 256, arguments, at_end=lambda: {"stall_ms": stall_ms})
 
 
 if __name__ == "__main__":

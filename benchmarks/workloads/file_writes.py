@@ -4,6 +4,8 @@ import argparse
 import asyncio
 import os
 import time
+from array import array
+from collections import deque
 
 from benchmarks import files, fio, program
 from benchmarks.contenders import FILES
@@ -30,8 +32,8 @@ async def main(arguments: argparse.Namespace) -> None:
         return
     files.forget(path)
     places = offsets(path.stat().st_size)
-    latencies_ns: list[int] = []
-    written: dict[int, bytes] = {}
+    latencies_ns = array("q")
+    written: deque[tuple[int, bytes]] = deque(maxlen=64)
     async with files.opened(arguments.contender, path, arguments.depth, direct=True) as blocks:
 
         async def write_some(count: int) -> None:
@@ -40,24 +42,22 @@ async def main(arguments: argparse.Namespace) -> None:
                 began = time.perf_counter_ns()
                 await blocks.write(data, offset)
                 latencies_ns.append(time.perf_counter_ns() - began)
-                written[offset] = data
+                written.append((offset, data))
 
         async def batch(count: int) -> None:
             async with asyncio.TaskGroup() as group:
                 for _ in range(arguments.depth):
                     group.create_task(write_some(max(1, count // arguments.depth)))
 
-        def check() -> int:
+        def check() -> dict[str, float]:
             """The last of what was written is there, as another open file sees it."""
             with open(path, "rb") as file:
-                for offset, data in list(written.items())[-64:]:
+                for offset, data in written:
                     if os.pread(file.fileno(), files.BLOCK, offset) != data:
                         raise SystemExit(f"what was written at {offset} is not there")
-            return len(written)
+            return {}
 
-        await program.measure(
-            batch, arguments.depth * 32, arguments, latencies_ns, blocks_written=check
-        )
+        await program.measure(batch, arguments.depth * 32, arguments, latencies_ns, at_end=check)
 
 
 if __name__ == "__main__":
