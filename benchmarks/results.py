@@ -158,7 +158,7 @@ def losses(result: dict[str, Any]) -> list[dict[str, Any]]:
 
 def workload_result(workload: Workload, contenders: dict[str, Any]) -> dict[str, Any]:
     """`contenders`: `summed_up` of each, or a "failure"."""
-    result = {
+    result: dict[str, Any] = {
         "title": workload.title,
         "unit": workload.unit,
         "metric": workload.metric,

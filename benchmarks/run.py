@@ -90,7 +90,8 @@ def run_workload(
         if name in failures:
             summaries[name] = {"failure": failures[name]}
             continue
-        calls, reason = None, "not asked for"
+        calls: float | None = None
+        reason: str | None = "not asked for"
         screen.doing(workload, name, "system calls")
         if count_system_calls and name != "fio":
             try:
