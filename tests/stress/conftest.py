@@ -1,6 +1,7 @@
 """The loop that the soaks run on, and what must be left of it when they are done."""
 
 import asyncio
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -37,6 +38,7 @@ def loop(
     left = asyncio.all_tasks(loop)
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
+    assert signal.set_wakeup_fd(-1) == -1
     assert not left
     assert not reports
     assert after.watched == before.watched

@@ -5,6 +5,7 @@ any sensible loop does, and far below what starves.
 """
 
 import asyncio
+import itertools
 import socket
 import threading
 from collections.abc import Callable
@@ -84,7 +85,7 @@ def test_call_soon_and_timers_run_between_a_connections_events(
         transport.close()
         await asyncio.sleep(0)
         for kind_, events in seen.items():
-            steps = [b - a for a, b in zip(events, events[1:], strict=False)]
+            steps = [b - a for a, b in itertools.pairwise(events)]
             assert steps, kind_
             assert max(steps) <= SHARE, kind_
 
@@ -116,7 +117,7 @@ def test_a_timer_that_is_due_runs_though_nobody_else_gives_it_a_turn(
         transport.abort()
         await asyncio.sleep(0)
         assert busy.events - events <= 22 * SHARE
-        assert max(b - a for a, b in zip(at, at[1:], strict=False)) <= SHARE
+        assert max(b - a for a, b in itertools.pairwise(at)) <= SHARE
 
     loop.run_until_complete(scenario())
 
