@@ -13,6 +13,10 @@ from typing import Any
 LIMIT_S = 60
 ATTEMPTS = 3
 
+NO_PRELOAD = {"LD_PRELOAD": ""}
+"""For servers that are not Python's: the sanitizers' libraries, if they are preloaded, are not
+for them."""
+
 TROUBLE = ["Traceback", "Exception ignored", "ResourceWarning", "Task was destroyed", "Unclosed"]
 
 

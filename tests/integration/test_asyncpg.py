@@ -15,7 +15,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from .children import start_on_free_port
+from .children import NO_PRELOAD, start_on_free_port
 from .conftest import Tls
 from .harness import run_clean
 
@@ -69,6 +69,7 @@ def postgres(tls: Tls) -> Iterator[Postgres]:
         subprocess.run(
             [str(binary("initdb")), "-D", str(data), *INITDB_OPTIONS],
             cwd=directory,
+            env={**os.environ, **NO_PRELOAD},
             check=True,
             capture_output=True,
             timeout=120,
@@ -86,6 +87,7 @@ def postgres(tls: Tls) -> Iterator[Postgres]:
         child, port = start_on_free_port(
             lambda port: [str(binary("postgres")), "-D", str(data), "-p", str(port), *options],
             "database system is ready to accept connections",
+            env=NO_PRELOAD,
             cwd=directory,
             **somebody,
         )

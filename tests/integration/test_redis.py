@@ -14,7 +14,7 @@ import pytest
 import redis.asyncio
 import redis.exceptions
 
-from .children import start_on_free_port
+from .children import NO_PRELOAD, start_on_free_port
 from .conftest import Tls
 from .harness import run_clean
 
@@ -51,6 +51,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, tls: Tls) -> Iterator[Serve
     child, port = start_on_free_port(
         lambda port: [str(SERVER), "--port", str(port), "--tls-port", str(tls_port), *options],
         "eady to accept connections",
+        env=NO_PRELOAD,
     )
     try:
         yield Server(port, tls_port, directory / "s")
