@@ -63,7 +63,7 @@ test-asan: $(VENV)/.built
 
 # The long comparison of aiopoll.kernel with the Linux underneath.
 conformance: $(VENV)/.built
-	AIOPOLL_DIFFERENTIAL_OPERATIONS=100000 $(BIN)/python -m pytest \
+	AIOPOLL_DIFFERENTIAL_OPERATIONS=100000 $(BIN)/python -m pytest -o faulthandler_timeout=1800 \
 		tests/conformance tests/kernel/test_differential.py $(PYTEST_ARGS)
 
 # AIOPOLL_SOAK multiplies the number of connections, timers, signals and examples.

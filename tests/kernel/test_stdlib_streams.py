@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+from functools import partial
+from types import SimpleNamespace
 from unittest import mock
 
 import pytest
@@ -9,23 +11,14 @@ import pytest
 from aiopoll.kernel import Kernel
 from aiopoll.kernel.runner import KernelEventLoop
 from aiopoll.kernel.usersocket import KernelSocket, socketpair
+from aiopoll.kernel.wait import WaitQueueHead, wait_event_interruptible
 
 stdlib = pytest.importorskip(
     "test.test_asyncio.test_streams", reason="CPython's tests are not installed"
 )
 
-# What needs the world outside, or looks for a loop of its own.
-OUTSIDE = {
-    "test_open_connection_no_loop_ssl": "a TLS server in a thread",
-    "test_open_unix_connection_no_loop_ssl": "a TLS server in a thread",
-    "test_start_tls": "TLS certificates and a real transport",
-    "test_read_all_from_pipe_reader": "pipes of the real kernel",
-    "test_drain_raises": "a blocking server in a thread",
-    "test_loop_is_closed_resource_warnings": "asyncio.run on a loop of its own",
-    "test_unclosed_resource_warnings": "asyncio.run on a loop of its own",
-    "test_unclosed_server_resource_warnings": "asyncio.run on a loop of its own",
-    "test_unhandled_exceptions": "asyncio.run on a loop of its own",
-}
+# What needs the world outside.
+OUTSIDE = {"test_read_all_from_pipe_reader": "a subprocess on a pipe of the real kernel"}
 
 
 class HttpServer:
@@ -44,6 +37,36 @@ async def respond(reader, writer):
     writer.close()
 
 
+class Thread:
+    """threading.Thread as another task of the kernel."""
+
+    def __init__(self, kernel, target):
+        self.kernel = kernel
+        self.target = target
+
+    def start(self):
+        self.task = self.kernel.spawn(self.target)
+
+    def join(self):
+        self.kernel.join(self.task)
+
+
+class Queue:
+    """queue.Queue whose waiting is the kernel's."""
+
+    def __init__(self, kernel):
+        self.items = []
+        self.filled = WaitQueueHead(kernel.sched)
+
+    def put(self, item):
+        self.items.append(item)
+        self.filled.wake_up()
+
+    def get(self):
+        wait_event_interruptible(self.filled, lambda: bool(self.items))
+        return self.items.pop(0)
+
+
 class TestStreams(stdlib.StreamTests):
     def setUp(self):
         # The parent's setUp makes a loop of the real kernel and remembers it for cleaning up.
@@ -57,6 +80,10 @@ class TestStreams(stdlib.StreamTests):
             mock.patch.object(stdlib.test_utils, "run_test_unix_server", self.run_unix_server),
             mock.patch.object(stdlib.socket, "create_server", self.create_server),
             mock.patch.object(stdlib.socket, "socketpair", lambda *a: socketpair(self.kernel, *a)),
+            mock.patch.object(
+                stdlib, "threading", SimpleNamespace(Thread=partial(Thread, self.kernel))
+            ),
+            mock.patch.object(stdlib, "queue", SimpleNamespace(Queue=partial(Queue, self.kernel))),
         ):
             patch.start()
             self.addCleanup(patch.stop)
@@ -82,8 +109,10 @@ class TestStreams(stdlib.StreamTests):
                 task.cancel()
             stdlib.test_utils.run_briefly(self.loop)
 
-    def run_test_server(self, **options):
-        return self.serve(asyncio.start_server(respond, "127.0.0.1", 0))
+    def run_test_server(self, use_ssl=False):
+        tls = stdlib.test_utils.simple_server_sslcontext() if use_ssl else None
+        return self.serve(asyncio.start_server(respond, "127.0.0.1", 0, ssl=tls))
 
-    def run_unix_server(self, **options):
-        return self.serve(asyncio.start_unix_server(respond, "/http"))
+    def run_unix_server(self, use_ssl=False):
+        tls = stdlib.test_utils.simple_server_sslcontext() if use_ssl else None
+        return self.serve(asyncio.start_unix_server(respond, "/http", ssl=tls))

@@ -2,8 +2,12 @@
 
 import asyncio
 import errno
+import os
 import random
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -118,6 +122,23 @@ def traced(seed):
 def test_the_same_seed_gives_the_same_trace():
     assert traced(1) == traced(1)
     assert traced(1) != traced(2)
+
+
+def test_the_trace_of_a_seed_is_the_same_in_another_interpreter():
+    """Neither hashes nor addresses, which differ from one process to the next, decide anything."""
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1]);"
+        "from kernel.test_time_and_order import traced; print(repr(traced(3)))"
+    )
+    command = [sys.executable, "-c", program, str(Path(__file__).parents[1])]
+    outputs = {
+        subprocess.run(
+            command, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("0", "1")
+    }
+    assert len(outputs) == 1
+    assert len(outputs.pop()) > 1000
 
 
 def test_an_hour_of_sleep_takes_no_time():
