@@ -79,6 +79,7 @@ class TestStreams(stdlib.StreamTests):
             mock.patch.object(stdlib.test_utils, "run_test_server", self.run_test_server),
             mock.patch.object(stdlib.test_utils, "run_test_unix_server", self.run_unix_server),
             mock.patch.object(stdlib.socket, "create_server", self.create_server),
+            mock.patch.object(stdlib.socket, "create_connection", self.create_connection),
             mock.patch.object(stdlib.socket, "socketpair", lambda *a: socketpair(self.kernel, *a)),
             mock.patch.object(
                 stdlib, "threading", SimpleNamespace(Thread=partial(Thread, self.kernel))
@@ -95,6 +96,11 @@ class TestStreams(stdlib.StreamTests):
         sock = KernelSocket(self.kernel)
         sock.bind(address)
         sock.listen()
+        return sock
+
+    def create_connection(self, address):
+        sock = KernelSocket(self.kernel)
+        sock.connect(address)
         return sock
 
     @contextlib.contextmanager
