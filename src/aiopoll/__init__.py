@@ -3,6 +3,8 @@
 Every name here is public and stable; aiopoll.libaio has libaio's own names.
 """
 
+import typing
+
 from aiopoll import libaio
 from aiopoll._core.aio import Context
 from aiopoll._core.buffers import AlignedBuffer, BufferPool
@@ -11,7 +13,6 @@ from aiopoll._core.iocb import Iocb, IoEvent
 from aiopoll._core.reactor_statistics import ReactorStatistics
 from aiopoll._core.statistics import ContextStatistics
 from aiopoll._core.streams import StreamReader, StreamReaderProtocol, StreamWriter
-from aiopoll.files import BinaryFile, FileStatistics, TextFile, file_statistics, open
 from aiopoll.loop import (
     EventLoop,
     EventLoopPolicy,
@@ -30,6 +31,24 @@ from aiopoll.streams import (
     start_unix_server,
 )
 
+if typing.TYPE_CHECKING:
+    from aiopoll.files import (
+        BinaryFile,
+        FileStatistics,
+        NamedTemporaryFile,
+        Path,
+        TemporaryDirectory,
+        TemporaryFile,
+        TextFile,
+        copyfile,
+        file_statistics,
+        open,
+        read_bytes,
+        scandir,
+        write_atomic,
+        write_bytes,
+    )
+
 __all__ = [
     "AioSelector",
     "AlignedBuffer",
@@ -42,6 +61,8 @@ __all__ = [
     "FileStatistics",
     "IoEvent",
     "Iocb",
+    "NamedTemporaryFile",
+    "Path",
     "ReactorStatistics",
     "SelectorStatistics",
     "StreamReader",
@@ -49,9 +70,12 @@ __all__ = [
     "StreamWriter",
     "SubmitError",
     "Support",
+    "TemporaryDirectory",
+    "TemporaryFile",
     "TextFile",
     "accelerate_streams",
     "alias_uvloop",
+    "copyfile",
     "file_statistics",
     "install",
     "libaio",
@@ -60,7 +84,44 @@ __all__ = [
     "open_connection",
     "open_unix_connection",
     "probe",
+    "read_bytes",
     "run",
+    "scandir",
     "start_server",
     "start_unix_server",
+    "write_atomic",
+    "write_bytes",
 ]
+
+_FILES = frozenset(
+    {
+        "BinaryFile",
+        "FileStatistics",
+        "NamedTemporaryFile",
+        "Path",
+        "TemporaryDirectory",
+        "TemporaryFile",
+        "TextFile",
+        "copyfile",
+        "file_statistics",
+        "open",
+        "read_bytes",
+        "scandir",
+        "write_atomic",
+        "write_bytes",
+    }
+)
+
+
+def __getattr__(name: str) -> object:
+    """The async files are imported at first use: a program that has none starts without them."""
+    if name in _FILES:
+        from aiopoll import files
+
+        value = globals()[name] = getattr(files, name)
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_FILES]

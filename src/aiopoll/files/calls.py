@@ -1,0 +1,157 @@
+"""Calls of the file system that are one hop to a thread of the files' own pool."""
+
+import asyncio
+import contextlib
+import errno
+import functools
+import itertools
+import os
+import shutil
+import stat
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from aiopoll._core.file_queue import queue_of
+from aiopoll.files.lifetime import keep_until_shutdown
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+StrPath = str | os.PathLike[str]
+P = ParamSpec("P")
+T = TypeVar("T")
+
+ENTRIES_MAX = 512
+"""Directory entries fetched at once."""
+
+
+def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+    """Calls a function in a thread of the files' pool; a future of what it returns.
+
+    The pool is the event loop's own: what fills asyncio's default executor does not keep files
+    waiting.  A call that is cancelled is still carried out, unless no thread had begun it.
+    """
+    loop = asyncio.get_running_loop()
+    queue = queue_of(loop)
+    keep_until_shutdown(loop, queue)
+    return queue.call(functools.partial(function, *args, **kwargs))
+
+
+async def read_bytes(path: StrPath) -> bytes:
+    """The contents of a file, in one hop."""
+    return await in_thread(_read_bytes, path)
+
+
+def _read_bytes(path: StrPath) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+async def write_bytes(path: StrPath, data: "Buffer") -> int:
+    """Creates or replaces the contents of a file, in one hop; the number of bytes.
+
+    Who reads meanwhile may see a part: write_atomic() has no such moment.
+    """
+    return await in_thread(_write_bytes, path, data)
+
+
+def _write_bytes(path: StrPath, data: "Buffer") -> int:
+    with open(path, "wb") as file:
+        return file.write(data)
+
+
+async def write_atomic(path: StrPath, data: "Buffer", *, mode: int | None = None) -> None:
+    """Creates or replaces a file so that it has the old contents or the new, even after a crash.
+
+    The data goes to a new file beside it, which is synced and renamed over it; then the directory
+    is synced.  A symbolic link is followed.  mode: permissions; None for those of the file that is
+    replaced, or 0o666 less the umask.  When this returns, all of it is on the device.
+    """
+    await in_thread(_write_atomic, path, data, mode)
+
+
+def _write_atomic(path: StrPath, data: "Buffer", mode: int | None) -> None:
+    target = os.path.realpath(path)
+    directory = os.path.dirname(target)
+    try:
+        status = os.stat(target)
+    except FileNotFoundError:
+        pass
+    else:
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "only a regular file can be replaced", os.fspath(path))
+        if mode is None:
+            mode = stat.S_IMODE(status.st_mode)
+    fd, temporary = _create_beside(target)
+    try:
+        with open(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            if mode is not None:
+                os.fchmod(fd, mode)
+            os.fsync(fd)
+        os.rename(temporary, target)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    sync_directory(directory)
+
+
+def _create_beside(target: str) -> tuple[int, str]:
+    """A new file beside `target`, with the permissions that the umask leaves."""
+    directory, name = os.path.split(target)
+    while True:
+        token = os.urandom(6).hex()
+        path = os.path.join(directory, f".{name[:200]}.{token}.tmp")
+        with contextlib.suppress(FileExistsError):
+            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), path
+
+
+def sync_directory(directory: StrPath) -> None:
+    """Brings the entries of a directory to the device; blocks."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+async def copyfile(source: StrPath, target: StrPath) -> int:
+    """Copies the contents of a file, in the kernel where it can; the number of bytes.
+
+    An existing target is replaced.  Raises shutil.SameFileError, an OSError, where both are one
+    file.
+    """
+    return await in_thread(_copyfile, source, target)
+
+
+def _copyfile(source: StrPath, target: StrPath) -> int:
+    shutil.copyfile(source, target)
+    return os.stat(target).st_size
+
+
+async def in_batches(make: Callable[[], Iterable[T]]) -> AsyncGenerator[T, None]:
+    """Iterates in threads over what `make` makes, fetching many at once."""
+    iterator = iter(await in_thread(make))
+    while batch := await in_thread(_next_batch, iterator):
+        for item in batch:
+            yield item
+
+
+def _next_batch(iterator: Iterator[T]) -> list[T]:
+    return list(itertools.islice(iterator, ENTRIES_MAX))
+
+
+async def scandir(path: StrPath = ".") -> AsyncGenerator[os.DirEntry[str], None]:
+    """The entries of a directory, as os.scandir has them, fetched many at once.
+
+    The entries' own methods are os.DirEntry's: is_dir() seldom needs the disk, stat() does.
+    """
+
+    def entries() -> Iterator[os.DirEntry[str]]:
+        # Closed by whoever comes to the end, or drops it.
+        with os.scandir(path) as found:
+            yield from found
+
+    async for entry in in_batches(entries):
+        yield entry

@@ -1,0 +1,227 @@
+"""Path: pathlib's paths, whose calls of the file system are coroutines."""
+
+import os
+import pathlib
+from collections.abc import AsyncGenerator, Iterable
+from typing import TYPE_CHECKING, Any, Self
+
+from aiopoll.files import calls
+from aiopoll.files.calls import in_batches, in_thread
+from aiopoll.files.opening import Opening, open
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+
+class Path(pathlib.PurePosixPath):
+    """A pathlib.PurePosixPath with pathlib.Path's other methods as coroutines.
+
+    Each is one hop to a thread of the files' pool.  What pathlib.Path answers with a path answers
+    a Path of ours; iterdir(), glob() and rglob() are asynchronous iterators that fetch many
+    entries at once.
+    """
+
+    @property
+    def _sync(self) -> pathlib.Path:
+        return pathlib.Path(self)
+
+    def _of(self, path: Any) -> Self:
+        return type(self)(path)
+
+    @classmethod
+    async def cwd(cls) -> Self:
+        """The current directory."""
+        return cls(await in_thread(os.getcwd))
+
+    @classmethod
+    async def home(cls) -> Self:
+        """The user's home directory."""
+        return cls(await in_thread(pathlib.Path.home))
+
+    async def absolute(self) -> Self:
+        """This path, from the root on, otherwise as it is."""
+        return self._of(await in_thread(self._sync.absolute))
+
+    async def resolve(self, strict: bool = False) -> Self:
+        """This path without symbolic links; OSError where it does not exist if `strict`."""
+        return self._of(await in_thread(self._sync.resolve, strict))
+
+    async def expanduser(self) -> Self:
+        """This path with ~ and ~user replaced."""
+        return self._of(await in_thread(self._sync.expanduser))
+
+    async def readlink(self) -> Self:
+        """Where the symbolic link leads."""
+        return self._of(await in_thread(os.readlink, self))
+
+    # What is there
+
+    async def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
+        """os.stat()."""
+        return await in_thread(os.stat, self, follow_symlinks=follow_symlinks)
+
+    async def lstat(self) -> os.stat_result:
+        """os.lstat()."""
+        return await in_thread(os.lstat, self)
+
+    async def exists(self) -> bool:
+        """Whether the path leads to anything."""
+        return await in_thread(self._sync.exists)
+
+    async def is_dir(self) -> bool:
+        """Whether this is a directory, or a link to one."""
+        return await in_thread(self._sync.is_dir)
+
+    async def is_file(self) -> bool:
+        """Whether this is a regular file, or a link to one."""
+        return await in_thread(self._sync.is_file)
+
+    async def is_symlink(self) -> bool:
+        """Whether this is a symbolic link."""
+        return await in_thread(self._sync.is_symlink)
+
+    async def is_mount(self) -> bool:
+        """Whether a file system is mounted here."""
+        return await in_thread(self._sync.is_mount)
+
+    async def is_fifo(self) -> bool:
+        """Whether this is a FIFO."""
+        return await in_thread(self._sync.is_fifo)
+
+    async def is_socket(self) -> bool:
+        """Whether this is a Unix socket."""
+        return await in_thread(self._sync.is_socket)
+
+    async def is_block_device(self) -> bool:
+        """Whether this is a block device."""
+        return await in_thread(self._sync.is_block_device)
+
+    async def is_char_device(self) -> bool:
+        """Whether this is a character device."""
+        return await in_thread(self._sync.is_char_device)
+
+    async def owner(self) -> str:
+        """The name of the user that the file belongs to."""
+        return await in_thread(self._sync.owner)
+
+    async def group(self) -> str:
+        """The name of the group that the file belongs to."""
+        return await in_thread(self._sync.group)
+
+    async def samefile(self, other: str | os.PathLike[str]) -> bool:
+        """Whether both paths lead to one file."""
+        return await in_thread(os.path.samefile, self, other)
+
+    # Directories
+
+    async def iterdir(self) -> AsyncGenerator[Self, None]:
+        """The paths in this directory, in no order."""
+        async for entry in calls.scandir(self):
+            yield self / entry.name
+
+    async def glob(self, pattern: str) -> AsyncGenerator[Self, None]:
+        """The paths below this one that match the pattern."""
+        async for path in in_batches(lambda: self._sync.glob(pattern)):
+            yield self._of(path)
+
+    async def rglob(self, pattern: str) -> AsyncGenerator[Self, None]:
+        """The same for every directory below this one."""
+        async for path in in_batches(lambda: self._sync.rglob(pattern)):
+            yield self._of(path)
+
+    async def walk(
+        self, top_down: bool = True, follow_symlinks: bool = False
+    ) -> AsyncGenerator[tuple[Self, list[str], list[str]], None]:
+        """For each directory from here on: its path, its directories, its files.  See os.walk.
+
+        The lists are the caller's: to change them does not change where it goes.
+        """
+
+        def found() -> Iterable[tuple[str, list[str], list[str]]]:
+            return os.walk(str(self), topdown=top_down, followlinks=follow_symlinks)
+
+        async for path, directories, files in in_batches(found):
+            yield self._of(path), directories, files
+
+    # Changes
+
+    async def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
+        """Makes the directory."""
+        await in_thread(self._sync.mkdir, mode, parents, exist_ok)
+
+    async def rmdir(self) -> None:
+        """Removes the directory, which must be empty."""
+        await in_thread(os.rmdir, self)
+
+    async def unlink(self, missing_ok: bool = False) -> None:
+        """Removes the file."""
+        await in_thread(self._sync.unlink, missing_ok)
+
+    async def touch(self, mode: int = 0o666, exist_ok: bool = True) -> None:
+        """Makes the file, or sets its times to now."""
+        await in_thread(self._sync.touch, mode, exist_ok)
+
+    async def chmod(self, mode: int, *, follow_symlinks: bool = True) -> None:
+        """Sets the permissions."""
+        await in_thread(os.chmod, self, mode, follow_symlinks=follow_symlinks)
+
+    async def rename(self, target: str | os.PathLike[str]) -> Self:
+        """Renames to `target`, and answers it; a file that is there is replaced."""
+        await in_thread(os.rename, self, target)
+        return self._of(target)
+
+    async def replace(self, target: str | os.PathLike[str]) -> Self:
+        """The same, by pathlib's other name."""
+        await in_thread(os.replace, self, target)
+        return self._of(target)
+
+    async def symlink_to(
+        self, target: str | os.PathLike[str], target_is_directory: bool = False
+    ) -> None:
+        """Makes this path a symbolic link to `target`."""
+        await in_thread(os.symlink, target, self, target_is_directory)
+
+    async def hardlink_to(self, target: str | os.PathLike[str]) -> None:
+        """Makes this path another name of the file `target`."""
+        await in_thread(os.link, target, self)
+
+    # Contents
+
+    def open(
+        self,
+        mode: str = "r",
+        buffering: int = -1,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+        *,
+        direct: bool = False,
+    ) -> Opening[Any]:
+        """aiopoll.open() of this path: await it, or enter it with `async with`."""
+        return open(self, mode, buffering, encoding, errors, newline, direct=direct)
+
+    async def read_bytes(self) -> bytes:
+        """The contents."""
+        return await calls.read_bytes(self)
+
+    async def read_text(self, encoding: str | None = None, errors: str | None = None) -> str:
+        """The contents, decoded."""
+        return await in_thread(self._sync.read_text, encoding, errors)
+
+    async def write_bytes(self, data: "Buffer") -> int:
+        """Replaces the contents; the number of bytes."""
+        return await calls.write_bytes(self, data)
+
+    async def write_text(
+        self,
+        data: str,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> int:
+        """Replaces the contents; the number of characters."""
+        return await in_thread(self._sync.write_text, data, encoding, errors, newline)
+
+    async def write_atomic(self, data: "Buffer", *, mode: int | None = None) -> None:
+        """aiopoll.write_atomic() of this path."""
+        await calls.write_atomic(self, data, mode=mode)

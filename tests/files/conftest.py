@@ -1,0 +1,69 @@
+"""Loops of every kind that files run on, and leaks looked for after each test."""
+
+import asyncio
+import contextlib
+import gc
+import os
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import aiopoll
+
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+
+
+def uvloop_run(main: Coroutine[Any, Any, Any]) -> Any:
+    uvloop = pytest.importorskip("uvloop", reason="known_gaps.toml: files on uvloop")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
+
+
+RUNS: dict[str, Run] = {
+    "aio": lambda main: aiopoll.run(main, backend="aio"),
+    "epoll": lambda main: aiopoll.run(main, backend="epoll"),
+    "asyncio": asyncio.run,
+    "uvloop": uvloop_run,
+}
+
+
+@pytest.fixture(params=RUNS)
+def run(request: pytest.FixtureRequest) -> Run:
+    """run(coroutine) on each kind of loop: ours on its ring, ours on epoll, two others."""
+    if request.param == "uvloop":
+        pytest.importorskip("uvloop", reason="known_gaps.toml: files on uvloop")
+    return RUNS[request.param]
+
+
+def aio_nr() -> int:
+    return int(Path("/proc/sys/fs/aio-nr").read_text())
+
+
+def contexts() -> int:
+    """AIO contexts of this process: each has its ring mapped."""
+    return Path("/proc/self/maps").read_text().count("/[aio]")
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks() -> Iterator[None]:
+    gc.collect()
+    before = (len(os.listdir("/proc/self/fd")), contexts())
+    yield
+    gc.collect()
+    assert (len(os.listdir("/proc/self/fd")), contexts()) == before
+
+
+@pytest.fixture
+def small_files() -> Iterator[Callable[[int], None]]:
+    """small_files(n): no file of this process grows beyond n bytes (RLIMIT_FSIZE)."""
+    import resource
+    import signal
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with contextlib.suppress(TypeError):
+        signal.signal(signal.SIGXFSZ, handler)
