@@ -253,6 +253,15 @@ class SocketTransport(transports._FlowControlMixin):
             stream.flush()
         stream.force_close(None)
 
+    @property
+    def _lent(self):
+        """Whether the socket stays open at the end, for whoever has lent it."""
+        return stream_of(self).lent
+
+    @_lent.setter
+    def _lent(self, lent):
+        stream_of(self).lent = lent
+
     # Names that asyncio's sendfile(), start_tls() and sslproto use.
 
     @property

@@ -36,6 +36,7 @@ cdef class Stream(Runnable):
     cdef bint started
     cdef bint buffered
     cdef bint closing
+    cdef bint lent  # the socket goes back to its owner
     cdef bint paused
     cdef bint eof
     cdef bint corked

@@ -519,7 +519,8 @@ cdef class Stream(Runnable):
         self.protocol = None
         self.queue = None
         if sock is not None:
-            sock.close()
+            if not self.lent:
+                sock.close()
         elif fd >= 0:
             close(fd)
         if server is not None:

@@ -13,6 +13,7 @@ from aiopoll._core.sock_methods import SockMethods
 from aiopoll._core.socket_transport import SocketTransport
 from aiopoll.loop.backend import busy_poll_ns, requested_backend
 from aiopoll.loop.dns import is_numeric_name, numeric_addresses
+from aiopoll.loop.ownership import LentSockets, check_pipe
 from aiopoll.loop.selector_view import SelectorView
 from aiopoll.loop.subprocess import SubprocessTransport, start_subprocess
 from aiopoll.loop.wakeup import release_wakeup_pipe, set_wakeup_pipe, wakeup_by_signals
@@ -40,6 +41,7 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
     # asyncio's: the pipe that signals write to, None once closed, and who handles them.
     _csock: socket.socket | None
     _signal_handlers: dict[int, asyncio.Handle]
+    _transports: Any
     _ensure_fd_no_transport: Callable[[socket.socket], None]
 
     def __init__(
@@ -62,6 +64,7 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
             self.backend_reason = str(error)
             self._open_reactor("epoll", nr_events, None, spin_ns)
         super().__init__(SelectorView(self))
+        self._lent_sockets = LentSockets(self._transports)
 
     def _make_socket_transport(
         self,
@@ -73,7 +76,8 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         server: asyncio.AbstractServer | None = None,
     ) -> asyncio.Transport:
         self._ensure_fd_no_transport(sock)
-        return SocketTransport(self, sock, protocol, waiter, extra, server)
+        transport = SocketTransport(self, sock, protocol, waiter, extra, server)
+        return self._lent_sockets.mark(transport, sock)
 
     def _make_ssl_transport(
         self,
@@ -92,7 +96,8 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         tls: Any = SSLProtocol(
             self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
         )
-        SocketTransport(self, rawsock, tls, None, extra, server)
+        carrier = SocketTransport(self, rawsock, tls, None, extra, server)
+        self._lent_sockets.mark(carrier, rawsock)
         transport: asyncio.Transport = tls._app_transport
         return transport
 
@@ -112,6 +117,39 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
             asyncios._start_serving(
                 protocol_factory, sock, sslcontext, server, backlog, *ssl_timeouts
             )
+
+    # A socket that the caller has made stays the caller's until there is a connection.
+
+    async def create_connection(
+        self, protocol_factory: Any, *address: Any, sock: Any = None, **options: Any
+    ) -> Any:
+        """asyncio's; if it fails or is cancelled, `sock` stays open and its owner's."""
+        connecting = super().create_connection(protocol_factory, *address, sock=sock, **options)
+        return await (connecting if sock is None else self._lent_sockets.lend(sock, connecting))
+
+    async def create_unix_connection(
+        self, protocol_factory: Any, path: Any = None, *, sock: Any = None, **options: Any
+    ) -> Any:
+        """asyncio's; if it fails or is cancelled, `sock` stays open and its owner's."""
+        connecting = super().create_unix_connection(protocol_factory, path, sock=sock, **options)
+        return await (connecting if sock is None else self._lent_sockets.lend(sock, connecting))
+
+    async def connect_accepted_socket(
+        self, protocol_factory: Any, sock: Any, **options: Any
+    ) -> Any:
+        """asyncio's; if it fails or is cancelled, `sock` stays open and its owner's."""
+        connecting = super().connect_accepted_socket(protocol_factory, sock, **options)
+        return await self._lent_sockets.lend(sock, connecting)
+
+    async def connect_read_pipe(self, protocol_factory: Any, pipe: Any) -> Any:
+        """asyncio's; raises ValueError for regular files, before anything is made."""
+        check_pipe(pipe, "connect_read_pipe")
+        return await super().connect_read_pipe(protocol_factory, pipe)
+
+    async def connect_write_pipe(self, protocol_factory: Any, pipe: Any) -> Any:
+        """asyncio's; raises ValueError for regular files, before anything is made."""
+        check_pipe(pipe, "connect_write_pipe")
+        return await super().connect_write_pipe(protocol_factory, pipe)
 
     async def _make_subprocess_transport(self, *args: Any, **options: Any) -> SubprocessTransport:
         return await start_subprocess(self, *args, **options)

@@ -1,0 +1,267 @@
+"""What stays the caller's: sockets of connections that failed, files that are no pipes; misuse."""
+
+import asyncio
+import importlib
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import aiopoll
+
+
+@pytest.fixture(params=["aio", "one-slot", "epoll"])
+def loop(request: pytest.FixtureRequest) -> Iterator[aiopoll.EventLoop]:
+    loop = aiopoll.new_event_loop(
+        backend="epoll" if request.param == "epoll" else "aio",
+        nr_events=1 if request.param == "one-slot" else 64,
+    )
+    yield loop
+    loop.close()
+
+
+Connect = Callable[[aiopoll.EventLoop, socket.socket], Any]
+
+
+def tls() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    return context
+
+
+WAYS: dict[str, Connect] = {
+    "create_connection": lambda loop, sock: loop.create_connection(asyncio.Protocol, sock=sock),
+    "TLS": lambda loop, sock: loop.create_connection(
+        asyncio.Protocol, sock=sock, ssl=tls(), server_hostname="name"
+    ),
+    "create_unix_connection": lambda loop, sock: loop.create_unix_connection(
+        asyncio.Protocol, sock=sock
+    ),
+    "connect_accepted_socket": lambda loop, sock: loop.connect_accepted_socket(
+        asyncio.Protocol, sock
+    ),
+}
+
+
+async def still_owned(loop: aiopoll.EventLoop, ours: socket.socket, theirs: socket.socket) -> None:
+    """The socket is open, nobody waits for it, and it can be used at once."""
+    assert ours.fileno() >= 0
+    theirs.setblocking(False)
+    try:
+        while theirs.recv(1 << 16):
+            pass
+    except BlockingIOError:
+        pass
+    task = asyncio.ensure_future(loop.sock_recv(ours, 10))
+    await asyncio.sleep(0)
+    theirs.send(b"x")
+    assert await task == b"x"
+    transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+    await asyncio.sleep(0)
+    assert transport.get_extra_info("socket").fileno() == ours.fileno()
+    transport.close()
+    await asyncio.sleep(0)
+    assert ours.fileno() == -1
+    assert theirs.recv(1) == b""
+    assert loop.statistics().watched == 1
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("turns", [0, 1, 2])
+def test_a_cancelled_connection_gives_the_socket_back(
+    loop: aiopoll.EventLoop, way: str, turns: int
+) -> None:
+    async def scenario() -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            task = asyncio.ensure_future(WAYS[way](loop, ours))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            if task.done():
+                return  # connected already
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await still_owned(loop, ours, theirs)
+
+    loop.run_until_complete(scenario())
+
+
+def test_a_failed_handshake_gives_the_socket_back(loop: aiopoll.EventLoop) -> None:
+    async def scenario() -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            theirs.send(b"no TLS at all\n")
+            with pytest.raises(ssl.SSLError):
+                await WAYS["TLS"](loop, ours)
+            await asyncio.sleep(0)
+            await still_owned(loop, ours, theirs)
+
+    loop.run_until_complete(scenario())
+
+
+def test_a_protocol_that_cannot_be_made_leaves_the_socket(loop: aiopoll.EventLoop) -> None:
+    async def scenario() -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            with pytest.raises(ZeroDivisionError):
+                await loop.create_connection(lambda: 1 // 0, sock=ours)  # type: ignore[arg-type, return-value]
+            await still_owned(loop, ours, theirs)
+        with socket.socket(type=socket.SOCK_DGRAM) as datagram:
+            with pytest.raises(ValueError, match="Stream Socket was expected"):
+                await loop.create_connection(asyncio.Protocol, sock=datagram)
+            assert datagram.fileno() >= 0
+
+    loop.run_until_complete(scenario())
+
+
+@pytest.mark.parametrize("way", ["create_connection", "connect_accepted_socket"])
+def test_a_connection_closes_its_socket(loop: aiopoll.EventLoop, way: str) -> None:
+    async def scenario() -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            transport, _ = await WAYS[way](loop, ours)
+            transport.close()
+            await asyncio.sleep(0)
+            assert ours.fileno() == -1
+            assert theirs.recv(1) == b""
+
+    loop.run_until_complete(scenario())
+
+
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_what_is_no_pipe_is_refused_before_anything_is_made(
+    loop: aiopoll.EventLoop, kind: str, tmp_path: Path
+) -> None:
+    def factory() -> asyncio.Protocol:
+        raise AssertionError("a protocol was made")
+
+    path = tmp_path if kind == "directory" else tmp_path / "file"
+    flags = os.O_RDONLY if kind == "directory" else os.O_RDWR | os.O_CREAT
+
+    class File:
+        """What connect_read_pipe asks of a file."""
+
+        def __init__(self) -> None:
+            self.fd = os.open(path, flags)
+
+        def fileno(self) -> int:
+            return self.fd
+
+    async def scenario() -> None:
+        file: Any = File()
+        before = loop.statistics().watched
+        for call in (loop.connect_read_pipe, loop.connect_write_pipe):
+            with pytest.raises(ValueError, match="for pipes, sockets and character devices only"):
+                await call(factory, file)
+        assert loop.statistics().watched == before
+        assert os.get_blocking(file.fd)
+        os.close(file.fd)
+
+    loop.run_until_complete(scenario())
+
+
+def in_thread(function: Callable[[], Any]) -> BaseException | None:
+    """What the function raises in a thread of its own."""
+    caught: list[BaseException | None] = []
+
+    def call() -> None:
+        try:
+            function()
+        except BaseException as error:
+            caught.append(error)
+        else:
+            caught.append(None)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+    return caught[0]
+
+
+def test_another_thread_can_neither_run_nor_close_a_loop_that_runs(
+    loop: aiopoll.EventLoop,
+) -> None:
+    async def scenario() -> None:
+        for misuse in (loop.run_forever, loop.close):
+            error = await asyncio.to_thread(in_thread, misuse)
+            assert isinstance(error, RuntimeError)
+            assert "running" in str(error)
+
+    loop.run_until_complete(scenario())
+
+
+def test_a_turn_inside_a_turn_of_the_ring_is_refused() -> None:
+    loop = aiopoll.new_event_loop(backend="aio")
+    turned: list[BaseException | None] = []
+    sleeping = threading.Event()
+
+    def intrude() -> None:
+        sleeping.wait()
+        while loop.statistics().sleeps == 0:
+            os.sched_yield()
+        turned.append(in_thread(loop._run_once))
+        loop.call_soon_threadsafe(loop.stop)
+
+    thread = threading.Thread(target=intrude)
+    thread.start()
+    loop.call_soon(sleeping.set)
+    loop.run_forever()
+    thread.join()
+    assert isinstance(turned[0], RuntimeError)
+    assert "in use" in str(turned[0])
+    loop.close()
+
+
+def test_debug_mode_refuses_other_threads(loop: aiopoll.EventLoop) -> None:
+    async def scenario() -> None:
+        loop.set_debug(True)
+        for misuse in (
+            lambda: loop.call_soon(print),
+            lambda: loop.call_later(1, print),
+            lambda: loop.call_at(1, print),
+        ):
+            error = await asyncio.to_thread(in_thread, misuse)
+            assert isinstance(error, RuntimeError)
+            assert "Non-thread-safe operation" in str(error)
+
+    loop.run_until_complete(scenario())
+
+
+SUBINTERPRETER = """
+import asyncio, importlib, sys
+import aiopoll
+interpreters = importlib.import_module(sys.argv[1])
+other = interpreters.create()
+interpreters.run_string(other, '''
+try:
+    import aiopoll
+except ImportError as error:
+    print("refused")
+''')
+interpreters.destroy(other)
+print(aiopoll.run(asyncio.sleep(0, "unharmed")))
+"""
+
+
+def test_subinterpreters_are_refused_at_import() -> None:
+    for name in ("_interpreters", "_xxsubinterpreters"):
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            continue
+        break
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", SUBINTERPRETER, name],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout == "refused\nunharmed\n", done.stderr
