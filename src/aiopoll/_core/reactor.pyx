@@ -369,6 +369,8 @@ cdef class EpollReactor(Reactor):
 
     cdef int turn(self, int64_t timeout_ns) except -1:
         self.check_process()
+        if self.in_turn:
+            raise RuntimeError("the reactor is in use")
         self.turns += 1
         if timeout_ns != 0:
             self.sleeps += 1
