@@ -239,7 +239,9 @@ async def main():
 def run_once(delay):
     try:
         try:
-            signal.setitimer(signal.ITIMER_REAL, delay)
+            # Runner may wait for ever for a task that was interrupted, on asyncio's loop as well:
+            # then the second Ctrl-C ends it.
+            signal.setitimer(signal.ITIMER_REAL, delay, 0.3)
             aiopoll.run(main(), **options)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
