@@ -1,5 +1,6 @@
 """Every interleaving of the races that AIO poll can lose, and broken kernels that lose them."""
 
+import contextlib
 import errno
 
 import pytest
@@ -8,6 +9,7 @@ from aiopoll.kernel import Kernel
 from aiopoll.kernel.aio import AIO_IOCB_CANCELLED, Aio
 from aiopoll.kernel.aio_abi import Iocb
 from aiopoll.kernel.race import explore, replay
+from aiopoll.kernel.sched import Deadlock
 from aiopoll.kernel.select import vfs_poll_mask
 from aiopoll.kernel.uapi import EPOLLHUP, EPOLLIN
 
@@ -44,7 +46,19 @@ class Scene:
             return -exc.errno
 
     def submit(self):
-        return self.kernel.io_submit(self.ctx_id, 1, [self.iocb])
+        try:
+            return self.kernel.io_submit(self.ctx_id, 1, [self.iocb])
+        except OSError as exc:
+            return -exc.errno
+
+    def wait(self):
+        try:
+            return [event.res for event in self.kernel.io_getevents(self.ctx_id, 1, 4)]
+        except OSError as exc:
+            return -exc.errno
+
+    def destroy(self):
+        self.kernel.io_destroy(self.ctx_id)
 
     def settle(self):
         """All deferred work is done when a task that only sleeps a while has slept."""
@@ -137,6 +151,30 @@ def submit_against_wake(kernel, aio=None):
     scene.check_clean()
 
 
+def submit_against_destroy(kernel, aio=None):
+    scene = Scene(kernel, aio, armed=False)
+    answer, _ = scene.race(scene.submit, scene.destroy)
+    assert answer in (1, -errno.EINVAL)
+    scene.settle()
+    scene.check_clean()
+
+
+def wait_against_wake(kernel, aio=None):
+    scene = Scene(kernel, aio)
+    _, answer = scene.race(scene.write, scene.wait)
+    assert answer == [EPOLLIN]
+    assert scene.events() == []
+    scene.check_clean()
+
+
+def wait_against_destroy(kernel, aio=None):
+    scene = Scene(kernel, aio)
+    answer, _ = scene.race(scene.wait, scene.destroy)
+    assert answer == -errno.EINVAL
+    scene.settle()
+    scene.check_clean()
+
+
 def stale_wake_then_data(kernel, aio=None):
     """A byte is written and read by someone else, then another comes: it must not be missed."""
     scene = Scene(kernel, aio)
@@ -159,14 +197,18 @@ SCENARIOS = [
     destroy_against_wake,
     destroy_against_cancel,
     submit_against_wake,
+    submit_against_destroy,
+    wait_against_wake,
+    wait_against_destroy,
     stale_wake_then_data,
 ]
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
 def test_every_interleaving(scenario):
-    # Three racers have many more interleavings: one preemption for them, two for two.
-    found = explore(scenario, bound=1 if scenario is two_cancels_against_wake else 2)
+    # Three racers have many more interleavings, and so have two that both sleep.
+    many = scenario in (two_cancels_against_wake, wait_against_destroy)
+    found = explore(scenario, bound=1 if many else 2)
     assert found.failure is None, f"choices {found.choices}: {found.failure!r}"
     assert found.runs > 1
 
@@ -273,3 +315,13 @@ def test_tasks_that_all_sleep_are_reported():
     with pytest.raises(RuntimeError, match="no timer is armed"):
         kernel.read(reader, 1)
     kernel.halt()
+
+
+def test_the_search_catches_a_context_that_no_call_holds():
+    """io_destroy must wait for io_submit before it cancels, or it misses the poll being armed."""
+
+    def scenario(kernel):
+        kernel.ioctx = lambda ctx_id: contextlib.nullcontext(kernel.lookup_ioctx(ctx_id))
+        submit_against_destroy(kernel)
+
+    assert isinstance(explore(scenario, bound=1).failure, Deadlock)

@@ -22,9 +22,10 @@ IOCB_FLAG_IOPRIO's effect, compat calls, per-CPU slot caches other than the subm
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from .aio_abi import (
@@ -307,6 +308,23 @@ class AioSyscalls(SyscallTable):
             raise error(errno.EINVAL)
         return ctx
 
+    @contextlib.contextmanager
+    def ioctx(self, ctx_id: int) -> Iterator[KioContext]:
+        """The context, kept for the length of a call: io_destroy cancels when it is over."""
+        ctx = self.lookup_ioctx(ctx_id)
+        ctx.users += 1
+        try:
+            yield ctx
+        finally:
+            self.put_ioctx(ctx)
+
+    def put_ioctx(self, ctx: KioContext) -> None:
+        ctx.users -= 1
+        if not ctx.users:
+            # free_ioctx_users: nobody can add a request any more.
+            self.aio.cancel_all(ctx)
+            ctx.drained.wake_up(0, 0)
+
     @syscall
     def io_setup(self, nr_events: int, ctxp: int | BadAddress | None = 0) -> int:
         """A new context with room for `nr_events`; gives its id. `ctxp` is what *ctxp holds.
@@ -342,13 +360,13 @@ class AioSyscalls(SyscallTable):
         del contexts[ctx.id]
         self.aio_nr -= ctx.max_reqs
         ctx.wait.wake_up_all()
-        self.aio.cancel_all(ctx)
+        self.put_ioctx(ctx)
         current = self.sched.current
-        while ctx.in_flight:
+        while ctx.users or ctx.in_flight:
             current.state = TASK_UNINTERRUPTIBLE
             entry = WaitQueueEntry(lambda *_: self.sched.wake_up_process(current), current)
             ctx.drained.add_wait_queue(entry)
-            if ctx.in_flight:
+            if ctx.users or ctx.in_flight:
                 self.sched.schedule()
             current.state = TASK_RUNNING
             ctx.drained.remove_wait_queue(entry)
@@ -388,28 +406,26 @@ class AioSyscalls(SyscallTable):
         if isinstance(iocbpp, BadAddress):
             # access_ok came before the context in 2018.
             raise error(errno.EFAULT)
-        ctx = self.lookup_ioctx(ctx_id)
-        nr = min(nr, LONG_MAX // 8)
-        for index in range(nr):
-            try:
-                if iocbpp is None:
-                    raise error(errno.EFAULT)
-                iocb = iocbpp[index] if index < len(iocbpp) else None
-                if iocb is None or isinstance(iocb, BadAddress):
-                    raise error(errno.EFAULT)
-                self._io_submit_one(ctx, iocb)
-            except OSError:
-                if index:
-                    return index
-                raise
-        return nr
+        with self.ioctx(ctx_id) as ctx:
+            nr = min(nr, LONG_MAX // 8)
+            for index in range(nr):
+                try:
+                    if iocbpp is None:
+                        raise error(errno.EFAULT)
+                    iocb = iocbpp[index] if index < len(iocbpp) else None
+                    if iocb is None or isinstance(iocb, BadAddress):
+                        raise error(errno.EFAULT)
+                    self._io_submit_one(ctx, iocb)
+                except OSError:
+                    if index:
+                        return index
+                    raise
+            return nr
 
     def _io_submit_one(self, ctx: KioContext, iocb: Iocb) -> None:
         if iocb.aio_reserved2:
             raise error(errno.EINVAL)
         if not 0 <= iocb.aio_nbytes <= LONG_MAX:
-            raise error(errno.EINVAL)
-        if ctx.dead:
             raise error(errno.EINVAL)
         if not ctx.get_reqs_available():
             raise error(errno.EAGAIN)
@@ -455,7 +471,8 @@ class AioSyscalls(SyscallTable):
             raise error(errno.EFAULT)
         if iocb.aio_key:
             raise error(errno.EINVAL)
-        self.aio.cancel(self.lookup_ioctx(ctx_id), iocb)
+        with self.ioctx(ctx_id) as ctx:
+            self.aio.cancel(ctx, iocb)
         return -errno.EINPROGRESS
 
     @syscall
@@ -510,9 +527,19 @@ class AioSyscalls(SyscallTable):
         timeout_ns: int | None,
         memory: BadAddress | None,
     ) -> list[IoEvent]:
-        ctx = self.lookup_ioctx(ctx_id)
-        if not 0 <= min_nr <= nr:
-            raise error(errno.EINVAL)
+        with self.ioctx(ctx_id) as ctx:
+            if not 0 <= min_nr <= nr:
+                raise error(errno.EINVAL)
+            return self._read_events(ctx, min_nr, nr, timeout_ns, memory)
+
+    def _read_events(
+        self,
+        ctx: KioContext,
+        min_nr: int,
+        nr: int,
+        timeout_ns: int | None,
+        memory: BadAddress | None,
+    ) -> list[IoEvent]:
         events: list[IoEvent] = []
 
         def read_events() -> bool:

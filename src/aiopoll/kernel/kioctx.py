@@ -92,6 +92,8 @@ class KioContext:
         self.wait = WaitQueueHead(sched, "ctx->wait")
         self.active_reqs: list[AioKiocb] = []
         self.in_flight = 0
+        # One for io_setup, and one for each call that is in the context.
+        self.users = 1
         self.dead = False
         self.drained = WaitQueueHead(sched, "ctx->drained")
 
