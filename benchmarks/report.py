@@ -62,7 +62,7 @@ def plot(runs: list[dict[str, Any]], name: str) -> str:
                     error_kw={"elinewidth": 1, "ecolor": "#333"},
                 )
         better = "more is better" if described.more_is_better else "less is better"
-        axis.set_xlabel(f"{described.title} {described.unit} ({better})")
+        axis.set_xlabel(f"{described.name} {described.unit} ({better})")
         axis.spines[["top", "right"]].set_visible(False)
     axes[0][0].set_yticks(range(len(contenders)), contenders)
     axes[0][0].invert_yaxis()
@@ -101,7 +101,7 @@ def _aims(run: dict[str, Any]) -> str:
             word = {True: "reached", False: "missed", None: "not measured"}[aim["reached"]]
             value = "" if aim["value"] is None else f"{aim['value']:.2f}"
             rows.append(
-                f"<tr><td>{name}: {aim['of']}, {METRICS[aim['metric']].title}"
+                f"<tr><td>{name}: {aim['of']}, {METRICS[aim['metric']].name}"
                 f"{' of ' + beside if beside else ''}</td><td>{limit}</td><td>{value}</td>"
                 f"<td class={word.split()[-1]}>{word}</td></tr>"
             )
@@ -113,7 +113,7 @@ def _aims(run: dict[str, Any]) -> str:
 def _losses(run: dict[str, Any]) -> str:
     rows = [
         f"<li>{name}: {loss['of']} has {loss['ratio']:.2f} of {loss['to']}'s"
-        f" {METRICS[result['metric']].title}</li>"
+        f" {METRICS[result['metric']].name}</li>"
         for name, result in run["workloads"].items()
         for loss in result["losses"]
     ]

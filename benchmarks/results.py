@@ -35,7 +35,8 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Metric:
-    title: str
+    title: str  # in a table of many
+    name: str  # in a sentence
     unit: str
     more_is_better: bool = False
     scale: float = 1.0  # the unit shown is so much of the unit kept
@@ -48,21 +49,19 @@ class Metric:
         return f"{value:,.{digits}f}"
 
 
+# CPU, switches and calls are the server's; each is for one operation.
 METRICS = {
-    "rate": Metric("rate", "/s", more_is_better=True),
-    "cpu_us": Metric("CPU", "µs"),
-    "p50_us": Metric("p50", "µs"),
-    "p99_us": Metric("p99", "µs"),
-    "context_switches": Metric("switches", ""),
-    "system_calls": Metric("calls", ""),
-    "peak_memory": Metric("memory", "MiB", scale=1 << 20),
-    "connection_memory": Metric("each", "KiB", scale=1 << 10),
-    "stall_ms": Metric("stall", "ms"),
-    "client_cpu_share": Metric("client", "%", scale=0.01),
+    "rate": Metric("rate", "rate", "/s", more_is_better=True),
+    "cpu_us": Metric("CPU", "CPU time", "µs"),
+    "p50_us": Metric("p50", "latency p50", "µs"),
+    "p99_us": Metric("p99", "latency p99", "µs"),
+    "context_switches": Metric("switches", "context switches", ""),
+    "system_calls": Metric("calls", "system calls", ""),
+    "peak_memory": Metric("memory", "peak memory", "MiB", scale=1 << 20),
+    "connection_memory": Metric("each", "memory per connection", "KiB", scale=1 << 10),
+    "stall_ms": Metric("stall", "longest stall", "ms"),
+    "client_cpu_share": Metric("client", "CPU of the client", "%", scale=0.01),
 }
-"""CPU, context switches and system calls are the server's, for each operation; `each` is the memory
-of one connection, `stall` the longest that the loop stood still, `client` the client's CPU time in
-the time."""
 
 
 def ours(contender: str) -> bool:

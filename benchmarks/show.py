@@ -104,7 +104,7 @@ class Screen:
         self.console.print(f"\n{reached} of {measured} aims reached")
         losing = [
             f"  {name}: {loss['of']} {loss['ratio']:.2f} of {loss['to']}"
-            f" ({METRICS[result['metric']].title})"
+            f" ({METRICS[result['metric']].name})"
             for name, result in run["workloads"].items()
             for loss in result["losses"]
         ]
@@ -121,7 +121,7 @@ def aim_lines(result: dict[str, Any]) -> list[str]:
         limit = f"≤ {aim['at_most']}" if "at_most" in aim else f"≥ {aim['at_least']}"
         peers = aim.get("against", [])
         beside = f" of {' and of '.join(peers)}" if peers else ""
-        what = f"{aim['of']}: {METRICS[aim['metric']].title} {limit}{beside}"
+        what = f"{aim['of']}: {METRICS[aim['metric']].name} {limit}{beside}"
         if aim["value"] is None:
             lines.append(f"  aim {what}: not measured")
             continue

@@ -28,8 +28,8 @@ def _row(name: str, result: dict[str, Any], mine: str, metric: str) -> str:
     described = results.METRICS[metric]
     shown = result["contenders"][mine]["median"].get(metric)
     figures = " | ".join(_cell(result, mine, other, metric) for other in PEERS)
-    title = f"{result['title']}: {described.title}"
-    return f"| {title} | {described.show(shown)} {described.unit} | {figures} |"
+    shown_unit = f"{described.show(shown)} {described.unit}".strip()
+    return f"| {result['title']}: {described.name} | {shown_unit} | {figures} |"
 
 
 def table(newest: dict[str, dict[str, Any]]) -> str:
@@ -45,10 +45,10 @@ def table(newest: dict[str, dict[str, Any]]) -> str:
     if not rows:
         return "No run is committed yet: `make bench` measures.\n"
     runs = {result["run"]["date"]: result["run"] for result in newest.values()}
-    lines = ["| | aiopoll | " + " | ".join(f"of {peer}" for peer in PEERS) + " |"]
+    lines = ["| | aiopoll | " + " | ".join(f"to {peer}" for peer in PEERS) + " |"]
     lines += ["|---" * (len(PEERS) + 2) + "|", *rows, ""]
     behind = [
-        f"{result['title']} ({loss['ratio']:.2f} of {loss['to']})"
+        f"{result['title']} ({loss['ratio']:.2f} to {loss['to']})"
         for result in newest.values()
         for loss in result["losses"]
     ]

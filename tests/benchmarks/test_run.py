@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -169,6 +170,21 @@ def test_the_command_says_that_it_needs_a_checkout(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert "run it in a checkout" in done.stderr
+
+
+def test_the_readmes_table_has_the_workloads_with_an_aim(small_run: Path) -> None:
+    run = results.load(small_run)
+    older = {**run, "date": "2000-01-01", "workloads": {"call-soon": {"title": "an older one"}}}
+    older_path = small_run.with_name("older.json")
+    results.save(older, older_path)
+    tool = runpy.run_path(str(ROOT / "tools" / "readme_figures.py"))
+    table = tool["table"](results.newest([small_run, older_path]))
+    rows = [line for line in table.splitlines() if line.startswith("| ")]
+    assert [row.split(":")[0] for row in rows[1:]] == [
+        "| echo by Protocol, 64B, 1 connection",
+        "| call_soon chain",
+    ]
+    assert "an older one" not in table
 
 
 def test_the_readme_has_the_committed_figures() -> None:
