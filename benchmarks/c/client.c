@@ -4,9 +4,9 @@
  *
  *     client --address tcp:127.0.0.1:8080 --connections 100 --seconds 3
  *
- * It connects, runs for the warm-up, prints `start`, and waits for a line on stdin, so that
- * whoever measures the server can look at it at this moment.  Then it counts, and prints one line
- * of JSON: operations, seconds, p50_us, p99_us, client_cpu_seconds, lost.  An answer that is not
+ * It connects, runs for the warm-up and until each connection has had an answer, prints `start`,
+ * and waits for a line on stdin, so that whoever measures the server can look at it at this
+ * moment.  Then it counts, and prints one line of JSON: operations, seconds, p50_us, p99_us, client_cpu_seconds, lost.  An answer that is not
  * what was asked for ends it with status 1 and a line that says so.
  *
  * The bytes of a message follow a pattern; with --check each byte that comes back is compared, and
@@ -41,6 +41,7 @@
 #define READ_SIZE (256 * 1024)
 #define HTTP_SIZE 4096
 #define RESEND_AFTER_NS 500000000ull
+#define ANSWER_WITHIN_NS 20000000000ull
 /* A source address for every so many connections: each has 28,000 ports of its own. */
 #define CONNECTIONS_PER_ADDRESS 10000
 /* Reconnecting leaves ports in TIME_WAIT, so it goes round more addresses. */
@@ -52,6 +53,7 @@ struct connection {
 	size_t expected;	/* bytes of the answer; for HTTP 0 until its header is read */
 	uint64_t started_ns;
 	char *head;		/* HTTP: the answer so far */
+	bool answered;		/* once at least */
 #ifdef WITH_TLS
 	SSL *ssl;
 #endif
@@ -77,6 +79,7 @@ static SSL_CTX *tls_context;
 
 static uint64_t histogram[64 * 32];
 static uint64_t operations, lost;
+static long unanswered;		/* connections without an answer yet */
 
 static void die(const char *format, ...)
 {
@@ -302,6 +305,8 @@ static void complete(struct connection *connection)
 		die("the answer's body is not Hello, world!");
 	histogram[bucket_of(now - connection->started_ns)]++;
 	operations++;
+	unanswered -= !connection->answered;
+	connection->answered = true;
 	if (options.reconnect)
 		close(connection->fd);
 	begin_request(connection, now);
@@ -321,6 +326,7 @@ static void resend_old(struct connection *connections, uint64_t now)
 		}
 }
 
+/* Until the time, and until each connection has had an answer, for a while. */
 static void run(struct connection *connections, uint64_t until_ns, uint64_t operations_max)
 {
 	struct epoll_event events[256];
@@ -330,14 +336,14 @@ static void run(struct connection *connections, uint64_t until_ns, uint64_t oper
 		uint64_t now = now_ns();
 		int count;
 
-		if (now >= until_ns)
+		if (now >= until_ns && (unanswered == 0 || now >= until_ns + ANSWER_WITHIN_NS))
 			return;
 		if (family == UDP && now >= resend_ns) {
 			resend_old(connections, now);
 			resend_ns = now + RESEND_AFTER_NS;
 		}
 		count = epoll_wait(epoll_fd, events, 256,
-				   (until_ns - now) / 1000000 < 100 ? 1 : 100);
+				   now >= until_ns || (until_ns - now) / 1000000 < 100 ? 1 : 100);
 		if (count < 0 && errno != EINTR)
 			die("epoll_wait: %s", strerror(errno));
 		for (int index = 0; index < count && operations < operations_max; index++) {
@@ -488,8 +494,10 @@ int main(int argc, char **argv)
 	start = now_ns();
 	for (long index = 0; index < options.connections; index++)
 		begin_request(&connections[index], start);
-	if (options.warm_up > 0)
-		run(connections, start + (uint64_t)(options.warm_up * 1e9), UINT64_MAX);
+	unanswered = options.connections;
+	run(connections, start + (uint64_t)(options.warm_up * 1e9), UINT64_MAX);
+	if (unanswered)
+		die("%ld of %ld connections got no answer", unanswered, options.connections);
 
 	puts("start");
 	fflush(stdout);
