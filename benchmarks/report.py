@@ -13,11 +13,12 @@ from typing import Any
 import matplotlib
 
 matplotlib.use("svg")
-matplotlib.rcParams["svg.fonttype"] = "none"  # text stays text
 import matplotlib.pyplot as plt
 
 from benchmarks import results
 from benchmarks.results import METRICS, ours
+
+matplotlib.rcParams["svg.fonttype"] = "none"  # text stays text
 
 STYLE = """
 body { font: 15px/1.45 sans-serif; max-width: 62em; margin: 2em auto; padding: 0 1em }
