@@ -475,7 +475,7 @@ def test_random_sequences_agree_with_the_model(
             derandomize=soak(1) == 1,
             database=None,
             deadline=None,
-            max_examples=soak(40 if family == socket.AF_UNIX else 8),
+            max_examples=soak(25 if family == socket.AF_UNIX else 8),
             stateful_step_count=70,
             print_blob=True,
             # Shrinking takes minutes, for each example closes a loop: add it to look into one.
