@@ -1,10 +1,10 @@
 """A loop of ours under a real program, and what must be true of it when the program has ended.
 
 Rule.  A scenario runs on a loop made for it.  When it returns, and the loop has had time to close
-what was let go, the loop watches what it watched at the start, every request that the
-kernel took has come back or is still wanted, no task is left, nothing was reported to the
-exception handler, and after close() no descriptor and no thread is more than before.  What a
-destructor complains of is an error by pytest's own hook, for warnings are errors here.
+what was let go, the loop watches what it watched at the start, every request that the kernel took
+has come back or is in flight, no task is left, nothing was reported to the exception handler, and
+after close() no descriptor and no thread is more than before.  What a destructor complains of is
+an error by pytest's own hook, for warnings are errors here.
 """
 
 import asyncio
@@ -74,12 +74,10 @@ def run_clean(
     backend: str,
     *,
     debug: bool = False,
-    expected_reports: int = 0,
     end_limit_s: float = END_LIMIT_S,
 ) -> _T:
     """Runs main() on a loop of ours; AssertionError if anything is left when it has returned.
 
-    expected_reports: calls of the loop's exception handler that belong to the scenario.
     end_limit_s: how long connections, tasks and threads may take to end after main().
     """
     reports: list[dict[str, Any]] = []
@@ -106,7 +104,7 @@ def run_clean(
     with asyncio.Runner(debug=debug, loop_factory=factory) as runner:
         result = runner.run(guarded())
     gc.collect()
-    assert len(reports) == expected_reports, reports
+    assert not reports, reports
     files = {fd: what for fd, what in open_files().items() if files_before.get(fd) != what}
     assert not files, f"descriptors left: {files}"
     threads = [t for t in threading.enumerate() if t not in threads_before]
