@@ -55,6 +55,10 @@ STEPS = st.one_of(
 )
 
 
+def turning(steps: list[Step]) -> list[Step]:
+    return steps_of(*steps)
+
+
 def told(error: BaseException) -> tuple[Any, ...]:
     fields = tuple(getattr(error, name, None) for name in ("partial", "expected", "consumed"))
     return (type(error), str(error), *fields, type(error.__context__))
@@ -136,20 +140,60 @@ async def history(
     return seen
 
 
-@settings(max_examples=400, deadline=None)
-@given(limit=st.integers(1, 10), pausable=st.booleans(), steps=st.lists(STEPS, max_size=30))
-@example(limit=3, pausable=True, steps=[("feed_data", b"aaaaaaa"), ("readexactly", 9)])
-@example(limit=3, pausable=True, steps=[("readline", None), ("feed_data", b"aaaa\nb")])
-@example(limit=2, pausable=True, steps=[("read", -1), ("feed_data", b"aa"), ("set_limit", 1)])
-@example(
-    limit=9,
-    pausable=True,
-    steps=[("readline", None), ("set_exception", asyncio.IncompleteReadError), ("turn", None)],
-)
-def test_the_compiled_reader_does_what_asyncios_does(
-    limit: int, pausable: bool, steps: list[Step]
-) -> None:
-    expected, found = (
-        aiopoll.run(history(reader, limit, pausable, steps), backend="epoll") for reader in READERS
+def steps_of(*steps: Step) -> list[Step]:
+    """The steps, with a turn of the loop after each."""
+    return [part for step in steps for part in (step, ("turn", None))]
+
+
+def test_the_compiled_reader_does_what_asyncios_does() -> None:
+    @settings(max_examples=1500, deadline=None)
+    @given(
+        limit=st.integers(1, 6),
+        pausable=st.sampled_from([True, True, False]),
+        steps=st.lists(STEPS, max_size=20) | st.lists(STEPS, max_size=20).map(turning),
     )
-    assert found == expected
+    # Pauses above twice the limit, goes on at the limit.
+    @example(limit=2, pausable=True, steps=[("feed_data", b"aaaaa"), ("read", 2), ("read", 1)])
+    @example(limit=2, pausable=True, steps=[("feed_data", b"aaaa"), ("feed_data", b"a")])
+    @example(limit=3, pausable=True, steps=[("feed_data", b"aaaaaaa"), ("readexactly", 9)])
+    # Lines of the limit, and longer by one; with the newline, and without.
+    @example(limit=3, pausable=True, steps=[("feed_data", b"aaa\nb"), ("readline", None)])
+    @example(limit=3, pausable=True, steps=[("feed_data", b"aaaa\nb"), ("readline", None)])
+    @example(limit=3, pausable=True, steps=[("feed_data", b"aaa"), ("readline", None)])
+    @example(limit=3, pausable=True, steps=[("feed_data", b"aaaa"), ("readline", None)])
+    @example(limit=3, pausable=True, steps=[("readline", None), ("feed_data", b"aaaa\nb")])
+    # A separator that comes in two parts, and in a part of a chunk that was read from.
+    @example(
+        limit=9,
+        pausable=True,
+        steps=steps_of(("readuntil", b"ab"), ("feed_data", b"ba"), ("feed_data", b"b")),
+    )
+    @example(
+        limit=9,
+        pausable=True,
+        steps=steps_of(("feed_data", b"abaab"), ("read", 1), ("read", 1), ("readuntil", b"ab")),
+    )
+    # A limit set while read(-1) waits; errors that readline() turns into others.
+    @example(limit=2, pausable=True, steps=[("read", -1), ("feed_data", b"aa"), ("set_limit", 1)])
+    @example(
+        limit=9,
+        pausable=True,
+        steps=steps_of(("readline", None), ("set_exception", asyncio.IncompleteReadError)),
+    )
+    @example(
+        limit=9,
+        pausable=True,
+        steps=steps_of(
+            ("readline", None),
+            ("feed_data", b"a"),
+            ("set_exception", asyncio.LimitOverrunError),
+        ),
+    )
+    def compare(limit: int, pausable: bool, steps: list[Step]) -> None:
+        expected, found = (
+            runner.run(history(reader, limit, pausable, steps)) for reader in READERS
+        )
+        assert found == expected
+
+    with asyncio.Runner(loop_factory=lambda: aiopoll.new_event_loop(backend="epoll")) as runner:
+        compare()

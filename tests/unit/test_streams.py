@@ -510,16 +510,15 @@ def test_tasks_timeouts_and_cancellation(loop: asyncio.AbstractEventLoop) -> Non
 
 def test_a_read_that_wakes_leaves_another_that_waits(loop: asyncio.AbstractEventLoop) -> None:
     async def scenario() -> None:
-        reader = aiopoll.StreamReader()
+        reader: Any = aiopoll.StreamReader()
         first = asyncio.ensure_future(reader.readexactly(1))
         await asyncio.sleep(0)
         reader.feed_data(b"a")
-        second = asyncio.ensure_future(reader.readexactly(2))  # begins before `first` goes on
-        await asyncio.sleep(0)
+        second = reader.readexactly(2)
+        waiter = second.send(None)  # begins before `first` goes on
         assert await first == b"a"
-        await asyncio.sleep(0)
-        reader.feed_data(b"bc")
-        assert await second == b"bc"
+        assert reader._waiter is waiter
+        second.close()
 
     run(loop, scenario())
 
