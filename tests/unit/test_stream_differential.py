@@ -146,7 +146,7 @@ def steps_of(*steps: Step) -> list[Step]:
 
 
 def test_the_compiled_reader_does_what_asyncios_does() -> None:
-    @settings(max_examples=1500, deadline=None)
+    @settings(max_examples=500, deadline=None)
     @given(
         limit=st.integers(1, 6),
         pausable=st.sampled_from([True, True, False]),
