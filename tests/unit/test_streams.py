@@ -4,9 +4,11 @@ import asyncio
 import datetime
 import gc
 import ipaddress
+import re
 import ssl
 import sys
 import warnings
+import weakref
 from asyncio import streams as asyncio_streams
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
@@ -480,6 +482,9 @@ def test_what_is_never_awaited_is_told(loop: asyncio.AbstractEventLoop) -> None:
 def test_tasks_timeouts_and_cancellation(loop: asyncio.AbstractEventLoop) -> None:
     async def scenario() -> None:
         reader: Any = aiopoll.StreamReader()
+        reading = reader.read(0)
+        assert re.fullmatch(r"<coroutine StreamReader\.read at 0x[0-9a-f]+>", repr(reading))
+        assert await reading == b""
         task = loop.create_task(reader.readexactly(3), name="three")
         assert "StreamReader.readexactly" in repr(task)
         with pytest.raises(asyncio.TimeoutError):
@@ -504,6 +509,23 @@ def test_tasks_timeouts_and_cancellation(loop: asyncio.AbstractEventLoop) -> Non
         with pytest.raises(asyncio.CancelledError):
             await waiting
         assert await reader.read(9) == b"late"
+
+    run(loop, scenario())
+
+
+def test_a_task_that_has_ended_keeps_no_stream(loop: asyncio.AbstractEventLoop) -> None:
+    async def scenario() -> None:
+        link = Link()
+        protocol, reader, writer = streams_over(link, loop)
+        protocol.data_received(b"x")
+        protocol.eof_received()
+        ended = [asyncio.ensure_future(call) for call in (reader.read(), writer.drain())]
+        await asyncio.wait(ended)
+        link.closing = True
+        kept = [weakref.ref(reader), weakref.ref(writer)]
+        del reader, writer
+        gc.collect()
+        assert [reference() for reference in kept] == [None, None]
 
     run(loop, scenario())
 

@@ -298,6 +298,9 @@ cdef class Awaiting:
         elif self.state == WAITING:
             self.stop()
 
+    def __repr__(self):
+        return f"<coroutine {NAMES[self.operation]} at {<size_t><void *>self:#x}>"
+
     def __await__(self):
         return self
 
@@ -305,6 +308,7 @@ cdef class Awaiting:
         value = self.resumed()
         if self.state != DONE:
             return value
+        self.release()
         if value is not None:
             set_stop_iteration(StopIteration, value)
         raise StopIteration
@@ -315,6 +319,7 @@ cdef class Awaiting:
             raise TypeError("can't send non-None value to a just-started coroutine")
         value = self.resumed()
         if self.state == DONE:
+            self.release()
             raise StopIteration(value)
         return value
 
@@ -369,6 +374,14 @@ cdef class Awaiting:
         if self.operation == READ_ALL:
             return self.read_all(state == NEW)
         return self.read_until(state == NEW)
+
+    cdef int release(self) except -1:
+        """Forgets what it worked on: a task keeps its coroutine."""
+        self.reader = None
+        self.writer = None
+        self.protocol = None
+        self.blocks = None
+        return 0
 
     cdef object wait(self, object waiter):
         self.waiter = waiter
