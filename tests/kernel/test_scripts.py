@@ -120,12 +120,16 @@ def one_shot(run):
 
 
 @script
-def both_polls_of_a_pipe_fire(run):
+def polls_of_a_pipe_fire_in_the_order_of_its_queue(run):
+    """The last to come is the first to be woken."""
     reader, writer = run.make("pipe")
-    run.poll(reader, IN, 1)
-    run.poll(reader, IN, 2)
+    for key in (1, 2, 3):
+        run.poll(reader, IN, key)
+    run.cancel(2)
+    run.reap(1)
     run.write(writer)
     run.reap(2)
+    assert run.trace[-2] == ("reap", [(3, IN), (1, IN)])
 
 
 @script
