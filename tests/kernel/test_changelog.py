@@ -10,7 +10,7 @@ import inspect
 
 import pytest
 
-from aiopoll.kernel import Kernel, aio, select
+from aiopoll.kernel import aio, select
 from aiopoll.kernel.aio_abi import Iocb
 from aiopoll.kernel.char.random import random_fops
 from aiopoll.kernel.file import File, FileOperations
@@ -27,13 +27,6 @@ from aiopoll.kernel.uapi import (
 from aiopoll.kernel.wait import WaitQueueHead
 
 from .test_races import cancel_against_wake, destroy_against_wake
-
-
-@pytest.fixture
-def kernel():
-    kernel = Kernel()
-    yield kernel
-    kernel.halt()
 
 
 class Probe:

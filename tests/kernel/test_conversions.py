@@ -8,7 +8,6 @@ import struct
 
 import pytest
 
-from aiopoll.kernel import Kernel
 from aiopoll.kernel.aio_abi import RWF_NOWAIT, Iocb
 from aiopoll.kernel.uapi import (
     BADPTR,
@@ -23,13 +22,6 @@ from aiopoll.kernel.uapi import (
 )
 
 NB = os.O_NONBLOCK
-
-
-@pytest.fixture
-def kernel():
-    kernel = Kernel()
-    yield kernel
-    kernel.halt()
 
 
 @pytest.fixture

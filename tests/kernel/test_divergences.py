@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 
 from aiopoll import Context, Iocb, probe
-from aiopoll.kernel import Kernel
 from aiopoll.kernel import aio_abi as abi
 from aiopoll.kernel.uapi import BADPTR, EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLPRI, EPOLLRDHUP
 
@@ -29,13 +28,6 @@ NAMES = [
         (Path(__file__).parent / "divergences.toml").read_text(encoding="utf-8")
     )["divergence"]
 ]
-
-
-@pytest.fixture
-def kernel():
-    kernel = Kernel()
-    yield kernel
-    kernel.halt()
 
 
 @pytest.fixture

@@ -15,13 +15,6 @@ from aiopoll.kernel.uapi import EPOLLHUP, EPOLLIN, PAGE_SIZE
 RDWR = os.O_RDWR | os.O_CREAT
 
 
-@pytest.fixture
-def kernel():
-    kernel = Kernel()
-    yield kernel
-    kernel.halt()
-
-
 def refused(code):
     return pytest.raises(OSError, match=rf"\[Errno {code}\]")
 

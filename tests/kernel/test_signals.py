@@ -7,19 +7,11 @@ import socket
 
 import pytest
 
-from aiopoll.kernel import Kernel
 from aiopoll.kernel.aio_abi import Iocb
 from aiopoll.kernel.signal import Killed
 from aiopoll.kernel.uapi import EPOLL_CTL_ADD, EPOLLIN
 
 USR1, USR2 = signal.SIGUSR1, signal.SIGUSR2
-
-
-@pytest.fixture
-def kernel():
-    kernel = Kernel()
-    yield kernel
-    kernel.halt()
 
 
 @pytest.fixture

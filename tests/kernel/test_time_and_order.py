@@ -234,13 +234,6 @@ def test_threads_and_unknown_names_are_refused():
     inside.run(main())
 
 
-@pytest.fixture
-def kernel():
-    kernel = Kernel()
-    yield kernel
-    kernel.halt()
-
-
 def test_epoll_level_edge_and_oneshot(kernel):
     reader, writer = kernel.pipe2()
     for flags, answers in ((0, (1, 1)), (EPOLLET, (1, 0)), (EPOLLONESHOT, (1, 0))):

@@ -19,6 +19,7 @@ import errno
 import os
 import signal
 import socket
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -171,6 +172,21 @@ class Net:
     def deliver(self, function: Callable[[], None]) -> None:
         """Put something on the wire: it arrives by softirq, in the order it was sent."""
         self.sched.raise_softirq(function)
+
+
+def wait_for_datagram(sk: Sock, queue: deque[Any], nowait: bool) -> bool:
+    """__skb_recv_datagram: sleep until `queue` has one; False when receiving is shut down."""
+    while True:
+        # An error comes before what is queued.
+        sk.raise_error()
+        if queue:
+            return True
+        if nowait:
+            # Also where it is shut down: those who cannot wait are told to try again.
+            raise error(errno.EAGAIN)
+        if sk.sk_shutdown & RCV_SHUTDOWN:
+            return False
+        sk.wait(lambda: bool(queue or sk.sk_err or sk.sk_shutdown & RCV_SHUTDOWN), sk.rcvtimeo_ns)
 
 
 def sock_of(file: File) -> Sock:

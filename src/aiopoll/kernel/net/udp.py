@@ -21,7 +21,6 @@ from ..uapi import (
 )
 from .inet import InetSock, inet_bind, inet_getname, lookup
 from .socket import (
-    RCV_SHUTDOWN,
     SEND_SHUTDOWN,
     SKB_OVERHEAD,
     TCP_CLOSE,
@@ -30,6 +29,7 @@ from .socket import (
     Net,
     ProtoOps,
     Sock,
+    wait_for_datagram,
 )
 
 UDP_MAX = 65_507
@@ -107,18 +107,8 @@ def udp_sendmsg(sk: UdpSock, data: bytes, flags: int, address: Address, nowait: 
 
 
 def udp_recvmsg(sk: UdpSock, count: int, flags: int, nowait: bool) -> tuple[bytes, Address]:
-    while True:
-        # An error comes before what is queued.
-        sk.raise_error()
-        if sk.queue:
-            break
-        if sk.sk_shutdown & RCV_SHUTDOWN and not nowait:
-            return b"", None
-        if nowait:
-            raise error(errno.EAGAIN)
-        sk.wait(
-            lambda: bool(sk.queue or sk.sk_err or sk.sk_shutdown & RCV_SHUTDOWN), sk.rcvtimeo_ns
-        )
+    if not wait_for_datagram(sk, sk.queue, nowait):
+        return b"", None
     data, sender = sk.queue[0]
     if not flags & socket.MSG_PEEK:
         sk.queue.popleft()

@@ -35,6 +35,7 @@ from .socket import (
     Net,
     ProtoOps,
     Sock,
+    wait_for_datagram,
 )
 
 MAX_DGRAM_QLEN = 10
@@ -312,21 +313,8 @@ def unix_dgram_sendmsg(
 
 
 def unix_dgram_recvmsg(sk: UnixSock, count: int, flags: int, nowait: bool) -> tuple[bytes, Address]:
-    while True:
-        # An error comes before what is queued.
-        sk.raise_error()
-        if sk.queue:
-            break
-        if sk.sk_shutdown & RCV_SHUTDOWN:
-            # A datagram socket that is shut down still says "try again" to those who cannot wait.
-            if nowait:
-                raise error(errno.EAGAIN)
-            return b"", None
-        if nowait:
-            raise error(errno.EAGAIN)
-        sk.wait(
-            lambda: bool(sk.queue or sk.sk_err or sk.sk_shutdown & RCV_SHUTDOWN), sk.rcvtimeo_ns
-        )
+    if not wait_for_datagram(sk, sk.queue, nowait):
+        return b"", None
     return _take_message(sk, count, flags)
 
 
