@@ -1,5 +1,6 @@
 """CPython's own selector tests, on a selector over an in-process kernel."""
 
+import errno
 import unittest
 from unittest import mock
 
@@ -66,6 +67,17 @@ class TestKernelSelector(stdlib.BaseSelectorTestCase, unittest.TestCase):
 
         watched.timer.function = alarm
         kernel.timerfd_settime(timer, 1_000_000_000)
+
+    def test_modify_unregister(self):
+        """CPython's patches its own selectors' epoll object; here the kernel refuses."""
+        selector = self.kernel.selector()
+        self.addCleanup(selector.close)
+        reader, _ = self.make_socketpair()
+        selector.register(reader, 1)
+        refusal = mock.patch.object(self.kernel, "epoll_ctl", side_effect=OSError(errno.ENOENT, ""))
+        with refusal, pytest.raises(OSError, match="Errno 2"):
+            selector.modify(reader, 2)
+        assert len(selector.get_map()) == 0
 
     def test_select_interrupt_exc(self):
         selector = self.kernel.selector()
