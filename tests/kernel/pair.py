@@ -6,6 +6,14 @@ from .drivers import CONTEXTS, KINDS, PATIENCE_MS, LinuxDriver, ModelDriver
 
 SOCKETS = ("unix", "tcp", "udp")
 EVENTS = (0x1, 0x4, 0x5, 0x2001, 0x2000, 0x0, 0x41, 0x104, 0x2, 0x3)
+# Which ends an operation is for, where not for all of them: so that each step does something.
+TAKEN_BY = {
+    "urgent": ("tcp",),
+    "read urgent": ("tcp",),
+    "shutdown": SOCKETS,
+    "fire": ("timerfd",),
+    "poll": tuple(kind for kind in KINDS if kind != "file"),
+}
 # How often each comes up: io_destroy takes Linux some thirty milliseconds.
 OPERATIONS = (
     *["poll"] * 6,
@@ -87,9 +95,11 @@ class Pair:
         if operation == "destroy":
             self.destroy(number % CONTEXTS)
             return
-        if not self.objects:
-            return
-        entry = self.objects[which % len(self.objects)]
+        kinds = TAKEN_BY.get(operation, KINDS)
+        if not any(entry[0] in kinds for entry in self.objects):
+            self.make(kinds[number % len(kinds)])
+        fitting = [entry for entry in self.objects if entry[0] in kinds]
+        entry = fitting[which % len(fitting)]
         kind, end, model_fd, linux_fd, _ = entry
         what = (operation, kind, end, number)
         self.socket = kind in SOCKETS or operation in ("close", "shutdown")
@@ -105,20 +115,20 @@ class Pair:
             size = 1 + number % 3000
             data = (1 + number % 7).to_bytes(8, "little") if kind == "eventfd" else bytes(size)
             self._call(what, "write", (model_fd, data), (linux_fd, data), True)
-        elif operation == "urgent" and kind == "tcp":
+        elif operation == "urgent":
             data = bytes(1 + number % 3)
             self._call(what, "write_urgent", (model_fd, data), (linux_fd, data))
-        elif operation == "read urgent" and kind == "tcp":
+        elif operation == "read urgent":
             self._call(what, "read_urgent", (model_fd,), (linux_fd,), True)
-        elif operation == "shutdown" and kind in SOCKETS:
+        elif operation == "shutdown":
             how = number % 3
             self._call(what, "shutdown", (model_fd, how), (linux_fd, how))
-        elif operation == "fire" and kind == "timerfd":
+        elif operation == "fire":
             self._call(what, "fire_timer", (model_fd,), (linux_fd,))
         elif operation == "look":
             events = EVENTS[number % len(EVENTS)]
             self._call(what, "poll", (model_fd, events), (linux_fd, events), True)
-        elif operation == "poll" and kind != "file":
+        elif operation == "poll":
             self.submit("poll", entry, EVENTS[number % len(EVENTS)], which % CONTEXTS)
         elif operation == "fsync":
             self.submit("fsync", entry, 0, number % CONTEXTS)
