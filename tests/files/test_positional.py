@@ -108,7 +108,7 @@ async def one_after_the_other(path: Path, direct: bool, steps: list[tuple[str, i
 
 @pytest.mark.parametrize("direct", [False, True], ids=["buffered", "direct"])
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(steps=operations)
 def test_like_a_file_in_memory(
@@ -119,7 +119,7 @@ def test_like_a_file_in_memory(
 
 @pytest.mark.parametrize("direct", [False, True], ids=["buffered", "direct"])
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(cuts=st.sets(st.integers(1, 30_000), max_size=40), shuffled=st.randoms())
 def test_writes_side_by_side_that_share_blocks_lose_nothing(

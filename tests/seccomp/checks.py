@@ -222,6 +222,28 @@ def falls_back() -> None:
     print(aiopoll.run(main()))
 
 
+def files() -> None:
+    """Prints the counters of direct and buffered I/O on asyncio's loop and on ours."""
+    counters = []
+
+    async def main() -> None:
+        async with aiopoll.open("file", "w+b", direct=True) as file:
+            await file.fallocate(0, 65536)
+            buffer = aiopoll.AlignedBuffer(4096)
+            buffer[:] = b"x" * 4096
+            await asyncio.gather(*(file.pwrite(buffer, i * 4096) for i in range(16)))
+            assert await file.pread(10, 4090) == b"x" * 10
+            await file.fsync()
+        async with aiopoll.open("file", "rb") as file:
+            assert await file.read() == b"x" * 65536
+        assert await aiopoll.Path("file").exists()
+        counters.append(aiopoll.file_statistics()._asdict())
+
+    aiopoll.run(main())
+    asyncio.run(main())
+    print(json.dumps(counters))
+
+
 def reap_refused() -> None:
     """Prints errno and text of the OSErrors from waiting, without and with a signal mask."""
     answers = {}

@@ -306,13 +306,14 @@ class TextFile:
     async def _flush(self, through: bool = False) -> None:
         """Hands what was gathered to the wrapper, and from there `through` to the kernel."""
         if self._unwritten or through:
-            text = "".join(self._unwritten)
+            # An empty write counts: it may bring a byte order mark.
+            text = "".join(self._unwritten) if self._unwritten else None
             self._unwritten.clear()
             self._unwritten_size = 0
             await self._do(functools.partial(self._write_text, text, through))
 
-    def _write_text(self, text: str, through: bool) -> None:
-        if text:
+    def _write_text(self, text: str | None, through: bool) -> None:
+        if text is not None:
             self._wrapper.write(text)
         if through:
             self._wrapper.flush()
