@@ -186,13 +186,16 @@ def test_a_loop_that_is_closed_without_a_runner(backend: str | None, tmp_path: P
 
 
 def test_an_unclosed_file_warns(tmp_path: Path) -> None:
-    async def main() -> None:
-        file = await aiopoll.open(tmp_path / "file", "wb")
+    async def main(mode: str, data: bytes | str) -> None:
+        file = await aiopoll.open(tmp_path / "file", mode)
+        await file.write(data)
         del file
         gc.collect()
 
-    with pytest.warns(ResourceWarning, match="unclosed file"):
-        aiopoll.run(main())
+    for mode, data in (("wb", b"abc"), ("w", "abc"), ("ab", b"abc")):
+        with pytest.warns(ResourceWarning, match="unclosed file"):
+            aiopoll.run(main(mode, data))
+    assert (tmp_path / "file").read_bytes() == b"abcabc"
 
 
 def test_a_forked_child_is_refused_and_harms_nothing(tmp_path: Path) -> None:

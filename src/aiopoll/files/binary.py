@@ -68,6 +68,19 @@ class BinaryFile(FileCore):
         state = " closed" if self.closed else ""
         return f"<aiopoll.BinaryFile{state} name={self.name!r} mode={self.mode!r}>"
 
+    def __del__(self) -> None:
+        # Dropped without close(): as io does it, what was written is not lost.
+        unwritten = getattr(self, "_unwritten", None)
+        if unwritten and not self.closed:
+            try:
+                if self._appending:
+                    os.write(self.fileno(), unwritten)
+                elif not self.direct:
+                    os.pwrite(self.fileno(), unwritten, self._position - len(unwritten))
+            except OSError:
+                pass  # there is nobody to tell
+        super().__del__()
+
     async def __aenter__(self) -> Self:
         self.fileno()
         return self

@@ -81,6 +81,14 @@ class TextFile:
             f" encoding={self.encoding!r}>"
         )
 
+    def __del__(self) -> None:
+        # Dropped without close(): as io does it, what was written is not lost.
+        if getattr(self, "_unwritten", None) and not self.closed:
+            try:
+                self._write_text("".join(self._unwritten), through=True)
+            except OSError:
+                pass  # there is nobody to tell
+
     async def __aenter__(self) -> Self:
         self.fileno()
         return self
