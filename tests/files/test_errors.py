@@ -209,6 +209,33 @@ def test_pipes_and_fifos(run, tmp_path: Path) -> None:
     run(main())
 
 
+def test_nobody_at_the_other_end_hangs_nothing(run, tmp_path: Path) -> None:
+    """Opens and reads of a FIFO that are cancelled leave no thread that the loop waits for."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+
+    async def main() -> None:
+        for mode in ("rb", "wb", "r", "w"):
+            task = asyncio.create_task(aiopoll.open(fifo, mode).__aenter__())
+            for _ in range(3):
+                await asyncio.sleep(0)
+            assert not task.done()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        read_fd, write_fd = os.pipe()
+        async with aiopoll.open(read_fd, "rb") as reading:
+            task = asyncio.create_task(reading.read())
+            for _ in range(3):
+                await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        os.close(write_fd)
+
+    run(main())
+
+
 def test_text_through_a_pipe_comes_line_by_line(run) -> None:
     async def main() -> None:
         read_fd, write_fd = os.pipe()

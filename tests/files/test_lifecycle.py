@@ -185,6 +185,18 @@ def test_a_loop_that_is_closed_without_a_runner(backend: str | None, tmp_path: P
     assert path.read_bytes() == b"e" * 100 * BLOCK
 
 
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+def test_a_file_of_a_closed_loop_is_refused(run, tmp_path: Path) -> None:
+    files = []
+
+    async def main() -> None:
+        files.append(await aiopoll.open(tmp_path / "file", "w+b", direct=True))
+
+    run(main())
+    with pytest.raises(RuntimeError, match="Event loop is closed"):
+        files.pop().pread(1, 0)
+
+
 def test_an_unclosed_file_warns(tmp_path: Path) -> None:
     async def main(mode: str, data: bytes | str) -> None:
         file = await aiopoll.open(tmp_path / "file", mode)

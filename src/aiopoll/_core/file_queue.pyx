@@ -175,6 +175,9 @@ cdef class FileQueue(Rider):
         if self.is_foreign():
             raise RuntimeError("this file belongs to the parent process: after fork() open it anew"
                                " on a new event loop")
+        if (<LoopCore>self.loop)._closed if self.loop_reactor is not None else (
+                self.loop.is_closed()):
+            raise RuntimeError("Event loop is closed")
         if self.free:
             request = self.free.pop()
         else:

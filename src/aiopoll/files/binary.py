@@ -142,12 +142,26 @@ class BinaryFile(FileCore):
 
     async def _from_pipe(self, size: int) -> bytes:
         """What read(2) answers; what comes after the reader was cancelled is kept for the next."""
+        await self._wait_readable()
         reading = self._call(functools.partial(os.read, self.fileno(), size))
         try:
             return await asyncio.shield(reading)
         except asyncio.CancelledError:
             reading.add_done_callback(self._keep)
             raise
+
+    async def _wait_readable(self) -> None:
+        """Waits for data in a pipe on the loop, so that no thread is left waiting for it."""
+        ready = self.loop.create_future()
+        fd = self.fileno()
+        try:
+            self.loop.add_reader(fd, set_ready, ready)
+        except (OSError, NotImplementedError, RuntimeError):
+            return  # nothing that can be polled, or somebody's transport: the thread waits
+        try:
+            await ready
+        finally:
+            self.loop.remove_reader(fd)
 
     def _keep(self, reading: asyncio.Future[bytes]) -> None:
         if not reading.cancelled() and reading.exception() is None:
@@ -408,6 +422,12 @@ class BinaryFile(FileCore):
                         await self._flush()
         finally:
             await asyncio.shield(self._close())
+
+
+def set_ready(ready: asyncio.Future[None]) -> None:
+    """Finishes the future, unless it is."""
+    if not ready.done():
+        ready.set_result(None)
 
 
 def write_all(fd: int, data: bytes) -> int:

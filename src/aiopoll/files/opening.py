@@ -142,6 +142,21 @@ def close_late(opened: asyncio.Future[int]) -> None:
         os.close(opened.result())
 
 
+def other_end(path: Any) -> int | None:
+    """Opens both ends of a FIFO, which lets go of a thread that waits for the other one."""
+    try:
+        if stat.S_ISFIFO(os.stat(path).st_mode):
+            return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        pass  # it is gone, or no FIFO of ours
+    return None
+
+
+def close_end(fd: int, opened: object) -> None:
+    """Closes what other_end() has opened."""
+    os.close(fd)
+
+
 async def open_binary(
     path: Any,
     mode: Mode,
@@ -163,6 +178,8 @@ async def open_binary(
             fd = await asyncio.shield(opened)
         except asyncio.CancelledError:
             opened.add_done_callback(close_late)
+            if not opened.done() and (end := other_end(path)) is not None:
+                opened.add_done_callback(functools.partial(close_end, end))
             raise
     try:
         return BinaryFile(
