@@ -1,8 +1,9 @@
 """The sock_* methods of the event loop, and what waits for them."""
 
+from aiopoll._core.handles cimport Runnable
 from aiopoll._core.loop cimport LoopCore
 
-cdef class Wait:
+cdef class Wait(Runnable):
     cdef LoopCore loop
     cdef object sock
     cdef object future

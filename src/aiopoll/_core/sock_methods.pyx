@@ -26,6 +26,7 @@ from posix.unistd cimport close
 from aiopoll._core.address cimport (
     address, address_clear, address_from_python, address_to_python, is_known_family, socklen_t,
 )
+from aiopoll._core.handles cimport Runnable, cancel_handle
 from aiopoll._core.loop cimport LoopCore
 from aiopoll._core.reactor cimport READ, WRITE
 
@@ -161,28 +162,21 @@ cdef object accept_now(int fd, object listener):
     return sock, address_to_python(&peer)
 
 
-cdef class Wait:
-    """One sock_* call that waits; to the loop a handle, with the two names that it asks for."""
-
-    @property
-    def _cancelled(self):
-        return self.stopped
-
-    def cancel(self):
-        """Forgets the call: another reader or writer has taken its file."""
-        self.stopped = True
-
-    def cancelled(self):
-        """Whether it waits no more."""
-        return self.stopped
+cdef class Wait(Runnable):
+    """One sock_* call that waits."""
 
     def __repr__(self):
         return f"<{type(self).__name__} of {self.sock!r}>"
 
-    def _run(self):
+    cdef int cancel(self) except -1:
+        # Another reader or writer has taken its file: asyncio's then waits for ever, too.
+        self.stopped = True
+        return 0
+
+    cdef int run(self) except -1:
         # A cancelled future must not take what is there for the next one to receive.
         if self.stopped or self.future.done():
-            return
+            return 0
         try:
             result = self.attempt()
         except (SystemExit, KeyboardInterrupt):
@@ -190,10 +184,11 @@ cdef class Wait:
         except BaseException as error:
             self.stop()
             self.future.set_exception(error)
-            return
+            return 0
         if result is not NOT_YET:
             self.stop()
             self.future.set_result(result)
+        return 0
 
     cdef object attempt(self):
         raise NotImplementedError
@@ -308,7 +303,7 @@ cdef class SockMethods(LoopCore):
         previous = self.reactor.watching(fd, direction)
         self.reactor.watch(fd, direction, wait, False)
         if previous is not None:
-            previous.cancel()
+            cancel_handle(previous, self._debug)
         return wait.future
 
     async def sock_recv(self, sock, n):

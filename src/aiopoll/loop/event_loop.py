@@ -9,6 +9,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from aiopoll._core.accept import start_accepting
+from aiopoll._core.datagram import DatagramTransport
+from aiopoll._core.pipe import ReadPipeTransport, WritePipeTransport
 from aiopoll._core.sock_methods import SockMethods
 from aiopoll._core.socket_transport import SocketTransport
 from aiopoll.loop.backend import busy_poll_ns, requested_backend
@@ -100,6 +102,15 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         self._lent_sockets.mark(carrier, rawsock)
         transport: asyncio.Transport = tls._app_transport
         return transport
+
+    def _make_datagram_transport(self, *args: Any, **options: Any) -> DatagramTransport:
+        return DatagramTransport(self, *args, **options)
+
+    def _make_read_pipe_transport(self, *args: Any, **options: Any) -> ReadPipeTransport:
+        return ReadPipeTransport(self, *args, **options)
+
+    def _make_write_pipe_transport(self, *args: Any, **options: Any) -> WritePipeTransport:
+        return WritePipeTransport(self, *args, **options)
 
     def _start_serving(
         self,

@@ -1,0 +1,29 @@
+import asyncio
+from typing import Any, final
+
+from aiopoll._core.reader import Reader
+
+@final
+class PipeReader(Reader): ...
+
+class ReadPipeTransport(asyncio.ReadTransport):
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> None: ...
+    def resume_reading(self) -> None: ...
+
+class WritePipeTransport(asyncio.WriteTransport):
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> None: ...
+    def write(self, data: Any) -> None: ...
