@@ -31,6 +31,7 @@ from libc.errno cimport EAGAIN, EBADF, EINPROGRESS, EINTR, EINVAL, ENOSYS, EPERM
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from aiopoll._core cimport abi
+from aiopoll._core.context_pool cimport keep_context, release_contexts, take_context
 from aiopoll._core.reactor cimport (
     NO_REQUEST, POLL_ALWAYS, POLL_IN, POLL_OUT, READ, Reactor, Watch, os_error,
 )
@@ -102,7 +103,14 @@ cdef class AioReactor(Reactor):
     cdef int open_ring(self, object user_ring) except -1:
         cdef long result
         cdef poll_request *request
-        result = abi.aio_sys_setup(self.nr_events, &self.ctx)
+        result = 0
+        self.ctx = take_context(self.nr_events)
+        if not self.ctx:
+            result = abi.aio_sys_setup(self.nr_events, &self.ctx)
+        if result == -EAGAIN:
+            release_contexts()
+            self.ctx = 0
+            result = abi.aio_sys_setup(self.nr_events, &self.ctx)
         if result < 0:
             self.ctx = 0
             raise setup_error(-result, self.nr_events)
@@ -543,6 +551,9 @@ cdef class AioReactor(Reactor):
 
     cdef int shut(self) except -1:
         cdef abi.aio_context_t ctx = self.ctx
+        if ctx and not self.is_foreign() and is_reusable(self) and keep_context(
+                ctx, self.nr_events):
+            ctx = 0
         self.ctx = 0
         self.ring = NULL
         self.queued = 0
@@ -565,3 +576,13 @@ cdef class AioReactor(Reactor):
             getevents_calls=self.getevents_calls, ring_reaps=self.ring_reaps,
             user_ring=self.ring != NULL, tried=self.tried, found=self.found,
             busy_polls=self.busy.spins, busy_poll_hits=self.busy.hits)
+
+
+cdef bint is_reusable(AioReactor reactor) except -1:
+    """Whether nothing is in flight and nothing in the ring, once all was cancelled.
+
+    Only after a turn: a context that has refused its first polls is no use to anyone.
+    """
+    return (reactor.turns > 0 and reactor.ring != NULL and reactor.pool.in_flight <= EVENTS_MAX
+            and (reactor.rider is None or reactor.rider.waiting + reactor.rider.in_flight == 0)
+            and reactor.nr_lost() == 0 and abi.aio_ring_pending(reactor.ring) == 0)

@@ -202,7 +202,7 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         return removed
 
     def close(self) -> None:
-        """Gives everything back; takes some tens of milliseconds in the kernel."""
+        """Gives everything back, but for a context that is kept for the next loop."""
         if not self.is_running() and not self.is_closed():
             if self._aiopoll_files is not None:
                 self._aiopoll_files.shut()
