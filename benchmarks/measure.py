@@ -257,6 +257,8 @@ def _measure(
         if server.errors():
             raise Failure(f"{contender} complained: {server.errors()}")
     operations, seconds = said.pop("operations"), said.pop("seconds")
+    if not operations:
+        raise Failure(f"{contender} completed nothing in {seconds:.2f} s")
     result: dict[str, float] = {
         "operations": operations,
         "seconds": seconds,
