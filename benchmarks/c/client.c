@@ -6,8 +6,9 @@
  *
  * It connects, runs for the warm-up and until each connection has had an answer, prints `start`,
  * and waits for a line on stdin, so that whoever measures the server can look at it at this
- * moment.  Then it counts, and prints one line of JSON: operations, seconds, p50_us, p99_us, client_cpu_seconds, lost.  An answer that is not
- * what was asked for ends it with status 1 and a line that says so.
+ * moment.  Then it counts, and prints one line of JSON: operations, seconds, p50_us, p99_us,
+ * client_cpu_seconds, lost.  An answer that is not what was asked for ends it with status 1 and a
+ * line that says so.
  *
  * The bytes of a message follow a pattern; with --check each byte that comes back is compared, and
  * without it the bytes of a long TCP answer are dropped in the kernel (MSG_TRUNC, tcp(7)), so that
