@@ -1,9 +1,9 @@
-from collections.abc import Callable
-from typing import Any, final
+from typing import final
 
 from typing_extensions import disjoint_base
 
 from aiopoll._core.reactor import Reactor
+from aiopoll._core.ready_queue import ReadyQueue
 
 @disjoint_base
 class Rider: ...
@@ -12,7 +12,7 @@ class Rider: ...
 class AioReactor(Reactor):
     def __init__(
         self,
-        dispatch: Callable[[Any], object] | None,
+        ready: ReadyQueue,
         nr_events: int = 512,
         user_ring: bool | None = None,
         busy_poll: int = 0,

@@ -85,12 +85,12 @@ cdef class AioReactor(Reactor):
     Raises OSError where the kernel or the sandbox has no AIO poll, or no slots are left.
     """
 
-    def __cinit__(self, dispatch, nr_events=512, user_ring=None, busy_poll=0):
+    def __cinit__(self, ready, nr_events=512, user_ring=None, busy_poll=0):
         self.eager = []
         self.pool.next_free = POLL_POOL_NONE
         self.use_pgetevents = 1
 
-    def __init__(self, dispatch, nr_events=512, user_ring=None, busy_poll=0):
+    def __init__(self, ready, nr_events=512, user_ring=None, busy_poll=0):
         self.backend = "aio"
         if not isinstance(nr_events, int):
             raise TypeError(f"nr_events must be an int, not {type(nr_events).__name__}")
@@ -520,6 +520,11 @@ cdef class AioReactor(Reactor):
 
     cdef bint pending(self) noexcept:
         return self.ring != NULL and abi.aio_ring_pending(self.ring) > 0
+
+    cdef bint idle(self) noexcept:
+        return (self.ring != NULL and self.queued == 0 and abi.aio_ring_pending(self.ring) == 0
+                and len(self.eager) == 0 and (self.rider is None or self.rider.waiting == 0)
+                and not self.is_foreign())
 
     cdef Py_ssize_t nr_lost(self) except? -1:
         """The records that stay taken once nothing is watched any more: each held a slot."""

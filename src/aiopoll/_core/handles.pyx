@@ -11,13 +11,18 @@ ready queue is asked to run itself.
 Why.  The constructor and _run in Python cost a microsecond a callback; who inspects handles
 (debuggers, nest_asyncio, exception handlers) still finds what asyncio documents.
 
+A handle that has run and that nobody has is used again.  Handles that wait in a running loop are taken out of the garbage collector's sight, and put back
+when they have run, if somebody still has them, or when the loop stops.  Until then the loop holds
+them, and it is alive, so that there is nothing to collect; the collector would look at each of
+them again and again, which takes longer than running them.
+
 Cost.  A slot that a future asyncio adds is left unset; `SLOTS` below is compared with __slots__
 at import, and where they differ the Python constructors are used.
 """
 
 cimport cython
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF, Py_XDECREF
+from cpython.ref cimport Py_CLEAR, Py_DECREF, Py_INCREF, Py_XDECREF
 
 import asyncio
 from asyncio import format_helpers
@@ -28,7 +33,18 @@ cdef extern from "Python.h":
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
     int PyMember_Check "PyObject_TypeCheck"(object descriptor, void *type)
+    PyObject *PyObject_Call(object callable, object args, PyObject *kwargs)
+    void PyObject_GC_Track(PyObject *object)
+    void PyObject_GC_UnTrack(PyObject *object)
+    int PyObject_GC_IsTracked(PyObject *object)
+    Py_ssize_t Py_REFCNT(PyObject *object)
     void *PyMemberDescr_Type_Address "(&PyMemberDescr_Type)"
+
+cdef extern from *:
+    """
+    #define raised() (-1)
+    """
+    int raised() except -1  # raises the exception that is set
 
 cdef extern from "structmember.h":
     struct PyMemberDef:
@@ -40,6 +56,9 @@ cdef extern from "structmember.h":
 SLOTS = frozenset({"_callback", "_args", "_cancelled", "_loop", "_source_traceback", "_repr",
                    "_context", "__weakref__"})
 TIMER_SLOTS = frozenset({"_scheduled", "_when"})
+
+cdef enum:
+    SPARE_MAX = 1024  # handles of each kind that are kept for the next callbacks
 
 cdef type Handle = asyncio.Handle
 cdef type TimerHandle = asyncio.TimerHandle
@@ -88,6 +107,7 @@ cdef class Handles:
         self.context = slot_offset(Handle, "_context")
         self.scheduled = slot_offset(TimerHandle, "_scheduled")
         self.when = slot_offset(TimerHandle, "_when")
+        self.weakrefs = Handle.__weakrefoffset__
 
 
 cdef Handles find_slots():
@@ -99,6 +119,8 @@ cdef Handles find_slots():
 
 cdef Handles slots = find_slots()
 cdef bint fast = slots is not None
+cdef list spare_handles = []
+cdef list spare_timer_handles = []
 
 
 cdef inline void put(object handle, Py_ssize_t offset, object value) noexcept:
@@ -120,35 +142,90 @@ cdef inline bint is_fast(object handle) noexcept:
     return fast and (type(handle) is Handle or type(handle) is TimerHandle)
 
 
+cdef inline void first(object handle, Py_ssize_t offset, object value) noexcept:
+    """put() into a slot that is empty."""
+    Py_INCREF(value)
+    (<PyObject **>(<char *><PyObject *>handle + offset))[0] = <PyObject *>value
+
+
+cdef inline void empty(object handle, Py_ssize_t offset) noexcept:
+    Py_CLEAR((<PyObject **>(<char *><PyObject *>handle + offset))[0])
+
+
+cdef object allocate(type kind, list spare):
+    """A handle whose callback, args, loop and context are not set yet, out of the collector's sight."""
+    cdef object handle
+    if spare:
+        return spare.pop()
+    handle = PyType_GenericAlloc(kind, 0)
+    PyObject_GC_UnTrack(<PyObject *>handle)
+    first(handle, slots.cancelled, False)
+    first(handle, slots.repr, None)
+    first(handle, slots.source_traceback, None)
+    if kind is TimerHandle:
+        first(handle, slots.scheduled, False)
+    return handle
+
+
 cdef inline void fill(object handle, object callback, tuple args, object loop, object context):
-    put(handle, slots.context, PyContext_CopyCurrent() if context is None else context)
-    put(handle, slots.loop, loop)
-    put(handle, slots.callback, callback)
-    put(handle, slots.args, args)
-    put(handle, slots.cancelled, False)
-    put(handle, slots.repr, None)
-    put(handle, slots.source_traceback, None)
+    first(handle, slots.context, PyContext_CopyCurrent() if context is None else context)
+    first(handle, slots.loop, loop)
+    first(handle, slots.callback, callback)
+    first(handle, slots.args, args)
 
 
-cdef object new_handle(object callback, tuple args, object loop, object context):
-    """Handle(callback, args, loop, context), for a loop that is not in debug mode."""
+cdef object new_handle(object callback, tuple args, object loop, object context, bint hide):
+    """Handle(callback, args, loop, context), for a loop that is not in debug mode.
+
+    hide: whether the loop runs, and will show() it.
+    """
     if not fast:
         return Handle(callback, args, loop, context)
-    handle = PyType_GenericAlloc(Handle, 0)
+    handle = allocate(Handle, spare_handles)
     fill(handle, callback, args, loop, context)
+    if not hide:
+        PyObject_GC_Track(<PyObject *>handle)
     return handle
 
 
 cdef object new_timer_handle(double when, object callback, tuple args, object loop,
-                             object context):
+                             object context, bint hide):
     """TimerHandle(when, callback, args, loop, context), likewise."""
     if not fast:
         return TimerHandle(when, callback, args, loop, context)
-    handle = PyType_GenericAlloc(TimerHandle, 0)
+    handle = allocate(TimerHandle, spare_timer_handles)
     fill(handle, callback, args, loop, context)
-    put(handle, slots.when, when)
-    put(handle, slots.scheduled, False)
+    first(handle, slots.when, when)
+    if not hide:
+        PyObject_GC_Track(<PyObject *>handle)
     return handle
+
+
+cdef int show(object handle) except -1:
+    """Lets the garbage collector see a handle again."""
+    if is_fast(handle) and not PyObject_GC_IsTracked(<PyObject *>handle):
+        PyObject_GC_Track(<PyObject *>handle)
+    return 0
+
+
+cdef int release(object handle) except -1:
+    """Takes back a handle that has run, or never will: nobody but the caller may have it still."""
+    cdef list spare = spare_timer_handles if type(handle) is TimerHandle else spare_handles
+    if Py_REFCNT(<PyObject *>handle) > 1 or PyObject_GC_IsTracked(<PyObject *>handle) or (
+            len(spare) >= SPARE_MAX
+            or (<PyObject **>(<char *><PyObject *>handle + slots.weakrefs))[0] != NULL
+            or get(handle, slots.cancelled) is not False
+            or get(handle, slots.source_traceback) is not None
+            or get(handle, slots.repr) is not None):
+        return show(handle)
+    empty(handle, slots.callback)
+    empty(handle, slots.args)
+    empty(handle, slots.loop)
+    empty(handle, slots.context)
+    if type(handle) is TimerHandle:
+        empty(handle, slots.when)
+    spare.append(handle)
+    return 0
 
 
 cdef bint is_cancelled(object handle) except -1:
@@ -180,22 +257,39 @@ cdef int set_scheduled(object handle, bint scheduled) except -1:
 
 
 cdef int run_handle(object handle) except -1:
-    """handle._run(): an Exception goes to the loop's exception handler, all else is raised."""
+    """handle._run() unless it was cancelled.
+
+    An Exception goes to the loop's exception handler, all else is raised.
+    """
+    cdef PyObject *result
     if not is_fast(handle):
-        handle._run()
+        if not handle._cancelled:
+            handle._run()
         return 0
+    if get(handle, slots.cancelled) is True:
+        return show(handle)
     context = get(handle, slots.context)
     callback = get(handle, slots.callback)
-    args = <tuple>get(handle, slots.args)
+    args = get(handle, slots.args)
+    PyContext_Enter(context)
+    result = PyObject_Call(callback, args, NULL)
+    if result == NULL:
+        return failed(handle, context, callback, <tuple>args)
+    Py_DECREF(<object>result)
+    PyContext_Exit(context)
+    return release(handle)
+
+
+cdef int failed(object handle, object context, object callback, tuple args) except -1:
+    """Deals with the exception that a callback has raised, and which is set."""
+    show(handle)
     try:
-        PyContext_Enter(context)
-        try:
-            callback(*args)
-        finally:
-            PyContext_Exit(context)
+        raised()
     except (SystemExit, KeyboardInterrupt):
+        PyContext_Exit(context)
         raise
     except BaseException as error:
+        PyContext_Exit(context)
         report(handle, callback, args, error)
     return 0
 

@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from aiopoll._core.reactor cimport Reactor
+from aiopoll._core.ready_queue cimport ReadyQueue
 
 cdef extern from "timer_heap.h" nogil:
     struct timer:
@@ -23,13 +24,12 @@ cdef extern from "timer_heap.h" nogil:
 
 cdef class LoopCore:
     cdef Reactor reactor
-    cdef object ready
-    cdef object ready_append
-    cdef object ready_popleft
+    cdef ReadyQueue ready
     cdef timer_heap timers
     cdef list timer_handles
     cdef uint32_t timers_cancelled
     cdef bint in_callbacks
+    cdef bint forever
     cdef list unsent
     cdef public bint _debug
     cdef public bint _closed
@@ -40,12 +40,15 @@ cdef class LoopCore:
     cdef public object _aiopoll_files
 
     cdef int check_open(self) except -1
+    cdef int turn(self) except -1
+    cdef int run_ready(self) except -1
     cdef int send_unsent(self) except -1
     cdef object schedule(self, object callback, tuple args, object context)
     cdef object schedule_at(self, double when, object callback, tuple args, object context)
     cdef object pop_timer(self)
     cdef int sweep_timers(self) except -1
     cdef int fit_timers(self) except -1
+    cdef int drop_cancelled(self) except -1
     cdef int64_t sleep_time(self) except? -2
     cdef int run_debug(self, object handle) except -1
     cdef object watch(self, object file, int direction, object callback, tuple args, bint strict)

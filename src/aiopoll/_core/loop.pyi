@@ -1,5 +1,4 @@
-from asyncio import Handle, TimerHandle
-from collections import deque
+from asyncio import Future, Handle, TimerHandle
 from collections.abc import Callable
 from contextvars import Context
 from typing import Any, TypeVarTuple
@@ -8,6 +7,7 @@ from _typeshed import FileDescriptorLike
 from typing_extensions import disjoint_base
 
 from aiopoll._core.reactor_statistics import ReactorStatistics
+from aiopoll._core.ready_queue import ReadyQueue
 
 _Ts = TypeVarTuple("_Ts")
 
@@ -19,7 +19,7 @@ class LoopCore:
     _thread_id: int | None
     _current_handle: Handle | None
     _clock_resolution: float
-    _ready: deque[Handle]
+    _ready: ReadyQueue
     _aiopoll_files: Any
 
     def _open_reactor(
@@ -32,6 +32,10 @@ class LoopCore:
     def backend(self) -> str: ...
     def statistics(self) -> ReactorStatistics: ...
     def events_pending(self) -> bool: ...
+    def run_forever(self) -> None: ...
+    def get_debug(self) -> bool: ...
+    def is_closed(self) -> bool: ...
+    def create_future(self) -> Future[Any]: ...
     def time(self) -> float: ...
     def call_soon(
         self,

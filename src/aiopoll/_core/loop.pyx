@@ -7,7 +7,7 @@ method resolution order defines as a data descriptor takes the place of such an 
 
 Rule.  LoopCore stands before asyncio's class and overrides what runs for every callback: call_soon,
 call_at, the turn, the watching of files.  The attributes that asyncio names keep their names and
-meaning.  The ready queue is the collections.deque that asyncio makes, holding asyncio.Handles.
+meaning, `_ready` with a queue of our own that has the methods of asyncio's.
 
 Why.  All that is cold stays asyncio's own and right on every Python version.
 
@@ -15,6 +15,7 @@ Cost.  A turn is still called from asyncio's run_forever, in Python.  Timers are
 `_scheduled`, which stays empty.
 """
 
+from cpython.exc cimport PyErr_CheckSignals
 from libc.math cimport ceil
 from libc.stdint cimport int64_t, uint32_t
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
@@ -22,12 +23,16 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from aiopoll._core.aio_reactor cimport AioReactor
 from aiopoll._core.handles cimport (
     Runnable, cancel_handle, is_cancelled, new_handle, new_timer_handle, run_handle, set_scheduled,
+    show,
 )
 from aiopoll._core.reactor cimport READ, WRITE, EpollReactor, Reactor
+from aiopoll._core.ready_queue cimport ReadyQueue
 
 import asyncio
 
 from asyncio.log import logger
+
+cdef object Future = asyncio.Future
 
 # Python 3.14: cancel() from another thread waits for a callback that runs.
 cdef bint THREADSAFE_HANDLES = hasattr(asyncio.events, "_ThreadSafeHandle")
@@ -52,6 +57,7 @@ cdef class LoopCore:
         self._closed = True
         self.timer_handles = []
         self.unsent = []
+        self.ready = ReadyQueue()
 
     def __dealloc__(self):
         timer_heap_clear(&self.timers)
@@ -62,17 +68,14 @@ cdef class LoopCore:
 
     @_ready.setter
     def _ready(self, queue):
-        self.ready = queue
-        self.ready_append = queue.append
-        self.ready_popleft = queue.popleft
-        self.reactor.dispatch = queue.append
+        self.ready = self.reactor.ready = ReadyQueue(queue)
 
     def _open_reactor(self, backend, nr_events, user_ring, busy_poll_ns):
         """Makes the reactor, before asyncio's constructor runs.  Raises OSError as AioReactor."""
         if backend == "aio":
-            self.reactor = AioReactor(None, nr_events, user_ring, busy_poll_ns)
+            self.reactor = AioReactor(self.ready, nr_events, user_ring, busy_poll_ns)
         else:
-            self.reactor = EpollReactor(None)
+            self.reactor = EpollReactor(self.ready)
 
     def _close_reactor(self):
         if self.reactor is not None:
@@ -107,6 +110,31 @@ cdef class LoopCore:
             raise RuntimeError("Event loop is closed")
         return 0
 
+    def run_forever(self):
+        """Runs until stop() is called."""
+        cdef bint forever = self.forever
+        self.forever = True
+        try:
+            super(LoopCore, self).run_forever()
+        finally:
+            self.forever = forever
+            for handle in self.ready:
+                show(handle)
+            for handle in self.timer_handles:
+                show(handle)
+
+    def get_debug(self):
+        """Whether the loop is in debug mode."""
+        return self._debug
+
+    def is_closed(self):
+        """Whether the loop was closed."""
+        return self._closed
+
+    def create_future(self):
+        """A Future of this loop."""
+        return Future(loop=self)
+
     # Callbacks
 
     def time(self):
@@ -117,8 +145,8 @@ cdef class LoopCore:
         if self._debug:
             handle = asyncio.Handle(callback, args, self, context)
         else:
-            handle = new_handle(callback, args, self, context)
-        self.ready_append(handle)
+            handle = new_handle(callback, args, self, context, self.forever)
+        self.ready.push(handle)
         return handle
 
     def _call_soon(self, callback, args, context):
@@ -155,7 +183,7 @@ cdef class LoopCore:
             self._check_callback(callback, "call_at")
             handle = asyncio.TimerHandle(when, callback, args, self, context)
         else:
-            handle = new_timer_handle(when, callback, args, self, context)
+            handle = new_timer_handle(when, callback, args, self, context, self.forever)
         slot = timer_heap_push(&self.timers, when)
         if slot < 0:
             raise MemoryError
@@ -180,6 +208,7 @@ cdef class LoopCore:
         return self.schedule_at(self.time() + delay, callback, args, context)
 
     def _timer_handle_cancelled(self, handle):
+        show(handle)
         if not handle._scheduled:
             return
         self.timers_cancelled += 1
@@ -225,15 +254,19 @@ cdef class LoopCore:
 
     # The turn
 
-    cdef int64_t sleep_time(self) except? -2:
-        """Nanoseconds to wait for files; -1 for as long as it takes."""
-        cdef double delay
+    cdef int drop_cancelled(self) except -1:
+        """Throws out the cancelled timers that are next."""
         while self.timers.count and is_cancelled(
                 self.timer_handles[self.timers.timers[0].slot]):
             self.pop_timer()
             if self.timers_cancelled:
                 self.timers_cancelled -= 1
-        if self._stopping or len(self.ready):
+        return 0
+
+    cdef int64_t sleep_time(self) except? -2:
+        """Nanoseconds to wait for files; -1 for as long as it takes."""
+        cdef double delay
+        if self._stopping or self.ready.count:
             return 0
         if not self.timers.count:
             return -1
@@ -243,37 +276,59 @@ cdef class LoopCore:
         return <int64_t>ceil(min(delay, <double>SLEEP_MAX) * 1e9)
 
     def _run_once(self):
-        """One turn: hands files to the kernel, waits, and runs what became ready.
+        """One turn; where run_forever() calls it, all turns until stop() is called.
 
         Callbacks that are added meanwhile run in the next turn, so that none can keep the files
         and the timers waiting.
         """
-        cdef Py_ssize_t i
+        self.turn()
+        if self.forever and not self.in_callbacks:
+            while not self._stopping:
+                PyErr_CheckSignals()
+                self.turn()
+
+    cdef int turn(self) except -1:
+        """Hands files to the kernel, waits, and runs what became ready."""
         cdef double end
-        # The flag goes up before the queue is looked at, see Reactor.wake.
-        self.reactor.before_sleep()
-        self.reactor.turn(self.sleep_time())
+        if self.timers_cancelled:
+            self.drop_cancelled()
+        if self.ready.count or self._stopping:
+            if not self.reactor.idle():
+                self.reactor.turn(0)
+        else:
+            # The flag goes up before the queue is looked at, see Reactor.wake.
+            self.reactor.before_sleep()
+            self.reactor.turn(self.sleep_time())
         if self.timers.count:
             end = <double>self.time() + self._clock_resolution
             while self.timers.count and self.timers.timers[0].when < end:
-                self.ready_append(self.pop_timer())
+                self.ready.push(self.pop_timer())
         if timer_heap_is_sparse(&self.timers):
             self.fit_timers()
         self.in_callbacks = True
         try:
-            for i in range(len(self.ready)):
-                handle = self.ready_popleft()
-                if self._debug:
-                    if not is_cancelled(handle):
-                        self.run_debug(handle)
-                elif isinstance(handle, Runnable):
-                    (<Runnable>handle).run()
-                elif not is_cancelled(handle):
-                    run_handle(handle)
+            self.run_ready()
         finally:
             self.in_callbacks = False
             if self.unsent:
                 self.send_unsent()
+        return 0
+
+    cdef int run_ready(self) except -1:
+        """Runs what is in the queue now."""
+        cdef Py_ssize_t i
+        for i in range(self.ready.count):
+            if not self.ready.count:
+                break  # a callback has emptied the queue
+            handle = self.ready.pop()
+            if self._debug:
+                if not is_cancelled(handle):
+                    self.run_debug(handle)
+            elif isinstance(handle, Runnable):
+                (<Runnable>handle).run()
+            else:
+                run_handle(handle)
+        return 0
 
     cdef int send_unsent(self) except -1:
         """Lets the transports send what was written in this turn."""
@@ -319,7 +374,7 @@ cdef class LoopCore:
         if self._debug:
             handle = asyncio.Handle(callback, args, self, None)
         else:
-            handle = new_handle(callback, args, self, None)
+            handle = new_handle(callback, args, self, None, False)
         previous = self.reactor.watching(fd, direction)
         self.reactor.watch(fd, direction, handle, strict)
         if previous is not None:

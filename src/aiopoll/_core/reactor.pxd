@@ -27,6 +27,8 @@ cdef extern from "wait.h" nogil:
     long wait_epoll(int epoll_fd, int nr, epoll_event *events, int64_t timeout_ns,
                     int *use_pwait2)
 
+from aiopoll._core.ready_queue cimport ReadyQueue
+
 cdef enum:
     READ = 0
     WRITE = 1
@@ -53,7 +55,7 @@ cdef class Watch:
 
 cdef class Reactor:
     cdef readonly str backend
-    cdef object dispatch
+    cdef ReadyQueue ready
     cdef list watches
     cdef Py_ssize_t nr_watched
     cdef Py_ssize_t nr_nested
@@ -91,6 +93,7 @@ cdef class Reactor:
     cdef int drain_wake(self) noexcept
     cdef int wake(self) noexcept
     cdef bint pending(self) noexcept
+    cdef bint idle(self) noexcept
     cdef Py_ssize_t nr_lost(self) except? -1
     cdef int shut(self) except -1
 

@@ -1,9 +1,9 @@
-from collections.abc import Callable
 from typing import Any, final
 
 from typing_extensions import disjoint_base
 
 from aiopoll._core.reactor_statistics import ReactorStatistics
+from aiopoll._core.ready_queue import ReadyQueue
 
 @final
 class Watch: ...
@@ -20,4 +20,4 @@ class Reactor:
 
 @final
 class EpollReactor(Reactor):
-    def __init__(self, dispatch: Callable[[Any], object] | None) -> None: ...
+    def __init__(self, ready: ReadyQueue) -> None: ...

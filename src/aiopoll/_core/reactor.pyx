@@ -13,7 +13,7 @@ any number of idle files then costs one slot.
 
 Cost.  Two descriptors a reactor: the epoll set and the eventfd that wakes it.
 
-No asyncio name occurs here: a target is any object, handed to `dispatch` when its file is ready.
+No asyncio name occurs here: a target is any object, put into the queue when its file is ready.
 """
 
 cimport cython
@@ -79,11 +79,11 @@ cdef class Watch:
 cdef class Reactor:
     """What both backends share: the table of watches, the epoll set, the wake-up.
 
-    dispatch: called with a target for each direction of a file that is ready.
+    ready: where the target of each direction of a file that is ready is put.
     """
 
-    def __cinit__(self, dispatch, *args, **options):
-        self.dispatch = dispatch
+    def __cinit__(self, ReadyQueue ready not None, *args, **options):
+        self.ready = ready
         self.watches = []
         self.epoll_fd = self.wake_fd = -1
         self.use_pwait2 = 1
@@ -264,7 +264,7 @@ cdef class Reactor:
         target = watch.target(direction)
         if target is not None:
             self.dispatched += 1
-            self.dispatch(target)
+            self.ready.push(target)
         return 0
 
     cdef int turn(self, int64_t timeout_ns) except -1:
@@ -305,6 +305,10 @@ cdef class Reactor:
 
     cdef bint pending(self) noexcept:
         """Whether events wait, by a look at memory."""
+        return False
+
+    cdef bint idle(self) noexcept:
+        """Whether a turn that does not wait would do nothing, by a look at memory."""
         return False
 
     cdef Py_ssize_t nr_lost(self) except? -1:
@@ -352,7 +356,7 @@ cdef class Reactor:
 cdef class EpollReactor(Reactor):
     """The backend for machines without AIO poll: all files are in the epoll set."""
 
-    def __init__(self, dispatch):
+    def __init__(self, ready):
         cdef epoll_event event
         self.backend = "epoll"
         event.events = POLL_IN

@@ -372,7 +372,7 @@ cdef int start(object transport, Stream stream, object server) except -1:
         attach(server, transport)
         stream.server = server
     stream.loop._transports[stream.fd] = transport
-    stream.loop.ready_append(stream)
+    stream.loop.ready.push(stream)
     return 0
 
 
