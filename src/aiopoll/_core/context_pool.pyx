@@ -20,10 +20,10 @@ All this runs under the GIL but for io_destroy itself.
 """
 
 from libc.stdint cimport uint64_t
+from libc.stdlib cimport getenv
+from libc.string cimport strcmp
 
 from aiopoll._core.abi cimport aio_context_t, aio_sys_destroy
-
-import os
 
 cdef extern from "mm_generation.h":
     void aio_mm_page_map()
@@ -39,10 +39,12 @@ cdef unsigned int kept_nr_events
 cdef uint64_t kept_generation
 
 
-cdef bint keep_context(aio_context_t ctx, unsigned int nr_events):
+cdef bint keep_context(aio_context_t ctx, unsigned int nr_events) noexcept:
     """Takes an empty context; False if there is no place for it."""
     global kept, kept_nr_events, kept_generation
-    if (nr_events > KEPT_MAX or os.environ.get("AIOPOLL_KEEP_CONTEXT") == "0"
+    # Not os.environ, where a signal handler may run, and raise.
+    cdef const char *wanted = getenv("AIOPOLL_KEEP_CONTEXT")
+    if (nr_events > KEPT_MAX or (wanted != NULL and strcmp(wanted, "0") == 0)
             or (kept and kept_generation == aio_mm_generation())):
         return False
     kept = ctx
