@@ -2,8 +2,10 @@
 
 import asyncio
 import errno
+import gc
 import os
 import socket
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -176,6 +178,22 @@ def test_errors_of_the_network_go_to_the_protocol(loop: aiopoll.EventLoop) -> No
         await closed(ours, free)
 
     loop.run_until_complete(scenario())
+
+
+def test_a_transport_that_is_closed_waits_for_no_collector(loop: aiopoll.EventLoop) -> None:
+    async def scenario() -> None:
+        ours = (await loop.create_datagram_endpoint(Recorder, local_addr=("127.0.0.1", 0)))[1]
+        reference = weakref.ref(ours.transport)
+        await closed(ours)
+        del ours.transport
+        await asyncio.sleep(0)
+        assert reference() is None
+
+    gc.disable()
+    try:
+        loop.run_until_complete(scenario())
+    finally:
+        gc.enable()
 
 
 def test_wrong_arguments_are_asyncios(loop: aiopoll.EventLoop) -> None:

@@ -1,9 +1,11 @@
 """Pipe transports: data, the end from both sides, flow control, pauses, modes that change."""
 
 import asyncio
+import gc
 import os
 import pty
 import threading
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -106,6 +108,23 @@ def test_a_writer_learns_that_the_reader_has_gone(loop: aiopoll.EventLoop) -> No
         assert isinstance(writing.lost[0], BrokenPipeError)
 
     loop.run_until_complete(scenario())
+
+
+def test_a_transport_that_is_closed_waits_for_no_collector(loop: aiopoll.EventLoop) -> None:
+    async def scenario() -> None:
+        reading, writing = await pipe(loop)
+        references = [weakref.ref(reading.transport), weakref.ref(writing.transport)]
+        writing.transport.close()
+        await until(lambda: reading.lost and writing.lost)
+        del reading.transport, writing.transport
+        await asyncio.sleep(0)
+        assert [reference() for reference in references] == [None, None]
+
+    gc.disable()
+    try:
+        loop.run_until_complete(scenario())
+    finally:
+        gc.enable()
 
 
 def test_reading_pauses_and_goes_on(loop: aiopoll.EventLoop) -> None:

@@ -138,6 +138,12 @@ class DatagramTransport(selector_events._SelectorDatagramTransport, transports.D
         else:
             (<DatagramReader>self._reader).start(self, fd, True)
 
+    def _call_connection_lost(self, exc):
+        try:
+            super()._call_connection_lost(exc)
+        finally:
+            self._reader = None  # which holds the transport
+
     def sendto(self, data, addr=None):
         """Sends a datagram, or keeps it until it can be sent.
 

@@ -71,6 +71,12 @@ class ReadPipeTransport(unix_events._UnixReadPipeTransport):
         if self._loop.get_debug():
             logger.debug("%r resumes reading", self)
 
+    def _call_connection_lost(self, exc):
+        try:
+            super()._call_connection_lost(exc)
+        finally:
+            self._reader = None  # which holds the transport
+
 
 class WritePipeTransport(unix_events._UnixWritePipeTransport):
     """The transport of the writing end of a pipe, of a socket or a character device."""
