@@ -138,6 +138,14 @@ class DatagramTransport(selector_events._SelectorDatagramTransport, transports.D
         else:
             (<DatagramReader>self._reader).start(self, fd, True)
 
+    def _sendto_ready(self):
+        super()._sendto_ready()
+        if not self._buffer and self._buffer_size:
+            # Python 3.13.0 counts in what it does not count out, and then never resumes.
+            self._buffer_size = 0
+            if self._protocol is not None:
+                self._maybe_resume_protocol()
+
     def _call_connection_lost(self, exc):
         try:
             super()._call_connection_lost(exc)

@@ -44,6 +44,8 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
     _csock: socket.socket | None
     _signal_handlers: dict[int, asyncio.Handle]
     _transports: Any
+    _check_closed: Callable[[], None]
+    _check_running: Callable[[], None]
     _ensure_fd_no_transport: Callable[[socket.socket], None]
 
     def __init__(
@@ -191,6 +193,9 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
 
     def run_forever(self) -> None:
         """Runs until stop() is called."""
+        # Python 3.13.0 checks too late: a wrong call then ends the run of another thread.
+        self._check_closed()
+        self._check_running()
         with wakeup_by_signals(self._csock, lambda: self._signal_handlers):
             super().run_forever()
 
