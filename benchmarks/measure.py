@@ -273,6 +273,9 @@ def _measure(
         / operations,
         "peak_memory": said.pop("peak_memory", after.peak_bytes),
     }
+    for name in ("lost", "unanswered"):  # told where there are some
+        if said.get(name) == 0:
+            del said[name]
     if "client_cpu_seconds" in said:
         result["client_cpu_share"] = said.pop("client_cpu_seconds") / seconds
     if workload.client and workload.client.idle:

@@ -60,6 +60,8 @@ METRICS = {
     "peak_memory": Metric("memory", "peak memory", "MiB", scale=1 << 20),
     "connection_memory": Metric("each", "memory per connection", "KiB", scale=1 << 10),
     "stall_ms": Metric("stall", "longest stall", "ms"),
+    "lost": Metric("lost", "lost datagrams", ""),
+    "unanswered": Metric("starved", "connections never answered", ""),
     "client_cpu_share": Metric("client", "CPU of the client", "%", scale=0.01),
 }
 

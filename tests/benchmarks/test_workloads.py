@@ -51,6 +51,7 @@ def test_workload_runs_and_its_answers_are_right(workload: Workload, contender: 
     assert metrics["rate"] > 0
     assert metrics["cpu_us"] >= 0
     assert metrics[workload.metric] is not None
+    assert "unanswered" not in metrics
 
 
 def test_every_name_is_told_once_and_known() -> None:
