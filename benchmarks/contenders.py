@@ -15,6 +15,7 @@ class Contender:
     options: dict[str, Any] = field(default_factory=dict)  # of new_event_loop
     needs: str | None = None  # a module, or aiopoll.NAME: a public name of ours
     executable: str | None = None  # its Debian package is called the same
+    aio: bool = False  # is about AIO poll: nothing without it
 
 
 CONTENDERS = {
@@ -22,11 +23,11 @@ CONTENDERS = {
     "asyncio": Contender(),
     "uvloop": Contender(loop="uvloop"),
     "rloop": Contender(loop="rloop"),
-    "aiopoll": Contender(loop="aiopoll"),
+    "aiopoll": Contender(loop="aiopoll", aio=True),
     "aiopoll-epoll": Contender(loop="aiopoll", options={"backend": "epoll"}),
     # our own streams and files, on our loop
-    "aiopoll-streams": Contender(loop="aiopoll", needs="aiopoll.start_server"),
-    "aiopoll-files": Contender(loop="aiopoll", needs="aiopoll.open"),
+    "aiopoll-streams": Contender(loop="aiopoll", needs="aiopoll.start_server", aio=True),
+    "aiopoll-files": Contender(loop="aiopoll", needs="aiopoll.open", aio=True),
     # files by other means
     "threads": Contender(),
     "uvloop-threads": Contender(loop="uvloop"),
@@ -37,7 +38,7 @@ CONTENDERS = {
     "caio-linux-aio": Contender(needs="caio"),
     # references without Python: benchmarks/c/echo_server.c, and fio with libaio
     "c-epoll": Contender(),
-    "c-aio": Contender(),
+    "c-aio": Contender(aio=True),
     "fio": Contender(executable="fio"),
 }
 
@@ -69,4 +70,9 @@ def missing(contender: str) -> str | None:
             return f"{module} is not installed: it is in the dependency group bench"
         if name and not hasattr(importlib.import_module(module), name):
             return f"{need} is not there yet"
+    if described.aio:
+        import aiopoll  # here, for the peers' programs import this module too
+
+        if not (support := aiopoll.probe()).aio_poll:
+            return f"no AIO poll here: {support.reason}"
     return None

@@ -57,11 +57,21 @@ def remember(path: Path) -> None:
             pass
 
 
+def _takes_direct(path: Path) -> bool:
+    """Some file systems do not: tmpfs before Linux 6.6."""
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_DIRECT))
+    except OSError:
+        return False
+    return True
+
+
 @contextlib.asynccontextmanager
 async def opened(
     contender: str, path: Path, depth: int, *, direct: bool, size: int = BLOCK
 ) -> AsyncIterator[Blocks]:
     """`depth` requests may be made side by side; each read is of `size` bytes."""
+    direct = direct and _takes_direct(path)
     by = {
         "aiopoll-files": _aiopoll,
         "threads": _threads,
