@@ -175,6 +175,8 @@ class BinaryFile(FileCore):
         self._ahead = rest + data if rest else data
         self._taken = 0
         self._ahead_writes = self.writes
+        # A buffer holds thousands of short lines: others have their turn between two of them.
+        await asyncio.sleep(0)
         return bool(data)
 
     async def read(self, size: int | None = -1, /) -> bytes:
