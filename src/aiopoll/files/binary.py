@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 BUFFER_SIZE = 64 << 10
 """Bytes read ahead, or gathered before they are written, where `buffering` does not say."""
+LINES_MAX = 512
+"""Lines handed out before others have their turn."""
 READ_MAX = 16 << 20
 """Bytes asked for at once by a read to the end."""
 
@@ -63,6 +65,7 @@ class BinaryFile(FileCore):
         self._unwritten = bytearray()
         self._writing: asyncio.Future[int] | None = None
         self._lock = asyncio.Lock()
+        self._turn_lines = 0
 
     def __repr__(self) -> str:
         state = " closed" if self.closed else ""
@@ -175,8 +178,6 @@ class BinaryFile(FileCore):
         self._ahead = rest + data if rest else data
         self._taken = 0
         self._ahead_writes = self.writes
-        # A buffer holds thousands of short lines: others have their turn between two of them.
-        await asyncio.sleep(0)
         return bool(data)
 
     async def read(self, size: int | None = -1, /) -> bytes:
@@ -282,6 +283,9 @@ class BinaryFile(FileCore):
         return self
 
     async def __anext__(self) -> bytes:
+        self._turn_lines += 1
+        if self._turn_lines % LINES_MAX == 0:
+            await asyncio.sleep(0)
         if not self._unwritten and self._writing is None and not self._lock.locked():
             self.fileno()
             if self._available():

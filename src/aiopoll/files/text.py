@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from aiopoll._core.file_statistics import FileStatistics
-from aiopoll.files.binary import BinaryFile
+from aiopoll.files.binary import LINES_MAX, BinaryFile
 
 T = TypeVar("T")
 
@@ -65,6 +65,7 @@ class TextFile:
         )
         self._lines: deque[str] = deque()
         self._mark: int | None = None  # tell() before the first of the batch
+        self._turn_lines = 0
         self._handed = 0  # characters of the batch that were handed out
         self._unwritten: list[str] = []
         self._unwritten_size = 0
@@ -276,6 +277,9 @@ class TextFile:
         return self
 
     async def __anext__(self) -> str:
+        self._turn_lines += 1
+        if self._turn_lines % LINES_MAX == 0:
+            await asyncio.sleep(0)
         if self._lines and not self._unwritten and not self._lock.locked():
             self.fileno()
             return self._hand(-1)
@@ -316,6 +320,8 @@ class TextFile:
         if self._unwritten or through:
             # An empty write counts: it may bring a byte order mark.
             text = "".join(self._unwritten) if self._unwritten else None
+            # In a file that is read too, what is read next is what comes after this.
+            through = through or self.readable()
             self._unwritten.clear()
             self._unwritten_size = 0
             await self._do(functools.partial(self._write_text, text, through))
