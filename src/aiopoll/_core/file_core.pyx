@@ -50,7 +50,7 @@ cdef extern from "<fcntl.h>" nogil:
     int fallocate(int fd, int mode, int64_t offset, int64_t length)
 
 cdef enum:
-    INLINE_MAX = 256 << 10  # longer copies from the page cache are left to threads
+    INLINE_MAX = 128 << 10  # longer copies from the page cache are left to threads
     BOUNCE_MAX = 1 << 20  # what is longer goes through a buffer of this size, in a thread
     ALIGNMENT_DEFAULT = 4096  # where statx does not tell: what every device takes
 

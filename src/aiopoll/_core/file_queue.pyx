@@ -42,7 +42,7 @@ aio_mm_page_map()
 cdef enum:
     IN_FLIGHT_MAX = 128  # a device's queue has 256 requests by default; io_submit waits beyond
     THREADS_MAX = 32
-    INLINE_BYTES_MAX = 256 << 10  # answered from memory in one turn, before others get theirs
+    INLINE_BYTES_MAX = 128 << 10  # answered from memory in one turn, before others get theirs
     INLINE_COST = 4096  # what a request counts for besides its bytes
 
 
