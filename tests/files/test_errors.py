@@ -261,6 +261,11 @@ def test_files_of_proc_and_devices(run) -> None:
             assert (await file.pread(3, 0)) == data[:3]
         async with aiopoll.open("/dev/zero", "rb") as file:
             assert await file.pread(5, 10**6) == bytes(5)
+        async with aiopoll.open("/proc/self/mem", "rb") as file:
+            for reading in (file.pread(8, 0), file.read(8)):  # nothing is mapped there
+                with pytest.raises(OSError, match="Input/output error") as caught:
+                    await reading
+                assert (caught.value.errno, caught.value.filename) == (errno.EIO, "/proc/self/mem")
         async with aiopoll.open("/dev/full", "wb", 0) as file:
             with pytest.raises(OSError, match="No space left") as caught:
                 await file.write(b"x")
