@@ -18,7 +18,7 @@ def requested_backend(backend: str) -> str:
     return backend
 
 
-BUSY_POLL_AUTO_NS = 50_000
+BUSY_POLL_AUTO_NS = 100_000
 """What "auto" spends at most before a sleep: about what sleeping and waking costs."""
 
 

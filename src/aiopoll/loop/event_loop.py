@@ -34,7 +34,7 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         variable AIOPOLL_BACKEND can overrule.
     nr_events: slots to ask of fs.aio-max-nr; more files than that are served through epoll.
     busy_poll: seconds to look at the ring for events before each sleep in the kernel, 0 for none;
-        "auto" looks for up to 50 microseconds while events come faster than that, and never in an
+        "auto" looks for up to 100 microseconds while events come faster than that, and never in an
         idle process or on a machine with one CPU.  The epoll backend has no ring to look at.
     Raises OSError for backend "aio" where AIO poll is not to be had; the text names the cause and
     the cure.
