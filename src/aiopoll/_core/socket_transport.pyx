@@ -83,11 +83,12 @@ class SocketTransport(transports._FlowControlMixin):
         socket_set_nodelay(stream.fd)
         socket_name_here(stream.fd, &stream.here)
         socket_name_peer(stream.fd, &stream.peer)
-        self._extra = {} if extra is None else extra
+        self._extra = extra
         if not stream.here.family:
             # No IP: there is nothing to gain by asking late.
-            self._extra.setdefault("sockname", ask(sock.getsockname))
-            self._extra.setdefault("peername", ask(sock.getpeername))
+            extra = known(self)
+            extra.setdefault("sockname", ask(sock.getsockname))
+            extra.setdefault("peername", ask(sock.getpeername))
         start(self, stream, server)
 
     def __repr__(self):
@@ -107,7 +108,7 @@ class SocketTransport(transports._FlowControlMixin):
     def get_extra_info(self, name, default=None):
         """What is known of the connection: "peername", "sockname", "socket"; else `default`."""
         cdef Stream stream = stream_of(self)
-        extra = self._extra
+        extra = known(self)
         if name not in extra:
             if name == "peername":
                 extra[name] = python_name(&stream.peer)
@@ -338,6 +339,13 @@ cdef inline Stream stream_of(object transport):
     return <Stream?><object>stream
 
 
+cdef dict known(object transport):
+    """What get_extra_info() has been told; made when somebody asks, which few do."""
+    if transport._extra is None:
+        transport._extra = {}
+    return transport._extra
+
+
 cdef object ask(object call):
     """A name of the socket, or None if it has none."""
     try:
@@ -383,10 +391,11 @@ cdef object accepted_transport(LoopCore loop, int fd, socket_name *peer, object 
     cdef Stream stream = new_stream(transport, loop, fd, protocol)
     stream.peer = peer[0]
     socket_name_here(fd, &stream.here)
-    transport._extra = {}
+    transport._extra = None
     if not stream.here.family:
         sock = stream.python_socket()
-        transport._extra["sockname"] = ask(sock.getsockname)
-        transport._extra["peername"] = ask(sock.getpeername)
+        transport._extra = {
+            "sockname": ask(sock.getsockname), "peername": ask(sock.getpeername),
+        }
     start(transport, stream, server)
     return transport
