@@ -63,14 +63,24 @@ def nothing_leaks() -> Iterator[None]:
 
 
 @pytest.fixture
-def small_files() -> Iterator[Callable[[int], None]]:
-    """small_files(n): no file of this process grows beyond n bytes (RLIMIT_FSIZE)."""
+def small_files() -> Callable[[int], contextlib.AbstractContextManager[None]]:
+    """with small_files(n): no file of this process grows beyond n bytes (RLIMIT_FSIZE).
+
+    Not for longer than the calls it is for: pytest's own output may go to a file.
+    """
     import resource
     import signal
 
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    with contextlib.suppress(TypeError):
-        signal.signal(signal.SIGXFSZ, handler)
+    @contextlib.contextmanager
+    def limited(size: int) -> Iterator[None]:
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            with contextlib.suppress(TypeError):
+                signal.signal(signal.SIGXFSZ, handler)
+
+    return limited

@@ -34,18 +34,18 @@ def test_a_file_that_may_not_grow(run, tmp_path: Path, small_files, direct: bool
 
     async def main() -> None:
         async with aiopoll.open(path, "w+b", direct=direct) as file:
-            small_files(8192)
-            buffer = aiopoll.AlignedBuffer(4096)
-            assert await file.pwrite(buffer, 4096) == 4096
-            for data, offset in ((buffer, 8192), (b"x" * 5000, 4096), (b"x", 9000)):
-                with pytest.raises(OSError, match="too large") as caught:
-                    await file.pwrite(data, offset)
-                assert caught.value.errno == errno.EFBIG
-                assert caught.value.filename == str(path)
-            with pytest.raises(OSError, match="too large"):
-                await file.fallocate(0, 16384)
-            with pytest.raises(OSError, match="too large"):
-                await file.truncate(10000)
+            with small_files(8192):
+                buffer = aiopoll.AlignedBuffer(4096)
+                assert await file.pwrite(buffer, 4096) == 4096
+                for data, offset in ((buffer, 8192), (b"x" * 5000, 4096), (b"x", 9000)):
+                    with pytest.raises(OSError, match="too large") as caught:
+                        await file.pwrite(data, offset)
+                    assert caught.value.errno == errno.EFBIG
+                    assert caught.value.filename == str(path)
+                with pytest.raises(OSError, match="too large"):
+                    await file.fallocate(0, 16384)
+                with pytest.raises(OSError, match="too large"):
+                    await file.truncate(10000)
             assert os.fstat(file.fileno()).st_size <= 8192
 
     run(main())
@@ -55,10 +55,8 @@ def test_what_cannot_be_flushed_is_told_by_flush_or_close(tmp_path: Path, small_
     async def main(mode: str, data: Any, end: str) -> None:
         file = await aiopoll.open(tmp_path / "file", mode)
         assert await file.write(data) == len(data)
-        small_files(0)
-        with pytest.raises(OSError, match="too large"):
+        with small_files(0), pytest.raises(OSError, match="too large"):
             await getattr(file, end)()
-        small_files(resource.RLIM_INFINITY)
         await file.close()
         assert file.closed
 
