@@ -1,0 +1,632 @@
+"""A durable key-value server in one thread: redis-cli and redis-benchmark talk to it.
+
+python examples/kv.py [--directory DIRECTORY] [--port PORT]
+
+Sockets and the log (kv_log.py) are on one AIO ring.  A write is answered when its record is on the
+device, and no reader sees it before.  The values are in the log; in memory there are the keys, with
+the places of their values, and a bounded cache.  Other values are read from the log by O_DIRECT,
+while the loop serves others.
+
+What is no longer needed in the log is given up: values still alive in its oldest segment are
+written again at its end.  A deletion in there has nothing older left to delete, and is dropped.
+"""
+
+import argparse
+import asyncio
+import collections
+import functools
+import re
+import signal
+import sys
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import kv_log
+from kv_log import DELETE, FLUSH, SET, Batch, Damaged, Log, Place, Record, record_size
+from kv_resp import (
+    ARGUMENTS_MAX,
+    NULL,
+    OK,
+    CommandParser,
+    ProtocolError,
+    array,
+    bulk,
+    error_reply,
+    integer,
+)
+
+import aiopoll
+
+BACKLOG_MAX = 8 << 20
+"""Bytes of records waiting for the device at which connections are no longer read."""
+OWED_MAX = 4 << 20
+"""Bytes of replies, of one connection, at which it is no longer read."""
+KEY_MAX = 64 << 10
+FAREWELL_S = 5.0
+"""What clients may take, when the server is told to end, to receive their last replies."""
+
+INTEGER = re.compile(rb"0|-?[1-9][0-9]{0,18}")
+
+
+class Later:
+    """A reply that is there when a future is done: bytes, or made of its result.
+
+    exclusive: the connection's next command is not to be carried out before.
+    """
+
+    __slots__ = ("exclusive", "future", "reply", "size")
+
+    def __init__(
+        self,
+        future: "asyncio.Future[Any]",
+        reply: bytes | Callable[[Any], bytes],
+        size: int = 0,
+        exclusive: bool = False,
+    ) -> None:
+        self.future = future
+        self.reply = reply
+        self.size = len(reply) if isinstance(reply, bytes) else size
+        self.exclusive = exclusive
+
+    def result(self) -> bytes:
+        try:
+            value = self.future.result()
+            return self.reply if isinstance(self.reply, bytes) else self.reply(value)
+        except (CommandError, OSError, Damaged) as error:
+            return error_reply(f"ERR {error}")
+
+
+Reply = bytes | Later
+
+
+async def wait_for(futures: Iterable["asyncio.Future[Any]"]) -> None:
+    await asyncio.wait(list(futures))
+
+
+# The store
+
+
+class CommandError(Exception):
+    """What the client asked for cannot be done."""
+
+
+class Pending(NamedTuple):
+    """A change that is not durable yet.  value: None if the key is deleted."""
+
+    batch: Batch
+    value: bytes | None
+
+
+class Cache:
+    """Values by key, the least recently used given up first."""
+
+    def __init__(self, size_max: int) -> None:
+        self.size_max = size_max
+        self.size = 0
+        self._values: dict[bytes, bytes] = {}
+
+    def get(self, key: bytes) -> bytes | None:
+        value = self._values.pop(key, None)
+        if value is not None:
+            self._values[key] = value
+        return value
+
+    def put(self, key: bytes, value: bytes) -> None:
+        self.discard(key)
+        if len(value) > self.size_max // 8:
+            return  # it would drive out too many others
+        self._values[key] = value
+        self.size += record_size(key, len(value))
+        while self.size > self.size_max:
+            self.discard(next(iter(self._values)))
+
+    def discard(self, key: bytes) -> None:
+        value = self._values.pop(key, None)
+        if value is not None:
+            self.size -= record_size(key, len(value))
+
+    def clear(self) -> None:
+        self._values.clear()
+        self.size = 0
+
+
+class Store:
+    """The index of what is durable, what is not yet, and the commands on both."""
+
+    def __init__(self, directory: Path, segment_size: int, cache_size: int) -> None:
+        self.index: dict[bytes, Place] = {}
+        self.unwritten: dict[bytes, Pending] = {}
+        self.cache = Cache(cache_size)
+        self.log = Log(directory, segment_size, self.apply)
+        self.command_max = segment_size // 4
+        self.cold_reads = 0
+        self.compacted = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def open(self) -> None:
+        await self.log.open()
+        self._compaction = asyncio.create_task(self._compact_forever())
+
+    async def close(self) -> None:
+        self._compaction.cancel()
+        await asyncio.wait([self._compaction, *self._tasks])
+        await self.log.close()
+
+    def apply(self, record: Record, place: Place, sequence: int) -> None:
+        """Takes in a record that is durable: just now, or before the start."""
+        kind, key, value = record
+        if kind == FLUSH:
+            for segment in self.log.segments:
+                segment.live = 0
+            self.index.clear()
+            self.cache.clear()
+            later = {key: p for key, p in self.unwritten.items() if p.batch.sequence > sequence}
+            self.unwritten = later
+            return
+        old = self.index.pop(key, None)
+        if old is not None:
+            old.segment.live -= record_size(key, old.length)
+        if kind == SET:
+            self.index[key] = place
+            place.segment.live += record_size(key, place.length)
+        pending = self.unwritten.get(key)
+        if pending is not None and pending.batch.sequence == sequence:
+            del self.unwritten[key]
+            self.cache.discard(key)
+            if kind == SET:
+                self.cache.put(key, value)
+
+    # Reading
+
+    def find(self, key: bytes) -> tuple[Batch | None, bytes | Place | None]:
+        """A key's value, or its place in the log, and the batch to wait for before it is told."""
+        pending = self.unwritten.get(key)
+        if pending is not None:
+            return pending
+        place = self.index.get(key)
+        if place is None:
+            return None, None
+        value = self.cache.get(key)
+        return None, place if value is None else value
+
+    def check(self, key: bytes, place: Place, value: bytes) -> bytes:
+        """What was read from the log, if it is what was written."""
+        if len(value) != place.length or zlib.crc32(value) != place.checksum:
+            raise Damaged(f"the log is damaged at {place.segment.file.name}, {place.offset}")
+        if self.index.get(key) is place:
+            self.cache.put(key, value)
+        return value
+
+    def load(self, place: Place) -> "asyncio.Future[bytes]":
+        self.cold_reads += 1
+        return place.segment.file.pread(place.length, place.offset)
+
+    def get(self, key: bytes) -> Reply:
+        batch, found = self.find(key)
+        if isinstance(found, Place):
+            reply = functools.partial(self._get_loaded, key, found)
+            return Later(self.load(found), reply, found.length)
+        return bulk(found) if batch is None else Later(batch.durable, bulk(found))
+
+    def _get_loaded(self, key: bytes, place: Place, value: bytes) -> bytes:
+        return bulk(self.check(key, place, value))
+
+    def mget(self, *keys: bytes) -> Reply:
+        replies = [self.get(key) for key in keys]
+        waiting = [reply.future for reply in replies if isinstance(reply, Later)]
+        size = sum(r.size if isinstance(r, Later) else len(r) for r in replies)
+
+        def join(_: None) -> bytes:
+            return array(*(r.result() if isinstance(r, Later) else r for r in replies))
+
+        return Later(self._task(wait_for(waiting)), join, size) if waiting else join(None)
+
+    def exists(self, *keys: bytes) -> Reply:
+        return self._count(keys, [])
+
+    def _count(self, keys: tuple[bytes, ...], changes: list[Record]) -> Reply:
+        """How many of the keys there are; told when what it depends on is durable."""
+        found = [self.find(key) for key in keys]
+        reply = integer(sum(value is not None for _, value in found))
+        if changes:
+            return self.write(changes, reply)
+        batches = [batch for batch, _ in found if batch is not None]
+        if not batches:
+            return reply
+        return Later(max(batches, key=lambda batch: batch.sequence).durable, reply)
+
+    # Writing
+
+    def write(self, records: list[Record], reply: bytes) -> Reply:
+        """Replies when the records are durable."""
+        batch = self.log.append(records)
+        for kind, key, value in records:
+            self.unwritten[key] = Pending(batch, value if kind == SET else None)
+        return Later(batch.durable, reply)
+
+    def set(self, key: bytes, value: bytes, *options: bytes) -> Reply:
+        for option in options:
+            if option.upper() not in (b"NX", b"XX") or len(options) > 1:
+                raise CommandError("syntax error: SET takes NX or XX, and no expiry")
+            batch, found = self.find(key)
+            if (found is None) == (option.upper() == b"XX"):
+                return NULL if batch is None else Later(batch.durable, NULL)
+        check_key(key)
+        return self.write([(SET, key, value)], OK)
+
+    def mset(self, *pairs: bytes) -> Reply:
+        if len(pairs) % 2:
+            raise CommandError("wrong number of arguments for 'mset' command")
+        for key in pairs[::2]:
+            check_key(key)
+        records = [(SET, key, value) for key, value in zip(pairs[::2], pairs[1::2], strict=True)]
+        return self.write(records, OK)
+
+    def delete(self, *keys: bytes) -> Reply:
+        keys = tuple(dict.fromkeys(keys))
+        there = [key for key in keys if self.find(key)[1] is not None]
+        return self._count(keys, [(DELETE, key, b"") for key in there])
+
+    def flushall(self, *options: bytes) -> Reply:
+        batch = self.log.append([(FLUSH, b"", b"")])
+        gone = Pending(batch, None)
+        self.unwritten.update(dict.fromkeys([*self.index, *self.unwritten], gone))
+        return Later(batch.durable, OK)
+
+    def incrby(self, key: bytes, amount: bytes, sign: int = 1) -> Reply:
+        by = sign * parse_integer(amount)
+        _, found = self.find(key)
+        if isinstance(found, Place):
+            # What the connection asks for next may depend on this.
+            task = self._task(self._add_cold(key, by))
+            return Later(task, lambda reply: bytes(reply), exclusive=True)
+        return self._add(key, by, found)
+
+    def _add(self, key: bytes, by: int, old: bytes | None) -> Reply:
+        new = parse_integer(b"0" if old is None else old) + by
+        check_range(new)
+        check_key(key)
+        return self.write([(SET, key, b"%d" % new)], integer(new))
+
+    async def _add_cold(self, key: bytes, by: int) -> bytes:
+        while True:
+            _, found = self.find(key)
+            if isinstance(found, Place):
+                value = self.check(key, found, await self.load(found))
+                if key in self.unwritten or self.index.get(key) is not found:
+                    continue  # somebody else has changed it meanwhile
+                found = value
+            reply = self._add(key, by, found)
+            if isinstance(reply, Later):
+                await asyncio.wait([reply.future])
+                return reply.result()
+            return reply
+
+    # Compaction
+
+    async def _compact_forever(self) -> None:
+        try:
+            while True:
+                await self.log.switched.wait()
+                self.log.switched.clear()
+                while self.is_wasteful():
+                    await self._compact()
+        except (OSError, Damaged) as error:
+            self.log.fail(error)
+
+    def is_wasteful(self) -> bool:
+        """Whether less than half of the log is needed, but for a few segments."""
+        size = sum(segment.size for segment in self.log.segments)
+        live = sum(segment.live for segment in self.log.segments)
+        return size > 2 * live + 4 * self.log.segment_size
+
+    async def _compact(self) -> None:
+        """Writes again what is alive in the oldest segment, and gives it up."""
+        segment = self.log.segments[0]
+        data = await self.log.read(segment)
+        end = 0
+        for start, _, records in kv_log.read_batches(data, segment.seed, None):
+            end = start
+            live = [
+                record
+                for record, place in kv_log.place_records(segment, start, records)
+                if record[0] == SET and self._is_alive(record[1], place)
+            ]
+            if live:
+                await asyncio.shield(self.log.append(live).durable)
+            await asyncio.sleep(0)
+        # A change that replaced one of the records, and was passed over, must be durable too.
+        await self.log.sync()
+        if segment.live:
+            raise Damaged(f"{segment.file.name}: what is needed after {end} cannot be read")
+        await self.log.retire()
+        self.compacted += 1
+
+    def _is_alive(self, key: bytes, place: Place) -> bool:
+        return key not in self.unwritten and self.index.get(key) == place
+
+    def _task(self, coroutine: Any) -> "asyncio.Task[Any]":
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # What clients ask when they begin
+
+    def info(self, *sections: bytes) -> Reply:
+        facts = {
+            "keys": len(self.index),
+            "segments": len(self.log.segments),
+            "compacted_segments": self.compacted,
+            "commits": self.log.commits,
+            "cold_reads": self.cold_reads,
+            "cache_bytes": self.cache.size,
+            "unwritten_bytes": self.log.backlog,
+            **{f"files_{name}": n for name, n in aiopoll.file_statistics()._asdict().items()},
+        }
+        lines = ["# aiopoll-kv", *(f"{name}:{value}" for name, value in facts.items()), ""]
+        return bulk("\r\n".join(lines).encode())
+
+    def config(self, what: bytes, *names: bytes) -> Reply:
+        if what.upper() != b"GET":
+            raise CommandError("only CONFIG GET is known: options are given at the start")
+        known = {b"save": b"", b"appendonly": b"yes"}
+        pairs = [(name, known[name]) for name in names if name in known]
+        return array(*(bulk(word) for pair in pairs for word in pair))
+
+    def hello(self, *options: bytes) -> Reply:
+        if options and options[0] != b"2":
+            return b"-NOPROTO unsupported protocol version: this server speaks RESP2\r\n"
+        facts = (b"server", b"aiopoll-kv", b"version", aiopoll_version(), b"mode", b"standalone")
+        return array(bulk(b"proto"), integer(2), *map(bulk, facts))
+
+    def execute(self, arguments: list[bytes]) -> Reply:
+        """Carries out a command.  The reply may come later; what follows already sees its effect,
+        unless it is exclusive."""
+        name = arguments[0].lower()
+        text = name[:64].decode("latin-1")
+        command = COMMANDS.get(name)
+        if command is None:
+            return error_reply(f"ERR unknown command '{text}'")
+        function, count_min, count_max = command
+        if not count_min <= len(arguments) - 1 <= count_max:
+            return error_reply(f"ERR wrong number of arguments for '{text}' command")
+        try:
+            return function(self, *arguments[1:])
+        except (CommandError, OSError) as error:
+            return error_reply(f"ERR {error}")
+
+
+def parse_integer(digits: bytes) -> int:
+    if not INTEGER.fullmatch(digits):
+        raise CommandError("value is not an integer or out of range")
+    return check_range(int(digits))
+
+
+def check_range(value: int) -> int:
+    if not -(1 << 63) <= value < 1 << 63:
+        raise CommandError("value is not an integer or out of range")
+    return value
+
+
+def check_key(key: bytes) -> None:
+    if len(key) > KEY_MAX:
+        raise CommandError(f"a key has at most {KEY_MAX} bytes")
+
+
+def aiopoll_version() -> bytes:
+    from importlib.metadata import version
+
+    return version("aiopoll").encode()
+
+
+COMMANDS: dict[bytes, tuple[Callable[..., Reply], int, int]] = {
+    b"ping": (lambda store, *words: bulk(words[0]) if words else b"+PONG\r\n", 0, 1),
+    b"echo": (lambda store, word: bulk(word), 1, 1),
+    b"get": (Store.get, 1, 1),
+    b"mget": (Store.mget, 1, ARGUMENTS_MAX),
+    b"exists": (Store.exists, 1, ARGUMENTS_MAX),
+    b"set": (Store.set, 2, 10),
+    b"mset": (Store.mset, 2, ARGUMENTS_MAX),
+    b"del": (Store.delete, 1, ARGUMENTS_MAX),
+    b"unlink": (Store.delete, 1, ARGUMENTS_MAX),
+    b"incr": (lambda store, key: store.incrby(key, b"1"), 1, 1),
+    b"decr": (lambda store, key: store.incrby(key, b"1", -1), 1, 1),
+    b"incrby": (Store.incrby, 2, 2),
+    b"decrby": (lambda store, key, by: store.incrby(key, by, -1), 2, 2),
+    b"dbsize": (lambda store: integer(len(store.index)), 0, 0),
+    b"flushall": (Store.flushall, 0, 1),
+    b"info": (Store.info, 0, 10),
+    b"config": (Store.config, 1, 100),
+    b"command": (lambda store, *words: array(), 0, 100),
+    b"client": (lambda store, *words: OK, 1, 10),
+    b"select": (lambda store, db: OK if db == b"0" else error_reply("ERR no such DB"), 1, 1),
+    b"hello": (Store.hello, 0, 10),
+    b"quit": (lambda store: OK, 0, 0),
+}
+
+
+# The server
+
+
+class Connection(asyncio.Protocol):
+    """Carries out a client's commands in order, without waiting for one to be durable before the
+    next; replies in order."""
+
+    def __init__(self, store: Store, connections: set["Connection"]) -> None:
+        self.store = store
+        self.connections = connections
+        self.parser = CommandParser(store.command_max)
+        self.replies: collections.deque[Reply] = collections.deque()
+        self.owed = 0  # bytes of the replies
+        self.ending = False  # no further command
+        self.can_write = True
+        self.awaited: asyncio.Future[Any] | None = None
+        self.exclusive: asyncio.Future[Any] | None = None
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self.connections.add(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.ending = True
+        self.replies.clear()
+        self.connections.discard(self)
+        self.ended.set_result(None)
+
+    def data_received(self, data: bytes) -> None:
+        self.parser.feed(data)
+        self.run()
+
+    def eof_received(self) -> bool:
+        self.end()
+        return True  # the transport stays open for replies
+
+    def pause_writing(self) -> None:
+        self.can_write = False
+
+    def resume_writing(self) -> None:
+        self.can_write = True
+        self.run()
+
+    def end(self) -> None:
+        """Closes when what was asked for is answered."""
+        self.ending = True
+        self.run()
+
+    def may_run(self) -> bool:
+        return (
+            not self.ending
+            and self.can_write
+            and self.owed < OWED_MAX
+            and self.store.log.backlog < BACKLOG_MAX
+            and (self.exclusive is None or self.exclusive.done())
+        )
+
+    def run(self, _: object = None) -> None:
+        """Goes on with what there is to do."""
+        self.send()
+        hungry = False
+        while not hungry and self.may_run():
+            while self.may_run():
+                try:
+                    arguments = self.parser.next()
+                except ProtocolError as error:
+                    self.replies.append(error_reply(f"ERR Protocol error: {error}"))
+                    self.ending = True
+                    break
+                if arguments is None:
+                    hungry = True
+                    break
+                if arguments:
+                    self.execute(arguments)
+            self.send()
+        if self.transport.is_closing():
+            return
+        if hungry:
+            self.transport.resume_reading()
+        else:
+            self.transport.pause_reading()
+            if not self.ending and not self.replies and self.can_write:
+                self.wait_for_log()
+        if self.ending and not self.replies:
+            self.transport.close()
+
+    def wait_for_log(self) -> None:
+        last = self.store.log.last
+        if last is not None and not last.durable.done():
+            last.durable.add_done_callback(self.run)
+
+    def execute(self, arguments: list[bytes]) -> None:
+        reply = self.store.execute(arguments)
+        self.replies.append(reply)
+        if isinstance(reply, Later):
+            self.owed += reply.size
+            if reply.exclusive:
+                self.exclusive = reply.future
+        else:
+            self.owed += len(reply)
+        if arguments[0].lower() == b"quit":
+            self.ending = True
+
+    def send(self) -> None:
+        """Writes the replies that are there."""
+        ready = []
+        while self.replies and not self.transport.is_closing():
+            reply = self.replies[0]
+            if isinstance(reply, Later):
+                if not reply.future.done():
+                    if self.awaited is not reply.future:
+                        self.awaited = reply.future
+                        reply.future.add_done_callback(self.run)
+                    break
+                ready.append(reply.result())
+                self.owed -= reply.size
+            else:
+                ready.append(reply)
+                self.owed -= len(reply)
+            self.replies.popleft()
+        if ready:
+            self.transport.write(b"".join(ready))
+
+
+def set_done(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+async def serve(arguments: argparse.Namespace) -> int:
+    loop = asyncio.get_running_loop()
+    stop = loop.create_future()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, set_done, stop)
+    store = Store(arguments.directory, arguments.segment_mib << 20, arguments.cache_mib << 20)
+    await store.open()
+    connections: set[Connection] = set()
+    try:
+        server = await loop.create_server(
+            lambda: Connection(store, connections), arguments.host, arguments.port
+        )
+        host, port = server.sockets[0].getsockname()[:2]
+        print(f"kv: {len(store.index)} keys in {arguments.directory}", flush=True)
+        print(f"kv: ready on {host}:{port}", flush=True)
+        await asyncio.wait([stop, store.log.failed], return_when=asyncio.FIRST_COMPLETED)
+        server.close()
+        for connection in list(connections):
+            connection.end()
+        if connections:
+            await asyncio.wait([c.ended for c in connections], timeout=FAREWELL_S)
+        for connection in list(connections):
+            connection.transport.abort()
+    finally:
+        await store.close()
+    if store.log.failed.done():
+        print(f"kv: {store.log.failed.result()}", file=sys.stderr)
+        return 1
+    print("kv: ended", flush=True)
+    return 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--directory", type=Path, default=Path("kv-data"), help="of the log")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=6380, help="0 takes any free port")
+    parser.add_argument("--cache-mib", type=int, default=64, help="values kept in memory")
+    parser.add_argument("--segment-mib", type=int, default=16, help="size of a file of the log")
+    arguments = parser.parse_args()
+    if arguments.segment_mib < 1 or arguments.cache_mib < 0:
+        parser.error("--segment-mib is at least 1, --cache-mib at least 0")
+    try:
+        return aiopoll.run(serve(arguments))
+    except (Damaged, OSError) as error:
+        print(f"kv: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
