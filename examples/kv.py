@@ -43,6 +43,7 @@ BACKLOG_MAX = 8 << 20
 """Bytes of records waiting for the device at which connections are no longer read."""
 OWED_MAX = 4 << 20
 """Bytes of replies, of one connection, at which it is no longer read."""
+REPLY_MAX = 64 << 20
 KEY_MAX = 64 << 10
 FAREWELL_S = 5.0
 """What clients may take, when the server is told to end, to receive their last replies."""
@@ -156,7 +157,7 @@ class Store:
 
     def apply(self, record: Record, place: Place, sequence: int) -> None:
         """Takes in a record that is durable: just now, or before the start."""
-        kind, key, value = record
+        kind, key, _ = record
         if kind == FLUSH:
             for segment in self.log.segments:
                 segment.live = 0
@@ -173,10 +174,11 @@ class Store:
             place.segment.live += record_size(key, place.length)
         pending = self.unwritten.get(key)
         if pending is not None and pending.batch.sequence == sequence:
+            # What the key is after the whole batch, which may hold several changes of it.
             del self.unwritten[key]
             self.cache.discard(key)
-            if kind == SET:
-                self.cache.put(key, value)
+            if pending.value is not None:
+                self.cache.put(key, pending.value)
 
     # Reading
 
@@ -214,9 +216,12 @@ class Store:
         return bulk(self.check(key, place, value))
 
     def mget(self, *keys: bytes) -> Reply:
+        found = [self.find(key)[1] for key in keys]
+        size = sum(f.length if isinstance(f, Place) else len(f or b"") for f in found)
+        if size > REPLY_MAX:
+            raise CommandError(f"a reply has at most {REPLY_MAX} bytes")
         replies = [self.get(key) for key in keys]
         waiting = [reply.future for reply in replies if isinstance(reply, Later)]
-        size = sum(r.size if isinstance(r, Later) else len(r) for r in replies)
 
         def join(_: None) -> bytes:
             return array(*(r.result() if isinstance(r, Later) else r for r in replies))
@@ -341,7 +346,7 @@ class Store:
         await self.log.sync()
         if segment.live:
             raise Damaged(f"{segment.file.name}: what is needed after {end} cannot be read")
-        await self.log.retire()
+        await asyncio.shield(self._task(self.log.retire()))
         self.compacted += 1
 
     def _is_alive(self, key: bytes, place: Place) -> bool:

@@ -233,7 +233,8 @@ class Log:
 
     async def _recover(self) -> int:
         """Applies all batches; how many segments come up to the last that has one."""
-        numbers = sorted(int(path.stem) for path in self.directory.glob("[0-9]*.log"))
+        stems = [path.stem for path in self.directory.glob("*.log")]
+        numbers = sorted(int(stem) for stem in stems if stem.isdecimal())
         expected: int | None = None
         written = 0
         for number in numbers:
@@ -270,6 +271,8 @@ class Log:
         file = await self._open_file(self._path(number), "r+b")
         segment = Segment(file, number, 0, os.fstat(file.fileno()).st_size & -BLOCK)
         self.segments.append(segment)
+        # What is written again must fit, if segments were larger then.
+        self.segment_size = max(self.segment_size, segment.size)
         data = await file.pread(segment.size, 0)
         segment.seed = decode_segment(data, number)
         for start, sequence, records in read_batches(data, segment.seed, expected):

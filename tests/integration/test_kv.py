@@ -5,6 +5,8 @@ AIOPOLL_KV_KILLS sets how often the server is killed under load; 5 times where i
 
 import asyncio
 import os
+import random
+import resource
 import shutil
 import signal
 import socket
@@ -131,6 +133,52 @@ def test_replies_come_in_order_whatever_is_waited_for(serve: Start) -> None:
         expected = [value, cold, True, b"%d" % number, True, 1, None, 1, [cold, None]]
         assert replies[9 * number : 9 * number + 9] == expected
     end(child)
+
+
+@pytest.mark.parametrize("cache_mib", [0, 1])
+def test_any_pipelines_answer_as_a_dict_would(serve: Start, cache_mib: int) -> None:
+    """Several changes of a key in a batch, compaction, cold reads and restarts among them."""
+    choices = random.Random(cache_mib)
+    keys = [f"key {number}" for number in range(12)]
+    model: dict[str, bytes] = {}
+    compacted = 0
+
+    def step(pipeline: Any) -> Any:
+        """Adds a command; what it must answer."""
+        key, other = choices.choice(keys), choices.choice(keys)
+        what = choices.randrange(100)
+        if what < 45:
+            model[key] = value = choices.randbytes(1) * choices.choice([0, 1, 9, 4096, 40_000])
+            pipeline.set(key, value)
+            return True
+        if what < 60:
+            pipeline.get(key)
+            return model.get(key)
+        if what < 70:
+            pipeline.mget(key, other)
+            return [model.get(key), model.get(other)]
+        if what < 80:
+            pipeline.delete(key, other)
+            return sum(model.pop(name, None) is not None for name in {key, other})
+        if what < 98:
+            pipeline.incr("counter")
+            model["counter"] = b"%d" % (int(model.get("counter", b"0")) + 1)
+            return int(model["counter"])
+        pipeline.flushall()
+        model.clear()
+        return True
+
+    for _ in range(3):
+        child, port = serve("--cache-mib", str(cache_mib))
+        with client_of(port) as client:
+            for _ in range(10):
+                with client.pipeline(transaction=False) as pipeline:
+                    expected = [step(pipeline) for _ in range(100)]
+                    assert pipeline.execute() == expected
+                assert client.dbsize() == len(model)
+            compacted += info(client)["compacted_segments"]
+        end(child)
+    assert compacted > 3
 
 
 def test_inline_commands_half_closed_connections_and_quit(serve: Start) -> None:
@@ -333,6 +381,38 @@ def test_a_log_that_has_lost_something_is_refused(serve: Start, tmp_path: Path) 
     assert done.returncode == 1
     assert "a batch is missing at 12288, before a whole one at 16384" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_log_that_cannot_be_written_ends_the_server(serve: Start) -> None:
+    child, port = serve()
+    with client_of(port, retry=None) as client:
+        for number in range(10):
+            client.set(f"key {number}", number)
+        resource.prlimit(child.process.pid, resource.RLIMIT_FSIZE, (4096, 4096))
+        with pytest.raises(redis.exceptions.ResponseError, match=r"cannot be written.*too large"):
+            client.set("key 0", "lost")
+    assert child.finish() == 1
+    assert "File too large" in child.lines[-1]
+    child.check_quiet()
+    child, port = serve()
+    with client_of(port) as client:
+        assert client.mget([f"key {n}" for n in range(10)]) == [b"%d" % n for n in range(10)]
+    end(child)
+
+
+def test_larger_segments_of_an_earlier_start_are_compacted_too(serve: Start) -> None:
+    child, port = serve("--segment-mib", "8")
+    value = os.urandom(2_000_000)
+    with client_of(port) as client:
+        client.set("large", value)
+    end(child)
+    child, port = serve()
+    with client_of(port) as client:
+        for number in range(400):
+            client.set("key", b"%d" % (number % 10) * 200_000)
+        assert info(client)["compacted_segments"] > 0
+        assert client.get("large") == value
+    end(child)
 
 
 def test_without_o_direct_it_says_so_and_works(serve: Start) -> None:
