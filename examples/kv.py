@@ -45,7 +45,7 @@ OWED_MAX = 4 << 20
 """Bytes of replies, of one connection, at which it is no longer read."""
 REPLY_MAX = 64 << 20
 KEY_MAX = 64 << 10
-FAREWELL_S = 5.0
+FAREWELL_S = 2.0
 """What clients may take, when the server is told to end, to receive their last replies."""
 
 INTEGER = re.compile(rb"0|-?[1-9][0-9]{0,18}")

@@ -6,7 +6,9 @@ AIOPOLL_KV_KILLS sets how often the server is killed under load; 5 times where i
 import asyncio
 import os
 import random
+import re
 import resource
+import shlex
 import shutil
 import signal
 import socket
@@ -24,7 +26,8 @@ import redis.exceptions
 
 from .children import NO_PRELOAD, Child, python
 
-KV = Path(__file__).parents[2] / "examples" / "kv.py"
+ROOT = Path(__file__).parents[2]
+KV = ROOT / "examples" / "kv.py"
 KILLS = int(os.environ.get("AIOPOLL_KV_KILLS", "5"))
 
 Start = Callable[..., tuple[Child, int]]
@@ -35,9 +38,12 @@ def serve(tmp_path: Path) -> Iterator[Start]:
     """serve(options) starts the server on the test's directory: (the Child, its port)."""
     children: list[Child] = []
 
-    def start(*options: str, directory: Path = tmp_path / "kv") -> tuple[Child, int]:
-        command = python(KV, "--port", "0", "--directory", directory, "--segment-mib", "1")
-        child = Child([*command, *options])
+    def start(
+        *options: str, directory: Path = tmp_path / "kv", command: list[str | Path] | None = None
+    ) -> tuple[Child, int]:
+        if command is None:
+            command = python(KV, "--port", "0", "--directory", directory, "--segment-mib", "1")
+        child = Child([*command, *options], cwd=tmp_path)
         children.append(child)
         return child, int(child.wait_for("ready on").rpartition(":")[2])
 
@@ -250,7 +256,11 @@ def test_redis_benchmark(serve: Start, arguments: list[str]) -> None:
     child, port = serve()
     command = [benchmark, "-p", str(port), "-t", "ping,set,get,incr,mset", "-n", "1000", "--csv"]
     done = subprocess.run(
-        [*command, *arguments], capture_output=True, text=True, timeout=120, env=NO_PRELOAD
+        [*command, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, **NO_PRELOAD},
     )
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 7, done.stdout
@@ -267,7 +277,12 @@ def test_redis_cli(serve: Start) -> None:
     def run(*words: str) -> str:
         command = [cli, "-p", str(port), *words]
         return subprocess.run(
-            command, capture_output=True, text=True, timeout=60, check=True, env=NO_PRELOAD
+            command,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+            env={**os.environ, **NO_PRELOAD},
         ).stdout
 
     assert run("set", "a", "b") == "OK\n"
@@ -276,7 +291,71 @@ def test_redis_cli(serve: Start) -> None:
     end(child)
 
 
+def test_the_commands_of_the_how_to(serve: Start) -> None:
+    if shutil.which("redis-cli") is None or shutil.which("redis-benchmark") is None:
+        pytest.skip("known_gaps.toml: asyncpg and redis-py without their servers")
+    page = (ROOT / "docs" / "how-to" / "durable-server.md").read_text(encoding="utf-8")
+    blocks = [
+        block
+        for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+        if not language
+    ]
+    first, *others = [shlex.split(line) for block in blocks for line in block.splitlines()]
+    assert first[:2] == ["python", "examples/kv.py"]
+    assert first[-2:] == ["--port", "6380"]
+    child, port = serve(command=python(KV, *first[2:-1], "0"))
+    outputs = []
+    for words in others:
+        done = subprocess.run(
+            [word.replace("6380", str(port)) for word in words],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+            env={**os.environ, **NO_PRELOAD},
+        )
+        outputs.append(done.stdout)
+    assert outputs[:2] == ["OK\n", "hello\n"]
+    for name in re.findall(r"`((?:cold|files|comm)\w+)`", page):
+        assert f"{name}:" in outputs[-1]
+    end(child)
+
+
 # What lasts
+
+
+def test_sigterm_answers_what_was_asked_for_and_no_more(serve: Start) -> None:
+    child, port = serve()
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        for number in range(5000):
+            connection.sendall(b"SET key%d %d\r\n" % (number, number))
+        replies = connection.recv(5)
+        child.process.send_signal(signal.SIGTERM)
+        try:
+            while data := connection.recv(1 << 16):
+                replies += data
+        except ConnectionResetError:
+            pass  # it was closed with commands in it that were not read
+    assert child.finish() == 0, child.output
+    child.check_quiet()
+    count = len(replies) // 5
+    assert replies == b"+OK\r\n" * count
+    assert 0 < count <= 5000
+    child, port = serve()
+    with client_of(port) as client:
+        assert client.dbsize() >= count
+        assert client.get(f"key{count - 1}") == b"%d" % (count - 1)
+    end(child)
+
+
+def test_sigterm_does_not_wait_for_ever_for_who_does_not_read(serve: Start) -> None:
+    child, port = serve()
+    with client_of(port) as client:
+        client.set("key", bytes(200_000))
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.setblocking(False)
+        send_until_full(connection, b"GET key\r\n" * 1000)
+        end(child)
 
 
 def test_values_are_read_from_the_log_and_the_loop_goes_on_meanwhile(serve: Start) -> None:
