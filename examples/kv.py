@@ -286,7 +286,7 @@ class Store:
         if isinstance(found, Place):
             # What the connection asks for next may depend on this.
             task = self._task(self._add_cold(key, by))
-            return Later(task, lambda reply: bytes(reply), exclusive=True)
+            return Later(task, bytes, exclusive=True)
         return self._add(key, by, found)
 
     def _add(self, key: bytes, by: int, old: bytes | None) -> Reply:

@@ -220,12 +220,12 @@ class Log:
             raise BlockingIOError(error.errno, "another server uses it", self.directory) from None
         try:
             written = await self._recover()
+            if not self.segments:
+                self.segments.append(await self._prepare(1))
         except BaseException:
             await self._close_files()
             raise
-        if not self.segments:
-            self.segments.append(await self._prepare(1))
-        elif len(self.segments) > max(written, 1):
+        if len(self.segments) > max(written, 1):
             # The last one was made ready and not begun.
             self._next = asyncio.ensure_future(return_(self.segments.pop()))
             return

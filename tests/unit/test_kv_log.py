@@ -1,7 +1,9 @@
 """examples/kv_log.py: what is read back from a log that was cut off, damaged or recycled."""
 
 import asyncio
+import errno
 import importlib.util
+import os
 import random
 import sys
 from collections.abc import Iterator
@@ -248,6 +250,31 @@ def test_a_missing_segment_and_a_damaged_end_within_the_log_are_told(tmp_path: P
     *_, (start, _, _) = kv_log.read_batches(data, seed, None)
     path.write_bytes(data[: start + 100] + b"x" + data[start + 101 :])
     aiopoll.run(refused(r"000003.log: a batch is missing at 4096"))
+
+
+def test_without_o_direct_the_log_says_so_and_uses_the_page_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    open_file = aiopoll.open
+
+    def refuse_direct(path: Any, mode: Any, *, direct: bool = False) -> Any:
+        if direct:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
+        return open_file(path, mode)
+
+    monkeypatch.setattr(aiopoll, "open", refuse_direct)
+
+    async def main() -> None:
+        for expected in ({}, {b"key": b"value"}):
+            log, values = await opened(tmp_path)
+            assert values == expected
+            log.append([(kv_log.SET, b"key", b"value")])
+            await log.sync()
+            assert not log.segments[-1].file.direct
+            await log.close()
+
+    aiopoll.run(main())
+    assert capsys.readouterr().err.count("takes no O_DIRECT") == 2  # once for each log
 
 
 def test_a_log_that_cannot_be_written_says_so_to_all_who_wait(tmp_path: Path) -> None:
