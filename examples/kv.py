@@ -142,6 +142,7 @@ class Store:
         self.cache = Cache(cache_size)
         self.log = Log(directory, segment_size, self.apply)
         self.command_max = segment_size // 4
+        self.null = NULL[2]
         self.cold_reads = 0
         self.compacted = 0
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -210,7 +211,8 @@ class Store:
         if isinstance(found, Place):
             reply = functools.partial(self._get_loaded, key, found)
             return Later(self.load(found), reply, found.length)
-        return bulk(found) if batch is None else Later(batch.durable, bulk(found))
+        value = self.null if found is None else bulk(found)
+        return value if batch is None else Later(batch.durable, value)
 
     def _get_loaded(self, key: bytes, place: Place, value: bytes) -> bytes:
         return bulk(self.check(key, place, value))
@@ -257,7 +259,7 @@ class Store:
                 raise CommandError("syntax error: SET takes NX or XX, and no expiry")
             batch, found = self.find(key)
             if (found is None) == (option.upper() == b"XX"):
-                return NULL if batch is None else Later(batch.durable, NULL)
+                return self.null if batch is None else Later(batch.durable, self.null)
         check_key(key)
         return self.write([(SET, key, value)], OK)
 
@@ -381,15 +383,15 @@ class Store:
         pairs = [(name, known[name]) for name in names if name in known]
         return array(*(bulk(word) for pair in pairs for word in pair))
 
-    def hello(self, *options: bytes) -> Reply:
-        if options and options[0] != b"2":
-            return b"-NOPROTO unsupported protocol version: this server speaks RESP2\r\n"
-        facts = (b"server", b"aiopoll-kv", b"version", aiopoll_version(), b"mode", b"standalone")
-        return array(bulk(b"proto"), integer(2), *map(bulk, facts))
+    def client(self, what: bytes, *words: bytes) -> Reply:
+        if what.upper() not in (b"SETINFO", b"SETNAME"):
+            raise CommandError("only CLIENT SETINFO and SETNAME are known")
+        return OK
 
-    def execute(self, arguments: list[bytes]) -> Reply:
+    def execute(self, arguments: list[bytes], null: bytes) -> Reply:
         """Carries out a command.  The reply may come later; what follows already sees its effect,
-        unless it is exclusive."""
+        unless it is exclusive.  null: what tells that there is no value."""
+        self.null = null
         name = arguments[0].lower()
         text = name[:64].decode("latin-1")
         command = COMMANDS.get(name)
@@ -446,9 +448,8 @@ COMMANDS: dict[bytes, tuple[Callable[..., Reply], int, int]] = {
     b"info": (Store.info, 0, 10),
     b"config": (Store.config, 1, 100),
     b"command": (lambda store, *words: array(), 0, 100),
-    b"client": (lambda store, *words: OK, 1, 10),
+    b"client": (Store.client, 1, 10),
     b"select": (lambda store, db: OK if db == b"0" else error_reply("ERR no such DB"), 1, 1),
-    b"hello": (Store.hello, 0, 10),
     b"quit": (lambda store: OK, 0, 0),
 }
 
@@ -465,6 +466,7 @@ class Connection(asyncio.Protocol):
         self.connections = connections
         self.parser = CommandParser(store.command_max)
         self.replies: collections.deque[Reply] = collections.deque()
+        self.protocol = 2
         self.owed = 0  # bytes of the replies
         self.ending = False  # no further command
         self.can_write = True
@@ -547,7 +549,11 @@ class Connection(asyncio.Protocol):
             last.durable.add_done_callback(self.run)
 
     def execute(self, arguments: list[bytes]) -> None:
-        reply = self.store.execute(arguments)
+        name = arguments[0].lower()
+        if name == b"hello":
+            reply: Reply = self.hello(arguments[1:])
+        else:
+            reply = self.store.execute(arguments, NULL[self.protocol])
         self.replies.append(reply)
         if isinstance(reply, Later):
             self.owed += reply.size
@@ -555,8 +561,22 @@ class Connection(asyncio.Protocol):
                 self.exclusive = reply.future
         else:
             self.owed += len(reply)
-        if arguments[0].lower() == b"quit":
+        if name == b"quit":
             self.ending = True
+
+    def hello(self, options: list[bytes]) -> bytes:
+        """Answers what the server is, in the version of the protocol that the client wants."""
+        if options and options[0] not in (b"2", b"3"):
+            return error_reply("NOPROTO unsupported protocol version: 2 and 3 are known")
+        if len(options) > 1 and options[1].upper() != b"SETNAME":
+            return error_reply("ERR HELLO takes no more than a version and SETNAME")
+        if options:
+            self.protocol = int(options[0])
+        facts = {b"server": b"aiopoll-kv", b"version": aiopoll_version(), b"mode": b"standalone"}
+        head = b"%%%d\r\n" if self.protocol == 3 else b"*%d\r\n"
+        count = (len(facts) + 1) * (1 if self.protocol == 3 else 2)
+        words = [bulk(word) for pair in facts.items() for word in pair]
+        return b"".join((head % count, bulk(b"proto"), integer(self.protocol), *words))
 
     def send(self) -> None:
         """Writes the replies that are there."""

@@ -1,4 +1,4 @@
-"""RESP2, the protocol of Redis: commands from bytes, and replies to bytes.
+"""RESP, the protocol of Redis: commands from bytes, and replies to bytes.
 
 A command is an array of bulk strings, or a line of words (inline; quotes mean nothing there).
 https://redis.io/docs/latest/develop/reference/protocol-spec/
@@ -8,7 +8,8 @@ LINE_MAX = 64 << 10
 ARGUMENTS_MAX = 64 << 10
 
 OK = b"+OK\r\n"
-NULL = b"$-1\r\n"
+NULL = {2: b"$-1\r\n", 3: b"_\r\n"}
+"""By the version of the protocol, which clients choose with HELLO."""
 
 
 class ProtocolError(Exception):
@@ -98,8 +99,8 @@ def integer(value: int) -> bytes:
     return b":%d\r\n" % value
 
 
-def bulk(value: bytes | None) -> bytes:
-    return NULL if value is None else b"$%d\r\n%b\r\n" % (len(value), value)
+def bulk(value: bytes) -> bytes:
+    return b"$%d\r\n%b\r\n" % (len(value), value)
 
 
 def array(*items: bytes) -> bytes:

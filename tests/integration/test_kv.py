@@ -59,7 +59,7 @@ def end(child: Child) -> None:
 
 
 def client_of(port: int, **options: Any) -> redis.Redis:
-    return redis.Redis(port=port, protocol=2, **options)
+    return redis.Redis(port=port, **options)
 
 
 def info(client: redis.Redis) -> dict[str, int]:
@@ -86,9 +86,10 @@ def send_until_full(connection: socket.socket, data: bytes) -> None:
 # Answers
 
 
-def test_commands(serve: Start) -> None:
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_commands(serve: Start, protocol: int) -> None:
     child, port = serve()
-    with client_of(port) as client:
+    with client_of(port, protocol=protocol) as client:
         assert client.ping()
         assert client.echo("é") == "é".encode()
         assert client.get("key") is None
@@ -192,8 +193,12 @@ def test_inline_commands_half_closed_connections_and_quit(serve: Start) -> None:
     assert ask(port, b"SET a  1\r\n\r\nGET a\nPING\r\n") == b"+OK\r\n$1\r\n1\r\n+PONG\r\n"
     assert ask(port, b"QUIT\r\nPING\r\n") == b"+OK\r\n"
     assert ask(port, b"*1\r\n$4\r\nPI") == b""
-    assert ask(port, b"HELLO 3\r\nPING\r\n").startswith(b"-NOPROTO")
-    assert b"aiopoll-kv" in ask(port, b"HELLO\r\n")
+    assert ask(port, b"HELLO 4\r\nPING\r\n").startswith(b"-NOPROTO")
+    assert ask(port, b"HELLO\r\nGET x\r\n").startswith(b"*8\r\n$5\r\nproto\r\n:2\r\n")
+    assert ask(port, b"HELLO 3\r\n").startswith(b"%4\r\n$5\r\nproto\r\n:3\r\n")
+    assert ask(port, b"HELLO 3\r\nMGET x a\r\n").endswith(b"*2\r\n_\r\n$1\r\n1\r\n")
+    assert ask(port, b"HELLO 2 AUTH a b\r\n").startswith(b"-ERR")
+    assert ask(port, b"CLIENT TRACKING ON\r\n").startswith(b"-ERR")
     end(child)
 
 
@@ -383,7 +388,7 @@ def test_values_are_read_from_the_log_and_the_loop_goes_on_meanwhile(serve: Star
                 writer.transport.abort()
 
         pinging = asyncio.create_task(ping())
-        async with redis.asyncio.Redis(port=port, protocol=2) as client:
+        async with redis.asyncio.Redis(port=port) as client:
             for _ in range(3):
                 keys = list(values)
                 assert await asyncio.gather(*map(client.get, keys)) == list(values.values())
