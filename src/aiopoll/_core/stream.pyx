@@ -33,9 +33,7 @@ from aiopoll._core.reactor cimport READ, WRITE
 
 import os
 import socket
-from inspect import signature
 
-from asyncio import base_events
 from asyncio.log import logger
 
 cdef extern from "<sys/uio.h>" nogil:
@@ -71,13 +69,9 @@ cdef enum:
 
 cdef char[READ_SIZE] read_buffer
 
-# Python 3.13 tells a server which transports are its own.
-cdef bint SERVER_KNOWS_CLIENTS = len(signature(base_events.Server._attach).parameters) > 1
-
-
 cdef int attach(object server, object transport) except -1:
-    """Makes a connection one of a server's."""
-    if SERVER_KNOWS_CLIENTS:
+    """Makes a connection one of a server's; one that can close its clients is told which."""
+    if hasattr(server, "close_clients"):
         server._attach(transport)
     else:
         server._attach()
@@ -85,7 +79,7 @@ cdef int attach(object server, object transport) except -1:
 
 
 cdef int detach(object server, object transport) except -1:
-    if SERVER_KNOWS_CLIENTS:
+    if hasattr(server, "close_clients"):
         server._detach(transport)
     else:
         server._detach()

@@ -17,6 +17,7 @@ from aiopoll.loop.backend import busy_poll_ns, requested_backend
 from aiopoll.loop.dns import is_numeric_name, numeric_addresses
 from aiopoll.loop.ownership import LentSockets, check_pipe
 from aiopoll.loop.selector_view import SelectorView
+from aiopoll.loop.server import CLEANS_SOCKETS, serve
 from aiopoll.loop.subprocess import SubprocessTransport, start_subprocess
 from aiopoll.loop.wakeup import release_wakeup_pipe, set_wakeup_pipe, wakeup_by_signals
 from aiopoll.probe import require_aio_poll
@@ -123,13 +124,75 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         backlog: int = 100,
         *ssl_timeouts: float | None,
     ) -> None:
-        if sslcontext is None:
-            start_accepting(self, sock, protocol_factory, server, backlog)
-        else:
-            asyncios: Any = super()
-            asyncios._start_serving(
-                protocol_factory, sock, sslcontext, server, backlog, *ssl_timeouts
+        if sslcontext is not None:
+            protocol_factory = functools.partial(
+                self._make_tls_protocol, protocol_factory, sslcontext, ssl_timeouts
             )
+        start_accepting(self, sock, protocol_factory, server, backlog)
+
+    def _make_tls_protocol(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        sslcontext: ssl.SSLContext,
+        timeouts: tuple[Any, ...],
+    ) -> SSLProtocol:
+        """The server's end of a TLS connection."""
+        waiter: Any = None
+        if self.get_debug():  # as in asyncio: a failed handshake is the client's affair
+            waiter = self.create_future()
+            waiter.add_done_callback(self._report_handshake)
+        return SSLProtocol(
+            self, protocol_factory(), sslcontext, waiter, True, None, True, *timeouts
+        )
+
+    def _report_handshake(self, done: asyncio.Future[None]) -> None:
+        error = None if done.cancelled() else done.exception()
+        if error is not None:
+            self.call_exception_handler(
+                {
+                    "message": "Error on transport creation for incoming connection",
+                    "exception": error,
+                }
+            )
+
+    async def create_server(
+        self,
+        protocol_factory: Any,
+        host: Any = None,
+        port: Any = None,
+        *,
+        keep_alive: bool | None = None,
+        start_serving: bool = True,
+        **options: Any,
+    ) -> Any:
+        """asyncio's; with keep_alive and the server of 3.13 on every Python."""
+        asyncios = await super().create_server(
+            protocol_factory, host, port, start_serving=False, **options
+        )
+        keep_alive = bool(keep_alive) and options.get("sock") is None
+        return await serve(asyncios, start_serving, keep_alive=keep_alive)
+
+    async def create_unix_server(
+        self,
+        protocol_factory: Any,
+        path: Any = None,
+        *,
+        start_serving: bool = True,
+        cleanup_socket: bool = CLEANS_SOCKETS,
+        **options: Any,
+    ) -> Any:
+        """asyncio's, with the server of 3.13 on every Python.
+
+        cleanup_socket: whether close() removes the file; by default as asyncio: from 3.13 on.
+        """
+        if CLEANS_SOCKETS:
+            options["cleanup_socket"] = cleanup_socket
+        asyncios = await super().create_unix_server(
+            protocol_factory, path, start_serving=False, **options
+        )
+        return await serve(
+            asyncios, start_serving, cleanup_socket=cleanup_socket and not CLEANS_SOCKETS
+        )
 
     # A socket that the caller has made stays the caller's until there is a connection.
 

@@ -1,0 +1,139 @@
+"""asyncio's Server with what later Pythons gave it, on every Python.
+
+Facts.  asyncio's wait_closed() returns at once on 3.11, and on 3.12.0 when there is no client yet;
+from 3.12.1 on it waits until the server is closed and its last connection is gone.
+close_clients(), abort_clients(), keep_alive= and cleanup_socket= came with 3.13.  A connection that
+was accepted just before close() can attach after it: 3.13 fails an assertion then.
+
+Rule.  Every version gives what the newest gives; so a cancelled serve_forever(), and the end of
+`async with server`, wait for the clients on 3.11 too.  Only the default of cleanup_socket is that
+of the running Python's asyncio: programs lean on whether the file is there after close().
+
+Why.  A server is asyncio's own class with another count of clients, so that whatever asks for
+asyncio.base_events.Server finds it.  Connections attach as they are accepted, TLS ones too.
+"""
+
+import asyncio
+import os
+import socket
+import weakref
+from asyncio import base_events
+from asyncio.log import logger
+from inspect import signature
+from typing import Any
+
+CLEANS_SOCKETS = (
+    "cleanup_socket" in signature(asyncio.SelectorEventLoop.create_unix_server).parameters
+)
+"""Whether asyncio removes the file of a Unix server itself, and does so by default."""
+
+
+class Server(base_events.Server):
+    """What create_server() and create_unix_server() answer."""
+
+    # asyncio's; the sockets are None once closed, the waiters once nobody has to wait any more.
+    _loop: asyncio.AbstractEventLoop
+    _sockets: list[socket.socket] | None
+    _waiters: list[asyncio.Future[None]] | None
+
+    def __init__(self, loop: Any, sockets: list[socket.socket], *options: Any) -> None:
+        super().__init__(loop, sockets, *options)
+        # Weak, so that a transport that was lost is collected, and warns of itself.
+        self._clients: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._socket_files: list[tuple[str, int]] = []
+
+    def _attach(self, transport: Any) -> None:
+        # A connection that was accepted just before close() may come after it.
+        self._clients.add(transport)
+        if self._waiters is None:
+            self._waiters = []
+
+    def _detach(self, transport: Any) -> None:
+        self._clients.discard(transport)
+        self._wakeup()
+
+    def _wakeup(self) -> None:
+        """Ends the waiting, if the server is closed and its clients are gone."""
+        if self._sockets is not None or self._clients or self._waiters is None:
+            return
+        waiters, self._waiters = self._waiters, None
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def close(self) -> None:
+        """Stops accepting; connections go on.  Closing again does nothing."""
+        super().close()
+        self._wakeup()
+        socket_files, self._socket_files = self._socket_files, []
+        for path, inode in socket_files:
+            remove_socket_file(path, inode)
+
+    def close_clients(self) -> None:
+        """Closes every connection that was accepted, once what was written is sent."""
+        for transport in list(self._clients):
+            transport.close()
+
+    def abort_clients(self) -> None:
+        """Closes every connection that was accepted at once; what was not sent is lost."""
+        for transport in list(self._clients):
+            transport.abort()
+
+    async def wait_closed(self) -> None:
+        """Waits until the server is closed and its last connection is gone."""
+        if self._waiters is not None:
+            waiter = self._loop.create_future()
+            self._waiters.append(waiter)
+            await waiter
+
+
+async def serve(
+    asyncios: Any, start_serving: bool, *, keep_alive: bool = False, cleanup_socket: bool = False
+) -> Server:
+    """A Server in place of asyncio's, which must not have begun to accept.
+
+    cleanup_socket: whether close() removes the sockets' files.
+    """
+    server = Server(
+        asyncios._loop,
+        asyncios._sockets,
+        asyncios._protocol_factory,
+        asyncios._ssl_context,
+        asyncios._backlog,
+        asyncios._ssl_handshake_timeout,
+        asyncios._ssl_shutdown_timeout,
+    )
+    for sock in asyncios._sockets:
+        if keep_alive:  # what is accepted inherits it
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if cleanup_socket:
+            server._socket_files += socket_file(sock)
+    if start_serving:
+        try:
+            await server.start_serving()
+        except BaseException:
+            server.close()  # nobody else could
+            raise
+    return server
+
+
+def socket_file(sock: socket.socket) -> list[tuple[str, int]]:
+    """The path and the inode of a Unix socket; nothing for an abstract or an unnamed one."""
+    path = sock.getsockname()
+    if not path or path[0] in (0, "\0"):
+        return []
+    try:
+        return [(path, os.stat(path).st_ino)]
+    except FileNotFoundError:
+        return []
+
+
+def remove_socket_file(path: str, inode: int) -> None:
+    """Removes a socket's file, unless another one has taken its place."""
+    try:
+        if os.stat(path).st_ino == inode:
+            os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        logger.error("Unable to clean up listening UNIX socket %r: %r", path, error)
