@@ -40,21 +40,30 @@ class Server(base_events.Server):
         super().__init__(loop, sockets, *options)
         # Weak, so that a transport that was lost is collected, and warns of itself.
         self._clients: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._unnamed_clients = 0  # of transports written for Pythons before 3.13
         self._socket_files: list[tuple[str, int]] = []
 
-    def _attach(self, transport: Any) -> None:
+    def _attach(self, transport: Any = None) -> None:
+        if transport is None:
+            self._unnamed_clients += 1
+        else:
+            self._clients.add(transport)
         # A connection that was accepted just before close() may come after it.
-        self._clients.add(transport)
         if self._waiters is None:
             self._waiters = []
 
-    def _detach(self, transport: Any) -> None:
-        self._clients.discard(transport)
+    def _detach(self, transport: Any = None) -> None:
+        if transport is None:
+            self._unnamed_clients -= 1
+        else:
+            self._clients.discard(transport)
         self._wakeup()
 
     def _wakeup(self) -> None:
         """Ends the waiting, if the server is closed and its clients are gone."""
-        if self._sockets is not None or self._clients or self._waiters is None:
+        if self._sockets is not None or self._clients or self._unnamed_clients:
+            return
+        if self._waiters is None:
             return
         waiters, self._waiters = self._waiters, None
         for waiter in waiters:
