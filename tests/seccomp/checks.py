@@ -222,6 +222,48 @@ def falls_back() -> None:
     print(aiopoll.run(main()))
 
 
+def no_room() -> None:
+    """Far more files than slots, and none may go into the epoll set: each gets its turn."""
+    reported = []
+    waiting = set()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda loop, context: reported.append(context))
+        finished = loop.create_future()
+
+        def read(reader: socket.socket) -> None:
+            assert reader.recv(2) == b"x"
+            loop.remove_reader(reader)
+            waiting.discard(reader)
+            if not waiting:
+                finished.set_result(None)
+
+        pairs = [socket.socketpair() for _ in range(200)]
+        for reader, _ in pairs:
+            waiting.add(reader)
+            loop.add_reader(reader, read, reader)
+        while not reported:  # nothing is ready: what has a slot keeps it
+            await asyncio.sleep(0)
+        told = asyncio.Event()
+        loop.add_reader(pairs[0][1], told.set)  # ours to forget, while it has found no room
+        await asyncio.sleep(0)
+        loop.remove_reader(pairs[0][1])
+        for _, writer in pairs:
+            writer.send(b"x")
+        await finished
+        assert not told.is_set()
+        for reader, writer in pairs:
+            reader.close()
+            writer.close()
+
+    aiopoll.run(main(), backend="aio", nr_events=1)
+    assert all(context["exception"].errno == errno.ENOSPC for context in reported), reported
+    messages = [context["message"] for context in reported]
+    assert len(set(messages)) == len(messages) <= 200, messages
+    print(len(messages))
+
+
 def files() -> None:
     """Prints the counters of direct and buffered I/O on asyncio's loop and on ours."""
     counters = []

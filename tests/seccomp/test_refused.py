@@ -111,3 +111,7 @@ def test_run_ends_with_the_reason_where_aio_is_forced(confined, monkeypatch):
     assert "seccomp filter forbids io_setup" in error
     assert PROFILE in error
     assert "BaseEventLoop.__del__" not in child.stderr
+
+
+def test_no_file_is_forgotten_where_neither_ring_nor_epoll_set_has_room(check):
+    assert int(check("epoll_ctl=ENOSPC", "no_room")) > 0

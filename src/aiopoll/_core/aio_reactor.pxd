@@ -3,7 +3,7 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from aiopoll._core cimport abi
-from aiopoll._core.reactor cimport EVENTS_MAX, Reactor
+from aiopoll._core.reactor cimport EVENTS_MAX, Reactor, Watch
 
 cdef extern from "poll_pool.h" nogil:
     enum:
@@ -79,6 +79,9 @@ cdef class AioReactor(Reactor):
     cdef Py_ssize_t queue_room
     cdef abi.iocb **batch
     cdef Py_ssize_t batch_room
+    cdef Py_ssize_t taken  # of the batch
+    cdef list postponed
+    cdef int64_t retry_at
     cdef abi.io_event[EVENTS_MAX] events
     cdef list eager
     cdef uint32_t tries
@@ -98,7 +101,12 @@ cdef class AioReactor(Reactor):
     cdef int enqueue(self, int fd, int direction, int events) except -1
     cdef int reserve_batch(self, Py_ssize_t room) except -1
     cdef Py_ssize_t take_queue(self) except -1
+    cdef int reserve_queue(self) except -1
     cdef int submit(self) except -1
+    cdef int submit_batch(self, Py_ssize_t polls, Py_ssize_t count) except -1
+    cdef int put_back(self, Py_ssize_t polls, Py_ssize_t count) except -1
+    cdef int postpone(self, Watch watch, object error) except -1
+    cdef int retry(self) except -1
     cdef int refuse(self, poll_request *request, long error) except -1
     cdef int settle(self, poll_request *request) except -1
     cdef int evict(self) except -1

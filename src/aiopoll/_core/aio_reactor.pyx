@@ -11,7 +11,8 @@ last to do so, one jiffy after close(2) at the earliest (fs/file_table.c, delaye
 Rule.  A watch whose request has completed is armed again in the next turn's io_submit, of which
 there is one a turn.  unwatch() cancels at once and waits for the event, so that close(2) is
 the last to let go.  Events are masked with what was asked plus ERR and HUP.  Whatever AIO poll
-refuses, and whatever finds no slot, lives in the epoll set.  An event that may have been in the
+refuses, and whatever finds no slot, lives in the epoll set.  What finds no room there either (ENOSPC:
+fs.epoll.max_user_watches) is reported once, and tried again.  An event that may have been in the
 ring before this turn's submission may be stale; `strict` watches, whose owner may block on it, are asked
 again by poll(2) then.
 
@@ -46,6 +47,7 @@ cdef enum:
     PAUSE = 2048  # events without them, if not
     SETTLE_NS = 1000000  # how long to wait for the event of a cancelled request, and how often
     SETTLE_TRIES = 8
+    RETRY_NS = 100000000  # how often a file is tried again that found room nowhere
     LOST_TRIES = 1000  # a record whose event has not come after so many is lost
 
 
@@ -87,6 +89,7 @@ cdef class AioReactor(Reactor):
 
     def __cinit__(self, ready, nr_events=512, user_ring=None, busy_poll=0):
         self.eager = []
+        self.postponed = []
         self.pool.next_free = POLL_POOL_NONE
         self.use_pgetevents = 1
 
@@ -144,9 +147,8 @@ cdef class AioReactor(Reactor):
         PyMem_Free(self.queue)
         PyMem_Free(self.batch)
 
-    cdef int enqueue(self, int fd, int direction, int events) except -1:
-        """Queues a request for the next submission, as the last one of `queue`."""
-        cdef poll_request *request
+    cdef int reserve_queue(self) except -1:
+        """Makes room in the queue for one more."""
         cdef Py_ssize_t room
         if self.queued == self.queue_room:
             room = max(64, self.queue_room * 2)
@@ -155,6 +157,12 @@ cdef class AioReactor(Reactor):
                 raise MemoryError
             self.queue = <uint32_t *>memory
             self.queue_room = room
+        return 0
+
+    cdef int enqueue(self, int fd, int direction, int events) except -1:
+        """Queues a request for the next submission, as the last one of `queue`."""
+        cdef poll_request *request
+        self.reserve_queue()
         request = poll_pool_take(&self.pool, fd, direction, events)
         if request == NULL:
             raise MemoryError
@@ -239,18 +247,44 @@ cdef class AioReactor(Reactor):
         return count
 
     cdef int submit(self) except -1:
-        """Arms what is queued in one io_submit; more only where that one stops short."""
-        cdef Py_ssize_t polls, count, taken = 0, i
-        cdef poll_request *request
-        cdef bint may_retry = True
-        cdef long result
+        """Arms what is queued in one io_submit; more only where that one stops short.
+
+        If that raises, what was not submitted is queued again.
+        """
+        cdef Py_ssize_t polls, count
         cdef bint rides = self.rider is not None and self.rider.waiting > 0
         if self.queued == 0 and not rides:
             return 0
         polls = count = self.take_queue()
-        if rides:
-            self.reserve_batch(polls + EVENTS_MAX)
-            count += self.rider.board(self.batch + polls, EVENTS_MAX)
+        self.taken = 0
+        try:
+            if rides:
+                self.reserve_batch(polls + EVENTS_MAX)
+                count += self.rider.board(self.batch + polls, EVENTS_MAX)
+            self.submit_batch(polls, count)
+        except BaseException:
+            self.put_back(polls, count)
+            raise
+        return 0
+
+    cdef int put_back(self, Py_ssize_t polls, Py_ssize_t count) except -1:
+        """Queues again what submit_batch() has not dealt with."""
+        cdef Py_ssize_t i
+        for i in range(self.taken, polls):
+            self.reserve_queue()
+            self.queue[self.queued] = (<poll_request *>self.batch[i]).index
+            self.queued += 1
+        i = max(self.taken, polls)
+        if i < count:
+            self.rider.refuse(self.batch + i, count - i, EAGAIN)
+        return 0
+
+    cdef int submit_batch(self, Py_ssize_t polls, Py_ssize_t count) except -1:
+        """Submits `batch`, whose first `polls` are ours; `taken` says how many are dealt with."""
+        cdef Py_ssize_t taken = 0, i
+        cdef poll_request *request
+        cdef bint may_retry = True
+        cdef long result
         while taken < count:
             if count > polls:
                 with nogil:  # reads and writes take longer, and may block
@@ -267,6 +301,7 @@ cdef class AioReactor(Reactor):
                 self.pool.in_flight += max(0, min(result, polls - taken))
                 self.submitted += result
                 taken += result
+                self.taken = taken
                 continue
             request = <poll_request *>self.batch[taken]
             if result == -EAGAIN:
@@ -275,6 +310,7 @@ cdef class AioReactor(Reactor):
                     if self.reap(MAYBE_STALE) > 0:
                         continue
                 if taken >= polls:
+                    self.taken = count
                     self.rider.refuse(self.batch + taken, count - taken, EAGAIN)
                     break
                 if request.owner == self.epoll_fd or request.owner == self.wake_fd:
@@ -282,18 +318,20 @@ cdef class AioReactor(Reactor):
                     continue
                 for i in range(taken, polls):
                     self.overflowed += 1
+                    self.taken = i + 1
                     self.refuse(<poll_request *>self.batch[i], -result)
                 if count > polls:
+                    self.taken = count
                     self.rider.refuse(self.batch + polls, count - polls, EAGAIN)
                 break
-            if taken >= polls:
-                self.rider.refuse(self.batch + taken, 1, -result)
-                taken += 1
+            taken += 1
+            self.taken = taken
+            if taken > polls:
+                self.rider.refuse(self.batch + taken - 1, 1, -result)
                 continue
             if result == -EINVAL:
                 self.refused += 1
             self.refuse(request, -result)
-            taken += 1
         return 0
 
     cdef int refuse(self, poll_request *request, long error) except -1:
@@ -303,24 +341,52 @@ cdef class AioReactor(Reactor):
         poll_pool_release(&self.pool, request)
         if fd < 0:
             return 0
-        watch = self.find(fd)
-        if fd == self.epoll_fd or fd == self.wake_fd or (
-                error != EAGAIN and error != EINVAL and error != EBADF):
+        if fd == self.epoll_fd or fd == self.wake_fd:
+            self.enqueue(fd, 0, POLL_IN)  # nothing goes without it
             if error == EINVAL:
                 raise OSError(EINVAL, poll_refused_reason(EINVAL, os.uname().release,
                                                           "an epoll set"))
             raise os_error(error, "io_submit")
+        watch = self.find(fd)
         if watch is None:
             return 0
         watch.requests[direction] = NO_REQUEST
         if error == EBADF or watch.nested:
             return 0  # closed without unwatch(): never ready again
-        self.disarm(watch, 1 - direction)
+        if error != EAGAIN and error != EINVAL:
+            return self.postpone(watch, os_error(error, "io_submit"))
         try:
             self.nest(watch)
         except OSError as failure:
-            if failure.errno != EBADF:
-                raise
+            return 0 if failure.errno == EBADF else self.postpone(watch, failure)
+        self.disarm(watch, 1 - direction)
+        return 0
+
+    cdef int postpone(self, Watch watch, object error) except -1:
+        """Lets a file wait for which there is no room, and tells so once."""
+        self.postponed.append(watch)
+        self.retry_at = busy_poll_clock() + RETRY_NS
+        if not watch.reported:
+            watch.reported = True
+            self.report(watch.fd, error)
+            self.dispatched += 1
+        return 0
+
+    cdef int retry(self) except -1:
+        """Queues again what was postponed, every RETRY_NS."""
+        cdef list postponed = self.postponed
+        cdef Watch watch
+        cdef int direction
+        if busy_poll_clock() < self.retry_at:
+            return 0
+        self.postponed = []
+        for watch in postponed:
+            if watch.nested or self.find(watch.fd) is not watch:
+                continue
+            for direction in range(2):
+                if watch.target(direction) is not None and (
+                        watch.requests[direction] == NO_REQUEST):
+                    self.arm(watch, direction)
         return 0
 
     cdef int evict(self) except -1:
@@ -342,9 +408,9 @@ cdef class AioReactor(Reactor):
                 request = poll_pool_at(&self.pool, watch.requests[direction])
                 if request.state != POLL_IN_FLIGHT:
                     continue
+                self.nest(watch)  # first: it may fail
                 self.disarm(watch, 0)
                 self.disarm(watch, 1)
-                self.nest(watch)
                 self.overflowed += 1
                 result = wait_ring(self.ctx, EVENTS_MAX, self.events, 1000000000,
                                    &self.use_pgetevents)
@@ -455,12 +521,16 @@ cdef class AioReactor(Reactor):
         try:
             # What is in the ring already may have been dealt with since.
             trust = MAYBE_STALE if self.ring == NULL or self.pending() else FRESH
+            if self.postponed:
+                self.retry()
             if self.eager:
                 self.try_eager()
             self.submit()
             if timeout_ns == 0 or self.ring != NULL or self.dispatched:
                 self.reap(trust)
             if timeout_ns != 0 and self.dispatched == 0 and self.queued == 0:
+                if self.postponed and not 0 < timeout_ns < RETRY_NS:
+                    timeout_ns = RETRY_NS
                 self.sleep(timeout_ns)
         finally:
             self.after_sleep()
@@ -523,7 +593,7 @@ cdef class AioReactor(Reactor):
 
     cdef bint idle(self) noexcept:
         return (self.ring != NULL and self.queued == 0 and abi.aio_ring_pending(self.ring) == 0
-                and len(self.eager) == 0 and (self.rider is None or self.rider.waiting == 0)
+                and len(self.eager) == 0 and len(self.postponed) == 0 and (self.rider is None or self.rider.waiting == 0)
                 and not self.is_foreign())
 
     cdef Py_ssize_t nr_lost(self) except? -1:
@@ -566,6 +636,7 @@ cdef class AioReactor(Reactor):
             with nogil:
                 abi.aio_sys_destroy(ctx)
         self.eager.clear()
+        self.postponed.clear()
         poll_pool_clear(&self.pool)
         return 0
 

@@ -69,6 +69,13 @@ cdef class LoopCore:
     @_ready.setter
     def _ready(self, queue):
         self.ready = self.reactor.ready = ReadyQueue(queue)
+        self.reactor.report = self._report_unwatched
+
+    def _report_unwatched(self, fd, error):
+        self.schedule(self.call_exception_handler, ({
+            "message": f"file descriptor {fd} cannot be waited for now; the loop goes on trying",
+            "exception": error,
+        },), None)
 
     def _open_reactor(self, backend, nr_events, user_ring, busy_poll_ns):
         """Makes the reactor, before asyncio's constructor runs.  Raises OSError as AioReactor."""
@@ -80,6 +87,7 @@ cdef class LoopCore:
     def _close_reactor(self):
         if self.reactor is not None:
             self.reactor.close()
+            self.reactor.report = None  # a closed loop goes without a collection
 
     def _clear_timers(self):
         timer_heap_clear(&self.timers)

@@ -49,6 +49,7 @@ cdef class Watch:
     cdef bint strict
     cdef bint eager
     cdef bint trying
+    cdef bint reported  # that it cannot be waited for at present
 
     cdef object target(self, int direction)
     cdef void set_target(self, int direction, object target) noexcept
@@ -56,6 +57,7 @@ cdef class Watch:
 cdef class Reactor:
     cdef readonly str backend
     cdef ReadyQueue ready
+    cdef object report
     cdef list watches
     cdef Py_ssize_t nr_watched
     cdef Py_ssize_t nr_nested

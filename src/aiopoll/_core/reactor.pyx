@@ -80,6 +80,7 @@ cdef class Reactor:
     """What both backends share: the table of watches, the epoll set, the wake-up.
 
     ready: where the target of each direction of a file that is ready is put.
+    report: called with a descriptor and an OSError where it cannot be waited for at present.
     """
 
     def __cinit__(self, ReadyQueue ready not None, *args, **options):
@@ -143,12 +144,12 @@ cdef class Reactor:
             watch.eager = eager
             if kind:
                 self.nest(watch)
+            else:
+                self.arm(watch, direction)
             while len(self.watches) <= fd:
                 self.watches.append(None)
             self.watches[fd] = watch
             self.nr_watched += 1
-            if not kind:
-                self.arm(watch, direction)
         else:
             # One that is there already may be of an earlier file of this number, which was closed
             # without unwatch(): what was armed for it must go.
