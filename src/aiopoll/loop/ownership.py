@@ -34,6 +34,8 @@ class LentSockets:
 
     async def lend(self, sock: Any, connecting: Coroutine[Any, Any, _T]) -> _T:
         """Awaits `connecting`; gives `sock` back if that raises."""
+        if not hasattr(sock, "fileno"):
+            return await connecting  # which says what is wrong with it
         fd = sock.fileno()
         self._sockets.add(sock)
         try:

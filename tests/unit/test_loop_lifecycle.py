@@ -1,0 +1,52 @@
+"""run_forever, run_until_complete, stop and close show on our loop what they show on asyncio's."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+import aiopoll
+
+
+def run_loop(loop: Any) -> Any:
+    """run_forever, run_until_complete, stop, close: outside a coroutine."""
+    seen: list[Any] = []
+
+    async def fail() -> None:
+        raise ValueError("it failed")
+
+    async def stop() -> None:
+        loop.stop()
+        await asyncio.Event().wait()
+
+    loop.call_soon(loop.stop)
+    loop.call_soon(seen.append, "runs in the same turn")
+    seen += [loop.run_forever(), loop.is_running(), loop.is_closed()]
+    loop.stop()
+    seen.append(loop.run_forever())
+    for coroutine in (fail(), stop()):
+        try:
+            seen.append(loop.run_until_complete(coroutine))
+        except Exception as error:
+            seen.append((type(error), str(error)))
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.close()
+    loop.close()
+    for call in (
+        loop.run_forever,
+        lambda: loop.call_soon(print),
+        lambda: loop.call_later(1, print),
+    ):
+        try:
+            call()
+        except RuntimeError as error:
+            seen.append((type(error), str(error)))
+    return [*seen, loop.is_closed()]
+
+
+@pytest.mark.parametrize("options", [{"backend": "aio"}, {"backend": "epoll"}], ids=str)
+def test_running_and_closing_show_what_asyncio_shows(options: dict[str, Any]) -> None:
+    assert run_loop(aiopoll.new_event_loop(**options)) == run_loop(asyncio.SelectorEventLoop())
