@@ -593,8 +593,8 @@ cdef class AioReactor(Reactor):
 
     cdef bint idle(self) noexcept:
         return (self.ring != NULL and self.queued == 0 and abi.aio_ring_pending(self.ring) == 0
-                and len(self.eager) == 0 and len(self.postponed) == 0 and (self.rider is None or self.rider.waiting == 0)
-                and not self.is_foreign())
+                and len(self.eager) == 0 and len(self.postponed) == 0
+                and (self.rider is None or self.rider.waiting == 0) and not self.is_foreign())
 
     cdef Py_ssize_t nr_lost(self) except? -1:
         """The records that stay taken once nothing is watched any more: each held a slot."""
