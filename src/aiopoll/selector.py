@@ -23,7 +23,6 @@ and its cancellation at the start, as the proof that both work here.
 import errno
 import os
 import selectors
-import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -34,6 +33,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aiopoll._core.aio import Context
 from aiopoll._core.errors import SubmitError
 from aiopoll._core.iocb import Iocb, IoEvent
+from aiopoll._core.reactor import needs_epoll
 from aiopoll._core.statistics import ContextStatistics
 from aiopoll.probe import require_aio_poll
 
@@ -98,21 +98,6 @@ def _fd_of(fileobj: "FileDescriptorLike") -> int:
     if fd < 0:
         raise ValueError(f"not a file descriptor: {fd}")
     return int(fd)
-
-
-def _needs_epoll(fd: int) -> bool:
-    """Whether `fd` is of a kind that AIO poll does not serve.  Raises OSError (EBADF).
-
-    Anonymous inodes (eventfd, timerfd, epoll, …) have no file type; the signalfd among them is
-    known by its name only.
-    """
-    kind = stat.S_IFMT(os.fstat(fd).st_mode)
-    if kind == 0:
-        try:
-            return os.readlink(f"/proc/self/fd/{fd}") == "anon_inode:[signalfd]"
-        except OSError:
-            return True
-    return kind not in (stat.S_IFSOCK, stat.S_IFIFO)
 
 
 class _Map(Mapping["FileDescriptorLike", SelectorKey]):
@@ -186,7 +171,7 @@ class AioSelector(selectors.BaseSelector):
         if fd in self._registrations:
             raise KeyError(f"{fileobj!r} (file descriptor {fd}) is already registered")
         registration = _Registration(SelectorKey(fileobj, fd, events, data))
-        if _needs_epoll(fd):
+        if needs_epoll(fd):
             self._nest(registration)
         else:
             self._unarmed[registration] = None

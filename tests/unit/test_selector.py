@@ -70,15 +70,21 @@ def test_what_was_read_between_two_selects_is_not_reported(
     assert ready_fds(selector, None) == {reader}
 
 
+def registered_pairs(
+    count: int, selector: AioSelector, stack: ExitStack
+) -> list[tuple[socket.socket, socket.socket]]:
+    """Pairs of sockets, the first of each registered for reading, closed with the stack."""
+    pairs = [socket.socketpair() for _ in range(count)]
+    for ours, theirs in pairs:
+        stack.enter_context(ours)
+        stack.enter_context(theirs)
+        selector.register(ours, EVENT_READ)
+    return pairs
+
+
 def test_one_submission_arms_all_and_idle_files_cost_nothing(user_ring: bool) -> None:
     with ExitStack() as stack, AioSelector(64, user_ring=user_ring) as selector:
-        writers = []
-        for _ in range(40):
-            ours, theirs = socket.socketpair()
-            stack.callback(ours.close)
-            stack.callback(theirs.close)
-            writers.append(theirs)
-            selector.register(ours, EVENT_READ)
+        writers = [theirs for _, theirs in registered_pairs(40, selector, stack)]
         selector.select(0)
         calls = selector.statistics().context.submit_calls
         assert calls == 2  # the trial at the start, and one for the forty
@@ -95,13 +101,7 @@ def test_one_submission_arms_all_and_idle_files_cost_nothing(user_ring: bool) ->
 
 def test_more_files_than_slots_are_served_through_the_epoll_set(user_ring: bool) -> None:
     with ExitStack() as stack, AioSelector(1, user_ring=user_ring) as selector:
-        pairs = []
-        for _ in range(400):
-            ours, theirs = socket.socketpair()
-            stack.callback(ours.close)
-            stack.callback(theirs.close)
-            selector.register(ours, EVENT_READ)
-            pairs.append((ours, theirs))
+        pairs = registered_pairs(400, selector, stack)
         assert selector.select(0) == []
         statistics = selector.statistics()
         assert statistics.overflowed > 0
@@ -125,13 +125,7 @@ def test_the_epoll_set_gets_a_slot_even_when_its_own_is_gone(
     user_ring: bool, pipe: tuple[int, int]
 ) -> None:
     with ExitStack() as stack, AioSelector(1, user_ring=user_ring) as selector:
-        pairs = []
-        for _ in range(300):
-            ours, theirs = socket.socketpair()
-            stack.callback(ours.close)
-            stack.callback(theirs.close)
-            selector.register(ours, EVENT_READ)
-            pairs.append((ours, theirs))
+        pairs = registered_pairs(300, selector, stack)
         assert selector.select(0) == []
         nested = selector.statistics().nested
         # Another request takes the slot, as the reserve of another CPU would.
