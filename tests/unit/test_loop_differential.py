@@ -176,7 +176,7 @@ async def executors(loop: Any, place: Place) -> Any:
         name = await loop.run_in_executor(None, lambda: threading.current_thread().name)
         seen.append(name.partition("_")[0])
         seen.append(await attempt(loop.run_in_executor(None, int, "x")))
-        if sys.version_info >= (3, 12):
+        if sys.version_info >= (3, 13):  # 3.12.1 waits for the threads all the same
             finish = threading.Event()
             loop.run_in_executor(None, finish.wait)
             with warnings.catch_warnings(record=True) as warned:
