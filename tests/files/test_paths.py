@@ -119,8 +119,7 @@ def test_write_atomic_that_fails_leaves_the_old(tmp_path: pathlib.Path, small_fi
     path.write_bytes(b"old")
 
     async def main() -> None:
-        small_files(4096)
-        with pytest.raises(OSError, match="too large"):
+        with small_files(4096), pytest.raises(OSError, match="too large"):
             await aiopoll.write_atomic(path, b"x" * 8192)
 
     run(main)
