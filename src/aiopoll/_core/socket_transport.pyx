@@ -275,6 +275,10 @@ class SocketTransport(transports._FlowControlMixin):
         return stream_of(self).python_socket()
 
     @property
+    def _server(self):
+        return stream_of(self).server
+
+    @property
     def _sock_fd(self):
         return stream_of(self).fd
 

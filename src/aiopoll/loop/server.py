@@ -16,7 +16,6 @@ asyncio.base_events.Server finds it.  Connections attach as they are accepted, T
 import asyncio
 import os
 import socket
-import weakref
 from asyncio import base_events
 from asyncio.log import logger
 from inspect import signature
@@ -32,36 +31,28 @@ class Server(base_events.Server):
     """What create_server() and create_unix_server() answer."""
 
     # asyncio's; the sockets are None once closed, the waiters once nobody has to wait any more.
-    _loop: asyncio.AbstractEventLoop
+    _loop: Any
     _sockets: list[socket.socket] | None
     _waiters: list[asyncio.Future[None]] | None
 
     def __init__(self, loop: Any, sockets: list[socket.socket], *options: Any) -> None:
         super().__init__(loop, sockets, *options)
-        # Weak, so that a transport that was lost is collected, and warns of itself.
-        self._clients: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._unnamed_clients = 0  # of transports written for Pythons before 3.13
+        self._active_count = 0
         self._socket_files: list[tuple[str, int]] = []
 
     def _attach(self, transport: Any = None) -> None:
-        if transport is None:
-            self._unnamed_clients += 1
-        else:
-            self._clients.add(transport)
+        self._active_count += 1
         # A connection that was accepted just before close() may come after it.
         if self._waiters is None:
             self._waiters = []
 
     def _detach(self, transport: Any = None) -> None:
-        if transport is None:
-            self._unnamed_clients -= 1
-        else:
-            self._clients.discard(transport)
+        self._active_count -= 1
         self._wakeup()
 
     def _wakeup(self) -> None:
         """Ends the waiting, if the server is closed and its clients are gone."""
-        if self._sockets is not None or self._clients or self._unnamed_clients:
+        if self._sockets is not None or self._active_count:
             return
         if self._waiters is None:
             return
@@ -80,13 +71,18 @@ class Server(base_events.Server):
 
     def close_clients(self) -> None:
         """Closes every connection that was accepted, once what was written is sent."""
-        for transport in list(self._clients):
+        for transport in self._connections():
             transport.close()
 
     def abort_clients(self) -> None:
         """Closes every connection that was accepted at once; what was not sent is lost."""
-        for transport in list(self._clients):
+        for transport in self._connections():
             transport.abort()
+
+    def _connections(self) -> list[Any]:
+        """The transports of this server, of all that the loop knows of."""
+        transports = list(self._loop._transports.values())
+        return [each for each in transports if getattr(each, "_server", None) is self]
 
     async def wait_closed(self) -> None:
         """Waits until the server is closed and its last connection is gone."""
