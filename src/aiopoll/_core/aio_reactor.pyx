@@ -539,7 +539,7 @@ cdef class AioReactor(Reactor):
 
     cdef int sleep(self, int64_t timeout_ns) except -1:
         cdef long count, i
-        cdef int64_t start
+        cdef int64_t start = 0
         cdef bint found = False
         if self.ring != NULL and self.busy.budget_ns:
             start = busy_poll_clock()
