@@ -10,6 +10,9 @@ cdef extern from "socket_names.h" nogil:
     union socket_name:
         unsigned short family
 
+cdef class Receiver:
+    cdef int received(self, char *data, Py_ssize_t size) except -1
+
 @cython.final
 cdef class WriteReady(Runnable):
     cdef Stream stream
@@ -51,6 +54,7 @@ cdef class Stream(Runnable):
     cdef int stop_reading(self) except -1
     cdef bint read_plain(self) except -1
     cdef bint read_buffered(self) except -1
+    cdef bint read_memory(self) except -1
     cdef int nothing_read(self, ssize_t count, int code) except -1
     cdef int append(self, bytes data) except -1
     cdef bint may_wait(self) noexcept

@@ -86,6 +86,14 @@ cdef int detach(object server, object transport) except -1:
     return 0
 
 
+cdef class Receiver:
+    """A compiled BufferedProtocol that takes what came from where it was read to."""
+
+    cdef int received(self, char *data, Py_ssize_t size) except -1:
+        """What buffer_updated() does; `data` is there until it returns or lets the GIL go."""
+        raise NotImplementedError
+
+
 @cython.final
 cdef class WriteReady(Runnable):
     """Sends what waits, when the socket is writable again or the turn is over."""
@@ -211,6 +219,8 @@ cdef class Stream(Runnable):
         cdef ssize_t count
         cdef int code
         protocol = self.protocol
+        if isinstance(protocol, Receiver):
+            return self.read_memory()
         try:
             buffer = protocol.get_buffer(-1)
             if not len(buffer):
@@ -235,6 +245,20 @@ cdef class Stream(Runnable):
             return False
         try:
             protocol.buffer_updated(count)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.fatal_error(error, "Fatal error: protocol.buffer_updated() call failed.")
+        return True
+
+    cdef bint read_memory(self) except -1:
+        """One read for a Receiver; whether something came."""
+        cdef ssize_t count = c_recv(self.fd, read_buffer, READ_SIZE, 0)
+        if count <= 0:
+            self.nothing_read(count, errno)
+            return False
+        try:
+            (<Receiver>self.protocol).received(read_buffer, count)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:

@@ -4,7 +4,6 @@ import asyncio
 import functools
 import socket
 import ssl
-from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -13,12 +12,14 @@ from aiopoll._core.datagram import DatagramTransport
 from aiopoll._core.pipe import ReadPipeTransport, WritePipeTransport
 from aiopoll._core.sock_methods import SockMethods
 from aiopoll._core.socket_transport import SocketTransport
+from aiopoll._core.tls import TLSProtocol
 from aiopoll.loop.backend import busy_poll_ns, requested_backend
 from aiopoll.loop.dns import is_numeric_name, numeric_addresses
 from aiopoll.loop.ownership import LentSockets, check_pipe
 from aiopoll.loop.selector_view import SelectorView
 from aiopoll.loop.server import CLEANS_SOCKETS, serve
 from aiopoll.loop.subprocess import SubprocessTransport, start_subprocess
+from aiopoll.loop.tls import start_tls
 from aiopoll.loop.wakeup import release_wakeup_pipe, set_wakeup_pipe, wakeup_by_signals
 from aiopoll.probe import require_aio_poll
 
@@ -98,13 +99,24 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         **timeouts: Any,
     ) -> asyncio.Transport:
         self._ensure_fd_no_transport(rawsock)
-        tls: Any = SSLProtocol(
+        tls: Any = TLSProtocol(
             self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
         )
         carrier = SocketTransport(self, rawsock, tls, None, extra, server)
         self._lent_sockets.mark(carrier, rawsock)
         transport: asyncio.Transport = tls._app_transport
         return transport
+
+    async def start_tls(
+        self, transport: Any, protocol: Any, sslcontext: Any, **options: Any
+    ) -> asyncio.Transport | None:
+        """asyncio's; the connection goes on over TLS, on the transport answered."""
+        if not (
+            isinstance(sslcontext, ssl.SSLContext)
+            and getattr(transport, "_start_tls_compatible", False)
+        ):
+            return await super().start_tls(transport, protocol, sslcontext, **options)  # raises
+        return await start_tls(self, transport, protocol, sslcontext, **options)
 
     def _make_datagram_transport(self, *args: Any, **options: Any) -> DatagramTransport:
         return DatagramTransport(self, *args, **options)

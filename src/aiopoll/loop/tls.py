@@ -1,0 +1,53 @@
+"""start_tls: from a plain connection to one over TLS, with the compiled protocol."""
+
+import asyncio
+import ssl
+from typing import Any
+
+from aiopoll._core.tls import TLSProtocol
+
+
+async def start_tls(
+    loop: asyncio.AbstractEventLoop,
+    transport: Any,
+    protocol: asyncio.BaseProtocol,
+    sslcontext: ssl.SSLContext,
+    *,
+    server_side: bool = False,
+    server_hostname: str | None = None,
+    ssl_handshake_timeout: float | None = None,
+    ssl_shutdown_timeout: float | None = None,
+) -> asyncio.Transport | None:
+    """Puts TLS between `transport` and `protocol`, and waits for the handshake.
+
+    If that fails or is cancelled, the connection is closed.
+    """
+    done = loop.create_future()
+    make: Any = TLSProtocol
+    tls = make(
+        loop,
+        protocol,
+        sslcontext,
+        done,
+        server_side,
+        server_hostname,
+        call_connection_made=False,
+        ssl_handshake_timeout=ssl_handshake_timeout,
+        ssl_shutdown_timeout=ssl_shutdown_timeout,
+    )
+    # Nothing may be read before the protocol has its transport.
+    transport.pause_reading()
+    transport.set_protocol(tls)
+    steps = [
+        loop.call_soon(tls.connection_made, transport),
+        loop.call_soon(transport.resume_reading),
+    ]
+    try:
+        await done
+    except BaseException:
+        transport.close()
+        for step in steps:
+            step.cancel()
+        raise
+    answer: asyncio.Transport | None = tls._app_transport
+    return answer
