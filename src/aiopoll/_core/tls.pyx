@@ -151,6 +151,8 @@ cdef class TLSCore(Receiver):
     cdef Window window
     cdef Py_ssize_t incoming_high
     cdef Py_ssize_t outgoing_high
+    cdef Py_ssize_t arrived  # bytes that came last, until they are read
+    cdef Py_ssize_t left  # bytes in the incoming BIO; -1 if that is not known
     cdef bint gathering  # what the protocol writes now may wait for its end
     cdef bint record_begun  # OpenSSL may have a part of a record already
 
@@ -207,6 +209,7 @@ cdef class TLSCore(Receiver):
         self.window.data = data
         self.window.size = size
         self.incoming_write(self.window)
+        self.arrived = size
         return self.go_on()
 
     def get_buffer(self, n):
@@ -241,6 +244,7 @@ cdef class TLSCore(Receiver):
         if self._state is not WRAPPED and self._state is not FLUSHING:
             return 0
         try:
+            self.left = -1
             if not self._app_reading_paused:
                 if self._app_protocol_is_buffer:
                     self.read_buffered()
@@ -250,7 +254,9 @@ cdef class TLSCore(Receiver):
                     self.write_backlog()
                 else:
                     self.send()
-            if self._ssl_reading_paused or pending(self.incoming) >= self.incoming_high:
+            if self.left < 0:
+                self.left = pending(self.incoming)
+            if self._ssl_reading_paused or self.left >= self.incoming_high:
                 self._control_ssl_reading()
         except Exception as error:
             self._fatal_error(error, "Fatal error on SSL protocol")
@@ -261,9 +267,8 @@ cdef class TLSCore(Receiver):
 
         full: the last one got all that it asked for, perhaps not the whole record.
         """
-        if pending(self.incoming):
-            return True
-        return full and self.ssl_pending() > 0
+        self.left = pending(self.incoming)
+        return self.left > 0 or full and self.ssl_pending() > 0
 
     cdef int read_plain(self) except -1:
         """Reads all there is for a Protocol."""
@@ -273,9 +278,13 @@ cdef class TLSCore(Receiver):
         cdef bint more = True
         try:
             while more:
-                # What has come of a record is no shorter than its data.
-                wanted = RECORD_MAX if self.record_begun else pending(self.incoming)
-                wanted = min(max(wanted, 1), <Py_ssize_t>RECORD_MAX)
+                # What came is no shorter than its data, unless the record has begun before.
+                if self.record_begun:
+                    wanted = RECORD_MAX
+                else:
+                    wanted = self.arrived or pending(self.incoming)
+                    wanted = min(max(wanted, 1), <Py_ssize_t>RECORD_MAX)
+                self.arrived = 0
                 chunk = self.ssl_read(wanted)
                 self.record_begun = False
                 if not PyBytes_GET_SIZE(chunk):
@@ -289,12 +298,15 @@ cdef class TLSCore(Receiver):
                 more = self.may_have_more(PyBytes_GET_SIZE(chunk) == wanted)
         except AGAIN:
             self.record_begun = True
+            self.left = -1
         if first is not None:
             self.gathering = True
             try:
                 self._app_protocol.data_received(first if chunks is None else b"".join(chunks))
-            finally:
+            except BaseException:
                 self.end_gathering()
+                raise
+            self.gathering = False
         if chunk is not None and not PyBytes_GET_SIZE(chunk):
             self.end_of_data()
         return 0
@@ -316,6 +328,7 @@ cdef class TLSCore(Receiver):
                 more = self.may_have_more(filled == view.len)
         except AGAIN:
             self.record_begun = True
+            self.left = -1
             more = False
         finally:
             PyBuffer_Release(&view)
@@ -327,14 +340,18 @@ cdef class TLSCore(Receiver):
             self.gathering = True
             try:
                 self._app_protocol_buffer_updated(filled)
-            finally:
+            except BaseException:
                 self.end_gathering()
+                raise
+            self.gathering = False
         if count == 0:
             self.end_of_data()
         return 0
 
     cdef int end_of_data(self) except -1:
         """The other side has said close_notify."""
+        if self._write_backlog:
+            self.write_backlog()
         self._call_eof_received()
         self._start_shutdown()
         return 0
@@ -359,7 +376,7 @@ cdef class TLSCore(Receiver):
         return 0
 
     cdef int end_gathering(self) except -1:
-        """Sends what has waited for the end of a callback, or does not wait for it any more."""
+        """Sends what waits for the end of a callback, as will the rest of that callback."""
         if self.gathering:
             self.gathering = False
             if self._write_backlog and self._state is WRAPPED:
@@ -404,6 +421,10 @@ cdef class TLSCore(Receiver):
         data = self._write_backlog[0]
         if type(data) is bytes and 0 < PyBytes_GET_SIZE(data) <= RECORD_MAX:
             done = self.ssl_write(data)
+            if done == PyBytes_GET_SIZE(data):
+                self._write_buffer_size -= done
+                self._write_backlog.popleft()
+                return 0
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
             while done < view.len:
