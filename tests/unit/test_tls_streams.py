@@ -1,0 +1,263 @@
+"""TLS over sockets with small buffers: nothing lost, nothing twice, nothing kept."""
+
+import asyncio
+import gc
+import shutil
+import socket
+import ssl
+import sys
+from functools import cache
+from typing import Any
+
+import pytest
+import trustme
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import aiopoll
+from aiopoll._core import tls
+
+VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+SECONDS_MAX = 30
+
+
+@cache
+def contexts(version: str = "1.3") -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Of the server, and of the client."""
+    authority = trustme.CA()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(server)
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.configure_trust(client)
+    client.maximum_version = client.minimum_version = VERSIONS[version]
+    return server, client
+
+
+class Side(asyncio.Protocol):
+    """Writes its parts, and keeps what comes."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.lost = asyncio.get_running_loop().create_future()
+        self.came = asyncio.Event()
+        self.room = asyncio.Event()
+        self.room.set()
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+        self.came.set()
+
+    def pause_writing(self) -> None:
+        self.room.clear()
+
+    def resume_writing(self) -> None:
+        self.room.set()
+
+    def connection_lost(self, error: Any) -> None:
+        self.room.set()
+        self.came.set()
+        self.lost.set_result(error)
+
+    async def write(self, parts: list[bytes]) -> None:
+        for part in parts:
+            await self.room.wait()
+            self.transport.write(part)
+
+    async def received(self, size: int) -> None:
+        while len(self.data) < size and not self.lost.done():
+            self.came.clear()
+            await self.came.wait()
+
+
+class BufferedSide(Side, asyncio.BufferedProtocol):
+    def get_buffer(self, hint: int) -> Any:
+        self.buffer = bytearray(777)
+        return self.buffer
+
+    def buffer_updated(self, count: int) -> None:
+        self.data_received(self.buffer[:count])
+
+
+async def connected(
+    version: str, kinds: tuple[type[Side], type[Side]], start_tls: bool, limit: int
+) -> tuple[Side, Side]:
+    """A server's side and a client's."""
+    loop = asyncio.get_running_loop()
+    server_context, client_context = contexts(version)
+    sockets = socket.socketpair()
+    for sock in sockets:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
+        sock.setblocking(False)
+    sides = kinds[0](), kinds[1]()
+    if start_tls:
+        plain = [asyncio.Protocol() for _ in sides]
+        made = [
+            await loop.create_connection(lambda one=one: one, sock=sock)  # type: ignore[misc]
+            for one, sock in zip(plain, sockets, strict=True)
+        ]
+        upgraded = await asyncio.gather(
+            loop.start_tls(made[0][0], sides[0], server_context, server_side=True),
+            loop.start_tls(made[1][0], sides[1], client_context, server_hostname="localhost"),
+        )
+        for side, transport in zip(sides, upgraded, strict=True):
+            side.connection_made(transport)
+    else:
+        await asyncio.gather(
+            loop.connect_accepted_socket(lambda: sides[0], sockets[0], ssl=server_context),
+            loop.create_connection(
+                lambda: sides[1], sock=sockets[1], ssl=client_context, server_hostname="localhost"
+            ),
+        )
+    for side in sides:
+        side.transport.set_write_buffer_limits(limit)
+    return sides
+
+
+async def talk(
+    version: str, kinds: Any, start_tls: bool, limit: int, parts: Any, abort: bool
+) -> None:
+    """Both write; the server's side closes once it has got all, its own data still on the way."""
+    server, client = await connected(version, kinds, start_tls, limit)
+    sent = [b"".join(of_side) for of_side in parts]
+    writing = [
+        asyncio.create_task(s.write(p)) for s, p in zip((server, client), parts, strict=True)
+    ]
+    if not abort:
+        await server.received(len(sent[1]))
+        await writing[0]
+        server.transport.close()
+    else:
+        await server.received(len(sent[1]) // 2)
+        server.transport.abort()
+    await asyncio.gather(server.lost, client.lost, *writing)
+    if abort:
+        assert sent[1].startswith(server.data)
+        assert sent[0].startswith(client.data)
+    else:
+        assert server.data == sent[1]
+        assert client.data == sent[0]
+
+
+PARTS = st.lists(
+    st.tuples(st.integers(0, 255), st.sampled_from([0, 1, 7, 500, 2000, 16384, 16385, 70000])).map(
+        lambda part: bytes([part[0]]) * part[1]
+    ),
+    max_size=6,
+)
+
+
+@pytest.mark.parametrize("backend", ["aio", "epoll"])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_is_written_arrives_whole_or_as_a_beginning(version: str, backend: str) -> None:
+    @settings(max_examples=30, deadline=None)
+    @given(
+        kinds=st.tuples(*[st.sampled_from([Side, BufferedSide])] * 2),
+        start_tls=st.booleans(),
+        limit=st.sampled_from([1, 100, 10_000]),
+        parts=st.tuples(PARTS, PARTS),
+        abort=st.booleans(),
+    )
+    def check(kinds: Any, start_tls: bool, limit: int, parts: Any, abort: bool) -> None:
+        runner.run(
+            asyncio.wait_for(talk(version, kinds, start_tls, limit, parts, abort), SECONDS_MAX)
+        )
+
+    with asyncio.Runner(loop_factory=lambda: aiopoll.new_event_loop(backend=backend)) as runner:
+        check()
+
+
+def test_connections_and_start_tls_are_compiled_where_asyncio_is_known() -> None:
+    async def main() -> None:
+        for start_tls in (False, True):
+            sides = await connected("1.3", (Side, Side), start_tls, 10_000)
+            for side in sides:
+                compiled = isinstance(side.transport, tls.TLSTransport)
+                assert compiled == tls.compiled
+                side.transport.abort()
+            await asyncio.gather(*(side.lost for side in sides))
+
+    assert tls.compiled or sys.version_info >= (3, 14)
+    aiopoll.run(main())
+
+
+def test_an_unknown_asyncio_is_left_alone() -> None:
+    class Changed(asyncio.sslproto.SSLProtocol):
+        def _do_write(self) -> None:
+            self._something_new()  # type: ignore[attr-defined]
+
+    assert tls.is_known() == tls.compiled
+    assert not tls.is_known(Changed)
+
+
+@pytest.mark.skipif(not tls.compiled, reason="asyncio's SSLProtocol is another one here")
+def test_a_connection_has_no_read_buffer_of_its_own() -> None:
+    async def main() -> None:
+        server, client = await connected("1.3", (Side, Side), False, 10_000)
+        client.transport.write(b"x" * 70000)
+        await server.received(70000)
+        for side in (server, client):
+            assert len(side.transport._ssl_protocol._ssl_buffer) == 0
+            side.transport.abort()
+        await asyncio.gather(server.lost, client.lost)
+
+    aiopoll.run(main())
+
+
+def test_a_thousand_connections_leave_nothing_behind() -> None:
+    async def connections(count: int) -> None:
+        for i in range(count):
+            server, client = await connected("1.3", (Side, BufferedSide), i % 2 == 0, 10_000)
+            client.transport.write(b"x" * 3000)
+            await server.received(3000)
+            (client.transport.close if i % 3 else client.transport.abort)()
+            await asyncio.gather(server.lost, client.lost)
+
+    with asyncio.Runner(loop_factory=aiopoll.new_event_loop) as runner:
+        runner.run(connections(50))
+        gc.collect()
+        before, objects_before = sys.getallocatedblocks(), len(gc.get_objects())
+        runner.run(connections(1000))
+        gc.collect()
+        assert len(gc.get_objects()) - objects_before < 300
+        assert sys.getallocatedblocks() - before < 1000
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="known_gaps.toml: TLS key updates")
+def test_data_after_a_key_update_is_read_and_answered() -> None:
+    class Echo(asyncio.Protocol):
+        def connection_made(self, transport: Any) -> None:
+            self.transport = transport
+
+        def data_received(self, data: bytes) -> None:
+            self.transport.write(data.upper())
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(Echo, "127.0.0.1", 0, ssl=contexts()[0])
+        host, port = server.sockets[0].getsockname()
+        client = await asyncio.create_subprocess_exec(
+            *("openssl", "s_client", "-connect", f"{host}:{port}", "-tls1_3"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        assert client.stdin is not None
+        assert client.stdout is not None
+        # K asks for an update of both sides' keys, k says one of its own.
+        for command, text in ((b"", b"one"), (b"K\n", b"two"), (b"k\n", b"three"), (b"K\n", b"4")):
+            if command:
+                client.stdin.write(command)
+                assert client.stderr is not None
+                while b"KEYUPDATE" not in await client.stderr.readline():
+                    pass
+            client.stdin.write(b"<" + text + b">\n")
+            while b"<" + text.upper() + b">" not in await client.stdout.readline():
+                pass
+        client.stdin.write(b"Q\n")
+        await client.communicate()
+        server.close()
+
+    aiopoll.run(asyncio.wait_for(main(), SECONDS_MAX))
