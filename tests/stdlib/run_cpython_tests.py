@@ -5,6 +5,7 @@
 GROUP: a key of MIXINS (test cases that take a loop), or the name of a module of test.test_asyncio,
     which is then run with asyncio.new_event_loop replaced.
 OPTIONS: JSON, the keyword arguments of new_event_loop; {"stock": true} for asyncio's own loop,
+    {"tls": true} with its SSLProtocol replaced by ours;
     {"streams": true} with asyncio's stream functions and classes replaced by ours.
 
 Each test runs in a forked child with a time cap, several at once: one that hangs or crashes costs
@@ -26,6 +27,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import aiopoll
+from aiopoll._core import tls
 
 TIME_CAP_S = 30
 CHILDREN = 4
@@ -46,6 +48,8 @@ def load(group: str, options: dict[str, Any]) -> unittest.TestSuite:
     stock = options.pop("stock", False)
     if options.pop("streams", False):
         replace_streams()
+    if options.pop("tls", False):
+        asyncio.sslproto.SSLProtocol = tls.TLSProtocol
 
     def new_loop(*_: object) -> asyncio.AbstractEventLoop:
         return asyncio.SelectorEventLoop() if stock else aiopoll.new_event_loop(**options)

@@ -101,6 +101,13 @@ def test_cpythons_stream_tests_pass_with_our_streams(module: str, stock: bool) -
     check(run(module, {"streams": True, "stock": stock}, {}), MODULES[module])
 
 
+@needs_cpythons_tests
+@pytest.mark.parametrize("stock", [False, True], ids=["our-loop", "asyncios-loop"])
+@pytest.mark.parametrize("module", ["test_ssl", "test_sslproto"])
+def test_cpythons_tls_tests_pass_with_our_protocol(module: str, stock: bool) -> None:
+    check(run(module, {"tls": True, "stock": stock}, {}), 20)
+
+
 def check(results: dict[str, str], at_least: int) -> None:
     assert len(results) >= at_least
     gaps = known_gaps()

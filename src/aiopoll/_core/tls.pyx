@@ -220,7 +220,7 @@ cdef class TLSCore(Receiver):
 
     def buffer_updated(self, nbytes):
         """Takes `nbytes` from where get_buffer() had them put."""
-        self.incoming_write(memoryview(self.buffer)[:nbytes])
+        self.incoming_write(self.get_buffer(-1)[:nbytes])
         self.go_on()
 
     cdef int go_on(self) except -1:
