@@ -12,6 +12,7 @@ import random
 import select
 import socket
 import struct
+import sys
 from asyncio import selector_events
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -462,6 +463,8 @@ def test_random_sequences_agree_with_the_model(
         "nr_events=1": {"backend": "aio", "nr_events": 1},
         "asyncio": {},
     }[kind]
+    if kind == "asyncio" and sys.version_info >= (3, 12):
+        pytest.skip("known_gaps.toml: asyncio's own transport and writelines() of nothing")
     factory = asyncios if kind == "asyncio" else aiopoll.new_event_loop
 
     class Model(TransportModel):

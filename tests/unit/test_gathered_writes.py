@@ -113,6 +113,20 @@ def test_whoever_could_tell_sends_first(
     in_a_callback(loop, body)
 
 
+def test_a_tls_connection_that_is_aborted_has_sent_what_was_written(
+    loop: aiopoll.EventLoop, connection: Connection
+) -> None:
+    """sslproto ends its carrier by a private name."""
+    transport, theirs = connection
+
+    def body() -> None:
+        transport.write(b"record")
+        transport._force_close(None)  # type: ignore[attr-defined]
+        assert arrived(theirs) == b"record"
+
+    in_a_callback(loop, body)
+
+
 def test_more_than_the_high_water_mark_goes_at_once(
     loop: aiopoll.EventLoop, connection: Connection
 ) -> None:

@@ -249,10 +249,7 @@ class SocketTransport(transports._FlowControlMixin):
 
     def abort(self):
         """Closes the connection at once; what the kernel does not take now is lost."""
-        cdef Stream stream = stream_of(self)
-        if stream.size and not stream.blocked and not stream.conn_lost:
-            stream.flush()
-        stream.force_close(None)
+        self._force_close(None)
 
     @property
     def _lent(self):
@@ -322,7 +319,10 @@ class SocketTransport(transports._FlowControlMixin):
         stream_of(self).fatal_error(exc, message)
 
     def _force_close(self, exc):
-        stream_of(self).force_close(exc)
+        cdef Stream stream = stream_of(self)
+        if stream.size and not stream.blocked and not stream.conn_lost:
+            stream.flush()  # asyncio's would have sent it when it was written
+        stream.force_close(exc)
 
     def _call_connection_lost(self, exc):
         stream_of(self).connection_lost(exc)

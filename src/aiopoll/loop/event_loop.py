@@ -147,15 +147,17 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         protocol_factory: Callable[[], asyncio.BaseProtocol],
         sslcontext: ssl.SSLContext,
         timeouts: tuple[Any, ...],
-    ) -> SSLProtocol:
+    ) -> asyncio.BaseProtocol:
         """The server's end of a TLS connection."""
         waiter: Any = None
         if self.get_debug():  # as in asyncio: a failed handshake is the client's affair
             waiter = self.create_future()
             waiter.add_done_callback(self._report_handshake)
-        return SSLProtocol(
+        make: Any = TLSProtocol
+        tls: asyncio.BaseProtocol = make(
             self, protocol_factory(), sslcontext, waiter, True, None, True, *timeouts
         )
+        return tls
 
     def _report_handshake(self, done: asyncio.Future[None]) -> None:
         error = None if done.cancelled() else done.exception()
