@@ -29,7 +29,8 @@ def _row(name: str, result: dict[str, Any], mine: str, metric: str) -> str:
     shown = result["contenders"][mine]["median"].get(metric)
     figures = " | ".join(_cell(result, mine, other, metric) for other in PEERS)
     shown_unit = f"{described.show(shown)} {described.unit}".strip()
-    return f"| {result['title']}: {described.name} | {shown_unit} | {figures} |"
+    title = result["title"] if mine == "aiopoll" else f"{result['title']} ({mine})"
+    return f"| {title}: {described.name} | {shown_unit} | {figures} |"
 
 
 def table(newest: dict[str, dict[str, Any]]) -> str:
