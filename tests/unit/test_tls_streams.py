@@ -174,7 +174,7 @@ def test_connections_and_start_tls_are_compiled_where_asyncio_is_known() -> None
         for start_tls in (False, True):
             sides = await connected("1.3", (Side, Side), start_tls, 10_000)
             for side in sides:
-                compiled = isinstance(side.transport, tls.TLSTransport)
+                compiled = isinstance(side.transport, tls.SSLTransport)
                 assert compiled == tls.compiled
                 side.transport.abort()
             await asyncio.gather(*(side.lost for side in sides))

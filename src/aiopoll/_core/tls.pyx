@@ -199,7 +199,7 @@ cdef class TLSCore(Receiver):
 
     def _get_app_transport(self):
         if self._app_transport is None and not self._app_transport_created:
-            self._app_transport = TLSTransport(self._loop, self)
+            self._app_transport = SSLTransport(self._loop, self)
             self._app_transport_created = True
         return BaseProtocol._get_app_transport(self)
 
@@ -473,7 +473,7 @@ cdef class TLSCore(Receiver):
         BaseProtocol._abort(self, *error)
 
 
-class TLSTransport(BaseTransport):
+class SSLTransport(BaseTransport):
     """asyncio's transport for the protocol over TLS, with write() compiled."""
 
     def write(self, data):
