@@ -53,7 +53,8 @@ def calls(*names: str) -> Callable[[Scenario], Scenario]:
 
 
 def outcome(error: BaseException) -> tuple[str, str]:
-    return type(error).__name__, re.sub(" at 0x[0-9a-f]+", "", str(error))
+    # Not which class an object is of: each loop has its own transports.
+    return type(error).__name__, re.sub(r"<[\w.]+ object at 0x[0-9a-f]+>", "<object>", str(error))
 
 
 async def attempt(awaitable: Any) -> Any:
