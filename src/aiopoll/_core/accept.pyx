@@ -84,18 +84,15 @@ cdef class Acceptor(Runnable):
 
     cdef int fail(self, int code) except -1:
         error = OSError(code, os.strerror(code))
-        if code != EMFILE and code != ENFILE and code != ENOBUFS and code != ENOMEM:
-            self.loop.call_exception_handler({
-                "message": "socket.accept() failed", "exception": error,
-                "socket": trsock.TransportSocket(self.sock),
-            })
-            return 0
+        cdef bint starved = code in (EMFILE, ENFILE, ENOBUFS, ENOMEM)
         self.loop.call_exception_handler({
-            "message": "socket.accept() out of system resource", "exception": error,
+            "message": f"socket.accept() {'out of system resource' if starved else 'failed'}",
+            "exception": error,
             "socket": trsock.TransportSocket(self.sock),
         })
-        self.loop.reactor.unwatch(self.fd, READ)
-        self.loop.call_later(constants.ACCEPT_RETRY_DELAY, self.watch_again)
+        if starved:
+            self.loop.reactor.unwatch(self.fd, READ)
+            self.loop.call_later(constants.ACCEPT_RETRY_DELAY, self.watch_again)
         return 0
 
     def watch_again(self):

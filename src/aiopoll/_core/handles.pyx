@@ -11,9 +11,9 @@ ready queue is asked to run itself.
 Why.  The constructor and _run in Python cost a microsecond a callback; who inspects handles
 (debuggers, nest_asyncio, exception handlers) still finds what asyncio documents.
 
-A handle that has run and that nobody has is used again.  Handles that wait in a running loop are taken out of the garbage collector's sight, and put back
-when they have run, if somebody still has them, or when the loop stops.  Until then the loop holds
-them, and it is alive, so that there is nothing to collect; the collector would look at each of
+A handle that has run and that nobody has is used again.  Handles that wait in a running loop are
+taken out of the garbage collector's sight, and put back when they have run, if somebody still has
+them, or when the loop stops.  Until then the loop holds them, and it is alive, so that there is nothing to collect; the collector would look at each of
 them again and again, which takes longer than running them.
 
 Cost.  A slot that a future asyncio adds is left unset; `SLOTS` below is compared with __slots__

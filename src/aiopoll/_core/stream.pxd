@@ -58,6 +58,7 @@ cdef class Stream(Runnable):
     cdef int nothing_read(self, ssize_t count, int code) except -1
     cdef int append(self, bytes data) except -1
     cdef bint may_wait(self) noexcept
+    cdef WriteReady write_ready(self)
     cdef int wait_for_more(self) except -1
     cdef int write(self, object data) except -1
     cdef ssize_t send_queue(self) noexcept

@@ -301,14 +301,18 @@ cdef class Stream(Runnable):
         return (self.size <= self.high and not self.blocked
                 and (self.corked or self.loop.in_callbacks))
 
+    cdef WriteReady write_ready(self):
+        """The writing side, made for the first write that waits."""
+        if self.flusher is None:
+            self.flusher = WriteReady.__new__(WriteReady)
+            self.flusher.stream = self
+        return self.flusher
+
     cdef int wait_for_more(self) except -1:
         """Sees to it that what waits is sent when this callback, or this turn, is over."""
         if not self.corked and not self.unsent:
-            if self.flusher is None:
-                self.flusher = WriteReady.__new__(WriteReady)
-                self.flusher.stream = self
             self.unsent = True
-            self.loop.unsent.append(self.flusher)
+            self.loop.unsent.append(self.write_ready())
         return 0
 
     cdef int write(self, object data) except -1:
@@ -416,10 +420,7 @@ cdef class Stream(Runnable):
 
     cdef int block(self) except -1:
         """Waits for the socket to take more."""
-        if self.flusher is None:
-            self.flusher = WriteReady.__new__(WriteReady)
-            self.flusher.stream = self
-        self.loop.reactor.watch(self.fd, WRITE, self.flusher, False)
+        self.loop.reactor.watch(self.fd, WRITE, self.write_ready(), False)
         self.blocked = True
         return 0
 

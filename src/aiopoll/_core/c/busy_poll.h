@@ -5,8 +5,8 @@
  * woken costs more CPU time on a virtual machine than a few tens of microseconds of looking.
  * While we look, whoever shares our CPU cannot run, and that may be the peer.
  *
- * Rule.  Where it is adaptive: look only if the gap before was shorter than the budget, so that an idle
- * process never looks twice.  Each look that finds nothing doubles the number of sleeps to
+ * Rule.  Where it is adaptive: look only if the gap before was shorter than the budget, so that
+ * an idle process never looks twice.  Each look that finds nothing doubles the number of sleeps to
  * go by before the next one, up to 1,023; one that finds something sets it to none.
  *
  * Why.  Gaps tell a busy peer from an idle one; the doubling tells a peer on another CPU from one
