@@ -3,8 +3,11 @@
 import asyncio
 import gc
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -172,17 +175,40 @@ def test_a_loop_that_is_closed_without_a_runner(backend: str | None, tmp_path: P
         file = await aiopoll.open(path, "r+b", direct=True)
         buffer = aiopoll.AlignedBuffer(BLOCK)
         buffer[:] = b"e" * BLOCK
-        for i in range(40):  # few enough to find slots whichever CPU they are asked on
+        for i in range(40):
             file.pwrite(buffer, i * BLOCK)
-        if backend is None:
-            await asyncio.sleep(0)  # another one's loop has no hook: what was not submitted is lost
+        # Another one's loop has no hook: what was not submitted when it closes is lost.
+        while backend is None and loop._aiopoll_files.statistics().waiting:
+            await asyncio.sleep(0)
 
-    loop = aiopoll.new_event_loop(backend=backend) if backend else asyncio.new_event_loop()
+    loop: Any = aiopoll.new_event_loop(backend=backend) if backend else asyncio.new_event_loop()
     loop.run_until_complete(main())
     loop.close()
     del loop
     gc.collect()
     assert path.read_bytes() == b"e" * 40 * BLOCK
+
+
+def test_what_is_in_flight_when_the_interpreter_ends_is_done(tmp_path: Path) -> None:
+    path = filled(tmp_path / "file", 300)
+    program = f"""
+import asyncio, aiopoll
+
+async def main():
+    file = await aiopoll.open({str(path)!r}, "r+b", direct=True)
+    buffer = aiopoll.AlignedBuffer({BLOCK})
+    buffer[:] = b"e" * {BLOCK}
+    for i in range(300):
+        file.pwrite(buffer, i * {BLOCK})
+    await asyncio.sleep(0)
+
+loop = asyncio.new_event_loop()
+loop.run_until_complete(main())
+loop.close()
+"""
+    ended = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert path.read_bytes() == b"e" * 300 * BLOCK
 
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")

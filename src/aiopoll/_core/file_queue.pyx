@@ -294,6 +294,8 @@ cdef class FileQueue(Rider):
         request.threaded = True
         try:
             self.threads.submit(self._run, request)
+        except RuntimeError:
+            self._run(request)  # the interpreter ends, and starts no thread any more
         except BaseException as error:
             self.in_threads -= 1
             self.deliver(request, None, error)
