@@ -178,10 +178,11 @@ def test_a_loop_that_is_closed_without_a_runner(backend: str | None, tmp_path: P
         for i in range(40):
             file.pwrite(buffer, i * BLOCK)
         # Another one's loop has no hook: what was not submitted when it closes is lost.
-        while backend is None and loop._aiopoll_files.statistics().waiting:
+        running: Any = asyncio.get_running_loop()
+        while backend is None and running._aiopoll_files.statistics().waiting:
             await asyncio.sleep(0)
 
-    loop: Any = aiopoll.new_event_loop(backend=backend) if backend else asyncio.new_event_loop()
+    loop = aiopoll.new_event_loop(backend=backend) if backend else asyncio.new_event_loop()
     loop.run_until_complete(main())
     loop.close()
     del loop
