@@ -273,6 +273,23 @@ def test_only_the_servers_own_file_is_removed(loop: aiopoll.EventLoop, tmp_path:
     loop.run_until_complete(scenario())
 
 
+def test_a_server_without_a_backlog_accepts(loop: aiopoll.EventLoop) -> None:
+    """As asyncio from 3.14 on; before, it accepted nothing, and asked again in each turn."""
+
+    async def scenario() -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, backlog=0)
+        async with server:
+            for _ in range(3):
+                reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+                assert await reader.read() == b""
+                writer.close()
+
+    loop.run_until_complete(asyncio.wait_for(scenario(), 30))
+
+
 def test_a_cancelled_create_server_leaves_nothing(loop: aiopoll.EventLoop) -> None:
     async def scenario() -> None:
         before = loop.statistics().watched

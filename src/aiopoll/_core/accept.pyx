@@ -1,10 +1,11 @@
 """Accepting connections for a server.
 
 Facts.  A socket that accept4(2) makes inherits TCP_NODELAY from the listener.  EMFILE, ENFILE,
-ENOBUFS and ENOMEM leave the connection in the queue, so that the listener stays ready.
+ENOBUFS and ENOMEM leave the connection in the queue, so that the listener stays ready.  A listener
+with a backlog of 0 has a queue all the same, of one connection.
 
-Rule.  Up to `backlog` connections are accepted each time that the listener is ready, each without
-a task.  For want of descriptors or memory it is not watched for a second, and the exception
+Rule.  Up to `backlog` connections, and at least one, are accepted each time that the listener is
+ready, each without a task.  For want of descriptors or memory it is not watched for a second, and the exception
 handler is told; all other errors are the connection's own and go to the exception handler too.
 
 Cost.  One accept4 more than there are connections, to see that there is none left.
@@ -109,6 +110,6 @@ def start_accepting(LoopCore loop, sock, protocol_factory, server, int backlog):
     acceptor.protocol_factory = protocol_factory
     acceptor.server = server
     acceptor.fd = sock.fileno()
-    acceptor.backlog = backlog
+    acceptor.backlog = max(backlog, 1)
     socket_set_nodelay(acceptor.fd)
     loop.reactor.watch(acceptor.fd, READ, acceptor, False)
