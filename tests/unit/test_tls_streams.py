@@ -225,6 +225,32 @@ def test_a_thousand_connections_leave_nothing_behind() -> None:
         assert sys.getallocatedblocks() - before < 1000
 
 
+@pytest.mark.parametrize("package", [asyncio, aiopoll])
+def test_a_client_may_begin_the_handshake_before_the_server_does(package: Any) -> None:
+    """As on asyncio from 3.14 on; before, the ClientHello stayed in the reader."""
+
+    async def upgraded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert await reader.readline() == b"STARTTLS\n"
+        while not reader._buffer:  # type: ignore[attr-defined]
+            await asyncio.sleep(0)
+        await writer.start_tls(contexts()[0])
+        writer.write(await reader.readline())
+        writer.close()
+        await writer.wait_closed()
+
+    async def main() -> None:
+        async with await package.start_server(upgraded, "127.0.0.1", 0) as server:
+            reader, writer = await package.open_connection(*server.sockets[0].getsockname())
+            writer.write(b"STARTTLS\n")
+            await writer.start_tls(contexts()[1], server_hostname="localhost")
+            writer.write(b"over TLS\n")
+            assert await reader.read() == b"over TLS\n"
+            writer.close()
+            await writer.wait_closed()
+
+    aiopoll.run(asyncio.wait_for(main(), SECONDS_MAX))
+
+
 @pytest.mark.skipif(not shutil.which("openssl"), reason="known_gaps.toml: TLS key updates")
 def test_data_after_a_key_update_is_read_and_answered() -> None:
     class Echo(asyncio.Protocol):

@@ -20,6 +20,9 @@ async def start_tls(
 ) -> asyncio.Transport | None:
     """Puts TLS between `transport` and `protocol`, and waits for the handshake.
 
+    What a stream's server has received already, and nobody has read, belongs to the handshake: the
+    client may begin it before the server does.  So asyncio from 3.14 on; before, that was left to
+    be read as if it had come over TLS.
     If that fails or is cancelled, the connection is closed.
     """
     done = loop.create_future()
@@ -37,6 +40,11 @@ async def start_tls(
     )
     # Nothing may be read before the protocol has its transport.
     transport.pause_reading()
+    if server_side and isinstance(protocol, asyncio.StreamReaderProtocol):
+        reader: Any = protocol._stream_reader  # type: ignore[attr-defined]
+        if reader is not None and reader._buffer:
+            tls._incoming.write(reader._buffer)
+            reader._buffer.clear()
     transport.set_protocol(tls)
     steps = [
         loop.call_soon(tls.connection_made, transport),
