@@ -4,6 +4,7 @@ import array
 import asyncio
 import collections.abc
 import errno
+import inspect
 import os
 import socket
 import ssl
@@ -438,7 +439,7 @@ def test_they_are_coroutines(our_loop: aiopoll.EventLoop) -> None:
             task = our_loop.create_task(coroutine)
             await our_loop.create_task(our_loop.sock_sendall(theirs, b"x"))
             assert await task == b"x"
-            assert asyncio.iscoroutinefunction(our_loop.sock_recv)
+            assert inspect.iscoroutinefunction(our_loop.sock_recv)
             async with asyncio.timeout(60):
                 with pytest.raises(TimeoutError):
                     await asyncio.wait_for(our_loop.sock_recv(ours, 1), 0.001)
