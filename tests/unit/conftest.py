@@ -1,7 +1,6 @@
-"""Files to wait for, TLS, children that cannot hang, and threads that are known to wait."""
+"""Loops, files to wait for, TLS, children that cannot hang, threads that are known to wait."""
 
-import datetime
-import ipaddress
+import asyncio
 import os
 import select
 import socket
@@ -9,13 +8,62 @@ import ssl
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trustme
 
+import aiopoll
 from aiopoll import Context
 
 CHILD_SECONDS_MAX = 30
+TLS_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+
+LOOPS: dict[str, Callable[[], Any]] = {
+    "aio": lambda: aiopoll.new_event_loop(backend="aio"),
+    "one-slot": lambda: aiopoll.new_event_loop(backend="aio", nr_events=1),
+    "syscall-reap": lambda: aiopoll.new_event_loop(backend="aio"),
+    "epoll": lambda: aiopoll.new_event_loop(backend="epoll"),
+    "asyncio": asyncio.SelectorEventLoop,  # the oracle
+}
+
+
+@pytest.fixture(params=["aio", "epoll"])
+def loop_kind(request: pytest.FixtureRequest) -> Any:
+    """The kind of `loop`, one of LOOPS; a module may have a fixture of this name with others."""
+    return request.param
+
+
+@pytest.fixture
+def loop(loop_kind: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A loop, which must be left with no file but its own."""
+    if loop_kind == "syscall-reap":
+        monkeypatch.setenv("AIOPOLL_USER_RING", "0")
+    loop = LOOPS[loop_kind]()
+    yield loop
+    if loop_kind != "asyncio":
+        assert loop.statistics().watched == 1
+    loop.close()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    while not condition():
+        await asyncio.sleep(0)
+
+
+def rings() -> int:
+    """The AIO rings mapped into this process: one for each of its live contexts."""
+    return Path("/proc/self/maps").read_text(encoding="utf-8").count("[aio]")
+
+
+def stream_pair() -> tuple[socket.socket, socket.socket]:
+    """Two connected sockets, non-blocking."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    return ours, theirs
 
 
 @pytest.fixture
@@ -47,50 +95,26 @@ def tcp_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield client, server
 
 
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file with a key and a certificate for localhost, signed by itself."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    now = datetime.datetime.now(datetime.UTC)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
-    path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        + signed.public_bytes(serialization.Encoding.PEM)
-    )
-    return path
+@cache
+def tls_contexts(version: str = "1.3") -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Of a server that is localhost, and of a client that trusts it."""
+    authority = trustme.CA()
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost", "127.0.0.1").configure_cert(server)
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.configure_trust(client)
+    client.maximum_version = client.minimum_version = TLS_VERSIONS[version]
+    return server, client
 
 
 @pytest.fixture
-def server_context(certificate: Path) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate)
-    return context
+def server_context() -> ssl.SSLContext:
+    return tls_contexts()[0]
 
 
 @pytest.fixture
-def client_context(certificate: Path) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=str(certificate))
+def client_context() -> ssl.SSLContext:
+    return tls_contexts()[1]
 
 
 @pytest.fixture

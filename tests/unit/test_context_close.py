@@ -6,20 +6,16 @@ import select
 import threading
 import warnings
 import weakref
-from pathlib import Path
 
 import pytest
 
 from aiopoll import Context, Iocb
 
+from .conftest import rings
+
 
 class Data:
     """An object that can be referred to weakly."""
-
-
-def rings() -> int:
-    """The AIO rings mapped into this process: one for each of its live contexts."""
-    return Path("/proc/self/maps").read_text(encoding="utf-8").count("[aio]")
 
 
 def test_close_gives_the_ring_back(user_ring):

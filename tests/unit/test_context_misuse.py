@@ -17,6 +17,8 @@ import pytest
 
 from aiopoll import Context, Iocb
 
+from .conftest import rings
+
 CALLS: dict[str, Callable[[Context], object]] = {
     "submit": lambda context: context.submit([Iocb.poll(0, select.POLLIN)]),
     "submit nothing": lambda context: context.submit([]),
@@ -27,11 +29,6 @@ CALLS: dict[str, Callable[[Context], object]] = {
     "enter": lambda context: context.__enter__(),
 }
 every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-
-
-def rings() -> int:
-    """The AIO rings mapped into this process: one for each of its live contexts."""
-    return Path("/proc/self/maps").read_text(encoding="utf-8").count("[aio]")
 
 
 @pytest.fixture(autouse=True)

@@ -8,14 +8,6 @@ import pytest
 
 import aiopoll
 
-
-@pytest.fixture(params=["aio", "epoll"])
-def loop(request: pytest.FixtureRequest) -> Iterator[aiopoll.EventLoop]:
-    loop = aiopoll.new_event_loop(backend=request.param)
-    yield loop
-    loop.close()
-
-
 Connection = tuple[asyncio.Transport, socket.socket]
 
 

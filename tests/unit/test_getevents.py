@@ -3,19 +3,10 @@
 import os
 import select
 import signal
-from collections.abc import Iterator
 
 import pytest
 
 from aiopoll import Context, Iocb
-
-
-@pytest.fixture
-def pipe() -> Iterator[tuple[int, int]]:
-    ends = os.pipe()
-    yield ends
-    for fd in ends:
-        os.close(fd)
 
 
 def test_events_come_oldest_first_and_no_more_than_asked(

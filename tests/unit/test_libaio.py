@@ -40,14 +40,6 @@ def ctx(_reap_as_told: None) -> Iterator[io_context_t]:
 
 
 @pytest.fixture
-def pipe() -> Iterator[tuple[int, int]]:
-    ends = os.pipe()
-    yield ends
-    for fd in ends:
-        os.close(fd)
-
-
-@pytest.fixture
 def file_fd(tmp_path: Path) -> Iterator[int]:
     fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT, 0o600)
     os.write(fd, b"0123456789")

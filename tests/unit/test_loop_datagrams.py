@@ -6,7 +6,6 @@ import gc
 import os
 import socket
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +14,12 @@ import pytest
 import aiopoll
 from aiopoll._core.datagram import DatagramTransport
 
+from .conftest import until
+
 
 @pytest.fixture(params=["aio", "one-slot", "syscall-reap", "epoll"])
-def loop(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[aiopoll.EventLoop]:
-    if request.param == "syscall-reap":
-        monkeypatch.setenv("AIOPOLL_USER_RING", "0")
-    loop = aiopoll.new_event_loop(
-        backend="epoll" if request.param == "epoll" else "aio",
-        nr_events=1 if request.param == "one-slot" else 64,
-    )
-    yield loop
-    assert loop.statistics().watched == 1
-    loop.close()
+def loop_kind(request: pytest.FixtureRequest) -> Any:
+    return request.param
 
 
 class Recorder(asyncio.DatagramProtocol):
@@ -61,11 +52,6 @@ class Recorder(asyncio.DatagramProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost.append(exc)
-
-
-async def until(condition: Any) -> None:
-    while not condition():
-        await asyncio.sleep(0)
 
 
 async def closed(*protocols: Recorder) -> None:

@@ -639,17 +639,9 @@ async def slow_callbacks(loop: Any, place: Place) -> Any:
     return [*seen, len(slow)]
 
 
-OURS = {
-    "aio": lambda: aiopoll.new_event_loop(backend="aio"),
-    "one-slot": lambda: aiopoll.new_event_loop(backend="aio", nr_events=1),
-    "epoll": lambda: aiopoll.new_event_loop(backend="epoll"),
-}
-
-
-@pytest.fixture(params=OURS)
-def our_loop(request: pytest.FixtureRequest) -> Any:
-    with contextlib.closing(OURS[request.param]()) as loop:
-        yield loop
+@pytest.fixture(params=["aio", "one-slot", "epoll"])
+def loop_kind(request: pytest.FixtureRequest) -> Any:
+    return request.param
 
 
 @pytest.fixture
@@ -661,16 +653,16 @@ def asyncios_loop() -> Any:
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda f: f.__name__)
 def test_it_shows_what_asyncio_shows(
     scenario: Scenario,
-    our_loop: Any,
+    loop: Any,
     asyncios_loop: Any,
     server_context: ssl.SSLContext,
     client_context: ssl.SSLContext,
 ) -> None:
     shown = []
-    for loop in (asyncios_loop, our_loop):
+    for each in (asyncios_loop, loop):
         with tempfile.TemporaryDirectory() as directory:
             place = Place(Path(directory), server_context, client_context)
-            shown.append(loop.run_until_complete(asyncio.wait_for(scenario(loop, place), 30)))
+            shown.append(each.run_until_complete(asyncio.wait_for(scenario(each, place), 30)))
     assert shown[1] == shown[0]
 
 

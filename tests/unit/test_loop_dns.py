@@ -3,7 +3,6 @@
 import asyncio
 import socket
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,13 +12,6 @@ from hypothesis import strategies as st
 
 import aiopoll
 from aiopoll.loop.dns import numeric_addresses
-
-
-@pytest.fixture(params=["aio", "epoll"])
-def loop(request: pytest.FixtureRequest) -> Iterator[aiopoll.EventLoop]:
-    loop = aiopoll.new_event_loop(backend=request.param)
-    yield loop
-    loop.close()
 
 
 class NoThreads(ThreadPoolExecutor):

@@ -6,26 +6,19 @@ import pty
 import resource
 import socket
 import struct
-from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
 import aiopoll
 
+from .conftest import stream_pair
+
 
 @pytest.fixture(params=["aio", "syscall-reap", "one-slot", "epoll"])
-def loop(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[asyncio.AbstractEventLoop]:
-    if request.param == "syscall-reap":
-        monkeypatch.setenv("AIOPOLL_USER_RING", "0")
-    loop = aiopoll.new_event_loop(
-        backend="epoll" if request.param == "epoll" else "aio",
-        nr_events=1 if request.param == "one-slot" else 64,
-    )
-    yield loop
-    loop.close()
+def loop_kind(request: pytest.FixtureRequest) -> Any:
+    return request.param
 
 
 def turn(loop: asyncio.AbstractEventLoop) -> None:
@@ -34,15 +27,8 @@ def turn(loop: asyncio.AbstractEventLoop) -> None:
     loop.run_forever()
 
 
-def connected() -> tuple[socket.socket, socket.socket]:
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    theirs.setblocking(False)
-    return ours, theirs
-
-
 def test_readers_are_level_triggered(loop: aiopoll.EventLoop) -> None:
-    ours, theirs = connected()
+    ours, theirs = stream_pair()
     with ours, theirs:
         calls: list[str] = []
         loop.add_reader(ours, calls.append, "read")
@@ -61,7 +47,7 @@ def test_readers_are_level_triggered(loop: aiopoll.EventLoop) -> None:
 
 
 def test_a_reader_is_not_called_for_what_was_read_meanwhile(loop: aiopoll.EventLoop) -> None:
-    ours, theirs = connected()
+    ours, theirs = stream_pair()
     ours.setblocking(True)  # a stale call would hang the loop
     with ours, theirs:
         received: list[bytes] = []
@@ -83,7 +69,7 @@ def test_a_reader_is_not_called_for_what_was_read_meanwhile(loop: aiopoll.EventL
 
 
 def test_reader_and_writer_of_one_file_are_independent(loop: aiopoll.EventLoop) -> None:
-    ours, theirs = connected()
+    ours, theirs = stream_pair()
     with ours, theirs:
         calls: list[str] = []
         loop.add_reader(ours, calls.append, "read")
@@ -101,7 +87,7 @@ def test_reader_and_writer_of_one_file_are_independent(loop: aiopoll.EventLoop) 
 
 def test_the_peer_sees_the_end_at_once(loop: aiopoll.EventLoop) -> None:
     for _ in range(50):
-        ours, theirs = connected()
+        ours, theirs = stream_pair()
         loop.add_reader(ours, lambda: None)
         turn(loop)
         loop.remove_reader(ours)
@@ -123,7 +109,7 @@ def test_a_listener_refuses_as_soon_as_it_is_closed(loop: aiopoll.EventLoop) -> 
 
 def test_a_reused_number_gets_nothing_of_the_file_before(loop: aiopoll.EventLoop) -> None:
     calls: list[str] = []
-    first, first_peer = connected()
+    first, first_peer = stream_pair()
     number = first.fileno()
     loop.add_reader(first, calls.append, "first")
     turn(loop)
@@ -136,7 +122,7 @@ def test_a_reused_number_gets_nothing_of_the_file_before(loop: aiopoll.EventLoop
         assert second == number
         loop.add_reader(second, calls.append, "second")
 
-    idle, idle_peer = connected()
+    idle, idle_peer = stream_pair()
     with idle, idle_peer, first_peer:
         loop.call_soon(close_and_reuse)
         turn(loop)
@@ -151,12 +137,12 @@ def test_a_reused_number_gets_nothing_of_the_file_before(loop: aiopoll.EventLoop
 
 def test_a_file_closed_behind_the_loops_back_is_replaced(loop: aiopoll.EventLoop) -> None:
     calls: list[str] = []
-    first, first_peer = connected()
+    first, first_peer = stream_pair()
     number = first.fileno()
     loop.add_reader(number, calls.append, "first")
     turn(loop)
     first.close()
-    second, second_peer = connected()
+    second, second_peer = stream_pair()
     with first_peer, second, second_peer:
         assert second.fileno() == number
         loop.add_reader(number, calls.append, "second")
@@ -172,7 +158,7 @@ def test_more_files_than_slots_all_speak() -> None:
         loop = aiopoll.new_event_loop(backend="aio", nr_events=1)
         stack.callback(loop.close)
         heard: set[int] = set()
-        pairs = [connected() for _ in range(400)]
+        pairs = [stream_pair() for _ in range(400)]
         for number, (ours, theirs) in enumerate(pairs):
             stack.callback(ours.close)
             stack.callback(theirs.close)
@@ -267,8 +253,8 @@ def test_accept_backs_off_when_descriptors_run_out(loop: aiopoll.EventLoop) -> N
 
 
 def test_a_connection_that_always_has_data_starves_nobody(loop: aiopoll.EventLoop) -> None:
-    ours, theirs = connected()
-    other, other_peer = connected()
+    ours, theirs = stream_pair()
+    other, other_peer = stream_pair()
     with ours, theirs, other, other_peer:
         theirs.send(b"x")
         events: list[str] = []

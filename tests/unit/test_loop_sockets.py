@@ -9,7 +9,7 @@ import os
 import socket
 import ssl
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -17,34 +17,15 @@ import pytest
 
 import aiopoll
 
-FACTORIES: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
-    "aio": lambda: aiopoll.new_event_loop(backend="aio"),
-    "one-slot": lambda: aiopoll.new_event_loop(backend="aio", nr_events=1),
-    "epoll": lambda: aiopoll.new_event_loop(backend="epoll"),
-    "asyncio": asyncio.SelectorEventLoop,
-}
+from .conftest import stream_pair
 
 
-@pytest.fixture(params=FACTORIES)
-def loop(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """Ours, and asyncio's as the oracle."""
-    loop = FACTORIES[request.param]()
-    yield loop
-    loop.close()
+@pytest.fixture(params=["aio", "one-slot", "epoll", "asyncio"])
+def loop_kind(request: pytest.FixtureRequest) -> Any:
+    return request.param
 
 
-@pytest.fixture(params=["aio", "epoll"])
-def our_loop(request: pytest.FixtureRequest) -> Iterator[aiopoll.EventLoop]:
-    loop = aiopoll.new_event_loop(backend=request.param)
-    yield loop
-    loop.close()
-
-
-def stream_pair() -> tuple[socket.socket, socket.socket]:
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    theirs.setblocking(False)
-    return ours, theirs
+ours_only = pytest.mark.parametrize("loop_kind", ["aio", "epoll"])
 
 
 def datagram_socket(family: int, address: Any) -> socket.socket:
@@ -102,12 +83,13 @@ def test_sendall_waits_for_the_receiver(loop: Any) -> None:
         loop.run_until_complete(scenario(data))
 
 
-def test_sendall_holds_on_to_its_buffer_only_while_it_sends(our_loop: aiopoll.EventLoop) -> None:
+@ours_only
+def test_sendall_holds_on_to_its_buffer_only_while_it_sends(loop: aiopoll.EventLoop) -> None:
     async def scenario() -> None:
         ours, theirs = stream_pair()
         with ours, theirs:
             data = bytearray(4 << 20)
-            task = await parked(our_loop.sock_sendall(ours, data))
+            task = await parked(loop.sock_sendall(ours, data))
             with pytest.raises(BufferError):
                 data.clear()
             task.cancel()
@@ -115,7 +97,7 @@ def test_sendall_holds_on_to_its_buffer_only_while_it_sends(our_loop: aiopoll.Ev
                 await task
             data.clear()
 
-    our_loop.run_until_complete(scenario())
+    loop.run_until_complete(scenario())
 
 
 @pytest.mark.parametrize(
@@ -303,15 +285,16 @@ def test_debug_mode_wants_non_blocking_sockets(loop: Any) -> None:
     loop.run_until_complete(scenario())
 
 
-def test_a_blocking_socket_does_not_block_the_loop(our_loop: aiopoll.EventLoop) -> None:
+@ours_only
+def test_a_blocking_socket_does_not_block_the_loop(loop: aiopoll.EventLoop) -> None:
     async def scenario() -> None:
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            task = await parked(our_loop.sock_recv(ours, 10))
+            task = await parked(loop.sock_recv(ours, 10))
             theirs.send(b"x")
             assert await task == b"x"
 
-    our_loop.run_until_complete(scenario())
+    loop.run_until_complete(scenario())
 
 
 def test_a_cancelled_receive_takes_nothing(loop: Any) -> None:
@@ -343,28 +326,29 @@ def test_a_cancelled_receive_takes_nothing(loop: Any) -> None:
     loop.run_until_complete(scenario())
 
 
-def test_nothing_stays_watched(our_loop: aiopoll.EventLoop) -> None:
+@ours_only
+def test_nothing_stays_watched(loop: aiopoll.EventLoop) -> None:
     async def scenario() -> None:
-        base = our_loop.statistics().watched
+        base = loop.statistics().watched
         ours, theirs = stream_pair()
         with ours, theirs, datagram_socket(socket.AF_INET, ("127.0.0.1", 0)) as udp:
             tasks = [
-                await parked(our_loop.sock_recv(ours, 1)),
-                await parked(our_loop.sock_sendall(ours, bytes(4 << 20))),
-                await parked(our_loop.sock_recvfrom(udp, 1)),
+                await parked(loop.sock_recv(ours, 1)),
+                await parked(loop.sock_sendall(ours, bytes(4 << 20))),
+                await parked(loop.sock_recvfrom(udp, 1)),
             ]
-            assert our_loop.statistics().watched == base + 2  # files
+            assert loop.statistics().watched == base + 2  # files
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            assert our_loop.statistics().watched == base
-            coroutine = our_loop.sock_recv(udp, 1)
+            assert loop.statistics().watched == base
+            coroutine = loop.sock_recv(udp, 1)
             coroutine.send(None)
-            assert our_loop.statistics().watched == base + 1
+            assert loop.statistics().watched == base + 1
             coroutine.close()
-            assert our_loop.statistics().watched == base
+            assert loop.statistics().watched == base
 
-    our_loop.run_until_complete(scenario())
+    loop.run_until_complete(scenario())
 
 
 def test_a_second_receiver_takes_the_place_of_the_first(loop: Any) -> None:
@@ -413,7 +397,8 @@ def test_what_is_not_a_plain_socket_is_asked_itself(loop: Any) -> None:
     loop.run_until_complete(scenario())
 
 
-def test_a_full_unix_listener_is_an_error_and_no_connection(our_loop: aiopoll.EventLoop) -> None:
+@ours_only
+def test_a_full_unix_listener_is_an_error_and_no_connection(loop: aiopoll.EventLoop) -> None:
     async def scenario(path: str) -> None:
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(path)
@@ -421,27 +406,28 @@ def test_a_full_unix_listener_is_an_error_and_no_connection(our_loop: aiopoll.Ev
             with socket.socket(socket.AF_UNIX) as first, socket.socket(socket.AF_UNIX) as second:
                 first.setblocking(False)
                 second.setblocking(False)
-                await our_loop.sock_connect(first, path)
+                await loop.sock_connect(first, path)
                 with pytest.raises(BlockingIOError):
-                    await our_loop.sock_connect(second, path)
+                    await loop.sock_connect(second, path)
 
     with tempfile.TemporaryDirectory() as directory:
-        our_loop.run_until_complete(scenario(f"{directory}/listener"))
+        loop.run_until_complete(scenario(f"{directory}/listener"))
 
 
-def test_they_are_coroutines(our_loop: aiopoll.EventLoop) -> None:
+@ours_only
+def test_they_are_coroutines(loop: aiopoll.EventLoop) -> None:
     async def scenario() -> None:
         ours, theirs = stream_pair()
         with ours, theirs:
-            coroutine = our_loop.sock_recv(ours, 1)
+            coroutine = loop.sock_recv(ours, 1)
             assert asyncio.iscoroutine(coroutine)
             assert isinstance(coroutine, collections.abc.Coroutine)
-            task = our_loop.create_task(coroutine)
-            await our_loop.create_task(our_loop.sock_sendall(theirs, b"x"))
+            task = loop.create_task(coroutine)
+            await loop.create_task(loop.sock_sendall(theirs, b"x"))
             assert await task == b"x"
-            assert inspect.iscoroutinefunction(our_loop.sock_recv)
+            assert inspect.iscoroutinefunction(loop.sock_recv)
             async with asyncio.timeout(60):
                 with pytest.raises(TimeoutError):
-                    await asyncio.wait_for(our_loop.sock_recv(ours, 1), 0.001)
+                    await asyncio.wait_for(loop.sock_recv(ours, 1), 0.001)
 
-    our_loop.run_until_complete(scenario())
+    loop.run_until_complete(scenario())

@@ -3,18 +3,10 @@
 import asyncio
 import socket
 import struct
-from collections.abc import Iterator
 
 import pytest
 
 import aiopoll
-
-
-@pytest.fixture(params=["aio", "epoll"])
-def loop(request: pytest.FixtureRequest) -> Iterator[aiopoll.EventLoop]:
-    loop = aiopoll.new_event_loop(backend=request.param)
-    yield loop
-    loop.close()
 
 
 class Recorder(asyncio.Protocol):

@@ -5,18 +5,10 @@ import gc
 import logging
 import time
 import weakref
-from collections.abc import Iterator
 
 import pytest
 
 import aiopoll
-
-
-@pytest.fixture(params=["aio", "epoll"])
-def loop(request: pytest.FixtureRequest) -> Iterator[aiopoll.EventLoop]:
-    loop = aiopoll.new_event_loop(backend=request.param)
-    yield loop
-    loop.close()
 
 
 def run_until_stopped(loop: aiopoll.EventLoop) -> None:

@@ -7,18 +7,10 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 
 import pytest
 
 import aiopoll
-
-
-@pytest.fixture(params=["aio", "epoll"])
-def loop(request: pytest.FixtureRequest) -> Iterator[aiopoll.EventLoop]:
-    loop = aiopoll.new_event_loop(backend=request.param)
-    yield loop
-    loop.close()
 
 
 def test_other_threads_wake_the_loop_each_time(loop: aiopoll.EventLoop) -> None:

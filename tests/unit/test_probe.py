@@ -20,16 +20,13 @@ from aiopoll import Context, Support
 from aiopoll._core import errors
 from aiopoll.probe import require_aio_poll
 
+from .conftest import rings
+
 PROC_FS = Path("/proc/sys/fs")
 
 
 def open_fds() -> list[str]:
     return sorted(os.listdir("/proc/self/fd"))
-
-
-def own_rings() -> int:
-    """The AIO rings that this process has mapped: one for each context that is open."""
-    return Path("/proc/self/maps").read_text(encoding="utf-8").count("/[aio]")
 
 
 def test_everything_works_on_this_kernel():
@@ -89,18 +86,18 @@ def test_signalfd_is_noted_untested():
 
 
 def test_leaks_neither_descriptors_nor_contexts():
-    fds, rings = open_fds(), own_rings()
+    before = open_fds(), rings()
     for _ in range(3):
         aiopoll.probe()
         require_aio_poll()
-    assert (open_fds(), own_rings()) == (fds, rings)
+    assert (open_fds(), rings()) == before
 
 
-def test_own_rings_counts_contexts():
-    before = own_rings()
+def test_rings_counts_contexts():
+    before = rings()
     with Context(1):
-        assert own_rings() == before + 1
-    assert own_rings() == before
+        assert rings() == before + 1
+    assert rings() == before
 
 
 def test_in_a_thread():

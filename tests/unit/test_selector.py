@@ -27,22 +27,6 @@ def selector(user_ring: bool) -> Iterator[AioSelector]:
         yield selector
 
 
-@pytest.fixture
-def pipe() -> Iterator[tuple[int, int]]:
-    reader, writer = os.pipe()
-    with ExitStack() as stack:
-        stack.callback(close_quietly, reader)
-        stack.callback(close_quietly, writer)
-        yield reader, writer
-
-
-def close_quietly(fd: int) -> None:
-    try:
-        os.close(fd)
-    except OSError:
-        pass
-
-
 def ready_fds(selector: AioSelector, timeout: float | None = 0) -> set[int]:
     return {key.fd for key, _ in selector.select(timeout)}
 
@@ -293,15 +277,14 @@ def test_hang_up_wakes_readers_and_writers(selector: AioSelector, pipe: tuple[in
     assert selector.select(0) == [(selector.get_key(reader), EVENT_READ)]
 
 
-def test_urgent_data_alone_wakes_nobody(selector: AioSelector) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        ours = socket.create_connection(listener.getsockname())
-        theirs, _ = listener.accept()
-    with ours, theirs:
-        selector.register(ours, EVENT_READ)
-        assert selector.select(0) == []
-        theirs.send(b"!", socket.MSG_OOB)
-        assert selector.select(0.01) == []
+def test_urgent_data_alone_wakes_nobody(
+    selector: AioSelector, tcp_pair: tuple[socket.socket, socket.socket]
+) -> None:
+    ours, theirs = tcp_pair
+    selector.register(ours, EVENT_READ)
+    assert selector.select(0) == []
+    theirs.send(b"!", socket.MSG_OOB)
+    assert selector.select(0.01) == []
 
 
 def test_modify_to_the_other_direction(selector: AioSelector) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import os
 import socket
 import ssl
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,6 @@ import pytest
 import aiopoll
 
 KINDS = ["tcp", "unix", "tls"]
-
-
-@pytest.fixture(params=["aio", "epoll"])
-def loop(request: pytest.FixtureRequest) -> Iterator[aiopoll.EventLoop]:
-    loop = aiopoll.new_event_loop(backend=request.param)
-    yield loop
-    loop.close()
 
 
 class Meeting:

@@ -8,7 +8,7 @@ import sys
 import warnings
 import weakref
 from asyncio import streams as asyncio_streams
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,8 @@ import aiopoll
 
 
 @pytest.fixture(params=["aio", "epoll", "asyncio"])
-def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop]:
-    loop: asyncio.AbstractEventLoop
-    if request.param == "asyncio":
-        loop = asyncio.SelectorEventLoop()
-    else:
-        loop = aiopoll.new_event_loop(backend=request.param)
-    yield loop
-    loop.close()
+def loop_kind(request: pytest.FixtureRequest) -> Any:
+    return request.param
 
 
 def run(loop: asyncio.AbstractEventLoop, scenario: Coroutine[Any, Any, None]) -> None:

@@ -1,33 +1,19 @@
 """The compiled TLS protocol and asyncio's do the same, over a wire made of memory."""
 
 import asyncio
-import ssl
 from asyncio.sslproto import SSLProtocol
-from functools import cache
 from typing import Any
 
 import pytest
-import trustme
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import aiopoll
 from aiopoll._core import tls
 
+from .conftest import TLS_VERSIONS, tls_contexts
+
 PROTOCOLS: tuple[Any, ...] = (SSLProtocol, tls.TLSProtocol)
-VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
-
-
-@cache
-def contexts(version: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """Of the server, and of the client."""
-    authority = trustme.CA()
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(server)
-    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    authority.configure_trust(client)
-    client.maximum_version = client.minimum_version = VERSIONS[version]
-    return server, client
 
 
 class Wire(asyncio.Transport):
@@ -165,7 +151,7 @@ class Pair:
         app = BufferedApp if buffered else App
         self.apps = [app(answers), app([])]
         self.tls: list[Any] = []
-        for i, context in enumerate(contexts(version)):
+        for i, context in enumerate(tls_contexts(version)):
             name = "localhost" if i else None
             done = loop.create_future()
             done.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -262,7 +248,7 @@ LIMITS = st.tuples(st.sampled_from([0, 40, 3000, 10**6]), st.sampled_from([1, 60
 
 @pytest.mark.skipif(not tls.compiled, reason="asyncio's SSLProtocol is another one here")
 @pytest.mark.parametrize("buffered", [False, True], ids=["protocol", "buffered"])
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", TLS_VERSIONS)
 def test_the_compiled_protocol_does_what_asyncios_does(version: str, buffered: bool) -> None:
     @settings(max_examples=200, deadline=None)
     @given(

@@ -4,33 +4,19 @@ import asyncio
 import gc
 import shutil
 import socket
-import ssl
 import sys
-from functools import cache
 from typing import Any
 
 import pytest
-import trustme
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import aiopoll
 from aiopoll._core import tls
 
-VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+from .conftest import TLS_VERSIONS, tls_contexts
+
 SECONDS_MAX = 30
-
-
-@cache
-def contexts(version: str = "1.3") -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """Of the server, and of the client."""
-    authority = trustme.CA()
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(server)
-    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    authority.configure_trust(client)
-    client.maximum_version = client.minimum_version = VERSIONS[version]
-    return server, client
 
 
 class Side(asyncio.Protocol):
@@ -86,7 +72,7 @@ async def connected(
 ) -> tuple[Side, Side]:
     """A server's side and a client's."""
     loop = asyncio.get_running_loop()
-    server_context, client_context = contexts(version)
+    server_context, client_context = tls_contexts(version)
     sockets = socket.socketpair()
     for sock in sockets:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
@@ -150,7 +136,7 @@ PARTS = st.lists(
 
 
 @pytest.mark.parametrize("backend", ["aio", "epoll"])
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", TLS_VERSIONS)
 def test_what_is_written_arrives_whole_or_as_a_beginning(version: str, backend: str) -> None:
     @settings(max_examples=30, deadline=None)
     @given(
@@ -262,7 +248,7 @@ def test_data_after_a_key_update_is_read_and_answered() -> None:
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(Echo, "127.0.0.1", 0, ssl=contexts()[0])
+        server = await loop.create_server(Echo, "127.0.0.1", 0, ssl=tls_contexts()[0])
         host, port = server.sockets[0].getsockname()
         client = await asyncio.create_subprocess_exec(
             *("openssl", "s_client", "-connect", f"{host}:{port}", "-tls1_3"),
