@@ -1,18 +1,12 @@
-"""What every test folder shares: both ways of reaping, the kinds of loop, the machine's slots."""
+"""What every test folder shares: both ways of reaping, the kinds of loop."""
 
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aiopoll import Context
-
-
-def read_aio_nr() -> int:
-    """The slots taken on the whole machine: fs.aio-nr."""
-    return int(Path("/proc/sys/fs/aio-nr").read_text(encoding="ascii"))
 
 
 @pytest.fixture(params=[True, False], ids=["ring-reap", "syscall-reap"])

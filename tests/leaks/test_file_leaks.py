@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import os
 import threading
 from pathlib import Path
 
@@ -11,12 +10,13 @@ import pytest
 import aiopoll
 from aiopoll._core.file_queue import queue_of
 
+from .counts import descriptors, rings
+
 
 def base() -> tuple[int, int, int]:
     """Descriptors, threads, and AIO contexts of this process."""
     gc.collect()
-    rings = Path("/proc/self/maps").read_text().count("/[aio]")
-    return len(os.listdir("/proc/self/fd")), threading.active_count(), rings
+    return descriptors(), threading.active_count(), rings()
 
 
 async def use(path: Path) -> None:

@@ -18,27 +18,10 @@ import pytest
 
 import aiopoll
 
-# fs.aio-nr is of the whole machine, where others may run: a loop this large stands out.
-MANY_SLOTS = 8000
+from .counts import MANY_SLOTS, descriptors, read_aio_nr, slots_are_back
+
 CONNECTS = 10_000
 BATCH = 50
-
-
-def read_aio_nr() -> int:
-    return int(Path("/proc/sys/fs/aio-nr").read_text(encoding="ascii"))
-
-
-def slots_are_back(slots: int) -> bool:
-    """Whether aio-nr is no longer a large loop above `slots`; others may hold one a while."""
-    for _ in range(100):
-        if read_aio_nr() < slots + MANY_SLOTS:
-            return True
-        aiopoll.Context(1).close()  # takes some tens of milliseconds in the kernel
-    return False
-
-
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 class Mallinfo(ctypes.Structure):
