@@ -8,6 +8,7 @@ workload is about a cold file.
 
 import asyncio
 import contextlib
+import functools
 import mmap
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -133,36 +134,43 @@ async def _threads(
     os.close(fd)
 
 
+def _with_cursors(
+    free: list[tuple[Any, int]], size: int, in_thread: Callable[..., Awaitable[Any]]
+) -> Blocks:
+    """Over files, and their descriptors, that have a cursor each: one is taken for every block."""
+    for _, fd in free:
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
+
+    async def read(offset: int) -> bytes:
+        file, fd = free.pop()
+        await file.seek(offset)
+        data: bytes = await file.read(size)
+        free.append((file, fd))
+        return data
+
+    async def write(data: bytes, offset: int) -> None:
+        file, fd = free.pop()
+        await file.seek(offset)
+        await file.write(data)
+        await in_thread(os.fdatasync, fd)
+        free.append((file, fd))
+
+    return Blocks(read, write)
+
+
 @contextlib.asynccontextmanager
 async def _aiofiles(
     contender: str, path: Path, depth: int, direct: bool, size: int
 ) -> AsyncIterator[Blocks]:
     import aiofiles
 
-    loop = asyncio.get_running_loop()
+    in_thread = functools.partial(asyncio.get_running_loop().run_in_executor, None)
     async with contextlib.AsyncExitStack() as stack:
-        free = [
+        files = [
             await stack.enter_async_context(aiofiles.open(path, "r+b", buffering=0))
             for _ in range(depth)
         ]
-        for file in free:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
-
-        async def read(offset: int) -> bytes:
-            file = free.pop()
-            await file.seek(offset)
-            data: bytes = await file.read(size)
-            free.append(file)
-            return data
-
-        async def write(data: bytes, offset: int) -> None:
-            file = free.pop()
-            await file.seek(offset)
-            await file.write(data)
-            await loop.run_in_executor(None, os.fdatasync, file.fileno())
-            free.append(file)
-
-        yield Blocks(read, write)
+        yield _with_cursors([(file, file.fileno()) for file in files], size, in_thread)
 
 
 @contextlib.asynccontextmanager
@@ -173,28 +181,12 @@ async def _anyio(
     import anyio.to_thread
 
     async with contextlib.AsyncExitStack() as stack:
-        free = [
+        files = [
             await stack.enter_async_context(await anyio.open_file(path, "r+b", buffering=0))
             for _ in range(depth)
         ]
-        for file in free:
-            os.posix_fadvise(file.wrapped.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
-
-        async def read(offset: int) -> bytes:
-            file = free.pop()
-            await file.seek(offset)
-            data: bytes = await file.read(size)
-            free.append(file)
-            return data
-
-        async def write(data: bytes, offset: int) -> None:
-            file = free.pop()
-            await file.seek(offset)
-            await file.write(data)
-            await anyio.to_thread.run_sync(os.fdatasync, file.wrapped.fileno())
-            free.append(file)
-
-        yield Blocks(read, write)
+        free = [(file, file.wrapped.fileno()) for file in files]
+        yield _with_cursors(free, size, anyio.to_thread.run_sync)
 
 
 @contextlib.asynccontextmanager
