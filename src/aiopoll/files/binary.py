@@ -5,9 +5,9 @@ import errno
 import functools
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import AsyncIterable, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, AnyStr, Self
 
 from aiopoll._core.file_core import FileCore
 
@@ -269,14 +269,7 @@ class BinaryFile(FileCore):
 
     async def readlines(self, hint: int | None = -1, /) -> list[bytes]:
         """The lines that are left; no more after `hint` bytes, if it is positive."""
-        lines = []
-        total = 0
-        async for line in self:
-            lines.append(line)
-            total += len(line)
-            if hint is not None and 0 < hint <= total:
-                break
-        return lines
+        return await lines_of(self, hint)
 
     def __aiter__(self) -> Self:
         self._check_readable()
@@ -428,6 +421,18 @@ class BinaryFile(FileCore):
                         await self._flush()
         finally:
             await asyncio.shield(self._close())
+
+
+async def lines_of(file: AsyncIterable[AnyStr], hint: int | None) -> list[AnyStr]:
+    """The lines that are left; no more after `hint` bytes or characters, if it is positive."""
+    lines = []
+    total = 0
+    async for line in file:
+        lines.append(line)
+        total += len(line)
+        if hint is not None and 0 < hint <= total:
+            break
+    return lines
 
 
 def set_ready(ready: asyncio.Future[None]) -> None:

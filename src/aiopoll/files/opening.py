@@ -5,7 +5,7 @@ import errno
 import functools
 import os
 import stat
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from types import TracebackType
 from typing import Any, Generic, Literal, Protocol, TypeVar, overload
 
@@ -41,12 +41,12 @@ F = TypeVar("F", bound=AnyFile)
 class Opening(Generic[F]):
     """What aiopoll.open() answers: await it for the file, or enter it with `async with`."""
 
-    def __init__(self, make: Callable[[], Generator[Any, None, F]]) -> None:
+    def __init__(self, make: Callable[[], Coroutine[Any, Any, F]]) -> None:
         self._make = make
         self._file: F | None = None
 
     def __await__(self) -> Generator[Any, None, F]:
-        return self._make()
+        return self._make().__await__()
 
     async def __aenter__(self) -> F:
         self._file = await self
@@ -294,20 +294,16 @@ def open(
                 raise ValueError(f"binary mode doesn't take an {name} argument")
         if buffering == 1:
             raise ValueError("line buffering needs a text mode")
-
-        def make_binary() -> Generator[Any, None, BinaryFile]:
-            return open_binary(path, parts, buffering, closefd, opener, direct).__await__()
-
-        return Opening(make_binary)
+        return Opening(
+            functools.partial(open_binary, path, parts, buffering, closefd, opener, direct)
+        )
     if direct:
         raise ValueError("direct=True needs a binary mode")
     if buffering == 0:
         raise ValueError("can't have unbuffered text I/O")
     TextFile.check(encoding, errors, newline)
-
-    def make_text() -> Generator[Any, None, TextFile]:
-        return open_text(
-            path, parts, mode, buffering, encoding, errors, newline, closefd, opener
-        ).__await__()
-
-    return Opening(make_text)
+    return Opening(
+        functools.partial(
+            open_text, path, parts, mode, buffering, encoding, errors, newline, closefd, opener
+        )
+    )

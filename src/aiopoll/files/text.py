@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from aiopoll._core.file_statistics import FileStatistics
-from aiopoll.files.binary import LINES_MAX, BinaryFile
+from aiopoll.files.binary import LINES_MAX, BinaryFile, lines_of
 
 T = TypeVar("T")
 
@@ -263,14 +263,7 @@ class TextFile:
 
     async def readlines(self, hint: int | None = -1, /) -> list[str]:
         """The lines that are left; no more after `hint` characters, if it is positive."""
-        lines = []
-        total = 0
-        async for line in self:
-            lines.append(line)
-            total += len(line)
-            if hint is not None and 0 < hint <= total:
-                break
-        return lines
+        return await lines_of(self, hint)
 
     def __aiter__(self) -> Self:
         self._check_readable()
