@@ -1,6 +1,7 @@
 """Each converted file: what it is ready for, what wakes it, where it says no."""
 
 import errno
+import hmac
 import os
 import signal
 import socket
@@ -360,8 +361,32 @@ def test_alg_hash(kernel, ctx):
     # A hash is not pollable: no poll_mask, no head.
     with refused(errno.EINVAL):
         kernel.io_submit(ctx, 1, [Iocb.poll(fd, EPOLLIN)])
+    # The digest was read: what comes now is that of nothing.
+    assert kernel.read(fd, 64) == hashlib.sha256(b"").digest()
     with refused(errno.ENOENT):
         alg(kernel, "hash", "crc7")
+
+
+def test_alg_sockets_without_poll_mask_can_be_looked_at(kernel):
+    """With and without a timeout: only the first asks for a head."""
+    bound = kernel.socket(socket.AF_ALG, socket.SOCK_SEQPACKET)
+    kernel.bind(bound, ("hash", "md5"))
+    for fd in (bound, kernel.accept4(bound)[0]):
+        for timeout_ns in (0, NSEC_PER_SEC):
+            assert kernel.poll([(fd, EPOLLIN)], timeout_ns) == [EPOLLIN]
+
+
+def test_alg_operation_waits_for_the_key_of_its_algorithm(kernel):
+    fd = kernel.socket(socket.AF_ALG, socket.SOCK_SEQPACKET)
+    kernel.bind(fd, ("hash", "hmac(sha256)"))
+    operation, _ = kernel.accept4(fd)
+    with refused(errno.ENOKEY):
+        kernel.write(operation, b"x")
+    with refused(errno.ENOKEY):
+        kernel.read(operation, 32)
+    kernel.setsockopt(fd, socket.SOL_ALG, socket.ALG_SET_KEY, b"key")
+    assert kernel.write(operation, b"x") == 1
+    assert kernel.read(operation, 32) == hmac.digest(b"key", b"x", "sha256")
 
 
 def test_alg_cipher(kernel, ctx):
@@ -382,7 +407,7 @@ def test_alg_cipher(kernel, ctx):
     kernel.sendto(again, whole, 0, (0, iv))
     assert kernel.read(again, 32) == b"a" * 16 + b"b" * 16
     with refused(errno.ENOKEY):
-        alg(kernel, "skcipher", "cbc(aes)")
+        kernel.write(alg(kernel, "skcipher", "cbc(aes)"), b"a" * 16)
 
 
 def test_reads_and_writes_through_io_submit(kernel, ctx):

@@ -45,6 +45,7 @@ class AlgSock(Sock):
         self.kind = ""
         self.name = ""
         self.key: bytes | None = None
+        self.parent: AlgSock | None = None
         # An operation: what came in, whether more follows, and the running state.
         self.pending = b""
         self.more = False
@@ -61,24 +62,30 @@ def alg_create(net: Net, family: int, kind: int, protocol: int) -> Sock:
     return AlgSock(net, alg_proto_ops, family, kind, protocol)
 
 
-def new_hash(name: str, key: bytes | None) -> Any:
-    if name.startswith("hmac("):
-        return hmac.new(key or b"", digestmod=name[5:-1])
-    return hashlib.new(name)
+def check_key(sk: AlgSock) -> bytes:
+    """The key of an operation, which its algorithm may have got after accept. ENOKEY."""
+    if sk.key is None and sk.parent is not None:
+        sk.key = sk.parent.key
+    if sk.key is None:
+        raise error(errno.ENOKEY)
+    return sk.key
+
+
+def new_hash(sk: AlgSock) -> Any:
+    if sk.name.startswith("hmac("):
+        return hmac.new(check_key(sk), digestmod=sk.name[5:-1])
+    return hashlib.new(sk.name)
 
 
 def new_cipher(sk: AlgSock) -> Any:
-    """A running cipher context. ENOKEY without a key."""
     from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-    if sk.key is None:
-        raise error(errno.ENOKEY)
     mode: Any = {
         "cbc(aes)": lambda: modes.CBC(sk.iv),
         "ctr(aes)": lambda: modes.CTR(sk.iv),
         "ecb(aes)": modes.ECB,
     }[sk.name]()
-    cipher = Cipher(algorithms.AES(sk.key), mode)
+    cipher = Cipher(algorithms.AES(check_key(sk)), mode)
     return cipher.encryptor() if sk.op == ALG_OP_ENCRYPT else cipher.decryptor()
 
 
@@ -115,11 +122,9 @@ def alg_setsockopt(sk: AlgSock, level: int, option: int, value: Any) -> bool:
 def alg_accept(sk: AlgSock, nowait: bool) -> AlgSock:
     if not sk.kind:
         raise error(errno.EINVAL)
-    if sk.key is None and (sk.kind == "skcipher" or sk.name.startswith("hmac(")):
-        raise error(errno.ENOKEY)
     ops = algif_hash_ops if sk.kind == "hash" else algif_ops
     child = AlgSock(sk.net, ops, sk.family, sk.type, sk.protocol)
-    child.kind, child.name, child.key = sk.kind, sk.name, sk.key
+    child.kind, child.name, child.key, child.parent = sk.kind, sk.name, sk.key, sk
     child.sndbuf = 16 * PAGE_SIZE
     return child
 
@@ -130,7 +135,7 @@ def alg_getname(sk: AlgSock, peer: bool) -> Address:
 
 def hash_sendmsg(sk: AlgSock, data: bytes, flags: int, address: Address, nowait: bool) -> int:
     if not sk.more:
-        sk.hash = new_hash(sk.name, sk.key)
+        sk.hash = new_hash(sk)
         sk.digest = None
     sk.hash.update(data)
     sk.more = bool(flags & socket.MSG_MORE)
@@ -140,13 +145,14 @@ def hash_sendmsg(sk: AlgSock, data: bytes, flags: int, address: Address, nowait:
 
 
 def hash_recvmsg(sk: AlgSock, count: int, flags: int, nowait: bool) -> tuple[bytes, Address]:
-    if sk.digest is None:
+    digest, sk.digest = sk.digest, None
+    if digest is None:
         # Reading ends an unfinished message; without any it is the digest of nothing.
         if not sk.more:
-            sk.hash = new_hash(sk.name, sk.key)
-        sk.digest = sk.hash.digest()
+            sk.hash = new_hash(sk)
+        digest = sk.hash.digest()
         sk.more = False
-    return sk.digest[:count], None
+    return digest[:count], None
 
 
 def set_operation(sk: AlgSock, op: int, iv: bytes | None) -> None:
@@ -160,6 +166,7 @@ def set_operation(sk: AlgSock, op: int, iv: bytes | None) -> None:
 
 
 def skcipher_sendmsg(sk: AlgSock, data: bytes, flags: int, address: Address, nowait: bool) -> int:
+    check_key(sk)
     if not sk.more and sk.pending:
         # The message before is complete and has to be read first.
         raise error(errno.EINVAL)
@@ -177,6 +184,7 @@ def skcipher_sendmsg(sk: AlgSock, data: bytes, flags: int, address: Address, now
 
 
 def skcipher_recvmsg(sk: AlgSock, count: int, flags: int, nowait: bool) -> tuple[bytes, Address]:
+    check_key(sk)
     while not _usable(sk, count):
         if not sk.more and sk.pending:
             # The last block is not whole.

@@ -29,6 +29,7 @@ from ..sched import Scheduler
 from ..signal import Signals
 from ..syscall import SyscallTable, syscall
 from ..uapi import (
+    DEFAULT_POLLMASK,
     EPOLLERR,
     EPOLLHUP,
     EPOLLIN,
@@ -230,7 +231,9 @@ def sock_get_poll_head(file: File, events: int) -> PollHead:
 
 def sock_poll_mask(file: File, events: int) -> int:
     sk: Sock = file.private_data
-    assert sk.ops.poll_mask is not None
+    if sk.ops.poll_mask is None:
+        # poll(2) without a timeout comes here without having asked for a head.
+        return DEFAULT_POLLMASK
     return sk.ops.poll_mask(sk, events)
 
 
