@@ -1,10 +1,14 @@
 """What the tests of the in-process kernel share."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aiopoll.kernel import Kernel
+
+from .calls import LinuxCalls, Run
 
 
 @pytest.fixture
@@ -12,3 +16,20 @@ def kernel() -> Iterator[Kernel]:
     kernel = Kernel()
     yield kernel
     kernel.halt()
+
+
+@pytest.fixture
+def both(kernel: Kernel, tmp_path: Path) -> Iterator[Callable[[Callable[..., None]], None]]:
+    """Run a scenario on this kernel and on the Linux underneath: the same answers."""
+    linux = LinuxCalls(tmp_path)
+
+    def compare(scenario: Callable[..., None]) -> None:
+        here: Any = Run(kernel)
+        scenario(kernel, here)
+        there: Any = Run(linux, here.trace)
+        scenario(linux, there)
+        pairs = zip(here.trace, there.trace, strict=True)
+        assert [pair for pair in pairs if pair[0] != pair[1]] == []
+
+    yield compare
+    linux.halt()

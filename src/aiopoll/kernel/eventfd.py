@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 
-from .file import File, FileOperations
+from .file import File, FileOperations, noop_llseek
 from .sched import Scheduler
 from .syscall import SyscallTable, syscall
 from .uapi import EPOLLERR, EPOLLIN, EPOLLOUT, error
@@ -52,9 +52,9 @@ def eventfd_read(file: File, count: int, pos: int | None, nowait: bool) -> bytes
 
 def eventfd_write(file: File, data: bytes, pos: int | None, nowait: bool) -> int:
     ctx: EventFd = file.private_data
-    if len(data) < 8:
+    if len(data) != 8:
         raise error(errno.EINVAL)
-    value = int.from_bytes(data[:8], "little")
+    value = int.from_bytes(data, "little")
     if value == ULLONG_MAX:
         raise error(errno.EINVAL)
     while ULLONG_MAX - ctx.count <= value:
@@ -89,6 +89,8 @@ eventfd_fops = FileOperations(
     write=eventfd_write,
     get_poll_head=eventfd_get_poll_head,
     poll_mask=eventfd_poll_mask,
+    llseek=noop_llseek,
+    write_iter=False,
     nowait=True,
 )
 

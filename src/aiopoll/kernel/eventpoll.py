@@ -20,7 +20,7 @@ import errno
 import os
 from collections.abc import Iterable
 
-from .file import File, FileOperations
+from .file import File, FileOperations, noop_llseek
 from .select import PollTable, file_can_poll, vfs_poll
 from .syscall import SyscallTable, syscall
 from .uapi import (
@@ -199,6 +199,7 @@ eventpoll_fops = FileOperations(
     get_poll_head=ep_eventpoll_get_poll_head,
     poll_mask=ep_eventpoll_poll_mask,
     release=ep_eventpoll_release,
+    llseek=noop_llseek,
 )
 
 
@@ -270,15 +271,13 @@ class EventPollSyscalls(SyscallTable):
     ) -> list[tuple[int, int]]:
         """Up to `maxevents` pairs (data, events), after `timeout_ns` an empty list.
 
-        EINVAL (maxevents, not a set), EBADF, EFAULT, EINTR. See epoll_pwait2(2).
+        EFAULT (sigmask), EBADF, EINVAL (maxevents, not a set), EINTR. See epoll_pwait2(2).
         """
         if isinstance(sigmask, BadAddress):
             raise error(errno.EFAULT)
         with self.signals.user_sigmask(sigmask):
-            if maxevents <= 0:
-                raise error(errno.EINVAL)
             ep = as_eventpoll(self.fget(epfd))
-            if ep is None:
+            if maxevents <= 0 or ep is None:
                 raise error(errno.EINVAL)
             return self._ep_poll(ep, maxevents, timeout_ns)
 

@@ -41,8 +41,8 @@ class FileOperations:
     """struct file_operations.
 
     `read(file, count, pos, nowait)` gives bytes; `write(file, data, pos, nowait)` a count. `pos`
-    is None where the file keeps its own position. `nowait` is O_NONBLOCK or RWF_NOWAIT: raise
-    EAGAIN rather than sleep. `fsync(file, datasync)` may sleep.
+    is None where neither the call nor the file has one. `nowait` is O_NONBLOCK or RWF_NOWAIT:
+    raise EAGAIN rather than sleep. `fsync(file, datasync)` may sleep.
     """
 
     read: Callable[[File, int, int | None, bool], bytes] | None = None
@@ -52,7 +52,11 @@ class FileOperations:
     poll_mask: Callable[[File, int], int] | None = None
     fsync: Callable[[File, bool], None] | None = None
     release: Callable[[File], None] | None = None
+    llseek: Callable[[File, int, int], int] | None = None
+    # pread and pwrite take a position.
     seekable: bool = False
+    # There is ->write_iter, which aio needs, and not ->write alone.
+    write_iter: bool = True
     # FMODE_NOWAIT: RWF_NOWAIT is understood.
     nowait: bool = False
 
@@ -146,7 +150,7 @@ def vfs_read(file: File, count: int, pos: int | None = None, *, nowait: bool = F
     if file.f_op.read is None:
         raise error(errno.EINVAL)
     if not file.f_op.seekable:
-        return file.f_op.read(file, count, None, nowait or file.nonblocking)
+        return file.f_op.read(file, count, pos, nowait or file.nonblocking)
     data = file.f_op.read(file, count, file.f_pos if pos is None else pos, nowait)
     if pos is None:
         file.f_pos += len(data)
@@ -160,8 +164,22 @@ def vfs_write(file: File, data: Buffer, pos: int | None = None, *, nowait: bool 
     if file.f_op.write is None:
         raise error(errno.EINVAL)
     if not file.f_op.seekable:
-        return file.f_op.write(file, bytes(data), None, nowait or file.nonblocking)
+        return file.f_op.write(file, bytes(data), pos, nowait or file.nonblocking)
     written = file.f_op.write(file, bytes(data), file.f_pos if pos is None else pos, nowait)
     if pos is None:
         file.f_pos += written
     return written
+
+
+def vfs_llseek(file: File, offset: int, whence: int) -> int:
+    """Move the position; gives it. EINVAL for a `whence` that there is not, ESPIPE."""
+    if not os.SEEK_SET <= whence <= os.SEEK_HOLE:
+        raise error(errno.EINVAL)
+    if file.f_op.llseek is None:
+        raise error(errno.ESPIPE)
+    return file.f_op.llseek(file, offset, whence)
+
+
+def noop_llseek(file: File, offset: int, whence: int) -> int:
+    """Of files that have no position and do not mind being asked to move it."""
+    return file.f_pos

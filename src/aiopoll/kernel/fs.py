@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from .char.mem import null_fops, zero_fops
 from .char.random import EntropyPool, random_fops
-from .file import Buffer, File, FileOperations, vfs_read, vfs_write
+from .file import Buffer, File, FileOperations, vfs_llseek, vfs_read, vfs_write
 from .pipe import Pipe, fifo_open
 from .ramfs import Inode, SuperBlock, open_inode
 from .signal import Handler
@@ -135,22 +135,16 @@ class FileSyscalls(SyscallTable):
 
     @syscall
     def lseek(self, fd: int, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move the position; gives it. EBADF, ESPIPE, EINVAL."""
-        file = self.fget(fd)
-        if not file.f_op.seekable:
-            raise error(errno.ESPIPE)
-        inode: Inode = file.private_data
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: file.f_pos, os.SEEK_END: inode.size}
-        if whence not in base or base[whence] + offset < 0:
-            raise error(errno.EINVAL)
-        file.f_pos = base[whence] + offset
-        return file.f_pos
+        """Move the position; gives it. EBADF, EINVAL, ESPIPE, ENXIO (no data or hole there)."""
+        return vfs_llseek(self.fget(fd), offset, whence)
 
     @syscall
     def ftruncate(self, fd: int, size: int) -> None:
-        """Cut a file short, or give it a hole at its end. EBADF, EINVAL, EFBIG."""
+        """Cut a file short, or give it a hole at its end. EINVAL, EBADF, EFBIG."""
+        if size < 0:
+            raise error(errno.EINVAL)
         file = self.fget(fd)
-        if size < 0 or not file.writable or not isinstance(file.private_data, Inode):
+        if not file.writable or not isinstance(file.private_data, Inode):
             raise error(errno.EINVAL)
         inode = file.private_data
         if size > inode.size:

@@ -149,6 +149,21 @@ def ramfs_write(file: File, data: bytes, pos: int | None, nowait: bool) -> int:
     return done
 
 
+def ramfs_llseek(file: File, offset: int, whence: int) -> int:
+    """generic_file_llseek, for which a file is data up to its end and a hole after it."""
+    inode: Inode = file.private_data
+    if whence in (os.SEEK_DATA, os.SEEK_HOLE):
+        if not 0 <= offset < inode.size:
+            raise error(errno.ENXIO)
+        file.f_pos = offset if whence == os.SEEK_DATA else inode.size
+        return file.f_pos
+    base = {os.SEEK_SET: 0, os.SEEK_CUR: file.f_pos, os.SEEK_END: inode.size}
+    if base[whence] + offset < 0:
+        raise error(errno.EINVAL)
+    file.f_pos = base[whence] + offset
+    return file.f_pos
+
+
 def ramfs_fsync(file: File, datasync: bool) -> None:
     inode: Inode = file.private_data
     inode.dirty = False
@@ -166,6 +181,7 @@ ramfs_fops = FileOperations(
     write=ramfs_write,
     fsync=ramfs_fsync,
     release=ramfs_release,
+    llseek=ramfs_llseek,
     seekable=True,
     nowait=True,
 )

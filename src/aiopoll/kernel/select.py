@@ -14,7 +14,8 @@ V4  no `poll_mask` call before the sleep: registering is enough, since the mask 
 poll(2) registers on each file first and checks afterwards, so an event between the two wakes
 the task. Its sleepers are woken through `pollwake`, which ignores keys it did not ask for.
 
-Left out: RLIMIT_NOFILE for nfds, busy polling, timer slack, restart of an interrupted poll.
+Left out: RLIMIT_NOFILE for nfds, select's silence about descriptors beyond the table, busy
+polling, timer slack, restart of an interrupted poll.
 """
 
 from __future__ import annotations

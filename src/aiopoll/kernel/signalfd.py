@@ -14,7 +14,7 @@ import os
 import struct
 from collections.abc import Iterable
 
-from .file import File, FileOperations
+from .file import File, FileOperations, noop_llseek
 from .select import PollTable, poll_wait
 from .signal import UNBLOCKABLE, Signals
 from .syscall import SyscallTable, syscall
@@ -58,7 +58,9 @@ def signalfd_poll(file: File, pt: PollTable | None) -> int:
     return EPOLLIN if ctx.ready() else 0
 
 
-signalfd_fops = FileOperations(read=signalfd_read, poll=signalfd_poll, nowait=True)
+signalfd_fops = FileOperations(
+    read=signalfd_read, poll=signalfd_poll, llseek=noop_llseek, nowait=True
+)
 
 
 class SignalFdSyscalls(SyscallTable):

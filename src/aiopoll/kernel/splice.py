@@ -46,7 +46,8 @@ class SpliceSyscalls(SyscallTable):
     ) -> int:
         """Move up to `count` bytes, one end being a pipe; gives how many. See splice(2).
 
-        EBADF, EINVAL (no pipe, two pipes, bad flags), ESPIPE (an offset of a pipe), EAGAIN.
+        EBADF, ESPIPE (an offset of a pipe), EAGAIN, EINVAL (no pipe, two pipes, bad flags, an
+        offset of what has none).
         """
         if flags & ~(SPLICE_F_MOVE | SPLICE_F_NONBLOCK | SPLICE_F_MORE):
             raise error(errno.EINVAL)
@@ -58,7 +59,10 @@ class SpliceSyscalls(SyscallTable):
             raise error(errno.EINVAL)
         if (offset_src if from_pipe else offset_dst) is not None:
             raise error(errno.ESPIPE)
-        nowait = bool(flags & SPLICE_F_NONBLOCK)
+        offset, other = (offset_dst, writer) if from_pipe else (offset_src, reader)
+        if offset is not None and not other.f_op.seekable:
+            raise error(errno.EINVAL)
+        nowait = bool(flags & SPLICE_F_NONBLOCK) or (reader if from_pipe else writer).nonblocking
         if to_pipe:
             return splice_to_pipe(reader, writer, count, offset_src, nowait)
         return splice_from_pipe(reader, writer, count, offset_dst, nowait)

@@ -4,7 +4,8 @@ Facts: `read` gives how often the timer expired since it was last read or set, a
 that is zero. Setting a timer forgets the expiries before. An interval catches up: ticks that
 fell due together are counted, not lost.
 Rule: the expiry wakes with IN, in interrupt context.
-Left out: TFD_TIMER_CANCEL_ON_SET (the virtual clock is never set), alarm clocks, TFD_IOC_SET_TICKS.
+Left out: what TFD_TIMER_CANCEL_ON_SET does (the virtual clock is never set), alarm clocks,
+TFD_IOC_SET_TICKS.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import errno
 import os
 import time
 
-from .file import File, FileOperations
+from .file import File, FileOperations, noop_llseek
 from .hrtimer import HrTimer
 from .sched import Scheduler
 from .syscall import SyscallTable, syscall
@@ -21,6 +22,7 @@ from .uapi import EPOLLIN, NSEC_PER_SEC, error
 from .wait import WaitQueueHead, wait_event_interruptible
 
 TFD_TIMER_ABSTIME = 1
+TFD_TIMER_CANCEL_ON_SET = 2
 KTIME_MAX = (1 << 63) - 1
 
 
@@ -101,6 +103,7 @@ timerfd_fops = FileOperations(
     get_poll_head=timerfd_get_poll_head,
     poll_mask=timerfd_poll_mask,
     release=timerfd_release,
+    llseek=noop_llseek,
     nowait=True,
 )
 
@@ -138,7 +141,7 @@ class TimerFdSyscalls(SyscallTable):
         EINVAL for bad flags, negative or too long times, or a descriptor of something else.
         """
         longest = KTIME_MAX // NSEC_PER_SEC * NSEC_PER_SEC
-        if flags & ~TFD_TIMER_ABSTIME or not (
+        if flags & ~(TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET) or not (
             0 <= value_ns <= longest and 0 <= interval_ns <= longest
         ):
             raise error(errno.EINVAL)

@@ -17,9 +17,18 @@ def read_zero(file: File, count: int, pos: int | None, nowait: bool) -> bytes:
     return bytes(count)
 
 
+def null_llseek(file: File, offset: int, whence: int) -> int:
+    file.f_pos = 0
+    return 0
+
+
 def write_null(file: File, data: bytes, pos: int | None, nowait: bool) -> int:
     return len(data)
 
 
-null_fops = FileOperations(read=read_null, write=write_null)
-zero_fops = FileOperations(read=read_zero, write=write_null)
+null_fops = FileOperations(
+    read=read_null, write=write_null, llseek=null_llseek, seekable=True, nowait=True
+)
+zero_fops = FileOperations(
+    read=read_zero, write=write_null, llseek=null_llseek, seekable=True, nowait=True
+)
