@@ -61,6 +61,16 @@ aiopoll.alias_uvloop()
 import uvloop
 print(uvloop.run(main(), loop_factory=uvloop.Loop))
 """,
+    "uvloop.run of an awaitable": SHOW
+    + """
+class Main:
+    def __await__(self):
+        return main().__await__()
+
+aiopoll.alias_uvloop()
+import uvloop
+print(uvloop.run(Main()))
+""",
     "Runner": SHOW
     + """
 aiopoll.alias_uvloop()

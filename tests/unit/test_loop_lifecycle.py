@@ -50,3 +50,16 @@ def run_loop(loop: Any) -> Any:
 @pytest.mark.parametrize("options", [{"backend": "aio"}, {"backend": "epoll"}], ids=str)
 def test_running_and_closing_show_what_asyncio_shows(options: dict[str, Any]) -> None:
     assert run_loop(aiopoll.new_event_loop(**options)) == run_loop(asyncio.SelectorEventLoop())
+
+
+def test_run_in_a_running_loop_is_refused_before_a_loop_is_made() -> None:
+    async def nothing() -> None:
+        pass
+
+    async def main() -> None:
+        inner = nothing()
+        with pytest.raises(RuntimeError, match=r"run\(\) cannot be called from a running event"):
+            aiopoll.run(inner)
+        inner.close()
+
+    aiopoll.run(main())

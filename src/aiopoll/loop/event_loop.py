@@ -301,6 +301,17 @@ def new_event_loop(**loop_options: Any) -> EventLoop:
 
 def run(main: Coroutine[Any, Any, _T], *, debug: bool | None = None, **loop_options: Any) -> _T:
     """What asyncio.run does, on an EventLoop with these options."""
-    factory = functools.partial(new_event_loop, **loop_options)
-    with asyncio.Runner(debug=debug, loop_factory=factory) as runner:
+    return run_on(functools.partial(new_event_loop, **loop_options), main, debug)
+
+
+def run_on(
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None,
+    main: Coroutine[Any, Any, _T],
+    debug: bool | None,
+) -> _T:
+    """What asyncio.run does from 3.12 on, where it takes a loop factory."""
+    # A Runner would find out too late: with a loop that it can neither run nor close.
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError("asyncio.run() cannot be called from a running event loop")
+    with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
         return runner.run(main)

@@ -9,11 +9,11 @@ import importlib.metadata
 import sys
 import types
 from asyncio import events, unix_events
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from importlib.machinery import ModuleSpec
 from typing import Any, TypeVar
 
-from aiopoll.loop.event_loop import EventLoop, new_event_loop
+from aiopoll.loop.event_loop import EventLoop, new_event_loop, run_on
 
 _T = TypeVar("_T")
 
@@ -85,11 +85,14 @@ def alias_uvloop() -> types.ModuleType:
 
 
 def _uvloop_run(
-    main: Coroutine[Any, Any, _T],
+    main: Awaitable[_T],
     *,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = new_event_loop,
     debug: bool | None = None,
 ) -> _T:
-    """uvloop.run: what asyncio.run does, with uvloop's keyword arguments."""
-    with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
-        return runner.run(main)
+    """uvloop.run: what asyncio.run does, of any awaitable, with uvloop's keyword arguments."""
+    return run_on(loop_factory, main if asyncio.iscoroutine(main) else _awaited(main), debug)
+
+
+async def _awaited(main: Awaitable[_T]) -> _T:
+    return await main
