@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import math
 import time
 import weakref
 
@@ -181,3 +182,13 @@ def test_timers_that_outlive_thousands_of_others_keep_their_order(loop: aiopoll.
     loop.call_at(now + 0.06, loop.stop)
     loop.run_forever()
     assert ran == [i for i in range(300) if i % 3] + list(range(300, 3299))
+
+
+def test_a_deadline_of_nan_is_due_at_once_and_stops_no_other(loop: aiopoll.EventLoop) -> None:
+    ran: list[str] = []
+    loop.call_later(0.001, ran.append, "later")
+    assert math.isnan(loop.call_later(math.nan, ran.append, "nan").when())
+    loop.call_at(math.nan, ran.append, "nan")
+    loop.call_later(0.002, loop.stop)
+    run_until_stopped(loop)
+    assert ran == ["nan", "nan", "later"]

@@ -192,7 +192,8 @@ cdef class LoopCore:
             handle = asyncio.TimerHandle(when, callback, args, self, context)
         else:
             handle = new_timer_handle(when, callback, args, self, context, self.forever)
-        slot = timer_heap_push(&self.timers, when)
+        # NaN is neither before nor after anything: it is due at once, as in asyncio.
+        slot = timer_heap_push(&self.timers, when if when == when else 0)
         if slot < 0:
             raise MemoryError
         if slot == len(self.timer_handles):
