@@ -1,11 +1,13 @@
 """Timers and callbacks: order, cancellation by the million, debug mode, handles."""
 
 import asyncio
+import contextvars
 import gc
 import logging
 import math
 import time
 import weakref
+from typing import Any
 
 import pytest
 
@@ -192,3 +194,14 @@ def test_a_deadline_of_nan_is_due_at_once_and_stops_no_other(loop: aiopoll.Event
     loop.call_later(0.002, loop.stop)
     run_until_stopped(loop)
     assert ran == ["nan", "nan", "later"]
+
+
+def test_a_callback_whose_context_is_in_use_is_reported(loop: aiopoll.EventLoop) -> None:
+    reported: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, failure: reported.append(failure))
+    context = contextvars.copy_context()
+    loop.call_soon(print, context=context)
+    loop.call_later(0, print, context=context)
+    loop.call_later(0.001, loop.stop)
+    context.run(run_until_stopped, loop)
+    assert [str(failure["exception"])[:20] for failure in reported] == ["cannot enter context"] * 2

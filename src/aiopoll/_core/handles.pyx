@@ -30,7 +30,7 @@ from asyncio import format_helpers
 cdef extern from "Python.h":
     object PyType_GenericAlloc(type type, Py_ssize_t nitems)
     object PyContext_CopyCurrent()
-    int PyContext_Enter(object context) except -1
+    int context_enter "PyContext_Enter"(object context)
     int PyContext_Exit(object context) except -1
     int PyMember_Check "PyObject_TypeCheck"(object descriptor, void *type)
     PyObject *PyObject_Call(object callable, object args, PyObject *kwargs)
@@ -271,7 +271,8 @@ cdef int run_handle(object handle) except -1:
     context = get(handle, slots.context)
     callback = get(handle, slots.callback)
     args = get(handle, slots.args)
-    PyContext_Enter(context)
+    if context_enter(context) < 0:  # it is in use, by whoever runs the loop or higher up
+        return failed(handle, None, callback, <tuple>args)
     result = PyObject_Call(callback, args, NULL)
     if result == NULL:
         return failed(handle, context, callback, <tuple>args)
@@ -281,15 +282,18 @@ cdef int run_handle(object handle) except -1:
 
 
 cdef int failed(object handle, object context, object callback, tuple args) except -1:
-    """Deals with the exception that a callback has raised, and which is set."""
+    """Deals with the exception that a callback has raised, and which is set.
+
+    context: to be left; None if it was not entered.
+    """
     show(handle)
     try:
         raised()
-    except (SystemExit, KeyboardInterrupt):
-        PyContext_Exit(context)
-        raise
     except BaseException as error:
-        PyContext_Exit(context)
+        if context is not None:
+            PyContext_Exit(context)
+        if isinstance(error, (SystemExit, KeyboardInterrupt)):
+            raise
         report(handle, callback, args, error)
     return 0
 
