@@ -292,3 +292,20 @@ def test_resets_are_reported_and_leave_nothing_behind(loop: aiopoll.EventLoop) -
     loop.run_until_complete(scenario())
     turn(loop)
     assert loop.statistics().watched == 1
+
+
+def test_a_file_can_be_forgotten_after_it_was_closed(loop: aiopoll.EventLoop) -> None:
+    ours, theirs = connected()
+    with theirs:
+        watched_before = loop._watched().keys()
+        loop.add_reader(ours, print)
+        loop.add_writer(ours, print)
+        ours.close()
+        assert loop.remove_reader(ours)
+        assert loop.remove_writer(ours)
+        for file in (ours, None):
+            with pytest.raises(ValueError, match="Invalid file"):
+                loop.remove_reader(file)
+        assert not loop._watched().keys() - watched_before
+        theirs.settimeout(10)
+        assert theirs.recv(1) == b""

@@ -385,15 +385,23 @@ cdef class LoopCore:
         else:
             handle = new_handle(callback, args, self, None, False)
         previous = self.reactor.watching(fd, direction)
-        self.reactor.watch(fd, direction, handle, strict)
+        self.reactor.watch(fd, direction, handle, strict).file = (
+            None if isinstance(file, int) else file)
         if previous is not None:
             cancel_handle(previous, self._debug)
         return handle
 
     cdef bint unwatch(self, object file, int direction) except -1:
+        cdef int fd
         if self._closed:
             return False
-        handle = self.reactor.unwatch(self.descriptor(file), direction)
+        try:
+            fd = self.descriptor(file)
+        except ValueError:
+            fd = self.reactor.descriptor_of(file)  # closed while it was watched
+            if fd < 0:
+                raise
+        handle = self.reactor.unwatch(fd, direction)
         if handle is None:
             return False
         cancel_handle(handle, self._debug)

@@ -42,6 +42,7 @@ cdef object os_error(int code, str call)
 
 cdef class Watch:
     cdef int fd
+    cdef object file  # what the descriptor was asked of; None where it was given as a number
     cdef object reader
     cdef object writer
     cdef uint32_t[2] requests
@@ -82,6 +83,7 @@ cdef class Reactor:
     cdef Watch watch(self, int fd, int direction, object target, bint strict, bint eager=*)
     cdef int again(self, Watch watch, bint hit) except -1
     cdef object unwatch(self, int fd, int direction)
+    cdef int descriptor_of(self, object file) except -2
     cdef object watching(self, int fd, int direction)
     cdef int arm(self, Watch watch, int direction) except -1
     cdef int disarm(self, Watch watch, int direction) except -1

@@ -201,6 +201,15 @@ cdef class Reactor:
             self.update_nested(watch, EPOLL_CTL_DEL)
         return target
 
+    cdef int descriptor_of(self, object file) except -2:
+        """The descriptor that an object had when its file came to be watched; -1 for none."""
+        cdef Watch watch
+        if file is not None:
+            for watch in self.watches:
+                if watch is not None and watch.file is file:
+                    return watch.fd
+        return -1
+
     cdef object watching(self, int fd, int direction):
         """The target of a direction, or None."""
         cdef Watch watch = self.find(fd)
