@@ -1,5 +1,6 @@
 """Writes of one callback, or one turn, leave together; nobody can tell but by the system calls."""
 
+import array
 import asyncio
 import socket
 from collections.abc import Callable, Iterator
@@ -172,3 +173,25 @@ def test_what_the_owner_changes_was_written_before(
 
     in_a_callback(loop, body)
     assert arrived(theirs) == b"first before"
+
+
+def test_writelines_takes_any_buffer(loop: aiopoll.EventLoop, connection: Connection) -> None:
+    transport, theirs = connection
+    transport.writelines(part for part in (array.array("H", b"abcd"), memoryview(b"-e-f")[1::2]))
+    assert arrived(theirs) == b"abcdef"
+
+
+def test_writelines_writes_all_or_nothing(
+    loop: aiopoll.EventLoop, connection: Connection
+) -> None:
+    transport, theirs = connection
+
+    def parts() -> Iterator[bytes]:
+        yield b"one"
+        raise LookupError
+
+    with pytest.raises(TypeError):
+        transport.writelines([b"one", "two"])  # type: ignore[list-item]
+    with pytest.raises(LookupError):
+        transport.writelines(parts())
+    assert arrived(theirs) is None

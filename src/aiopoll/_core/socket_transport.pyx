@@ -180,11 +180,16 @@ class SocketTransport(transports._FlowControlMixin):
         stream.write(data)
 
     def writelines(self, list_of_data):
-        """write() for each of several; they leave together."""
+        """write() for each of several buffers, of any type; they leave together.
+
+        Raises TypeError, and writes nothing, if one is no buffer.
+        """
         cdef Stream stream = stream_of(self)
         cdef bint corked
         if stream.eof or stream.empty_waiter is not None:
             raise refusal(stream, "writelines")
+        list_of_data = [data if isinstance(data, (bytes, bytearray, memoryview))
+                        else memoryview(data) for data in list_of_data]
         corked, stream.corked = stream.corked, True
         try:
             for data in list_of_data:
