@@ -195,3 +195,10 @@ def test_writelines_writes_all_or_nothing(
     with pytest.raises(LookupError):
         transport.writelines(parts())
     assert arrived(theirs) is None
+
+
+@pytest.mark.parametrize("size", [10, 10_000])
+def test_every_second_byte_can_be_written(connection: Connection, size: int) -> None:
+    transport, theirs = connection
+    transport.write(memoryview(b"-x" * size)[1::2])
+    assert arrived(theirs) == b"x" * size

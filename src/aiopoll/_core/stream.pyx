@@ -322,7 +322,8 @@ cdef class Stream(Runnable):
         cdef int code
         if type(data) is bytes:
             self.append(data)
-        elif self.size or self.blocked or len(data) <= COPY_MAX:
+        elif (self.size or self.blocked or len(data) <= COPY_MAX
+                or type(data) is memoryview and not data.c_contiguous):
             self.append(bytes(data))
         else:
             PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
