@@ -196,3 +196,18 @@ def test_thousands_of_reconnects_never_mix_their_data(loop: aiopoll.EventLoop) -
 
     loop.run_until_complete(scenario())
     assert loop.statistics().in_flight <= 3  # the epoll set, the eventfd, the loop's pipe
+
+
+def test_water_marks_may_be_any_number(loop: aiopoll.EventLoop) -> None:
+    async def scenario() -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+            transport.set_write_buffer_limits(high=1.5)
+            assert transport.get_write_buffer_limits() == (0, 1)
+            for high in (math.inf, 10**30):
+                transport.set_write_buffer_limits(high=high, low=7)
+                assert transport.get_write_buffer_limits() == (7, sys.maxsize)
+            transport.abort()
+
+    loop.run_until_complete(scenario())

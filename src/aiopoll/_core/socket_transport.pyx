@@ -50,6 +50,7 @@ cdef extern from *:
     unsigned int name_scope_id(const socket_name *name)
 
 cdef extern from "Python.h":
+    Py_ssize_t PY_SSIZE_T_MAX
     object PyContext_CopyCurrent()
 
 cdef enum:
@@ -304,7 +305,7 @@ class SocketTransport(transports._FlowControlMixin):
             low = high // 4
         if not high >= low >= 0:
             raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        stream.high, stream.low = high, low
+        stream.high, stream.low = mark_as_size(high), mark_as_size(low)
 
     def _make_empty_waiter(self):
         cdef Stream stream = stream_of(self)
@@ -361,6 +362,11 @@ cdef object ask(object call):
         return call()
     except OSError:
         return None
+
+
+cdef Py_ssize_t mark_as_size(object mark) except -1:
+    """A water mark as a number of bytes; programs also set infinity."""
+    return int(min(mark, PY_SSIZE_T_MAX))
 
 
 cdef object refusal(Stream stream, str call):
