@@ -211,3 +211,19 @@ def test_water_marks_may_be_any_number(loop: aiopoll.EventLoop) -> None:
             transport.abort()
 
     loop.run_until_complete(scenario())
+
+
+def test_the_socket_of_a_closed_connection_is_a_closed_one(loop: aiopoll.EventLoop) -> None:
+    async def scenario() -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+            transport.abort()
+            while transport.get_protocol() is not None:
+                await asyncio.sleep(0)
+            sock = transport.get_extra_info("socket")
+            assert sock.fileno() == -1
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
+    loop.run_until_complete(scenario())

@@ -18,6 +18,7 @@ from aiopoll._core.loop cimport LoopCore
 from aiopoll._core.stream cimport Stream, attach, socket_name
 
 import os
+import socket
 import warnings
 
 from asyncio import BufferedProtocol, constants, transports, trsock
@@ -115,8 +116,10 @@ class SocketTransport(transports._FlowControlMixin):
                 extra[name] = python_name(&stream.peer)
             elif name == "sockname":
                 extra[name] = python_name(&stream.here)
-            elif name == "socket" and (sock := stream.python_socket()) is not None:
-                extra[name] = trsock.TransportSocket(sock)
+            elif name == "socket":
+                # Asked too late, it is one without a descriptor, which asyncio's has become, too.
+                extra[name] = trsock.TransportSocket(
+                    stream.python_socket() or socket.socket.__new__(socket.socket))
         return extra.get(name, default)
 
     def set_protocol(self, protocol):
