@@ -1,8 +1,10 @@
 """The stream transport: what does not fit at once, errors, buffers that change."""
 
 import asyncio
+import math
 import socket
 import struct
+import sys
 
 import pytest
 
