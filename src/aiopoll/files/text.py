@@ -6,9 +6,11 @@ line.
 
 Rule.  A TextIOWrapper over the same descriptor does the work.  Lines are fetched many at once, and
 handed out without a hop; tell() goes back to where the batch began and counts the characters.
-What is written is checked at once, gathered, and handed over in one call.
+What is written is checked at once, gathered, and handed over in one call.  A call whose caller was
+cancelled is waited for by the next one, and the wrapper is closed after all of them, come what may.
 
-Why.  No line of it can differ from open().
+Why.  No line of it can differ from open().  A wrapper that is left open writes what it holds when
+it is collected, and the descriptor's number may be another file's by then.
 
 Cost.  A tell() among fetched lines decodes them again.  A pipe is read a line at a time.
 """
@@ -70,6 +72,7 @@ class TextFile:
         self._unwritten: list[str] = []
         self._unwritten_size = 0
         self._doing: asyncio.Future[Any] | None = None
+        self._closing = False
         self._lock = asyncio.Lock()
         self._encode = codecs.getencoder(self._wrapper.encoding)
         self._error: Exception | None = None  # what comes after the batch
@@ -84,9 +87,9 @@ class TextFile:
 
     def __del__(self) -> None:
         # Dropped without close(): as io does it, what was written is not lost.
-        if getattr(self, "_unwritten", None) and not self.closed:
+        if hasattr(self, "_encode") and not self.closed:
             try:
-                self._write_text("".join(self._unwritten), through=True)
+                self._finish()
             except OSError:
                 pass  # there is nobody to tell
 
@@ -112,7 +115,7 @@ class TextFile:
     @property
     def closed(self) -> bool:
         """Whether close() was called."""
-        return self.buffer.closed
+        return self._closing or self.buffer.closed
 
     @property
     def encoding(self) -> str:
@@ -136,6 +139,8 @@ class TextFile:
 
     def fileno(self) -> int:
         """The descriptor; ValueError once the file is closed."""
+        if self._closing:
+            raise ValueError("I/O operation on closed file")
         return self.buffer.fileno()
 
     def readable(self) -> bool:
@@ -160,18 +165,26 @@ class TextFile:
 
     # The thread's part
 
+    def _begin(self, function: Callable[[], Any]) -> None:
+        """Has a thread call `function`, after the calls that were begun before."""
+        call = functools.partial(self._named, function)
+        self._doing = self.buffer._call(call, exclusive=True)
+
+    async def _settle(self) -> Any:
+        """Waits for the call that was begun last, if anyone still has to; its result, or error."""
+        doing = self._doing
+        if doing is None:
+            return None
+        await asyncio.wait([doing])
+        if self._doing is doing:  # not what close() has begun meanwhile
+            self._doing = None
+        return doing.result()
+
     async def _do(self, function: Callable[[], T]) -> T:
         """Calls `function` in a thread, after what a cancelled caller has left behind."""
-        if self._doing is not None:
-            doing, self._doing = self._doing, None
-            await asyncio.shield(doing)
-        doing = self._doing = self.buffer._call(functools.partial(self._named, function))
-        try:
-            result: T = await asyncio.shield(doing)
-        except Exception:
-            self._doing = None
-            raise
-        self._doing = None
+        await self._settle()
+        self._begin(function)
+        result: T = await self._settle()
         return result
 
     def _named(self, function: Callable[[], T]) -> T:
@@ -273,7 +286,7 @@ class TextFile:
         self._turn_lines += 1
         if self._turn_lines % LINES_MAX == 0:
             await asyncio.sleep(0)
-        if self._lines and not self._unwritten and not self._lock.locked():
+        if self._lines and not (self._unwritten or self._doing or self._lock.locked()):
             self.fileno()
             return self._hand(-1)
         line = await self.readline()
@@ -294,6 +307,8 @@ class TextFile:
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         self._encode(text, self._wrapper.errors or "strict")
         async with self._lock:
+            await self._settle()
+            self.fileno()  # it may have been closed meanwhile
             self._forget()
             self._unwritten.append(text)
             self._unwritten_size += len(text)
@@ -309,7 +324,11 @@ class TextFile:
             await self.write(line)
 
     async def _flush(self, through: bool = False) -> None:
-        """Hands what was gathered to the wrapper, and from there `through` to the kernel."""
+        """Hands what was gathered to the wrapper, and from there `through` to the kernel.
+
+        After this no thread is at work on the wrapper.
+        """
+        await self._settle()
         if self._unwritten or through:
             # An empty write counts: it may bring a byte order mark.
             text = "".join(self._unwritten) if self._unwritten else None
@@ -382,8 +401,22 @@ class TextFile:
         try:
             if not self.closed:
                 async with self._lock:
-                    if not self.closed:
-                        await self._flush()
-                        await self._do(self._wrapper.close)
+                    await self._settle()
         finally:
-            await self.buffer.close()
+            try:
+                if not self.closed:
+                    self._closing = True
+                    try:
+                        self._begin(self._finish)
+                    except RuntimeError:
+                        self._finish()  # the loop is closed: no thread is at work
+                await self._settle()
+            finally:
+                await self.buffer.close()
+
+    def _finish(self) -> None:
+        """In a thread, at last: writes what is left, and closes the wrapper."""
+        try:
+            self._write_text("".join(self._unwritten) if self._unwritten else None, through=False)
+        finally:
+            self._wrapper.close()

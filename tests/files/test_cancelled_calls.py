@@ -1,0 +1,159 @@
+"""What a cancelled call leaves behind: the next ones go on from there, and lose nothing."""
+
+import asyncio
+import gc
+import os
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import aiopoll
+
+
+async def cancelled(call: Awaitable[Any]) -> None:
+    """Begins a call, and cancels it once it waits."""
+
+    async def caller() -> Any:
+        return await call
+
+    task = asyncio.create_task(caller())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any, str], threading.Event]]:
+    """held(object, name): a function that does its work only once the event is set."""
+    events = []
+
+    def hold(owner: Any, name: str) -> threading.Event:
+        function = getattr(owner, name)
+        go = threading.Event()
+        events.append(go)
+
+        def wait(*arguments: Any, **options: Any) -> Any:
+            assert go.wait(10)
+            return function(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, wait)
+        return go
+
+    yield hold
+    for event in events:
+        event.set()
+
+
+def test_text_is_written_though_close_is_cancelled(run, tmp_path: Path) -> None:
+    """And never into another file, which has the descriptor's number by then."""
+    path, other = tmp_path / "file", tmp_path / "other"
+
+    async def main() -> None:
+        file = await aiopoll.open(path, "w")
+        await file.write("some text")
+        await cancelled(file.close())
+        await file.close()
+        assert file.closed
+        assert path.read_text() == "some text"
+        fd = os.open(other, os.O_WRONLY | os.O_CREAT)
+        del file
+        gc.collect()
+        os.close(fd)
+        assert other.read_text() == ""
+
+    run(main())
+
+
+def test_text_is_written_though_close_is_cancelled_behind_another_call(
+    run, tmp_path: Path, held
+) -> None:
+    path = tmp_path / "file"
+
+    async def main() -> None:
+        file = await aiopoll.open(path, "w")
+        await file.write("one ")
+        go = held(file, "_write_text")
+        flushing = asyncio.create_task(file.flush())
+        await asyncio.sleep(0)
+        late = asyncio.create_task(file.write("late"))
+        closing = asyncio.create_task(file.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.sleep(0)
+        go.set()
+        await flushing
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        with pytest.raises(ValueError, match="closed file"):
+            await late
+        await file.close()
+        assert path.read_text() == "one "
+
+    run(main())
+
+
+def test_what_a_cancelled_close_could_not_write_is_told_by_the_next(
+    run, tmp_path: Path, small_files
+) -> None:
+    async def main() -> None:
+        file = await aiopoll.open(tmp_path / "file", "w")
+        await file.write("text")
+        with small_files(0):
+            await cancelled(file.close())
+            with pytest.raises(OSError, match="too large"):
+                await file.close()
+        await file.close()
+
+    run(main())
+
+
+def test_text_calls_go_one_after_the_other_though_two_are_cancelled(
+    run, tmp_path: Path, held
+) -> None:
+    path = tmp_path / "file"
+
+    async def main() -> None:
+        async with aiopoll.open(path, "w") as file:
+            go = held(file, "_write_text")
+            await file.write("one ")
+            await cancelled(file.flush())
+            waiting = [file.flush(), file.write("never "), file.write("nor this ")]
+            for call in waiting:
+                await cancelled(call)
+            last = asyncio.create_task(file.write("two"))
+            await asyncio.sleep(0)
+            assert aiopoll.file_statistics().in_threads == 1
+            go.set()
+            await last
+        assert path.read_text() == "one two"
+
+    run(main())
+
+
+def test_lines_that_were_fetched_for_one_who_was_cancelled_come_next(run, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    whole = [f"line {number}\n" for number in range(20_000)]
+    path.write_text("".join(whole))
+
+    async def main() -> None:
+        async with aiopoll.open(path) as file:
+            await cancelled(file.readline())
+            assert await file.read(3) == "lin"
+            assert await file.readline() == "e 0\n"
+        async with aiopoll.open(path) as file:
+            await cancelled(file.readline())
+            assert await file.readline() == whole[0]
+            assert await file.tell() == len(whole[0])
+            assert [line async for line in file] == whole[1:]
+        async with aiopoll.open(path, "r+") as file:
+            await cancelled(file.readline())
+            await file.seek(0)
+            await file.write("LINE")
+            await file.seek(0)
+            assert await file.readline() == "LINE 0\n"
+
+    run(main())
