@@ -157,3 +157,43 @@ def test_lines_that_were_fetched_for_one_who_was_cancelled_come_next(run, tmp_pa
             assert await file.readline() == "LINE 0\n"
 
     run(main())
+
+
+@pytest.mark.parametrize("size", [1, 5, 100_000, -1])
+def test_what_a_pipe_had_for_a_reader_who_was_cancelled_comes_next(run, size: int) -> None:
+    async def main() -> None:
+        read_fd, write_fd = os.pipe()
+        async with aiopoll.open(read_fd, "rb") as file:
+            os.write(write_fd, b"first")
+            task = asyncio.create_task(file.read1())
+            while file.statistics().thread_calls == 0:
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            # A thread has it, or is about to.
+            os.write(write_fd, b"second")
+            os.close(write_fd)
+            data = await file.read(size)
+            assert len(data) == size or size not in (1, 5)
+            assert data + await file.read() == b"firstsecond"
+
+    run(main())
+
+
+def test_what_a_pipe_had_until_the_reader_was_cancelled_comes_next(run) -> None:
+    async def main() -> None:
+        read_fd, write_fd = os.pipe()
+        async with aiopoll.open(read_fd, "rb") as file:
+            task = asyncio.create_task(file.read())
+            for number in range(3):
+                os.write(write_fd, b"%d" % number)
+                while file.statistics().thread_calls <= number or file.statistics().in_flight:
+                    await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            os.write(write_fd, b"3")
+            os.close(write_fd)
+            assert await file.read() == b"0123"
+
+    run(main())

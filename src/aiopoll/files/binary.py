@@ -7,7 +7,7 @@ import io
 import os
 from collections.abc import AsyncIterable, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, AnyStr, Self
+from typing import TYPE_CHECKING, Any, AnyStr, Self
 
 from aiopoll._core.file_core import FileCore
 
@@ -63,7 +63,9 @@ class BinaryFile(FileCore):
         self._ahead_writes = 0
         # Bytes behind the cursor that are still to be written.
         self._unwritten = bytearray()
-        self._writing: asyncio.Future[int] | None = None
+        self._writing: asyncio.Future[Any] | None = None
+        # A read(2) of a pipe, from where nothing can be read twice.
+        self._reading: asyncio.Future[bytes] | None = None
         self._lock = asyncio.Lock()
         self._turn_lines = 0
 
@@ -144,14 +146,14 @@ class BinaryFile(FileCore):
         return await self._from_pipe(size)
 
     async def _from_pipe(self, size: int) -> bytes:
-        """What read(2) answers; what comes after the reader was cancelled is kept for the next."""
-        await self._wait_readable()
-        reading = self._call(functools.partial(os.read, self.fileno(), size))
-        try:
-            return await asyncio.shield(reading)
-        except asyncio.CancelledError:
-            reading.add_done_callback(self._keep)
-            raise
+        """What read(2) answers; it may be what one who was cancelled has asked for, and longer."""
+        if self._reading is None:
+            await self._wait_readable()
+            self._reading = self._call(functools.partial(os.read, self.fileno(), size))
+        reading = self._reading
+        await asyncio.wait([reading])
+        self._reading = None
+        return reading.result()
 
     async def _wait_readable(self) -> None:
         """Waits for data in a pipe on the loop, so that no thread is left waiting for it."""
@@ -165,11 +167,6 @@ class BinaryFile(FileCore):
             await ready
         finally:
             self.loop.remove_reader(fd)
-
-    def _keep(self, reading: asyncio.Future[bytes]) -> None:
-        if not reading.cancelled() and reading.exception() is None:
-            self._ahead = self._ahead[self._taken :] + reading.result()
-            self._taken = 0
 
     async def _fill(self) -> bool:
         """Reads a buffer's worth more; whether there was any."""
@@ -194,11 +191,13 @@ class BinaryFile(FileCore):
             if size - known >= self._buffer_size:
                 data = await self._read_raw(size - known)
                 joined = self._ahead[self._taken :] + data if known else data
-                if len(joined) == size or not data or self._seekable:
+                if self._seekable:
                     self._position += len(joined)
                     self._drop_ahead()
                     return joined
                 self._ahead, self._taken = joined, 0
+                if not data:
+                    break
             elif not await self._fill():
                 break
         return self._take(size)
@@ -208,16 +207,21 @@ class BinaryFile(FileCore):
         parts = [self._ahead[self._taken :]] if known else []
         size = BUFFER_SIZE
         end = self._position + known
-        while True:
-            if self._seekable:
-                part = await self.pread(size, end)
-            else:
-                part = await self._from_pipe(size)
-            parts.append(part)
-            end += len(part)
-            if len(part) < size if self._seekable else not part:
-                break
-            size = min(2 * size, READ_MAX)
+        try:
+            while True:
+                if self._seekable:
+                    part = await self.pread(size, end)
+                else:
+                    part = await self._from_pipe(size)
+                parts.append(part)
+                end += len(part)
+                if len(part) < size if self._seekable else not part:
+                    break
+                size = min(2 * size, READ_MAX)
+        except BaseException:
+            if not self._seekable:
+                self._ahead, self._taken = b"".join(parts), 0
+            raise
         data = b"".join(parts) if len(parts) > 1 else parts[0]
         self._position += len(data)
         self._drop_ahead()
