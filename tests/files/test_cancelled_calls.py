@@ -159,6 +159,66 @@ def test_lines_that_were_fetched_for_one_who_was_cancelled_come_next(run, tmp_pa
     run(main())
 
 
+def test_a_write_that_finds_the_file_closed_says_so(run, tmp_path: Path, held) -> None:
+    path = tmp_path / "file"
+
+    async def main() -> None:
+        file = await aiopoll.open(path, "wb")
+        await file.write(b"one")
+        await file.flush()
+        go = held(file, "_truncate")
+        truncating = asyncio.create_task(file.truncate(2))
+        await asyncio.sleep(0)
+        late = asyncio.create_task(file.write(b"late"))
+        closing = asyncio.create_task(file.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.sleep(0)
+        go.set()
+        assert await truncating == 2
+        with pytest.raises(ValueError, match="closed file"):
+            await late
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        assert path.read_bytes() == b"on"
+
+    run(main())
+
+
+def test_a_truncate_that_is_cancelled_cuts_nothing_that_is_written_later(
+    run, tmp_path: Path, held
+) -> None:
+    path = tmp_path / "file"
+
+    async def main() -> None:
+        async with aiopoll.open(path, "wb", 0) as file:
+            await file.write(b"old")
+            go = held(file, "_truncate")
+            await cancelled(file.truncate(0))
+            writing = asyncio.create_task(file.write(b"new"))
+            for _ in range(3):
+                await asyncio.sleep(0)
+            assert path.read_bytes() == b"old"
+            go.set()
+            await writing
+        assert path.read_bytes() == b"\0\0\0new"
+
+    run(main())
+
+
+def test_a_truncate_that_is_cancelled_tells_its_error_later(
+    run, tmp_path: Path, small_files
+) -> None:
+    async def main() -> None:
+        async with aiopoll.open(tmp_path / "file", "wb") as file:
+            with small_files(0):
+                await cancelled(file.truncate(10))
+                with pytest.raises(OSError, match="too large"):
+                    await file.flush()
+
+    run(main())
+
+
 @pytest.mark.parametrize("size", [1, 5, 100_000, -1])
 def test_what_a_pipe_had_for_a_reader_who_was_cancelled_comes_next(run, size: int) -> None:
     async def main() -> None:

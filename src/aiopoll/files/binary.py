@@ -304,6 +304,7 @@ class BinaryFile(FileCore):
         async with self._lock:
             with memoryview(data) as view, view.cast("B") as source:
                 size = len(source)
+                self.fileno()  # it may have been closed meanwhile
                 if not self._seekable:
                     await self._flush()
                     await self._to_pipe(bytes(source))
@@ -337,17 +338,15 @@ class BinaryFile(FileCore):
         await self._settle()
 
     async def _settle(self) -> None:
-        """Waits for the write that is under way, and raises its error."""
+        """Waits for the write or truncate() that is under way, and raises its error."""
         if self._writing is None:
             return
-        try:
-            # Shielded: who cancels the waiting does not cancel the write.
-            await asyncio.shield(self._writing)
-        except OSError:
-            self._writing = None
-            raise
+        # Who cancels the waiting does not cancel the write.
+        writing = self._writing
+        await asyncio.wait([writing])
         self._writing = None
-        if self._appending:
+        moved = writing.result() is not None  # truncate() moves no cursor
+        if self._appending and moved:
             self._position = self.append_offset
 
     async def _flush(self) -> None:
@@ -408,7 +407,9 @@ class BinaryFile(FileCore):
                 size = self._position
             if size < 0:
                 raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), self.name)
-            await self._call(functools.partial(self._truncate, size), exclusive=True)
+            truncate = functools.partial(self._truncate, size)
+            self._writing = self._call(truncate, exclusive=True)
+            await self._settle()
             self._drop_ahead()
             return size
 
