@@ -181,9 +181,7 @@ def test_writelines_takes_any_buffer(loop: aiopoll.EventLoop, connection: Connec
     assert arrived(theirs) == b"abcdef"
 
 
-def test_writelines_writes_all_or_nothing(
-    loop: aiopoll.EventLoop, connection: Connection
-) -> None:
+def test_writelines_writes_all_or_nothing(loop: aiopoll.EventLoop, connection: Connection) -> None:
     transport, theirs = connection
 
     def parts() -> Iterator[bytes]:

@@ -295,7 +295,7 @@ def test_resets_are_reported_and_leave_nothing_behind(loop: aiopoll.EventLoop) -
 
 
 def test_a_file_can_be_forgotten_after_it_was_closed(loop: aiopoll.EventLoop) -> None:
-    ours, theirs = connected()
+    ours, theirs = stream_pair()
     with theirs:
         watched_before = loop._watched().keys()
         loop.add_reader(ours, print)

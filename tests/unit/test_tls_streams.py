@@ -219,7 +219,7 @@ def test_a_client_may_begin_the_handshake_before_the_server_does(package: Any) -
         assert await reader.readline() == b"STARTTLS\n"
         while not reader._buffer:  # type: ignore[attr-defined]
             await asyncio.sleep(0)
-        await writer.start_tls(contexts()[0])
+        await writer.start_tls(tls_contexts()[0])
         writer.write(await reader.readline())
         writer.close()
         await writer.wait_closed()
@@ -228,7 +228,7 @@ def test_a_client_may_begin_the_handshake_before_the_server_does(package: Any) -
         async with await package.start_server(upgraded, "127.0.0.1", 0) as server:
             reader, writer = await package.open_connection(*server.sockets[0].getsockname())
             writer.write(b"STARTTLS\n")
-            await writer.start_tls(contexts()[1], server_hostname="localhost")
+            await writer.start_tls(tls_contexts()[1], server_hostname="localhost")
             writer.write(b"over TLS\n")
             assert await reader.read() == b"over TLS\n"
             writer.close()
