@@ -46,7 +46,7 @@ from .aio_abi import (
 from .eventfd import eventfd_fops
 from .file import vfs_read, vfs_write
 from .kioctx import IO_EVENT_SIZE, AioKiocb, KioContext
-from .ramfs import Mapping
+from .ramfs import Mapping, ramfs_fops
 from .sched import TASK_RUNNING, TASK_UNINTERRUPTIBLE, Scheduler
 from .select import file_has_poll_mask, vfs_get_poll_head, vfs_poll_mask
 from .syscall import SyscallTable, syscall
@@ -223,20 +223,21 @@ class Aio:
             raise error(errno.EOPNOTSUPP)
         if not (file.readable if reading else file.writable):
             raise error(errno.EBADF)
-        if (file.f_op.read if reading else file.f_op.write) is None:
+        if not (file.f_op.read if reading else file.f_op.write and file.f_op.write_iter):
             raise error(errno.EINVAL)
         parts = import_iovec(iocb, reading)
-        if iocb.aio_offset < 0 and file.f_op.seekable:
+        # rw_verify_area, also for files without a position.
+        if iocb.aio_offset < 0:
             raise error(errno.EINVAL)
         nowait = bool(iocb.aio_rw_flags & RWF_NOWAIT)
-        pos = iocb.aio_offset if file.f_op.seekable else None
+        pos = iocb.aio_offset
         try:
             if reading:
                 data = vfs_read(file, sum(size for _, size in parts), pos, nowait=nowait)
                 copy_to_user(data, parts)
                 res = len(data)
             else:
-                if iocb.aio_rw_flags & RWF_APPEND and file.f_op.seekable:
+                if iocb.aio_rw_flags & RWF_APPEND and file.f_op is ramfs_fops:
                     pos = file.private_data.size
                 res = vfs_write(file, copy_from_user(parts), pos, nowait=nowait)
         except OSError as exc:
@@ -336,7 +337,8 @@ class AioSyscalls(SyscallTable):
         nr_events &= 0xFFFFFFFF
         if ctxp or not nr_events:
             raise error(errno.EINVAL)
-        doubled = max(nr_events, self.nr_cpus * 4) * 2
+        # An unsigned int in Linux: with 2**31 events, and one more, there is little left of it.
+        doubled = max(nr_events, self.nr_cpus * 4) * 2 & 0xFFFFFFFF
         if doubled > 0x10000000 // IO_EVENT_SIZE:
             raise error(errno.EINVAL)
         if nr_events > self.aio_max_nr or self.aio_nr + nr_events > self.aio_max_nr:

@@ -211,12 +211,16 @@ def sock_recvmsg(sk: Sock, count: int, flags: int, nowait: bool) -> tuple[bytes,
 
 
 def sock_read_iter(file: File, count: int, pos: int | None, nowait: bool) -> bytes:
+    if pos:
+        raise error(errno.ESPIPE)
     if count == 0:
         return b""
     return sock_recvmsg(file.private_data, count, 0, nowait)[0]
 
 
 def sock_write_iter(file: File, data: bytes, pos: int | None, nowait: bool) -> int:
+    if pos:
+        raise error(errno.ESPIPE)
     return sock_sendmsg(file.private_data, data, 0, None, nowait)
 
 
