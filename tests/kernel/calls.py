@@ -199,9 +199,11 @@ class LinuxCalls:
         check(_libc.listen(fd, backlog))
 
     def accept4(self, fd, flags=0):
-        new = self._new(check(_libc.accept4(fd, None, None, flags)))
-        with self._sock(new) as sock:
-            return new, sock.getpeername()
+        with self._sock(fd) as sock:
+            # Of the address that accept gives, and not by getpeername: that asks for a connection.
+            new, address = sock._accept()
+        os.set_blocking(new, not flags & os.O_NONBLOCK)
+        return self._new(new), address
 
     def connect(self, fd, address):
         if address is None:
@@ -233,7 +235,9 @@ class LinuxCalls:
 
     def setsockopt(self, fd, level, option, value):
         with self._sock(fd) as sock:
-            sock.setsockopt(level, option, struct.pack("ll", *value) if option == 20 else value)
+            sock.setsockopt(
+                level, option, struct.pack("ll", *value) if isinstance(value, tuple) else value
+            )
 
     def getsockopt(self, fd, level, option):
         with self._sock(fd) as sock:

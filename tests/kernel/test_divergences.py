@@ -235,3 +235,15 @@ def test_later_look(kernel):
         EPOLLRDHUP
     ]
     assert kernel.poll([(client, 0)], 0) == [EPOLLERR | EPOLLHUP]
+
+
+def test_urgent_data_of_unix_streams(kernel):
+    one, two = kernel.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with pytest.raises(OSError, match=rf"\[Errno {errno.EOPNOTSUPP}\]"):
+        kernel.sendto(one, b"x", socket.MSG_OOB)
+    with pytest.raises(OSError, match=rf"\[Errno {errno.EOPNOTSUPP}\]"):
+        kernel.recvfrom(two, 1, socket.MSG_OOB)
+    left, right = socket.socketpair()
+    with left, right:
+        assert left.send(b"x", socket.MSG_OOB) == 1
+        assert right.recv(1, socket.MSG_OOB) == b"x"

@@ -129,7 +129,7 @@ def alg_accept(sk: AlgSock, nowait: bool) -> AlgSock:
     return child
 
 
-def alg_getname(sk: AlgSock, peer: bool) -> Address:
+def alg_getname(sk: AlgSock, peer: int) -> Address:
     return None if peer else (sk.kind, sk.name)
 
 

@@ -12,7 +12,7 @@ import socket
 from typing import Any, TypeVar
 
 from ..uapi import error
-from .socket import TCP_LISTEN, Address, Net, ProtoOps, Sock
+from .socket import TCP_CLOSE, TCP_LISTEN, TCP_SYN_SENT, Address, Net, ProtoOps, Sock
 
 EPHEMERAL_PORTS = range(32_768, 61_000)
 ANY = ("0.0.0.0", "::")
@@ -115,10 +115,12 @@ def inet_bind(sk: InetSock, address: Address) -> None:
     sk.get_port(host, port)
 
 
-def inet_getname(sk: InetSock, peer: bool) -> Address:
+def inet_getname(sk: InetSock, peer: int) -> Address:
     if peer and not sk.peer_port:
         raise error(errno.ENOTCONN)
-    return sk.address(peer)
+    if peer == 1 and sk.state in (TCP_CLOSE, TCP_SYN_SENT):
+        raise error(errno.ENOTCONN)
+    return sk.address(bool(peer))
 
 
 def lookup(net: Net, kind: type[S], family: int, host: str, port: int) -> list[S]:

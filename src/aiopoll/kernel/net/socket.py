@@ -10,7 +10,7 @@ ready for does not depend on which file asks. `sock_get_poll_head` answers None,
 polled", if the protocol has no `poll_mask`.
 
 Left out: busy polling, ancillary data, MSG_PEEK on datagrams' address, socket filters, memory
-pressure; sizes are counted in bytes with a fixed overhead for each message.
+pressure, options that are not known (they are kept and given back, without an error).
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from ..uapi import (
     EPOLLWRBAND,
     EPOLLWRNORM,
     NSEC_PER_SEC,
+    PAGE_SIZE,
     error,
 )
 from ..wait import WaitQueueHead, wait_event_interruptible
@@ -60,8 +61,13 @@ TCP_LISTEN = 10
 TCP_CLOSING = 11
 
 SOMAXCONN = 4096
-SKB_OVERHEAD = 768
+SOCK_MAX = 11
 WMEM_DEFAULT = 212_992
+# struct sk_buff, struct skb_shared_info, the smallest and the largest block of linear data.
+SKB_SIZE = 256
+SKB_SHARED_INFO = 320
+SKB_SMALLEST = 512
+SKB_MAX_ALLOC = 4 * PAGE_SIZE - SKB_SHARED_INFO
 READ_KEY = EPOLLIN | EPOLLPRI | EPOLLRDNORM | EPOLLRDBAND
 WRITE_KEY = EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND
 
@@ -151,7 +157,8 @@ class ProtoOps:
     shutdown: Callable[[Any, int], None] | None = None
     sendmsg: Callable[[Any, bytes, int, Address, bool], int] | None = None
     recvmsg: Callable[[Any, int, int, bool], tuple[bytes, Address]] | None = None
-    getname: Callable[[Any, bool], Address] | None = None
+    # The second argument: 0 for its own name, 1 for its peer's, 2 where accept asks.
+    getname: Callable[[Any, int], Address] | None = None
     release: Callable[[Any], None] | None = None
     get_poll_head: Callable[[Any, int], PollHead] | None = None
     poll_mask: Callable[[Any, int], int] | None = None
@@ -173,6 +180,16 @@ class Net:
     def deliver(self, function: Callable[[], None]) -> None:
         """Put something on the wire: it arrives by softirq, in the order it was sent."""
         self.sched.raise_softirq(function)
+
+
+def skb_truesize(size: int, linear_max: int = SKB_MAX_ALLOC, smallest: int = SKB_SMALLEST) -> int:
+    """What a message of `size` bytes is charged.
+
+    Up to `linear_max` bytes lie in one block, whose size is a power of two; the rest in pages.
+    """
+    paged = -(-max(size - linear_max, 0) // PAGE_SIZE) * PAGE_SIZE
+    block = max(size - paged, 0) + SKB_SHARED_INFO
+    return SKB_SIZE + (smallest if block <= smallest else 1 << (block - 1).bit_length()) + paged
 
 
 def wait_for_datagram(sk: Sock, queue: deque[Any], nowait: bool) -> bool:
@@ -257,8 +274,31 @@ socket_file_ops = FileOperations(
 )
 
 
+SWITCHES = {
+    *[
+        (socket.SOL_SOCKET, option)
+        for option in (
+            socket.SO_REUSEADDR,
+            socket.SO_REUSEPORT,
+            socket.SO_KEEPALIVE,
+            socket.SO_BROADCAST,
+        )
+    ],
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY),
+}
+READ_ONLY = (
+    socket.SO_TYPE,
+    socket.SO_DOMAIN,
+    socket.SO_PROTOCOL,
+    socket.SO_ERROR,
+    socket.SO_ACCEPTCONN,
+)
+
+
 def timeval_ns(value: tuple[int, int]) -> int | None:
-    """A (seconds, microseconds) pair in nanoseconds; None, for ever, where it is zero."""
+    """A (seconds, microseconds) pair in nanoseconds; None, for ever, where it is zero. EDOM."""
+    if not 0 <= value[1] < 1_000_000:
+        raise error(errno.EDOM)
     return value[0] * NSEC_PER_SEC + value[1] * 1000 or None
 
 
@@ -279,16 +319,19 @@ class SocketSyscalls(SyscallTable):
         return sock_of(file), file.nonblocking
 
     def _create(self, family: int, kind: int, protocol: int) -> Sock:
+        if kind & ~(0xF | os.O_NONBLOCK | os.O_CLOEXEC) or kind & 0xF >= SOCK_MAX:
+            raise error(errno.EINVAL)
         if not any(known == family for known, _ in self.net.create):
             raise error(errno.EAFNOSUPPORT)
-        create = self.net.create.get((family, kind & 0xF))
+        plain = kind & 0xF
+        create = self.net.create.get((family, plain))
         if create is None:
             raise error(errno.ESOCKTNOSUPPORT)
-        return create(self.net, family, kind & 0xF, protocol)
+        return create(self.net, family, plain, protocol)
 
     @syscall
     def socket(self, family: int, kind: int, protocol: int = 0) -> int:
-        """A new socket. EAFNOSUPPORT, ESOCKTNOSUPPORT, EPROTONOSUPPORT. See socket(2)."""
+        """A new socket. EINVAL, EAFNOSUPPORT, ESOCKTNOSUPPORT, EPROTONOSUPPORT. See socket(2)."""
         return self._install(self._create(family, kind, protocol), kind)
 
     @syscall
@@ -329,7 +372,7 @@ class SocketSyscalls(SyscallTable):
             raise error(errno.EOPNOTSUPP)
         child: Sock = sk.ops.accept(sk, nowait)
         assert child.ops.getname is not None
-        return self._install(child, flags), child.ops.getname(child, True)
+        return self._install(child, flags), child.ops.getname(child, 2)
 
     @syscall
     def connect(self, fd: int, address: Address) -> None:
@@ -342,14 +385,14 @@ class SocketSyscalls(SyscallTable):
     @syscall
     def getsockname(self, fd: int) -> Address:
         """The socket's own address."""
-        return self._name(fd, False)
+        return self._name(fd, 0)
 
     @syscall
     def getpeername(self, fd: int) -> Address:
         """The peer's address. ENOTCONN."""
-        return self._name(fd, True)
+        return self._name(fd, 1)
 
-    def _name(self, fd: int, peer: bool) -> Address:
+    def _name(self, fd: int, peer: int) -> Address:
         sk, _ = self._sock(fd)
         if sk.ops.getname is None:
             raise error(errno.EOPNOTSUPP)
@@ -379,11 +422,18 @@ class SocketSyscalls(SyscallTable):
 
     @syscall
     def setsockopt(self, fd: int, level: int, option: int, value: Any) -> None:
-        """Set an option; those without a meaning here are kept and given back."""
+        """Set an option; those without a meaning here are kept and given back.
+
+        ENOPROTOOPT for what can only be asked, EDOM for times that are none.
+        """
         sk, _ = self._sock(fd)
         if sk.ops.setsockopt is not None and sk.ops.setsockopt(sk, level, option, value):
             return
-        if level == socket.SOL_SOCKET:
+        if (level, option) in SWITCHES:
+            value = int(bool(value))
+        elif level == socket.SOL_SOCKET:
+            if option in READ_ONLY:
+                raise error(errno.ENOPROTOOPT)
             # Linux doubles what is asked, for its own bookkeeping.
             if option == socket.SO_SNDBUF:
                 sk.sndbuf = max(2 * min(int(value), WMEM_DEFAULT), 4608)

@@ -59,6 +59,10 @@ TCP_SNDBUF = 87_040
 TCP_RCVBUF = 131_072
 SYN_RETRIES = 6
 SENDING = (TCP_ESTABLISHED, TCP_CLOSE_WAIT)
+# socket->state: what connect(2) may do next, which is not what the connection is in.
+SS_UNCONNECTED = 1
+SS_CONNECTING = 2
+SS_CONNECTED = 3
 
 
 class TcpSock(InetSock):
@@ -71,6 +75,7 @@ class TcpSock(InetSock):
         self.sndbuf = TCP_SNDBUF
         self.rcvbuf = TCP_RCVBUF
         self.peer: TcpSock | None = None
+        self.ss_state = SS_UNCONNECTED
         self.accept_queue: deque[TcpSock] = deque()
         self.backlog = 0
         self.syn_timer = HrTimer(self._syn_timeout)
@@ -94,8 +99,14 @@ class TcpSock(InetSock):
     def send_to_peer(self, action: str, *args: Any) -> None:
         """Put a segment on the wire; `action` is the peer's method that takes it in."""
         peer = self.peer
+
+        def arrive() -> None:
+            # A socket that was disconnected meanwhile takes in nothing of its old connection.
+            if peer is not None and peer.peer is self:
+                getattr(peer, action)(*args)
+
         if peer is not None:
-            self.net.deliver(lambda: getattr(peer, action)(*args))
+            self.net.deliver(arrive)
 
     def push(self) -> None:
         """Send what the peer's window allows, then the FIN."""
@@ -254,6 +265,7 @@ class TcpSock(InetSock):
         child.window = self.rcvbuf
         child.peer = self
         child.state = TCP_ESTABLISHED
+        child.ss_state = SS_CONNECTED
         child.hash()
         listener.accept_queue.append(child)
         listener.data_ready()
@@ -261,8 +273,7 @@ class TcpSock(InetSock):
 
     def _rcv_synack(self, child: TcpSock) -> None:
         if self.state != TCP_SYN_SENT:
-            self.peer = child
-            self.send_reset()
+            self.net.deliver(child.rcv_reset)
             return
         self.net.sched.clock.cancel(self.syn_timer)
         self.peer = child
@@ -281,38 +292,72 @@ def tcp_create(net: Net, family: int, kind: int, protocol: int) -> Sock:
 
 
 def tcp_connect(sk: TcpSock, address: Address, nowait: bool) -> None:
+    """inet_stream_connect: begin, or learn how it ended. None (AF_UNSPEC) disconnects."""
+    if address is None:
+        tcp_disconnect(sk)
+        return
+    unfinished = errno.EALREADY
+    if sk.ss_state != SS_CONNECTING:
+        if sk.ss_state == SS_CONNECTED or sk.state != TCP_CLOSE:
+            raise error(errno.EISCONN)
+        _begin_connect(sk, address)
+        unfinished = errno.EINPROGRESS
     if sk.state == TCP_SYN_SENT:
         if nowait:
-            raise error(errno.EALREADY)
-    elif sk.state == TCP_CLOSE:
-        if sk.sk_err:
-            sk.raise_error()
+            raise error(unfinished)
         try:
-            host, port = sk.parse(address)
-        except OSError as exc:
-            if exc.errno == errno.EADDRNOTAVAIL:
-                raise error(errno.ENETUNREACH) from None
-            raise
-        sk.sk_shutdown = 0
-        sk.sock_done = False
-        sk.receive_buffer.clear()
-        sk.urgent_at = sk.urgent = None
-        sk.peer_host = sk.loopback if host in ANY else host
-        sk.peer_port = port
-        if not sk.port:
-            sk.get_port(sk.loopback, 0)
-        elif sk.host in ANY:
-            sk.host = sk.loopback
-        sk.state = TCP_SYN_SENT
-        sk.syn_sent_times = 0
-        sk.send_syn()
-        if nowait:
-            raise error(errno.EINPROGRESS)
-    else:
-        raise error(errno.EISCONN)
-    sk.wait(lambda: sk.state != TCP_SYN_SENT, sk.sndtimeo_ns)
+            sk.wait(lambda: sk.state != TCP_SYN_SENT, sk.sndtimeo_ns)
+        except BlockingIOError:
+            raise error(unfinished) from None
     if sk.state == TCP_CLOSE:
-        raise sk.sock_error() or error(errno.ECONNABORTED)
+        problem = sk.sock_error() or error(errno.ECONNABORTED)
+        tcp_disconnect(sk)
+        raise problem
+    sk.ss_state = SS_CONNECTED
+
+
+def _begin_connect(sk: TcpSock, address: Address) -> None:
+    try:
+        host, port = sk.parse(address)
+    except OSError as exc:
+        if exc.errno == errno.EADDRNOTAVAIL:
+            raise error(errno.ENETUNREACH) from None
+        raise
+    sk.sk_shutdown = 0
+    sk.sock_done = False
+    sk.peer_host = sk.loopback if host in ANY else host
+    sk.peer_port = port
+    if not sk.port:
+        sk.get_port(sk.loopback, 0)
+    elif sk.host in ANY:
+        sk.host = sk.loopback
+    sk.state = TCP_SYN_SENT
+    sk.ss_state = SS_CONNECTING
+    sk.syn_sent_times = 0
+    sk.send_syn()
+
+
+def tcp_disconnect(sk: TcpSock) -> None:
+    """Give the connection up, whatever it is in; the socket may listen or connect again."""
+    before, sk.state = sk.state, TCP_CLOSE
+    sk.net.sched.clock.cancel(sk.syn_timer)
+    if before == TCP_LISTEN:
+        _stop_listening(sk)
+    elif before in (*SENDING, TCP_FIN_WAIT1, TCP_FIN_WAIT2):
+        sk.send_reset()
+        sk.sk_err = errno.ECONNRESET
+    elif before == TCP_SYN_SENT:
+        sk.sk_err = errno.ECONNRESET
+    sk.write_queue.clear()
+    sk.receive_buffer.clear()
+    sk.wmem = sk.rmem = 0
+    sk.fin_queued = sk.sock_done = False
+    sk.urgent_at = sk.urgent = None
+    sk.peer = None
+    sk.peer_port = 0
+    sk.sk_shutdown = 0
+    sk.ss_state = SS_UNCONNECTED
+    sk.error_report()
 
 
 def tcp_listen(sk: TcpSock, backlog: int) -> None:
@@ -412,9 +457,11 @@ def tcp_recvmsg(sk: TcpSock, count: int, flags: int, nowait: bool) -> tuple[byte
         return bytes(sk.receive_buffer[start:stop]), None
     data = sk.consume(stop)[start:]
     free = sk.rcvbuf - sk.rmem
-    # Open the window in large steps, as tcp_cleanup_rbuf does, or at once when it was shut.
-    if free - sk.advertised >= min(sk.rcvbuf // 2, 2 * MSS) or sk.advertised <= 0:
-        sk.send_to_peer("rcv_ack", 0, free - sk.advertised)
+    # Open the window in large steps, as tcp_cleanup_rbuf does, or at once when it was shut. It
+    # is never taken back, also where SO_RCVBUF became smaller.
+    opened = free - sk.advertised
+    if opened > 0 and (opened >= min(sk.rcvbuf // 2, 2 * MSS) or sk.advertised <= 0):
+        sk.send_to_peer("rcv_ack", 0, opened)
         sk.advertised = free
     return data, None
 
@@ -431,18 +478,17 @@ def _recv_urgent(sk: TcpSock, flags: int) -> bytes:
 
 
 def tcp_shutdown(sk: TcpSock, mode: int) -> None:
+    if sk.ss_state == SS_CONNECTING:
+        sk.ss_state = SS_CONNECTED
     if sk.state == TCP_CLOSE:
         sk.sk_shutdown |= mode
         sk.state_change()
         raise error(errno.ENOTCONN)
-    if sk.state == TCP_LISTEN:
-        if mode & RCV_SHUTDOWN:
-            _stop_listening(sk)
-            sk.state = TCP_CLOSE
-            sk.state_change()
+    if sk.state == TCP_SYN_SENT or (sk.state == TCP_LISTEN and mode & RCV_SHUTDOWN):
+        tcp_disconnect(sk)
+        sk.state_change()
         return
-    if sk.state == TCP_SYN_SENT:
-        sk.done()
+    if sk.state == TCP_LISTEN:
         return
     sk.sk_shutdown |= mode
     if mode & SEND_SHUTDOWN:
@@ -500,11 +546,6 @@ def tcp_poll_mask(sk: TcpSock, events: int) -> int:
     return mask
 
 
-def tcp_setsockopt(sk: TcpSock, level: int, option: int, value: Any) -> bool:
-    """The receive window follows SO_RCVBUF only until there is a connection."""
-    return level == socket.SOL_SOCKET and option == socket.SO_RCVBUF and sk.state in SENDING
-
-
 tcp_ops = ProtoOps(
     bind=inet_bind,
     connect=tcp_connect,
@@ -516,7 +557,6 @@ tcp_ops = ProtoOps(
     getname=inet_getname,
     release=tcp_release,
     poll_mask=tcp_poll_mask,
-    setsockopt=tcp_setsockopt,
 )
 
 

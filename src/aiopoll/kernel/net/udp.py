@@ -22,17 +22,29 @@ from ..uapi import (
 from .inet import InetSock, inet_bind, inet_getname, lookup
 from .socket import (
     SEND_SHUTDOWN,
-    SKB_OVERHEAD,
+    SKB_MAX_ALLOC,
+    SKB_SIZE,
     TCP_CLOSE,
     TCP_ESTABLISHED,
     Address,
     Net,
     ProtoOps,
     Sock,
+    skb_truesize,
     wait_for_datagram,
 )
 
 UDP_MAX = 65_507
+# What comes before the data in its block, and the block that is big enough for small datagrams.
+UDP_HEADROOM = 59
+UDP_SMALLEST = 576
+
+
+def udp_truesize(data: bytes) -> int:
+    """What a datagram is charged. Too much for one block lies in fragments, counted by the byte."""
+    if len(data) + UDP_HEADROOM > SKB_MAX_ALLOC:
+        return SKB_SIZE + UDP_SMALLEST + len(data)
+    return skb_truesize(len(data) + UDP_HEADROOM, smallest=UDP_SMALLEST)
 
 
 class UdpSock(InetSock):
@@ -47,8 +59,9 @@ class UdpSock(InetSock):
         self.drops = 0
 
     def receive(self, data: bytes, sender: Address) -> None:
-        truesize = len(data) + SKB_OVERHEAD
-        if self.dead or self.rmem + truesize > self.rcvbuf:
+        truesize = udp_truesize(data)
+        # However small the buffer is, one datagram fits.
+        if self.dead or (self.rmem and self.rmem + truesize > self.rcvbuf):
             self.drops += 1
             return
         self.rmem += truesize
@@ -75,6 +88,8 @@ def udp_connect(sk: UdpSock, address: Address, nowait: bool) -> None:
 def udp_sendmsg(sk: UdpSock, data: bytes, flags: int, address: Address, nowait: bool) -> int:
     if len(data) > UDP_MAX:
         raise error(errno.EMSGSIZE)
+    if flags & socket.MSG_OOB:
+        raise error(errno.EOPNOTSUPP)
     if address is not None:
         host, port = sk.parse(address)
         if not port:
@@ -112,7 +127,7 @@ def udp_recvmsg(sk: UdpSock, count: int, flags: int, nowait: bool) -> tuple[byte
     data, sender = sk.queue[0]
     if not flags & socket.MSG_PEEK:
         sk.queue.popleft()
-        sk.rmem -= len(data) + SKB_OVERHEAD
+        sk.rmem -= udp_truesize(data)
     return data[:count], sender
 
 

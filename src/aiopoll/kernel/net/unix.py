@@ -2,14 +2,17 @@
 
 Facts: what is sent goes straight to the peer's queue and is charged to the sender until it is
 read; a sender is writable while at most a quarter of its buffer is charged. Closing with unread
-data resets the peer. A datagram queue takes ten messages and then makes its senders wait.
+data resets the peer. A datagram queue that holds more than ten messages makes its senders wait.
+Sequenced packets are connected as streams are, and sent and received as datagrams.
 Rule: `poll_mask` reads the state of one socket; whoever makes room wakes the sender's own queue.
-Left out: descriptor passing, credentials, MSG_OOB, autobind races, path permissions.
+Left out: descriptor passing, credentials, autobind races, path permissions, and the urgent data
+that streams have since 5.15.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from collections import deque
 from dataclasses import dataclass
@@ -21,13 +24,14 @@ from ..uapi import (
     EPOLLRDNORM,
     EPOLLWRBAND,
     EPOLLWRNORM,
+    PAGE_SIZE,
     error,
 )
 from .socket import (
     RCV_SHUTDOWN,
     SEND_SHUTDOWN,
     SHUTDOWN_MASK,
-    SKB_OVERHEAD,
+    SKB_SHARED_INFO,
     TCP_CLOSE,
     TCP_ESTABLISHED,
     TCP_LISTEN,
@@ -35,10 +39,14 @@ from .socket import (
     Net,
     ProtoOps,
     Sock,
+    skb_truesize,
     wait_for_datagram,
 )
 
 MAX_DGRAM_QLEN = 10
+# A stream's messages are cut: so much in one block, and the rest in pages.
+SKB_MAX_HEAD = PAGE_SIZE - SKB_SHARED_INFO
+UNIX_SKB_FRAGS_SIZE = 32_768
 
 
 @dataclass(slots=True)
@@ -58,7 +66,7 @@ class UnixSock(Sock):
         super().__init__(net, ops, family, kind, protocol)
         self.peer: UnixSock | None = None
         self.name: Address = ""
-        self.bound_name: str | bytes | None = None
+        self.bound_name: Address | None = None
         self.queue: deque[Skb] = deque()
         self.accept_queue: deque[UnixSock] = deque()
         self.backlog = 0
@@ -79,13 +87,17 @@ class UnixSock(Sock):
             skb.sender.write_space()
 
     def recvq_full(self) -> bool:
-        return len(self.queue) > MAX_DGRAM_QLEN - 1
+        return len(self.queue) > MAX_DGRAM_QLEN
 
 
 def unix_create(net: Net, family: int, kind: int, protocol: int) -> Sock:
     if protocol not in (0, socket.AF_UNIX):
         raise error(errno.EPROTONOSUPPORT)
-    ops = unix_dgram_ops if kind == socket.SOCK_DGRAM else unix_stream_ops
+    ops = {
+        socket.SOCK_STREAM: unix_stream_ops,
+        socket.SOCK_DGRAM: unix_dgram_ops,
+        socket.SOCK_SEQPACKET: unix_seqpacket_ops,
+    }[socket.SocketKind(kind)]
     return UnixSock(net, ops, family, kind, protocol)
 
 
@@ -96,10 +108,19 @@ def unix_socketpair(one: Sock, two: Sock) -> None:
     one.state = two.state = TCP_ESTABLISHED
 
 
+def unix_name(address: Address) -> Address:
+    """As the socket module has it: bytes for an abstract name, a string for a path."""
+    if isinstance(address, (bytes, bytearray)):
+        return bytes(address) if address[:1] == b"\0" else os.fsdecode(bytes(address))
+    name = os.fspath(address)
+    return os.fsencode(name) if name.startswith("\0") else name
+
+
 def unix_bind(sk: UnixSock, address: Address) -> None:
     if sk.bound_name is not None:
         raise error(errno.EINVAL)
-    if address in ("", b""):
+    address = unix_name(address)
+    if address == "":
         sk.net.next_autobind += 1
         address = b"\0%05x" % sk.net.next_autobind
     if address in sk.net.unix_names:
@@ -109,11 +130,10 @@ def unix_bind(sk: UnixSock, address: Address) -> None:
 
 
 def unix_find(sk: UnixSock, address: Address) -> UnixSock:
-    other = sk.net.unix_names.get(address)
+    name = unix_name(address)
+    other = sk.net.unix_names.get(name)
     if other is None:
-        raise error(
-            errno.ECONNREFUSED if str(address).startswith(("\0", "b'\\x00")) else errno.ENOENT
-        )
+        raise error(errno.ECONNREFUSED if isinstance(name, bytes) else errno.ENOENT)
     if other.dead:
         raise error(errno.ECONNREFUSED)
     if other.type != sk.type:
@@ -164,10 +184,11 @@ def unix_accept(sk: UnixSock, nowait: bool) -> UnixSock:
     if sk.state != TCP_LISTEN:
         raise error(errno.EINVAL)
     while not sk.accept_queue:
+        if nowait:
+            # Also where it is shut down, see wait_for_datagram.
+            raise error(errno.EAGAIN)
         if sk.sk_shutdown & RCV_SHUTDOWN:
             raise error(errno.EINVAL)
-        if nowait:
-            raise error(errno.EAGAIN)
         sk.wait(
             lambda: bool(sk.accept_queue) or bool(sk.sk_shutdown & RCV_SHUTDOWN),
             sk.rcvtimeo_ns,
@@ -179,7 +200,7 @@ def unix_accept(sk: UnixSock, nowait: bool) -> UnixSock:
     return child
 
 
-def unix_getname(sk: UnixSock, peer: bool) -> Address:
+def unix_getname(sk: UnixSock, peer: int) -> Address:
     if not peer:
         return sk.name
     if sk.peer is None:
@@ -190,6 +211,8 @@ def unix_getname(sk: UnixSock, peer: bool) -> Address:
 def unix_stream_sendmsg(
     sk: UnixSock, data: bytes, flags: int, address: Address, nowait: bool
 ) -> int:
+    if flags & socket.MSG_OOB:
+        raise error(errno.EOPNOTSUPP)
     if address is not None:
         raise error(errno.EISCONN if sk.state == TCP_ESTABLISHED else errno.EOPNOTSUPP)
     peer = sk.peer
@@ -211,8 +234,9 @@ def unix_stream_sendmsg(
                     sk.sndtimeo_ns,
                 )
                 continue
-            part = data[done : done + min((sk.sndbuf >> 1) - 64, 32_768)]
-            _enqueue(sk, peer, part)
+            size = min((sk.sndbuf >> 1) - 64, SKB_MAX_HEAD + UNIX_SKB_FRAGS_SIZE)
+            part = data[done : done + size]
+            _enqueue(sk, peer, part, skb_truesize(len(part), SKB_MAX_HEAD))
             done += len(part)
     except OSError:
         if done:
@@ -220,8 +244,7 @@ def unix_stream_sendmsg(
         raise
 
 
-def _enqueue(sk: UnixSock, other: UnixSock, data: bytes) -> None:
-    truesize = len(data) + SKB_OVERHEAD
+def _enqueue(sk: UnixSock, other: UnixSock, data: bytes, truesize: int) -> None:
     sk.wmem += truesize
     other.queue.append(Skb(data, sk, sk.name, truesize))
     other.data_ready()
@@ -231,7 +254,9 @@ def unix_stream_recvmsg(
     sk: UnixSock, count: int, flags: int, nowait: bool
 ) -> tuple[bytes, Address]:
     if sk.state != TCP_ESTABLISHED:
-        raise error(errno.EINVAL if sk.type == socket.SOCK_STREAM else errno.ENOTCONN)
+        raise error(errno.EINVAL)
+    if flags & socket.MSG_OOB:
+        raise error(errno.EOPNOTSUPP)
     while not sk.queue:
         sk.raise_error()
         if sk.sk_shutdown & RCV_SHUTDOWN:
@@ -241,8 +266,6 @@ def unix_stream_recvmsg(
         sk.wait(
             lambda: bool(sk.queue or sk.sk_err or sk.sk_shutdown & RCV_SHUTDOWN), sk.rcvtimeo_ns
         )
-    if sk.type == socket.SOCK_SEQPACKET:
-        return _take_message(sk, count, flags)[0], None
     if flags & socket.MSG_PEEK:
         return b"".join(skb.data for skb in sk.queue)[:count], None
     parts: list[bytes] = []
@@ -259,13 +282,13 @@ def unix_stream_recvmsg(
 
 def _take_message(sk: UnixSock, count: int, flags: int) -> tuple[bytes, Address]:
     if flags & socket.MSG_PEEK:
-        return sk.queue[0].data[:count], sk.queue[0].name
+        return sk.queue[0].data[:count], sk.queue[0].name or None
     skb = sk.queue.popleft()
     sk.consumed(skb)
     waiting, sk.waiting_senders = sk.waiting_senders, []
     for sender in waiting:
         sender.write_space()
-    return skb.data[:count], skb.name
+    return skb.data[:count], skb.name or None
 
 
 def unix_dgram_connect(sk: UnixSock, address: Address, nowait: bool) -> None:
@@ -279,6 +302,8 @@ def unix_dgram_connect(sk: UnixSock, address: Address, nowait: bool) -> None:
 def unix_dgram_sendmsg(
     sk: UnixSock, data: bytes, flags: int, address: Address, nowait: bool
 ) -> int:
+    if flags & socket.MSG_OOB:
+        raise error(errno.EOPNOTSUPP)
     other = sk.peer if address is None else unix_find(sk, address)
     if other is None:
         raise error(errno.ENOTCONN)
@@ -296,7 +321,7 @@ def unix_dgram_sendmsg(
             raise error(errno.EPIPE)
         full = other.recvq_full() and other.peer is not sk
         if not full and sk.wmem < sk.sndbuf:
-            _enqueue(sk, other, data)
+            _enqueue(sk, other, data, skb_truesize(len(data)))
             return len(data)
         if nowait:
             raise error(errno.EAGAIN)
@@ -313,9 +338,35 @@ def unix_dgram_sendmsg(
 
 
 def unix_dgram_recvmsg(sk: UnixSock, count: int, flags: int, nowait: bool) -> tuple[bytes, Address]:
+    if flags & socket.MSG_OOB:
+        raise error(errno.EOPNOTSUPP)
     if not wait_for_datagram(sk, sk.queue, nowait):
         return b"", None
     return _take_message(sk, count, flags)
+
+
+def unix_seqpacket_sendmsg(
+    sk: UnixSock, data: bytes, flags: int, address: Address, nowait: bool
+) -> int:
+    """The address is not looked at."""
+    sk.raise_error()
+    if sk.state != TCP_ESTABLISHED:
+        raise error(errno.ENOTCONN)
+    return unix_dgram_sendmsg(sk, data, flags, None, nowait)
+
+
+def unix_seqpacket_recvmsg(
+    sk: UnixSock, count: int, flags: int, nowait: bool
+) -> tuple[bytes, Address]:
+    if sk.state != TCP_ESTABLISHED:
+        raise error(errno.ENOTCONN)
+    try:
+        return unix_dgram_recvmsg(sk, count, flags, nowait)
+    except BlockingIOError:
+        # Unlike a datagram socket it has an end, which also those hear of who cannot wait.
+        if sk.sk_shutdown & RCV_SHUTDOWN:
+            return b"", None
+        raise
 
 
 def unix_shutdown(sk: UnixSock, mode: int) -> None:
@@ -337,7 +388,7 @@ def unix_release(sk: UnixSock) -> None:
     sk.sk_shutdown = SHUTDOWN_MASK
     # An abstract name goes with its socket; a path stays and refuses.
     name = sk.bound_name
-    if name is not None and str(name).startswith(("\0", "b'\\x00")):
+    if isinstance(name, bytes):
         sk.net.unix_names.pop(name, None)
     for sender in sk.waiting_senders:
         sender.write_space()
@@ -401,6 +452,19 @@ unix_dgram_ops = ProtoOps(
     shutdown=unix_shutdown,
     sendmsg=unix_dgram_sendmsg,
     recvmsg=unix_dgram_recvmsg,
+    getname=unix_getname,
+    release=unix_release,
+    poll_mask=unix_dgram_poll_mask,
+)
+
+unix_seqpacket_ops = ProtoOps(
+    bind=unix_bind,
+    connect=unix_stream_connect,
+    listen=unix_listen,
+    accept=unix_accept,
+    shutdown=unix_shutdown,
+    sendmsg=unix_seqpacket_sendmsg,
+    recvmsg=unix_seqpacket_recvmsg,
     getname=unix_getname,
     release=unix_release,
     poll_mask=unix_dgram_poll_mask,
