@@ -29,6 +29,7 @@ MODULES = {
     "test_locks": 70,
     "test_pep492": 10,
     "test_queues": 40,
+    "test_runners": 25,
     "test_server": 2,
     "test_sock_lowlevel": 39,
     "test_ssl": 20,
