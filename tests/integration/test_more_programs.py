@@ -1,4 +1,4 @@
-"""hypercorn, grpc.aio and aiofiles on a loop of ours."""
+"""hypercorn, grpc.aio, aiofiles and nest_asyncio on a loop of ours."""
 
 import asyncio
 import os
@@ -87,6 +87,58 @@ aiopoll.run(main())
 print("ended", flush=True)
 """
 
+NESTED = """
+import asyncio, sys
+import aiopoll, nest_asyncio
+
+async def echo(reader, writer):
+    while line := await reader.readline():
+        writer.write(line)
+        await asyncio.sleep(0.001)
+        await writer.drain()
+    writer.close()
+
+async def ask(address, text):
+    reader, writer = await asyncio.open_connection(*address)
+    writer.write(text + b"\\n")
+    answer = await reader.readline()
+    writer.close()
+    await writer.wait_closed()
+    return answer.strip()
+
+def ask_from_a_function(address, text):
+    # While this runs, so does the coroutine that has called it.
+    return asyncio.get_running_loop().run_until_complete(
+        asyncio.wait_for(asyncio.shield(ask(address, text)), 30))
+
+async def main():
+    if "late" in sys.argv:
+        nest_asyncio.apply()
+    loop = asyncio.get_running_loop()
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    address = server.sockets[0].getsockname()
+
+    async def several(number):
+        texts = [b"%d.%d" % (number, i) for i in range(5)]
+        return [ask_from_a_function(address, text) for text in texts] == texts
+
+    assert all(await asyncio.gather(*(several(number) for number in range(5))))
+    process = loop.run_until_complete(asyncio.create_subprocess_exec("true"))
+    assert loop.run_until_complete(process.wait()) == 0
+    assert loop.run_until_complete(loop.run_in_executor(None, len, "four")) == 4
+    server.close()
+    print("loop", loop.backend)
+
+loop = aiopoll.new_event_loop()
+asyncio.set_event_loop(loop)
+if "early" in sys.argv:
+    nest_asyncio.apply(loop)
+loop.run_until_complete(main())
+loop.run_until_complete(loop.shutdown_default_executor())
+loop.close()
+print("ended", flush=True)
+"""
+
 
 @pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])
 def test_hypercorn_serves_http_1_and_2(
@@ -123,6 +175,16 @@ def test_grpc_calls_streams_and_cancellation(backend: str, start: Callable[..., 
     # Its own log would come between the pieces of what the program prints.
     quiet = {"GRPC_VERBOSITY": "ERROR"}
     program = start(python("-c", GRPC), {"AIOPOLL_BACKEND": backend, **quiet})
+    assert program.finish() == 0, program.output
+    assert program.lines[-2:] == [f"loop {backend}", "ended"]
+    program.check_quiet()
+
+
+@pytest.mark.parametrize("applied", ["early", "late"])
+def test_nest_asyncio_runs_a_loop_in_itself(
+    backend: str, applied: str, start: Callable[..., Child]
+) -> None:
+    program = start(python("-c", NESTED, applied), {"AIOPOLL_BACKEND": backend})
     assert program.finish() == 0, program.output
     assert program.lines[-2:] == [f"loop {backend}", "ended"]
     program.check_quiet()

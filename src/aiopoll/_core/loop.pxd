@@ -41,6 +41,7 @@ cdef class LoopCore:
 
     cdef int check_open(self) except -1
     cdef int turn(self) except -1
+    cdef int collect(self, int64_t timeout_ns) except -1
     cdef int run_ready(self) except -1
     cdef int send_unsent(self) except -1
     cdef object schedule(self, object callback, tuple args, object context)

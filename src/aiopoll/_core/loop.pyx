@@ -298,22 +298,7 @@ cdef class LoopCore:
 
     cdef int turn(self) except -1:
         """Hands files to the kernel, waits, and runs what became ready."""
-        cdef double end
-        if self.timers_cancelled:
-            self.drop_cancelled()
-        if self.ready.count or self._stopping:
-            if not self.reactor.idle():
-                self.reactor.turn(0)
-        else:
-            # The flag goes up before the queue is looked at, see Reactor.wake.
-            self.reactor.before_sleep()
-            self.reactor.turn(self.sleep_time())
-        if self.timers.count:
-            end = <double>self.time() + self._clock_resolution
-            while self.timers.count and self.timers.timers[0].when < end:
-                self.ready.push(self.pop_timer())
-        if timer_heap_is_sparse(&self.timers):
-            self.fit_timers()
+        self.collect(-1)
         self.in_callbacks = True
         try:
             self.run_ready()
@@ -322,6 +307,44 @@ cdef class LoopCore:
             if self.unsent:
                 self.send_unsent()
         return 0
+
+    cdef int collect(self, int64_t timeout_ns) except -1:
+        """Hands files to the kernel, waits, and puts what became ready into the queue.
+
+        timeout_ns: how long to wait at most; negative for as long as it takes.
+        """
+        cdef double end
+        cdef int64_t sleep_ns
+        if self.timers_cancelled:
+            self.drop_cancelled()
+        if self.ready.count or self._stopping:
+            if not self.reactor.idle():
+                self.reactor.turn(0)
+        else:
+            # The flag goes up before the queue is looked at, see Reactor.wake.
+            self.reactor.before_sleep()
+            sleep_ns = self.sleep_time()
+            if 0 <= timeout_ns and (sleep_ns < 0 or timeout_ns < sleep_ns):
+                sleep_ns = timeout_ns
+            self.reactor.turn(sleep_ns)
+        if self.timers.count:
+            end = <double>self.time() + self._clock_resolution
+            while self.timers.count and self.timers.timers[0].when < end:
+                self.ready.push(self.pop_timer())
+        if timer_heap_is_sparse(&self.timers):
+            self.fit_timers()
+        return 0
+
+    def _select(self, timeout):
+        """A turn's waiting, up to `timeout` seconds, for whoever runs the queue in the loop's place.
+
+        What was written so far is sent: the turn that it was to wait for may not end before.
+        """
+        self.check_open()
+        if self.unsent:
+            self.send_unsent()
+        self.collect(-1 if timeout is None else <int64_t>ceil(
+            min(max(<double>timeout, 0.0), <double>SLEEP_MAX) * 1e9))
 
     cdef int run_ready(self) except -1:
         """Runs what is in the queue now."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class SelectorView(selectors.BaseSelector):
-    """The files that a loop watches, as a selector shows them; read-only.
+    """The files that a loop watches, as a selector shows them; none can be added here.
 
     `close` closes the loop's reactor, for this is where asyncio's `close` comes by.
     """
@@ -39,5 +39,11 @@ class SelectorView(selectors.BaseSelector):
     def unregister(self, fileobj: "FileDescriptorLike") -> NoReturn:
         raise NotImplementedError("use loop.remove_reader() or remove_writer()")
 
-    def select(self, timeout: float | None = None) -> NoReturn:
-        raise NotImplementedError("the loop waits on its reactor")
+    def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
+        """Lets the loop wait, for its timers too, up to `timeout` seconds.
+
+        What is ready is in the loop's queue then, and the answer is empty: who replaces the loop's
+        turn by one of their own (nest_asyncio) runs that queue.
+        """
+        self._core._select(timeout)
+        return []
