@@ -213,3 +213,18 @@ def test_bad_arguments_raise_at_once(tmp_path: Path) -> None:
             file.pread(1, 0)
 
     aiopoll.run(main())
+
+
+@pytest.mark.parametrize("mode", ["w+b", "a+b"])
+def test_vectors_may_have_any_number_of_empty_buffers(tmp_path: Path, mode: str) -> None:
+    """preadv(2) takes 1024 at once, and answers 0 where all of them are empty."""
+    empty: list[bytes | bytearray] = [bytearray()] * 1500
+
+    async def main() -> None:
+        async with aiopoll.open(tmp_path / "file", mode) as file:
+            await file.append([*empty, b"01234", *empty, b"56789", *empty])
+            first, second = bytearray(5), bytearray(9)
+            assert await file.preadv([*empty, first, *empty, second, *empty], 0) == 10
+            assert (first, second[:5]) == (b"01234", b"56789")
+
+    aiopoll.run(main())

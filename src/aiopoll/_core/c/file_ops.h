@@ -32,7 +32,7 @@
 #define FILE_RWF_NOWAIT 0x8
 #define FILE_VECTOR_MAX 1024	/* UIO_MAXIOV */
 
-/* Moves the beginning of a vector by `count` bytes. */
+/* Moves the beginning of a vector by `count` bytes, and past what is empty then. */
 static inline void file_advance(struct iovec **vector, size_t *nr, size_t count)
 {
 	while (*nr > 0 && count >= (*vector)->iov_len) {
@@ -54,6 +54,7 @@ static inline int file_transfer(int fd, struct iovec **vector, size_t *nr, int64
 				int64_t length, int rw_flags, bool writing, uint32_t align,
 				int64_t *done)
 {
+	file_advance(vector, nr, 0);
 	while (length > 0) {
 		int count = *nr < FILE_VECTOR_MAX ? (int)*nr : FILE_VECTOR_MAX;
 		ssize_t result;
@@ -208,6 +209,7 @@ static inline int64_t file_append(int fd, struct iovec **vector, size_t *nr, int
 {
 	int64_t end;
 
+	file_advance(vector, nr, 0);
 	while (*done < length) {
 		int count = *nr < FILE_VECTOR_MAX ? (int)*nr : FILE_VECTOR_MAX;
 		ssize_t result = rw_flags ? pwritev2(fd, *vector, count, -1, rw_flags)
