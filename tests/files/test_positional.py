@@ -228,3 +228,26 @@ def test_vectors_may_have_any_number_of_empty_buffers(tmp_path: Path, mode: str)
             assert (first, second[:5]) == (b"01234", b"56789")
 
     aiopoll.run(main())
+
+
+def test_a_direct_write_that_fails_cuts_nothing_off(tmp_path: Path, small_files) -> None:
+    """A neighbour may have written behind where it began."""
+
+    async def main() -> None:
+        async with aiopoll.open(tmp_path / "file", "w+b", direct=True) as file:
+            with small_files(3 << 19), pytest.raises(OSError, match="too large"):
+                await file.pwrite(bytes(2 << 20), 0)
+            fits = os.fstat(file.fileno()).st_size
+            assert fits == 3 << 19
+            neighbour = aiopoll.AlignedBuffer(4096)
+            for _ in range(5):
+                await file.truncate(0)
+                with small_files(3 << 19):
+                    failing = file.pwrite(bytes(2 << 20), 1 << 20)
+                    writes = [file.pwrite(neighbour, 4096 * number) for number in range(24)]
+                    with pytest.raises(OSError, match="too large"):
+                        await failing
+                    await asyncio.gather(*writes)
+                assert os.fstat(file.fileno()).st_size == fits
+
+    aiopoll.run(main())

@@ -159,6 +159,7 @@ static inline int file_write_unaligned(int fd, struct iovec **vector, size_t *nr
 {
 	struct stat status;
 	int64_t written_end = 0, wanted_end;
+	bool whole_blocks = (offset | length) % align == 0;
 	int result = 0;
 
 	if (fstat(fd, &status) != 0)
@@ -194,7 +195,8 @@ static inline int file_write_unaligned(int fd, struct iovec **vector, size_t *nr
 		if (offset > wanted_end)
 			wanted_end = offset;
 	}
-	if (written_end > wanted_end) {
+	/* One that fails in whole blocks wrote nothing too much, and may have neighbours. */
+	if (written_end > wanted_end && !whole_blocks) {
 		if (ftruncate(fd, wanted_end) != 0 && result == 0)
 			result = -errno;
 		if (result == 0 && rw_flags & FILE_RWF_DSYNC && fdatasync(fd) != 0)
