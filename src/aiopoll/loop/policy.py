@@ -9,7 +9,7 @@ import importlib.metadata
 import sys
 import types
 from asyncio import events, unix_events
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from importlib.machinery import ModuleSpec
 from typing import Any, TypeVar
 
@@ -91,7 +91,8 @@ def _uvloop_run(
     debug: bool | None = None,
 ) -> _T:
     """uvloop.run: what asyncio.run does, of any awaitable, with uvloop's keyword arguments."""
-    return run_on(loop_factory, main if asyncio.iscoroutine(main) else _awaited(main), debug)
+    coroutine: Coroutine[Any, Any, _T] = main if isinstance(main, Coroutine) else _awaited(main)
+    return run_on(loop_factory, coroutine, debug)
 
 
 async def _awaited(main: Awaitable[_T]) -> _T:
