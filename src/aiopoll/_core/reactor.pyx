@@ -18,7 +18,7 @@ No asyncio name occurs here: a target is any object, put into the queue when its
 
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
-from libc.errno cimport EEXIST, EINTR, ENOENT, errno
+from libc.errno cimport EBADF, EEXIST, EINTR, ENOENT, errno
 from libc.stdint cimport int64_t, uint64_t
 from posix.unistd cimport close, read, write
 
@@ -192,7 +192,11 @@ cdef class Reactor:
         self.disarm(watch, direction)
         if watch.target(1 - direction) is not None:
             if watch.nested:
-                self.update_nested(watch, EPOLL_CTL_MOD)
+                try:
+                    self.update_nested(watch, EPOLL_CTL_MOD)
+                except OSError as error:
+                    if error.errno != EBADF:  # it was closed before
+                        raise
             return target
         self.watches[fd] = None
         self.nr_watched -= 1
