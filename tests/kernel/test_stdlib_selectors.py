@@ -102,9 +102,9 @@ class TestKernelSelector(stdlib.BaseSelectorTestCase, unittest.TestCase):
         reader, _ = self.make_socketpair()
         selector.register(reader, 1)
         self._signals(self, lambda: None)
-        # The kernel answers EINTR: a selector may come back early and empty, as asyncio expects.
+        # The rest of the time is waited for.
         assert selector.select(30) == []
-        assert self.kernel.clock_gettime() == 1_000_000_000
+        assert self.kernel.clock_gettime() == 30_000_000_000
 
 
 class TestScalable(stdlib.ScalableSelectorMixIn, unittest.TestCase):

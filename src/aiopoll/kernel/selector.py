@@ -133,11 +133,17 @@ class KernelSelector(selectors.BaseSelector):
 
     def select(self, timeout: float | None = None) -> Ready:
         """The ready keys with their events, waiting up to `timeout` seconds; None: for ever."""
+        clock = self._kernel.sched.clock
         timeout_ns = None if timeout is None else max(math.ceil(timeout * NSEC_PER_SEC), 0)
-        try:
-            events = self._kernel.epoll_wait(self._epfd, max(len(self.keys), 1), timeout_ns)
-        except InterruptedError:
-            return []
+        deadline_ns = None if timeout_ns is None else clock.now_ns + timeout_ns
+        while True:
+            try:
+                events = self._kernel.epoll_wait(self._epfd, max(len(self.keys), 1), timeout_ns)
+                break
+            except InterruptedError:
+                # As PEP 475 has it: a handler that raises nothing does not end the wait.
+                if deadline_ns is not None:
+                    timeout_ns = max(deadline_ns - clock.now_ns, 0)
         ready: Ready = []
         for fd, mask in events:
             key = self.keys.get(fd)
