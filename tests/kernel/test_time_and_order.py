@@ -1,6 +1,7 @@
 """The virtual clock, the seed, the counters, and programs that run inside."""
 
 import asyncio
+import contextlib
 import errno
 import os
 import random
@@ -139,6 +140,39 @@ def test_the_trace_of_a_seed_is_the_same_in_another_interpreter():
     }
     assert len(outputs) == 1
     assert len(outputs.pop()) > 1000
+
+
+def test_addresses_do_not_decide_the_order_of_tasks():
+    """asyncio cancels the tasks of a group, and those that are left, in the order of a set."""
+
+    async def main(log, keep, junk):
+        async def sleep(number):
+            keep.append([object() for _ in range(random.randrange(9) if junk else 0)])
+            try:
+                await asyncio.sleep(100)
+            except asyncio.CancelledError:
+                log.append(number)
+                raise
+
+        async def fail():
+            await asyncio.sleep(1)
+            raise ValueError
+
+        left = [asyncio.create_task(sleep(-number)) for number in range(300)]
+        with contextlib.suppress(ExceptionGroup):
+            async with asyncio.TaskGroup() as group:
+                for number in range(300):
+                    group.create_task(sleep(number))
+                group.create_task(fail())
+        done, _ = await asyncio.wait(left[:100], return_when=asyncio.FIRST_COMPLETED, timeout=1)
+        assert not done
+
+    logs = []
+    for junk in (False, True):
+        logs.append([])
+        inside.run(main(logs[-1], [], junk), seed=1)
+    assert len(logs[0]) == 600
+    assert logs[0] == logs[1]
 
 
 def test_an_hour_of_sleep_takes_no_time():

@@ -2,17 +2,21 @@
 
 Facts: asyncio's selector loop reads a clock, asks a selector and calls methods of sockets. Given
 the kernel's three, it runs unchanged: streams, servers, datagrams and timeouts work, an hour of
-sleep takes no time, and one seed gives one run.
+sleep takes no time, and one seed gives one run. asyncio keeps tasks in sets, also those that it
+cancels, so tasks are hashed by their number here: hashed by address, each run would have an order
+of its own.
 
 Rule: only the places where asyncio makes a socket itself are replaced, by making one here and
 passing it as `sock`. Names resolve to loopback, or by `hosts`; threads are refused, since what
 they do is decided outside.
-Left out: subprocesses, signal handlers, TLS without memory BIOs, sendfile, pipes as transports.
+Left out: subprocesses, TLS without memory BIOs, sendfile, pipes as transports; an order for
+coroutines that as_completed is given (it puts them into a set: give it tasks).
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import socket
 import sys
@@ -27,18 +31,47 @@ from .usersocket import KernelSocket, socketpair
 T = TypeVar("T")
 
 
+class Task(asyncio.Task[Any]):
+    """A task whose place in a set depends on when it was made, and not on where it lies."""
+
+    def __init__(self, number: int, coro: Any, **kw: Any) -> None:
+        self.number = number
+        super().__init__(coro, **kw)
+
+    def __hash__(self) -> int:
+        return self.number
+
+
+class Future(asyncio.Future[Any]):
+    """A future with a number, as a task has one."""
+
+    def __init__(self, number: int, **kw: Any) -> None:
+        self.number = number
+        super().__init__(**kw)
+
+    def __hash__(self) -> int:
+        return self.number
+
+
 class KernelEventLoop(asyncio.SelectorEventLoop):
     """asyncio's selector loop with everything it asks of the system answered by `kernel`."""
 
     def __init__(self, kernel: Kernel, hosts: dict[str, str] | None = None) -> None:
         self.kernel = kernel
         self._hosts = hosts or {}
+        self._numbers = itertools.count()
         super().__init__(KernelSelector(kernel))
+        self.set_task_factory(
+            lambda loop, coro, **kw: Task(next(self._numbers), coro, loop=loop, **kw)
+        )
         self._clock_resolution = 1 / NSEC_PER_SEC
 
     def time(self) -> float:
         """Seconds of the virtual clock."""
         return self.kernel.sched.clock.now_ns / NSEC_PER_SEC
+
+    def create_future(self) -> Future:
+        return Future(next(self._numbers), loop=self)
 
     def _make_self_pipe(self) -> None:
         # Named by asyncio; the pair must be sockets of the kernel, or its selector cannot see it.
