@@ -26,6 +26,7 @@ from aiopoll.kernel.uapi import (
     EPOLLOUT,
     NSEC_PER_SEC,
 )
+from aiopoll.kernel.usersocket import KernelSocket
 
 EVENTS = 100
 
@@ -266,6 +267,46 @@ def test_threads_and_unknown_names_are_refused():
             await asyncio.open_connection("elsewhere", 80)
 
     inside.run(main())
+
+
+def test_what_belongs_to_the_host_is_refused(tmp_path):
+    async def main():
+        loop = asyncio.get_running_loop()
+        for start in (asyncio.create_subprocess_exec, asyncio.create_subprocess_shell):
+            with pytest.raises(RuntimeError, match="no subprocesses"):
+                await start(f"touch {tmp_path / 'started'}")
+        for connect in (loop.connect_read_pipe, loop.connect_write_pipe):
+            with pytest.raises(RuntimeError, match="no pipes"):
+                await connect(asyncio.Protocol, None)
+        with socket.socket() as sock:
+            sock.setblocking(False)
+            for refused in (
+                loop.sock_connect(sock, ("127.0.0.1", 80)),
+                loop.sock_recv(sock, 1),
+                loop.create_server(asyncio.Protocol, sock=sock),
+                loop.create_connection(asyncio.Protocol, sock=sock),
+                loop.create_datagram_endpoint(asyncio.DatagramProtocol, sock=sock),
+                loop.create_unix_server(asyncio.Protocol, sock=sock),
+                loop.create_unix_connection(asyncio.Protocol, sock=sock),
+            ):
+                with pytest.raises(TypeError, match="in-process kernel"):
+                    await refused
+        async with await asyncio.start_server(lambda _, writer: writer.close(), "", 80):
+            _, writer = await asyncio.open_connection("localhost", 80)
+            with open(__file__, "rb") as file, pytest.raises(asyncio.SendfileNotAvailableError):
+                await loop.sendfile(writer.transport, file, fallback=False)
+            writer.close()
+
+    inside.run(main())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_socket_may_outlive_its_kernel():
+    """A transport that nobody closed is collected some time after the run."""
+    kernel = Kernel()
+    sock = KernelSocket(kernel)
+    kernel.halt()
+    sock.close()
 
 
 def test_epoll_level_edge_and_oneshot(kernel):

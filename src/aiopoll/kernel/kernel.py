@@ -75,6 +75,7 @@ class Kernel(
         for init in (unix_init, udp_init, tcp_init, alg_init):
             init(self.net)
         self.trace: list[str] | None = None
+        self.halted = False
         self.aio = Aio(self.sched)
         self.nr_cpus = nr_cpus
         self.aio_max_nr = AIO_MAX_NR
@@ -133,3 +134,4 @@ class Kernel(
         for process in self.processes.values():
             self.exit_process(process)
         self.sched.run_pending()
+        self.halted = True

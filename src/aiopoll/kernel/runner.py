@@ -7,15 +7,16 @@ cancels, so tasks are hashed by their number here: hashed by address, each run w
 of its own.
 
 Rule: only the places where asyncio makes a socket itself are replaced, by making one here and
-passing it as `sock`. Names resolve to loopback, or by `hosts`; threads are refused, since what
-they do is decided outside.
-Left out: subprocesses, TLS without memory BIOs, sendfile, pipes as transports; an order for
-coroutines that as_completed is given (it puts them into a set: give it tasks).
+passing it as `sock`. Names resolve to loopback, or by `hosts`. Threads, subprocesses, pipes and
+sockets of the host are refused: what they do is decided outside.
+Left out: TLS without memory BIOs, sendfile, pipes as transports; an order for coroutines that
+as_completed is given (it puts them into a set: give it tasks).
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import random
 import socket
@@ -85,6 +86,19 @@ class KernelEventLoop(asyncio.SelectorEventLoop):
         """Refused: a thread runs outside of the kernel's clock and seed."""
         raise RuntimeError("no threads inside an in-process kernel")
 
+    async def _make_subprocess_transport(self, *args: Any, **kw: Any) -> Any:
+        """Refused, before anything is started outside."""
+        raise RuntimeError("no subprocesses inside an in-process kernel")
+
+    def _make_read_pipe_transport(self, *args: Any, **kw: Any) -> Any:
+        raise RuntimeError("no pipes of the host inside an in-process kernel")
+
+    _make_write_pipe_transport = _make_read_pipe_transport
+
+    async def _sock_sendfile_native(self, *args: Any) -> Any:
+        # It would send to whatever descriptor of the host has the same number.
+        raise asyncio.SendfileNotAvailableError("no sendfile inside an in-process kernel")
+
     def add_signal_handler(self, sig: int, callback: Any, *args: Any) -> None:  # type: ignore[override]
         """Run `callback` in the loop when the kernel delivers `sig`."""
         self.kernel.sigaction(sig, lambda _: self.call_soon_threadsafe(callback, *args))
@@ -146,7 +160,9 @@ class KernelEventLoop(asyncio.SelectorEventLoop):
         self, protocol_factory: Callable[[], Any], host: Any = None, port: Any = None, **kw: Any
     ) -> Any:
         """As asyncio's, over the kernel's TCP."""
-        if kw.get("sock") is None:
+        if kw.get("sock") is not None:
+            check_inside(kw["sock"])
+        else:
             if host is None and port is None:
                 raise ValueError("host and port was not specified and no sock specified")
             if kw.get("ssl") and kw.get("server_hostname") is None:
@@ -180,6 +196,7 @@ class KernelEventLoop(asyncio.SelectorEventLoop):
     ) -> Any:
         """As asyncio's, over the kernel's TCP; one server for all addresses of `host`."""
         if kw.get("sock") is not None:
+            check_inside(kw["sock"])
             return await super().create_server(protocol_factory, **kw)
         family = kw.pop("family", 0)
         reuse_port = kw.pop("reuse_port", None)
@@ -233,6 +250,7 @@ class KernelEventLoop(asyncio.SelectorEventLoop):
                 sock.close()
                 raise
             kw["sock"] = sock
+        check_inside(kw["sock"])
         return await super().create_unix_connection(protocol_factory, **kw)
 
     async def create_unix_server(
@@ -241,6 +259,7 @@ class KernelEventLoop(asyncio.SelectorEventLoop):
         """As asyncio's, over the kernel's Unix sockets; paths are the kernel's names."""
         if kw.get("sock") is None:
             kw["sock"] = self._socket(socket.AF_UNIX, socket.SOCK_STREAM, path)
+        check_inside(kw["sock"])
         kw.pop("cleanup_socket", None)
         if sys.version_info >= (3, 13):
             # It would remove a file of that name outside.
@@ -281,6 +300,7 @@ class KernelEventLoop(asyncio.SelectorEventLoop):
                 sock.close()
                 raise
             kw = {"sock": sock}
+        check_inside(kw["sock"])
         return await super().create_datagram_endpoint(protocol_factory, **kw)
 
     def _address(self, address: Any, family: int) -> Any:
@@ -301,6 +321,30 @@ class KernelEventLoop(asyncio.SelectorEventLoop):
         return await self.getaddrinfo(
             address[0], address[1], family=family, type=type, proto=proto, flags=flags
         )
+
+
+def check_inside(sock: Any) -> None:
+    """TypeError for a socket of the host: inside, its number is that of something else."""
+    if not isinstance(sock, KernelSocket):
+        raise TypeError(f"a socket of the in-process kernel is needed, not {sock!r}")
+
+
+def _inside(name: str) -> Any:
+    method = getattr(asyncio.SelectorEventLoop, name)
+
+    @functools.wraps(method)
+    async def checked(self: KernelEventLoop, sock: Any, *args: Any, **kw: Any) -> Any:
+        check_inside(sock)
+        return await method(self, sock, *args, **kw)
+
+    return checked
+
+
+for _name in (
+    *("sock_recv", "sock_recv_into", "sock_recvfrom", "sock_recvfrom_into"),
+    *("sock_sendall", "sock_sendto", "sock_sendfile", "sock_connect", "sock_accept"),
+):
+    setattr(KernelEventLoop, _name, _inside(_name))
 
 
 def run(

@@ -64,7 +64,8 @@ class KernelSocket:
 
     def close(self) -> None:
         fd, self._fd = self._fd, -1
-        if fd >= 0:
+        # A socket may outlive its kernel: then all is closed already.
+        if fd >= 0 and not self._kernel.halted:
             self._kernel.close(fd)
 
     def detach(self) -> int:
