@@ -318,6 +318,13 @@ def test_unix_listeners_and_names(both):
         run(k.connect, k.socket(UNIX, DGRAM), "/socket")
         run(k.accept4, k.socket(UNIX, DGRAM))
         run(k.listen, k.socket(UNIX, DGRAM))
+        for flags in (os.O_RDWR, os.O_RDWR | os.O_CREAT, os.O_CREAT | os.O_EXCL):
+            run(k.open, "/socket", flags)
+        run(k.mkfifo, "/socket")
+        for _ in range(2):
+            run(k.unlink, "/socket")
+        run(k.connect, other, "/socket")
+        run(k.bind, k.socket(UNIX, STREAM), "/socket")
         # An abstract name is the same as a string and as bytes.
         abstract = f"\0aiopoll {os.getpid()}"
         listener = k.socket(UNIX, STREAM | NB)

@@ -269,6 +269,62 @@ def test_threads_and_unknown_names_are_refused():
     inside.run(main())
 
 
+def test_names_and_ports():
+    async def main():
+        loop = asyncio.get_running_loop()
+
+        async def resolve(host, port, **kw):
+            try:
+                found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, **kw)
+                return [address[:2] for *_, address in found]
+            except socket.gaierror as exc:
+                return exc.errno
+
+        assert await resolve("localhost", 80) == [("127.0.0.1", 80), ("::1", 80)]
+        assert await resolve(b"localhost", "80", family=socket.AF_INET) == [("127.0.0.1", 80)]
+        assert await resolve("elsewhere", None) == [("127.0.0.9", 0)]
+        assert await resolve("127.0.0.1", "http") == socket.EAI_SERVICE
+        assert await resolve("127.0.0.1", 80, family=socket.AF_INET6) == socket.EAI_ADDRFAMILY
+        for name in ("nowhere", "999.1.1.1", "1.2.3", "a:b"):
+            assert await resolve(name, 80) == socket.EAI_NONAME
+        assert await loop.getnameinfo(("127.0.0.1", 80)) == ("127.0.0.1", "80")
+
+    inside.run(main(), hosts={"elsewhere": "127.0.0.9"})
+
+
+def test_a_connection_that_fails_does_as_with_stock_asyncio():
+    """Both addresses of localhost refuse, and asyncio says so in its own words."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        with pytest.raises(OSError, match=r"Multiple exceptions: .*127\.0\.0\.1.*::1"):
+            await loop.create_connection(asyncio.Protocol, "localhost", 81)
+        with pytest.raises(ConnectionRefusedError):
+            await loop.create_connection(asyncio.Protocol, "127.0.0.1", 81)
+        with pytest.raises(OSError, match="no matching local address"):
+            await loop.create_connection(asyncio.Protocol, "127.0.0.1", 81, local_addr=("::1", 0))
+        with pytest.raises(ValueError, match="host and port was not specified"):
+            await loop.create_connection(asyncio.Protocol)
+
+    inside.run(main())
+
+
+def test_a_unix_server_takes_the_name_of_an_earlier_one():
+    async def main():
+        for answer in (b"first", b"second"):
+
+            def serve(reader, writer, answer=answer):
+                writer.write(answer)
+                writer.close()
+
+            async with await asyncio.start_unix_server(serve, Path("/socket")):
+                reader, writer = await asyncio.open_unix_connection("/socket")
+                assert await reader.read() == answer
+                writer.close()
+
+    inside.run(main())
+
+
 def test_what_belongs_to_the_host_is_refused(tmp_path):
     async def main():
         loop = asyncio.get_running_loop()

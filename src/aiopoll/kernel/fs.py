@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from .char.mem import null_fops, zero_fops
 from .char.random import EntropyPool, random_fops
 from .file import Buffer, File, FileOperations, vfs_llseek, vfs_read, vfs_write
+from .net.socket import Net
 from .pipe import Pipe, fifo_open
 from .ramfs import Inode, SuperBlock, open_inode
 from .signal import Handler
@@ -36,6 +37,7 @@ Node = Inode | Pipe | Device
 class FileSyscalls(SyscallTable):
     """open, close, dup, read, write, pread, pwrite, lseek, fsync, fcntl's flags, clocks."""
 
+    net: Net
     nodes: dict[str, Node]
     mounts: dict[str, SuperBlock]
 
@@ -64,7 +66,9 @@ class FileSyscalls(SyscallTable):
 
     @syscall
     def open(self, path: str, flags: int = os.O_RDONLY) -> int:
-        """Open a file, device or FIFO. ENOENT, EEXIST (O_EXCL), ENXIO and EINTR for FIFOs."""
+        """Open a file, device or FIFO. ENOENT, EEXIST (O_EXCL), ENXIO (socket; FIFO), EINTR."""
+        if path in self.net.unix_names:
+            raise error(errno.EEXIST if flags & os.O_EXCL else errno.ENXIO)
         node = self.nodes.get(path)
         if node is None:
             if not flags & os.O_CREAT:
@@ -81,7 +85,7 @@ class FileSyscalls(SyscallTable):
     @syscall
     def mkfifo(self, path: str) -> None:
         """Name a FIFO. EEXIST if the name is taken."""
-        if path in self.nodes:
+        if path in self.nodes or path in self.net.unix_names:
             raise error(errno.EEXIST)
         self.nodes[path] = Pipe(self.sched, self.signals)
 
@@ -89,7 +93,8 @@ class FileSyscalls(SyscallTable):
     def unlink(self, path: str) -> None:
         """Remove a name; open files stay. ENOENT."""
         node = self.nodes.pop(path, None)
-        if node is None:
+        # The name of a socket, bound or left behind; the socket goes on without it.
+        if node is None and self.net.unix_names.pop(path, None) is None:
             raise error(errno.ENOENT)
         if isinstance(node, Inode):
             node.nlink = 0

@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import ipaddress
 import itertools
+import os
 import random
 import socket
 import sys
@@ -117,18 +119,26 @@ class KernelEventLoop(asyncio.SelectorEventLoop):
                 raise
         return sock
 
-    def _resolve(self, host: str | None, family: int) -> list[tuple[int, str]]:
-        name = self._hosts.get(host or "", host)
-        if name in (None, ""):
-            found = [(socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")]
+    def _resolve(self, host: Any, family: int) -> list[tuple[int, str]]:
+        """(family, address) pairs of a name or address. socket.gaierror."""
+        name = os.fsdecode(host) if host else ""
+        name = self._hosts.get(name, name)
+        if name == "":
+            found: list[tuple[int, str]] = [(socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")]
         elif name == "localhost":
             found = [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")]
         else:
-            assert name is not None
-            found = [(socket.AF_INET6 if ":" in name else socket.AF_INET, name)]
-            if not name.replace(".", "").isdigit() and ":" not in name:
-                raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return [entry for entry in found if family in (0, entry[0])]
+            try:
+                version = ipaddress.ip_address(name).version
+            except ValueError:
+                raise socket.gaierror(socket.EAI_NONAME, "Name or service not known") from None
+            found = [(socket.AF_INET6 if version == 6 else socket.AF_INET, name)]
+        fitting = [entry for entry in found if family in (0, entry[0])]
+        if not fitting:
+            raise socket.gaierror(
+                socket.EAI_ADDRFAMILY, "Address family for hostname not supported"
+            )
+        return fitting
 
     async def getaddrinfo(
         self,
@@ -144,17 +154,27 @@ class KernelEventLoop(asyncio.SelectorEventLoop):
         kinds = [type] if type else [socket.SOCK_STREAM, socket.SOCK_DGRAM]
         if not host and not flags & socket.AI_PASSIVE:
             host = "localhost"
+        try:
+            number = int(port or 0)
+        except ValueError:
+            raise socket.gaierror(
+                socket.EAI_SERVICE, "Servname not supported for ai_socktype"
+            ) from None
         return [
             (
                 socket.AddressFamily(af),
                 socket.SocketKind(kind),
                 proto or (6 if kind == socket.SOCK_STREAM else 17),
                 "",
-                (name, int(port or 0), 0, 0) if af == socket.AF_INET6 else (name, int(port or 0)),
+                (name, number, 0, 0) if af == socket.AF_INET6 else (name, number),
             )
             for af, name in self._resolve(host, family)
             for kind in kinds
         ]
+
+    async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> tuple[str, str]:
+        """Numbers, whatever `flags` says."""
+        return sockaddr[0], str(sockaddr[1])
 
     async def create_connection(
         self, protocol_factory: Callable[[], Any], host: Any = None, port: Any = None, **kw: Any
@@ -162,34 +182,29 @@ class KernelEventLoop(asyncio.SelectorEventLoop):
         """As asyncio's, over the kernel's TCP."""
         if kw.get("sock") is not None:
             check_inside(kw["sock"])
-        else:
-            if host is None and port is None:
-                raise ValueError("host and port was not specified and no sock specified")
-            if kw.get("ssl") and kw.get("server_hostname") is None:
-                kw["server_hostname"] = host
-            kw["sock"] = await self._connect(
-                host, port, kw.pop("family", 0), kw.pop("local_addr", None)
-            )
-            for name in ("proto", "flags", "happy_eyeballs_delay", "interleave", "all_errors"):
-                kw.pop(name, None)
-        return await super().create_connection(protocol_factory, **kw)
+        return await super().create_connection(protocol_factory, host, port, **kw)
 
-    async def _connect(self, host: Any, port: Any, family: int, local: Any) -> KernelSocket:
-        problem: OSError | None = None
-        for af, kind, _, _, address in await self.getaddrinfo(
-            host, port, family=family, type=socket.SOCK_STREAM
-        ):
-            sock = self._socket(af, kind, local)
-            try:
-                await self.sock_connect(sock, address)  # type: ignore[arg-type]
-                return sock
-            except OSError as exc:
+    async def _connect_sock(
+        self, exceptions: list[Any], addr_info: Any, local_addr_infos: Any = None
+    ) -> KernelSocket:
+        """What create_connection does for each address: asyncio's, but for whose socket it is."""
+        problems: list[OSError] = []
+        exceptions.append(problems)
+        family, kind, _, _, address = addr_info
+        sock: KernelSocket | None = None
+        try:
+            local = [info[4] for info in local_addr_infos or () if info[0] == family]
+            if local_addr_infos is not None and not local:
+                raise OSError(f"no matching local address with {family=} found")
+            sock = self._socket(family, kind, *local[:1])
+            await self.sock_connect(sock, address)  # type: ignore[arg-type]
+            return sock
+        except BaseException as exc:
+            if isinstance(exc, OSError):
+                problems.append(exc)
+            if sock is not None:
                 sock.close()
-                problem = problem or exc
-            except BaseException:
-                sock.close()
-                raise
-        raise problem or OSError(f"no address for {host!r}")
+            raise
 
     async def create_server(
         self, protocol_factory: Callable[[], Any], host: Any = None, port: Any = None, **kw: Any
@@ -258,6 +273,10 @@ class KernelEventLoop(asyncio.SelectorEventLoop):
     ) -> Any:
         """As asyncio's, over the kernel's Unix sockets; paths are the kernel's names."""
         if kw.get("sock") is None:
+            path = os.fspath(path)
+            # As asyncio has it, the name of an earlier server does not stand in the way.
+            if path in self.kernel.net.unix_names:
+                self.kernel.unlink(path)
             kw["sock"] = self._socket(socket.AF_UNIX, socket.SOCK_STREAM, path)
         check_inside(kw["sock"])
         kw.pop("cleanup_socket", None)
