@@ -1,6 +1,7 @@
 """Files with a cursor against open(): binary and text, every newline and encoding."""
 
 import asyncio
+import gc
 import io
 import os
 from collections.abc import Callable
@@ -367,5 +368,85 @@ def test_tasks_that_share_a_cursor_get_whole_lines(tmp_path: Path) -> None:
                 parts = await asyncio.gather(*(take(file) for _ in range(3)))
                 found = [x if isinstance(x, str) else x.decode() for part in parts for x in part]
                 assert sorted(found) == sorted(whole)
+
+    aiopoll.run(main())
+
+
+def test_a_descriptor_that_could_do_more_than_the_mode_says(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"text")
+
+    async def main() -> None:
+        for mode in ("rb", "r"):
+            fd = os.open(path, os.O_RDWR)
+            async with aiopoll.open(fd, mode) as file:
+                assert not file.writable()
+                with pytest.raises(io.UnsupportedOperation, match="not writable"):
+                    await file.write(b"x" if mode == "rb" else "x")
+                with pytest.raises(io.UnsupportedOperation):
+                    await file.truncate(0)
+        assert path.read_bytes() == b"text"
+
+    aiopoll.run(main())
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+def test_what_a_dropped_file_had_buffered_goes_to_the_end(tmp_path: Path) -> None:
+    """In mode "a" on a descriptor that has no O_APPEND."""
+    path = tmp_path / "file"
+
+    async def main() -> None:
+        file = await aiopoll.open(os.open(path, os.O_WRONLY | os.O_CREAT), "ab")
+        await file.write(b"one ")
+        await file.flush()
+        await file.write(b"two")
+        del file
+        gc.collect()
+        assert path.read_bytes() == b"one two"
+
+    aiopoll.run(main())
+
+
+def test_places_that_no_file_has(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with aiopoll.open(tmp_path / "file", "w+b") as file:
+            await file.write(b"text")
+            for wrong in (1.5, 2**63, 2**70, -1):
+                with pytest.raises((TypeError, ValueError, OverflowError, OSError)):
+                    await file.seek(wrong)  # type: ignore[arg-type]
+                assert await file.tell() == 4
+            assert await file.seek(2**40) == 2**40
+            assert await file.read() == b""
+
+    aiopoll.run(main())
+
+
+def test_a_pipe_that_does_not_block_takes_all(run) -> None:
+    async def main() -> None:
+        read_fd, write_fd = os.pipe()
+        for fd in (read_fd, write_fd):
+            os.set_blocking(fd, False)
+        async with aiopoll.open(read_fd, "rb") as reading:
+            async with aiopoll.open(write_fd, "wb") as writing:
+                read, _ = await asyncio.gather(reading.read(300_000), writing.write(bytes(300_000)))
+            assert read == bytes(300_000)
+            assert await reading.read() == b""
+
+    run(main())
+
+
+def test_the_end_is_known_after_an_append_that_failed(tmp_path: Path, small_files) -> None:
+    async def main() -> None:
+        async with aiopoll.open(tmp_path / "file", "ab") as file:
+            await file.write(b"12345")
+            await file.flush()
+            await file.write(b"x" * 100)
+            with small_files(8), pytest.raises(OSError, match="too large"):
+                await file.flush()
+            assert file.append_offset == 8
+            first, second = file.append(b"6"), file.append(b"not done")
+            second.cancel()
+            assert await first == 8
+            assert file.append_offset == 9
 
     aiopoll.run(main())

@@ -613,6 +613,8 @@ cdef class FileCore(FileOwner):
 
     cdef int finished(self, FileRequest request) except -1:
         self.pending -= 1
+        if request.appending:
+            self.append_at -= request.length - request.done  # the kernel leaves no gaps
         if request.turnstile == EXCLUSIVE:
             self.exclusive = False
         elif request.turnstile == SHARED:

@@ -4,7 +4,9 @@ import asyncio
 import errno
 import functools
 import io
+import operator
 import os
+import select
 from collections.abc import AsyncIterable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, AnyStr, Self
@@ -50,6 +52,7 @@ class BinaryFile(FileCore):
         self.mode = mode
         self._buffer_size = BUFFER_SIZE if buffering < 0 else buffering
         self._readable = "r" in mode or "+" in mode
+        self._writable = "r" not in mode or "+" in mode
         self._appending = appending
         try:
             self._position = os.lseek(fd, 0, os.SEEK_END if appending else os.SEEK_CUR)
@@ -78,10 +81,10 @@ class BinaryFile(FileCore):
         unwritten = getattr(self, "_unwritten", None)
         if unwritten and not self.closed:
             try:
-                if self._appending:
-                    os.write(self.fileno(), unwritten)
-                elif not self.direct:
-                    os.pwrite(self.fileno(), unwritten, self._position - len(unwritten))
+                if not self.direct:
+                    start = self._position - len(unwritten)
+                    end = self.append_offset  # where O_APPEND would have it go in any case
+                    os.pwrite(self.fileno(), unwritten, end if self._appending else start)
             except OSError:
                 pass  # there is nobody to tell
         super().__del__()
@@ -101,6 +104,10 @@ class BinaryFile(FileCore):
     def readable(self) -> bool:
         """Whether the file is open for reading."""
         return super().readable() and self._readable
+
+    def writable(self) -> bool:
+        """Whether the file is open for writing."""
+        return super().writable() and self._writable
 
     def seekable(self) -> bool:
         """Whether the file has positions: a pipe has none."""
@@ -379,6 +386,7 @@ class BinaryFile(FileCore):
     async def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         """Moves the cursor; answers its position.  whence as in io.IOBase.seek."""
         self._check_seekable()
+        offset = operator.index(offset)
         async with self._lock:
             await self._flush()
             if whence == os.SEEK_SET:
@@ -390,6 +398,8 @@ class BinaryFile(FileCore):
                 position = await self._call(seek)
             if position < 0:
                 raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), self.name)
+            if position >= 1 << 63:
+                raise OverflowError(f"the position must be below 2**63, not {position}")
             taken = self._taken + position - self._position
             if 0 <= taken <= len(self._ahead):
                 self._taken = taken
@@ -447,8 +457,13 @@ def set_ready(ready: asyncio.Future[None]) -> None:
 
 
 def write_all(fd: int, data: bytes) -> int:
-    """Writes all of `data` to a pipe; blocks."""
+    """Writes all of `data` to a pipe; blocks, whether or not its descriptor does."""
     view = memoryview(data)
     while view:
-        view = view[os.write(fd, view) :]
+        try:
+            view = view[os.write(fd, view) :]
+        except BlockingIOError:
+            poll = select.poll()
+            poll.register(fd, select.POLLOUT)
+            poll.poll()
     return len(data)
