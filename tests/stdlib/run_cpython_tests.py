@@ -29,7 +29,7 @@ from typing import Any
 import aiopoll
 from aiopoll._core import tls
 
-TIME_CAP_S = 30
+TIME_CAP_S = 100
 CHILDREN = 4
 
 # Group: (module, class).  The classes are those that CPython runs on select(); ours derive from
