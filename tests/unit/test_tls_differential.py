@@ -204,10 +204,13 @@ async def history(
     for app, wire in zip(pair.apps, pair.wires, strict=True):
         if not wire.lost and app.transport._ssl_protocol is not None:
             app.transport.resume_reading()
-    for _ in range(60):
+    quiet = 0
+    while quiet < 60:  # a record comes in a few rounds
+        seen = [len(app.seen) for app in pair.apps]
         for side in (0, 1):
             pair.move(side, 3000)
             await asyncio.sleep(0)
+        quiet = quiet + 1 if seen == [len(app.seen) for app in pair.apps] else 0
     for app, wire in zip(pair.apps, pair.wires, strict=True):
         if not wire.lost:
             app.seen.append("still open")
