@@ -20,7 +20,7 @@ from aiopoll.loop.selector_view import SelectorView
 from aiopoll.loop.server import CLEANS_SOCKETS, serve
 from aiopoll.loop.subprocess import SubprocessTransport, start_subprocess
 from aiopoll.loop.tls import start_tls
-from aiopoll.loop.wakeup import release_wakeup_pipe, set_wakeup_pipe, wakeup_by_signals
+from aiopoll.loop.wakeup import claim_wakeup, release_wakeup_pipe, set_wakeup_pipe
 from aiopoll.probe import require_aio_poll
 
 _T = TypeVar("_T")
@@ -273,8 +273,13 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         # Python 3.13.0 checks too late: a wrong call then ends the run of another thread.
         self._check_closed()
         self._check_running()
-        with wakeup_by_signals(self._csock, lambda: self._signal_handlers):
+        # No context manager: an interrupt that drops it half entered is lost in its end.
+        claimed = claim_wakeup(self._csock)
+        try:
             super().run_forever()
+        finally:
+            if claimed and not self._signal_handlers:
+                release_wakeup_pipe(self._csock)
 
     def remove_signal_handler(self, sig: int) -> bool:
         """Removes what add_signal_handler added; False if there was nothing."""

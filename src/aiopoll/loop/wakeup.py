@@ -13,8 +13,6 @@ Cost.  Two calls of set_wakeup_fd for each run_forever.
 
 import signal
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 
 def set_wakeup_pipe(pipe: socket.socket | None) -> int:
@@ -38,25 +36,13 @@ def release_wakeup_pipe(pipe: socket.socket | None) -> None:
         signal.set_wakeup_fd(current)
 
 
-@contextmanager
-def wakeup_by_signals(
-    pipe: socket.socket | None, has_handlers: Callable[[], object]
-) -> Iterator[None]:
-    """set_wakeup_pipe for a while, where it is possible and nobody else has set one.
-
-    has_handlers: whether the loop has signal handlers, which need the pipe beyond.
-    """
+def claim_wakeup(pipe: socket.socket | None) -> bool:
+    """set_wakeup_pipe where it is possible and nobody else has set one; whether it is set now."""
     try:
         previous = set_wakeup_pipe(pipe)
     except ValueError:
-        yield  # not the main thread: signals are none of its business
-        return
+        return False  # not the main thread: signals are none of its business
     if pipe is None or previous not in (-1, pipe.fileno()):
         signal.set_wakeup_fd(previous)
-        yield
-        return
-    try:
-        yield
-    finally:
-        if not has_handlers():
-            release_wakeup_pipe(pipe)
+        return False
+    return True
