@@ -5,8 +5,9 @@ ENOBUFS and ENOMEM leave the connection in the queue, so that the listener stays
 with a backlog of 0 has a queue all the same, of one connection.
 
 Rule.  Up to `backlog` connections, and at least one, are accepted each time that the listener is
-ready, each without a task.  For want of descriptors or memory it is not watched for a second, and the exception
-handler is told; all other errors are the connection's own and go to the exception handler too.
+ready, each without a task.  For want of descriptors or memory it is not watched for a second, and
+the exception handler is told; all other errors are the connection's own and go to the exception
+handler too.
 
 Cost.  One accept4 more than there are connections, to see that there is none left.
 """
