@@ -33,7 +33,7 @@ cdef extern from "Python.h":
     int context_enter "PyContext_Enter"(object context)
     int PyContext_Exit(object context) except -1
     int PyMember_Check "PyObject_TypeCheck"(object descriptor, void *type)
-    PyObject *PyObject_Call(object callable, object args, PyObject *kwargs)
+    PyObject *PyObject_Vectorcall(object callable, PyObject **args, size_t nr_args, PyObject *names)
     void PyObject_GC_Track(PyObject *object)
     void PyObject_GC_UnTrack(PyObject *object)
     int PyObject_GC_IsTracked(PyObject *object)
@@ -45,6 +45,9 @@ cdef extern from *:
     #define raised() (-1)
     """
     int raised() except -1  # raises the exception that is set
+
+    ctypedef struct PyTupleObject:
+        PyObject *ob_item[1]
 
 cdef extern from "structmember.h":
     struct PyMemberDef:
@@ -58,7 +61,14 @@ SLOTS = frozenset({"_callback", "_args", "_cancelled", "_loop", "_source_traceba
 TIMER_SLOTS = frozenset({"_scheduled", "_when"})
 
 cdef enum:
-    SPARE_MAX = 1024  # handles of each kind that are kept for the next callbacks
+    SPARE_MAX = 8192  # handles of each kind that are kept: as many as a thread adds in its time slice
+
+
+cdef struct Spares:
+    # Not a list: one that has an item and then none again is reallocated each time.
+    Py_ssize_t count
+    PyObject *handles[SPARE_MAX]
+
 
 cdef type Handle = asyncio.Handle
 cdef type TimerHandle = asyncio.TimerHandle
@@ -119,8 +129,8 @@ cdef Handles find_slots():
 
 cdef Handles slots = find_slots()
 cdef bint fast = slots is not None
-cdef list spare_handles = []
-cdef list spare_timer_handles = []
+cdef Spares spare_handles
+cdef Spares spare_timer_handles
 
 
 cdef inline void put(object handle, Py_ssize_t offset, object value) noexcept:
@@ -152,11 +162,14 @@ cdef inline void empty(object handle, Py_ssize_t offset) noexcept:
     Py_CLEAR((<PyObject **>(<char *><PyObject *>handle + offset))[0])
 
 
-cdef object allocate(type kind, list spare):
+cdef object allocate(type kind, Spares *spares):
     """A handle whose callback, args, loop and context are not set yet, out of the collector's sight."""
     cdef object handle
-    if spare:
-        return spare.pop()
+    if spares.count:
+        spares.count -= 1
+        handle = <object>spares.handles[spares.count]
+        Py_DECREF(handle)
+        return handle
     handle = PyType_GenericAlloc(kind, 0)
     PyObject_GC_UnTrack(<PyObject *>handle)
     first(handle, slots.cancelled, False)
@@ -181,7 +194,7 @@ cdef object new_handle(object callback, tuple args, object loop, object context,
     """
     if not fast:
         return Handle(callback, args, loop, context)
-    handle = allocate(Handle, spare_handles)
+    handle = allocate(Handle, &spare_handles)
     fill(handle, callback, args, loop, context)
     if not hide:
         PyObject_GC_Track(<PyObject *>handle)
@@ -193,7 +206,7 @@ cdef object new_timer_handle(double when, object callback, tuple args, object lo
     """TimerHandle(when, callback, args, loop, context), likewise."""
     if not fast:
         return TimerHandle(when, callback, args, loop, context)
-    handle = allocate(TimerHandle, spare_timer_handles)
+    handle = allocate(TimerHandle, &spare_timer_handles)
     fill(handle, callback, args, loop, context)
     first(handle, slots.when, when)
     if not hide:
@@ -210,10 +223,10 @@ cdef int show(object handle) except -1:
 
 cdef int release(object handle) except -1:
     """Takes back a handle that has run, or never will: nobody but the caller may have it still."""
-    cdef list spare = spare_timer_handles if type(handle) is TimerHandle else spare_handles
+    cdef Spares *spares = (&spare_timer_handles if type(handle) is TimerHandle
+                           else &spare_handles)
     if Py_REFCNT(<PyObject *>handle) > 1 or PyObject_GC_IsTracked(<PyObject *>handle) or (
-            len(spare) >= SPARE_MAX
-            or (<PyObject **>(<char *><PyObject *>handle + slots.weakrefs))[0] != NULL
+            (<PyObject **>(<char *><PyObject *>handle + slots.weakrefs))[0] != NULL
             or get(handle, slots.cancelled) is not False
             or get(handle, slots.source_traceback) is not None
             or get(handle, slots.repr) is not None):
@@ -224,7 +237,10 @@ cdef int release(object handle) except -1:
     empty(handle, slots.context)
     if type(handle) is TimerHandle:
         empty(handle, slots.when)
-    spare.append(handle)
+    if spares.count < SPARE_MAX:
+        Py_INCREF(handle)
+        spares.handles[spares.count] = <PyObject *>handle
+        spares.count += 1
     return 0
 
 
@@ -273,7 +289,7 @@ cdef int run_handle(object handle) except -1:
     args = get(handle, slots.args)
     if context_enter(context) < 0:  # it is in use, by whoever runs the loop or higher up
         return failed(handle, None, callback, <tuple>args)
-    result = PyObject_Call(callback, args, NULL)
+    result = PyObject_Vectorcall(callback, (<PyTupleObject *>args).ob_item, len(<tuple>args), NULL)
     if result == NULL:
         return failed(handle, context, callback, <tuple>args)
     Py_DECREF(<object>result)
