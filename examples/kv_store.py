@@ -217,6 +217,16 @@ class Store:
             return reply
         return Later(max(batches, key=lambda batch: batch.sequence).durable, reply)
 
+    def dbsize(self) -> Reply:
+        """How many keys there are; told when the changes among them are durable."""
+        count = len(self.index)
+        for key, pending in self.unwritten.items():
+            count += (pending.value is not None) - (key in self.index)
+        last = self.log.last
+        if last is None or not self.unwritten:
+            return integer(count)
+        return Later(last.durable, integer(count))
+
     # Writing
 
     def write(self, records: list[Record], reply: bytes) -> Reply:
@@ -293,7 +303,7 @@ class Store:
                 self.log.switched.clear()
                 while self.is_wasteful():
                     await self._compact()
-        except (OSError, Damaged) as error:
+        except Exception as error:
             self.log.fail(error)
 
     def is_wasteful(self) -> bool:
@@ -410,7 +420,7 @@ COMMANDS: dict[bytes, tuple[Callable[..., Reply], int, int]] = {
     b"decr": (lambda store, key: store.incrby(key, b"1", -1), 1, 1),
     b"incrby": (Store.incrby, 2, 2),
     b"decrby": (lambda store, key, by: store.incrby(key, by, -1), 2, 2),
-    b"dbsize": (lambda store: integer(len(store.index)), 0, 0),
+    b"dbsize": (Store.dbsize, 0, 0),
     b"flushall": (Store.flushall, 0, 1),
     b"info": (Store.info, 0, 10),
     b"config": (Store.config, 1, 100),

@@ -390,6 +390,56 @@ def test_a_descriptor_that_could_do_more_than_the_mode_says(tmp_path: Path) -> N
     aiopoll.run(main())
 
 
+@pytest.mark.parametrize(
+    "steps",
+    [
+        "write flush tell",
+        "read write tell read flush tell rewind read",
+        "read write rewind tell read",
+        "write much tell truncate tell",
+    ],
+)
+def test_a_descriptor_that_appends_whatever_the_mode_says(tmp_path: Path, steps: str) -> None:
+    path = tmp_path / "file"
+    calls = {
+        "write": ("write", b"abc"),
+        "much": ("write", b"x" * 70_000),
+        "read": ("read", 2),
+        "rewind": ("seek", 1),
+    }
+    doing = [calls.get(step, (step,)) for step in steps.split()]
+
+    def appending() -> int:
+        path.write_bytes(b"12345")
+        return os.open(path, os.O_RDWR | os.O_APPEND)
+
+    with open(appending(), "r+b") as model:
+        expected = [getattr(model, name)(*arguments) for name, *arguments in doing]
+    contents = path.read_bytes()
+
+    async def main() -> None:
+        async with aiopoll.open(appending(), "r+b") as file:
+            assert [await getattr(file, name)(*arguments) for name, *arguments in doing] == expected
+        assert path.read_bytes() == contents
+
+    aiopoll.run(main())
+
+
+def test_what_is_appended_to_the_buffer_comes_after_the_text(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+
+    async def main() -> None:
+        async with aiopoll.open(path, "w+", encoding="utf-8") as file:
+            await file.write("text")
+            await file.flush()
+            assert await file.buffer.append(b" bytes") == 4
+            await file.truncate(2)
+            assert await file.buffer.append(b"!") == 2
+        assert path.read_bytes() == b"te!"
+
+    aiopoll.run(main())
+
+
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 def test_what_a_dropped_file_had_buffered_goes_to_the_end(tmp_path: Path) -> None:
     """In mode "a" on a descriptor that has no O_APPEND."""

@@ -1,6 +1,7 @@
 """Cancellation, close and the end of the loop while I/O is in flight, on every kind of loop."""
 
 import asyncio
+import functools
 import gc
 import os
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 import aiopoll
+from aiopoll._core.file_queue import queue_of
 
 BLOCK = 4096
 
@@ -306,3 +308,39 @@ def test_threads_end_with_the_loop(run, tmp_path: Path) -> None:
 
     run(main())
     assert not [t for t in threading.enumerate() if t.name.startswith("aiopoll-files")]
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_what_finds_no_thread_is_done_once(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: int
+) -> None:
+    """As where the system has no threads left, with others of the pool alive and without."""
+    path = tmp_path / "file"
+    entered, leave = threading.Event(), threading.Event()
+
+    def busy() -> None:
+        entered.set()
+        leave.wait()
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def main() -> None:
+        async with aiopoll.open(path, "wb"):
+            pass
+        queue = queue_of(asyncio.get_running_loop())
+        queue.shut()  # no thread is left
+        working = [queue.call(busy) for _ in range(others)]
+        if others:
+            entered.wait()
+        done: list[int] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            calls = [queue.call(functools.partial(done.append, n)) for n in range(3)]
+        leave.set()
+        await asyncio.gather(*calls, *working)
+        # What was left in the pool's queue is met by its threads now.
+        await asyncio.gather(*(queue.call(functools.partial(done.append, n)) for n in (3, 4)))
+        assert sorted(done) == [0, 1, 2, 3, 4]
+
+    run(main())

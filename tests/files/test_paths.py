@@ -127,6 +127,36 @@ def test_write_atomic_that_fails_leaves_the_old(tmp_path: pathlib.Path, small_fi
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
+def test_write_atomic_shows_the_data_to_nobody_else(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    path.touch(0o600)
+    seen = []
+
+    def fsync(fd: int) -> None:
+        seen.append(stat.S_IMODE(os.fstat(fd).st_mode))
+
+    created = os.open
+
+    def create(path, flags, mode=0o777, **options) -> int:
+        if flags & os.O_CREAT:
+            seen.append(mode)
+        return created(path, flags, mode, **options)
+
+    monkeypatch.setattr(os, "open", create)
+    monkeypatch.setattr(os, "fsync", fsync)
+    run(lambda: aiopoll.write_atomic(path, b"secret"))
+    assert path.read_bytes() == b"secret"
+    assert seen[:2] == [0o600, 0o600]
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "ü" * 127])
+def test_write_atomic_of_the_longest_names(tmp_path: pathlib.Path, name: str) -> None:
+    run(lambda: aiopoll.write_atomic(tmp_path / name, b"x"))
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]
+
+
 def test_scandir_in_batches(tmp_path: pathlib.Path) -> None:
     names = {f"{i:04}" for i in range(1300)}
     for name in names:
@@ -178,6 +208,64 @@ def test_temporary_files(tmp_path: pathlib.Path) -> None:
             await elsewhere.write(b"x")
 
     run(main)
+
+
+@pytest.mark.parametrize("mode", ["r+b", "a+", "w", "rb", "x+b"])
+def test_a_named_temporary_file_is_new_in_every_mode(tmp_path: pathlib.Path, mode: str) -> None:
+    async def main() -> None:
+        async with aiopoll.NamedTemporaryFile(mode, dir=tmp_path) as file:
+            assert set(file.mode) == set(mode)
+            assert [entry.name for entry in tmp_path.iterdir()] == [os.path.basename(file.name)]
+
+    run(main)
+
+
+@pytest.mark.parametrize("bad", [{"mode": "q"}, {"encoding": "none such", "mode": "w"}])
+def test_a_named_temporary_file_that_cannot_be_opened_is_gone(
+    tmp_path: pathlib.Path, bad: dict[str, str]
+) -> None:
+    async def main() -> None:
+        with pytest.raises((ValueError, LookupError)):
+            async with aiopoll.NamedTemporaryFile(dir=tmp_path, **bad):
+                pass
+
+    run(main)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_temporary_directory_may_be_removed_before_its_end(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        async with aiopoll.TemporaryDirectory(dir=tmp_path) as folder:
+            os.rmdir(folder)
+
+    run(main)
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("steps", range(6))
+@pytest.mark.parametrize("make", [aiopoll.NamedTemporaryFile, aiopoll.TemporaryDirectory])
+def test_what_is_temporary_is_gone_though_its_task_is_cancelled(
+    tmp_path: pathlib.Path, make, steps: int, again: bool
+) -> None:
+    """Cancelled after so many turns of the loop: before, while and after it is made."""
+
+    async def use() -> None:
+        async with make(dir=tmp_path):
+            await asyncio.sleep(60)
+
+    async def main() -> None:
+        task = asyncio.create_task(use())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        if again:
+            await asyncio.sleep(0)
+            task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(main)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_default_executor_keeps_no_file_waiting(tmp_path: pathlib.Path) -> None:

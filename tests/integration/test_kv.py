@@ -167,6 +167,9 @@ def test_any_pipelines_answer_as_a_dict_would(serve: Start, cache_mib: int) -> N
         if what < 80:
             pipeline.delete(key, other)
             return sum(model.pop(name, None) is not None for name in {key, other})
+        if what < 84:
+            pipeline.dbsize()
+            return len(model)
         if what < 98:
             pipeline.incr("counter")
             model["counter"] = b"%d" % (int(model.get("counter", b"0")) + 1)

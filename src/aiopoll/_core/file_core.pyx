@@ -576,7 +576,8 @@ cdef class FileCore(FileOwner):
                 return self.queue.to_thread(request)  # short, and not by the end of the file
             return self.succeed(request)
         request.done += res
-        if request.done < request.length and res % self.offset_alignment == 0:
+        if request.done < request.length and (
+                request.kind == FILE_WRITE or res % self.offset_alignment == 0):
             file_advance(&request.vector, &request.nr_vector, res)
             return self.queue.to_thread(request)
         return self.succeed(request)

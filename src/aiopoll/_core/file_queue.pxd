@@ -46,6 +46,7 @@ cdef class FileRequest:
     cdef bint as_offset
     cdef bint unaligned
     cdef bint threaded
+    cdef bint begun
     cdef FileOwner owner
     cdef object future
     cdef object call

@@ -292,17 +292,23 @@ cdef class FileQueue(Rider):
             self.threads = ThreadPoolExecutor(THREADS_MAX, "aiopoll-files")
         self.in_threads += 1
         request.threaded = True
+        request.begun = False
         try:
-            self.threads.submit(self._run, request)
+            self.threads.submit(self._run, request, request.generation)
         except RuntimeError:
-            self._run(request)  # the interpreter ends, and starts no thread any more
+            # The interpreter ends, or no thread can be started; then one that lives may be
+            # handed it too.
+            self._run(request, request.generation)
         except BaseException as error:
             self.in_threads -= 1
             self.deliver(request, None, error)
         return 0
 
-    def _run(self, FileRequest request):
-        """In a thread: does the request, and lets the loop know."""
+    def _run(self, FileRequest request, uint32_t generation):
+        """In a thread: does the request, unless that was begun, and lets the loop know."""
+        if request.begun or request.generation != generation:
+            return
+        request.begun = True
         try:
             if request.future.cancelled():
                 pass

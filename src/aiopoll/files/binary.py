@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import fcntl
 import functools
 import io
 import operator
@@ -53,7 +54,8 @@ class BinaryFile(FileCore):
         self._buffer_size = BUFFER_SIZE if buffering < 0 else buffering
         self._readable = "r" in mode or "+" in mode
         self._writable = "r" not in mode or "+" in mode
-        self._appending = appending
+        # Whatever the mode says: the kernel writes to the end where the descriptor has O_APPEND.
+        self._appending = appending or bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND)
         try:
             self._position = os.lseek(fd, 0, os.SEEK_END if appending else os.SEEK_CUR)
             self._seekable = True

@@ -37,6 +37,19 @@ def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> as
     return queue.call(functools.partial(function, *args, **kwargs))
 
 
+async def to_the_end(future: asyncio.Future[T]) -> T:
+    """Waits for a future; who is cancelled meanwhile has the cancellation after its end."""
+    cancelled = None
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    return future.result()
+
+
 async def read_bytes(path: StrPath) -> bytes:
     """The contents of a file, in one hop."""
     return await in_thread(_read_bytes, path)
@@ -82,7 +95,9 @@ def _write_atomic(path: StrPath, data: "Buffer", mode: int | None) -> None:
             raise OSError(errno.EINVAL, "only a regular file can be replaced", os.fspath(path))
         if mode is None:
             mode = stat.S_IMODE(status.st_mode)
-    fd, temporary = _create_beside(target)
+    # Where the permissions are known nobody else sees the data before they are set.
+    permissions = 0o666 if mode is None else 0o600
+    fd, temporary = create_unique(directory, ".", ".tmp", os.O_WRONLY, permissions)
     try:
         with open(fd, "wb") as file:
             file.write(data)
@@ -92,19 +107,21 @@ def _write_atomic(path: StrPath, data: "Buffer", mode: int | None) -> None:
             os.fsync(fd)
         os.rename(temporary, target)
     except BaseException:
-        os.unlink(temporary)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
         raise
     sync_directory(directory)
 
 
-def _create_beside(target: str) -> tuple[int, str]:
-    """A new file beside `target`, with the permissions that the umask leaves."""
-    directory, name = os.path.split(target)
+def create_unique(
+    directory: StrPath, prefix: str, suffix: str, flags: int, mode: int
+) -> tuple[int, str]:
+    """Creates a file under a name of its own; its descriptor and path.  Blocks."""
+    flags = flags & ~os.O_TRUNC | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     while True:
-        token = os.urandom(6).hex()
-        path = os.path.join(directory, f".{name[:200]}.{token}.tmp")
+        path = os.path.join(directory, f"{prefix}{os.urandom(8).hex()}{suffix}")
         with contextlib.suppress(FileExistsError):
-            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), path
+            return os.open(path, flags, mode), path
 
 
 def sync_directory(directory: StrPath) -> None:

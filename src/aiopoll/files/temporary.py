@@ -1,17 +1,15 @@
 """Temporary files and directories, by tempfile's names."""
 
+import asyncio
 import contextlib
 import errno
 import os
-import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from typing import Any
 
-from aiopoll.files.calls import StrPath, in_thread
-from aiopoll.files.opening import Opening, open
-
-TRIES = 100
+from aiopoll.files.calls import StrPath, create_unique, in_thread, to_the_end
+from aiopoll.files.opening import Mode, Opening, open
 
 
 def _unnamed(directory: Any, flags: int) -> int:
@@ -22,18 +20,9 @@ def _unnamed(directory: Any, flags: int) -> int:
     except OSError as error:
         if error.errno not in (errno.EISDIR, errno.EOPNOTSUPP, errno.ENOENT):
             raise
-    path = _candidate(directory, "tmp", "")
-    fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | kept, 0o600)
+    fd, path = create_unique(directory, "tmp", "", os.O_RDWR | kept, 0o600)
     os.unlink(path)
     return fd
-
-
-def _candidate(directory: StrPath, prefix: str, suffix: str) -> str:
-    return os.path.join(directory, f"{prefix}{os.urandom(6).hex()}{suffix}")
-
-
-def _private(path: Any, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def TemporaryFile(
@@ -78,24 +67,25 @@ async def NamedTemporaryFile(
     delete: whether it is removed at the end.
     """
     directory = await in_thread(tempfile.gettempdir) if dir is None else dir
-    # "w" would open what another one has put there.
-    mode = mode.replace("w", "x")
-    for left in reversed(range(TRIES)):
-        path = _candidate(directory, prefix, suffix)
-        try:
-            file = await open(
-                path, mode, buffering, encoding, errors, newline, opener=_private, direct=direct
-            )
-            break
-        except FileExistsError:
-            if not left:
-                raise
+    flags = Mode(mode).flags(direct)
+    making = in_thread(create_unique, directory, prefix, suffix, flags, 0o600)
+    passed_on = keep = False
     try:
-        async with file:
+        fd, path = await to_the_end(making)
+        opening = open(
+            path, mode, buffering, encoding, errors, newline, opener=lambda *_: fd, direct=direct
+        )
+        passed_on = True
+        async with opening as file:
+            keep = not delete  # not before: nobody has the name of what was not opened
             yield file
     finally:
-        if delete:
-            await in_thread(_remove, path)
+        if not making.cancelled() and making.exception() is None:
+            fd, path = making.result()
+            if not passed_on:
+                os.close(fd)
+            if not keep:
+                await asyncio.shield(in_thread(_remove, path))
 
 
 def _remove(path: str) -> None:
@@ -109,8 +99,10 @@ async def TemporaryDirectory(
 ) -> AsyncIterator[str]:
     """`async with` the path of a new directory, removed at the end with all that is in it."""
     where = None if dir is None else os.fspath(dir)
-    path = await in_thread(tempfile.mkdtemp, suffix, prefix, where)
+    making = in_thread(tempfile.TemporaryDirectory, suffix, prefix, where)
     try:
-        yield path
+        directory = await to_the_end(making)
+        yield directory.name
     finally:
-        await in_thread(shutil.rmtree, path)
+        if not making.cancelled() and making.exception() is None:
+            await asyncio.shield(in_thread(making.result().cleanup))

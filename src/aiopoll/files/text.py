@@ -19,6 +19,7 @@ import asyncio
 import codecs
 import functools
 import io
+import os
 from collections import deque
 from collections.abc import Callable, Iterable
 from types import TracebackType
@@ -343,6 +344,11 @@ class TextFile:
             self._wrapper.write(text)
         if through:
             self._wrapper.flush()
+            self._note_end(self.buffer.append_offset)
+
+    def _note_end(self, least: int) -> None:
+        """In a thread: tells the file underneath where the wrapper has brought its end."""
+        self.buffer.append_offset = max(os.fstat(self._wrapper.fileno()).st_size, least)
 
     async def flush(self) -> None:
         """Hands what is buffered to the kernel; fsync() brings it to the device."""
@@ -390,7 +396,9 @@ class TextFile:
 
     def _truncate(self, size: int | None) -> int:
         self._go_back()
-        return self._wrapper.truncate(size)
+        end = self._wrapper.truncate(size)
+        self._note_end(0)
+        return end
 
     async def close(self) -> None:
         """Writes what is buffered, waits for all that is under way, and closes.
