@@ -310,16 +310,18 @@ cdef int failed(object handle, object context, object callback, tuple args) exce
             PyContext_Exit(context)
         if isinstance(error, (SystemExit, KeyboardInterrupt)):
             raise
-        report(handle, callback, args, error)
+        report(handle, context is not None, callback, args, error)
     return 0
 
 
-cdef int report(object handle, object callback, tuple args, object error) except -1:
+cdef int report(object handle, bint entered, object callback, tuple args, object error) except -1:
     try:
         source = format_helpers._format_callback_source(callback, args)
     except AttributeError:
         source = repr(callback)
-    failure = {"message": f"Exception in callback {source}", "exception": error, "handle": handle}
+    failure = {"message": f"Exception in callback {source}", "exception": error}
+    if entered:  # else asyncio, from 3.13 on, could not call the handler: it enters this context too
+        failure["handle"] = handle
     traceback = get(handle, slots.source_traceback)
     if traceback:
         failure["source_traceback"] = traceback
