@@ -34,7 +34,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from aiopoll._core cimport abi
 from aiopoll._core.context_pool cimport keep_context, release_contexts, take_context
 from aiopoll._core.reactor cimport (
-    NO_REQUEST, POLL_ALWAYS, POLL_IN, POLL_OUT, READ, Reactor, Watch, os_error,
+    EAGER, NO_REQUEST, POLL_ALWAYS, POLL_IN, POLL_OUT, READ, TRYING, Reactor, Watch, os_error,
 )
 
 import os
@@ -475,8 +475,8 @@ cdef class AioReactor(Reactor):
         return self.arm(watch, direction)
 
     cdef int again(self, Watch watch, bint hit) except -1:
-        if watch.trying:
-            watch.trying = False
+        if watch.eager == TRYING:
+            watch.eager = EAGER
             self.tries += 1
             self.hits += hit
             self.tried += 1
@@ -506,7 +506,7 @@ cdef class AioReactor(Reactor):
         for watch in eager:
             if watch.reader is not None and not watch.nested and (
                     watch.requests[READ] == NO_REQUEST):
-                watch.trying = True
+                watch.eager = TRYING
                 self.hand_over(watch, READ)
         return 0
 

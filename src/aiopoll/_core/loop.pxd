@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from aiopoll._core.reactor cimport Reactor
 from aiopoll._core.ready_queue cimport ReadyQueue
+from aiopoll._core.transport_table cimport TransportTable
 
 cdef extern from "timer_heap.h" nogil:
     struct timer:
@@ -31,6 +32,7 @@ cdef class LoopCore:
     cdef bint in_callbacks
     cdef bint forever
     cdef list unsent
+    cdef TransportTable transports
     cdef public bint _debug
     cdef public bint _closed
     cdef public bint _stopping

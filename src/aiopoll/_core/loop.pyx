@@ -7,7 +7,8 @@ method resolution order defines as a data descriptor takes the place of such an 
 
 Rule.  LoopCore stands before asyncio's class and overrides what runs for every callback: call_soon,
 call_at, the turn, the watching of files.  The attributes that asyncio names keep their names and
-meaning, `_ready` with a queue of our own that has the methods of asyncio's.
+meaning, `_ready` with a queue and `_transports` with a table of our own that have the methods of
+asyncio's.
 
 Why.  All that is cold stays asyncio's own and right on every Python version.
 
@@ -27,6 +28,7 @@ from aiopoll._core.handles cimport (
 )
 from aiopoll._core.reactor cimport READ, WRITE, EpollReactor, Reactor
 from aiopoll._core.ready_queue cimport ReadyQueue
+from aiopoll._core.transport_table cimport TransportTable
 
 import asyncio
 
@@ -58,6 +60,7 @@ cdef class LoopCore:
         self.timer_handles = []
         self.unsent = []
         self.ready = ReadyQueue()
+        self.transports = TransportTable()
 
     def __dealloc__(self):
         timer_heap_clear(&self.timers)
@@ -70,6 +73,15 @@ cdef class LoopCore:
     def _ready(self, queue):
         self.ready = self.reactor.ready = ReadyQueue(queue)
         self.reactor.report = self._report_unwatched
+
+    @property
+    def _transports(self):
+        return self.transports
+
+    @_transports.setter
+    def _transports(self, transports):
+        for fd, transport in transports.items():
+            self.transports[fd] = transport
 
     def _report_unwatched(self, fd, error):
         self.schedule(self.call_exception_handler, ({

@@ -1,6 +1,6 @@
 """The reactor: waits for files, and hands over what shall run."""
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 cdef extern from "wait.h" nogil:
     int wait_needs_epoll(int fd)
@@ -38,19 +38,23 @@ cdef enum:
     POLL_OUT = 0x04
     POLL_ALWAYS = 0x08 | 0x10  # POLLERR | POLLHUP: reported whether asked for or not
 
+cdef enum Eagerness:
+    NOT_EAGER = 0
+    EAGER = 1  # the reader calls again()
+    TRYING = 2  # and has been handed over without an event
+
 cdef object os_error(int code, str call)
 
 cdef class Watch:
     cdef int fd
+    cdef uint8_t nested
+    cdef uint8_t strict
+    cdef uint8_t eager  # an Eagerness
+    cdef uint8_t reported  # that it cannot be waited for at present
     cdef object file  # what the descriptor was asked of; None where it was given as a number
     cdef object reader
     cdef object writer
     cdef uint32_t[2] requests
-    cdef bint nested
-    cdef bint strict
-    cdef bint eager
-    cdef bint trying
-    cdef bint reported  # that it cannot be waited for at present
 
     cdef object target(self, int direction)
     cdef void set_target(self, int direction, object target) noexcept

@@ -292,7 +292,7 @@ cdef class SockMethods(LoopCore):
     cdef object start(self, Wait wait, object sock, int fd, int direction):
         """Lets the reactor hand `wait` over; answers the future of its result."""
         # Where a transport has the file, asyncio's own check raises.
-        if fd in self._transports.data:
+        if self.transports.find(fd) is not None:
             self._ensure_fd_no_transport(fd)
         self.check_open()
         wait.loop = self

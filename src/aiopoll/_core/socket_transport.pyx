@@ -81,7 +81,6 @@ class SocketTransport(transports._FlowControlMixin):
     def __init__(self, loop, sock, protocol, waiter=None, extra=None, server=None):
         cdef Stream stream = new_stream(self, loop, sock.fileno(), protocol)
         stream.sock = sock
-        stream.waiter = waiter
         socket_set_nodelay(stream.fd)
         socket_name_here(stream.fd, &stream.here)
         socket_name_peer(stream.fd, &stream.peer)
@@ -92,6 +91,8 @@ class SocketTransport(transports._FlowControlMixin):
             extra.setdefault("sockname", ask(sock.getsockname))
             extra.setdefault("peername", ask(sock.getpeername))
         start(self, stream, server)
+        if waiter is not None:
+            (<LoopCore>loop).schedule(set_connected, (waiter,), None)
 
     def __repr__(self):
         cdef Stream stream = stream_of(self)
@@ -104,8 +105,10 @@ class SocketTransport(transports._FlowControlMixin):
     def __del__(self, _warn=warnings.warn):
         cdef Stream stream = getattr(self, "_stream", None)
         if stream is not None and stream.fd >= 0:
-            _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
-            stream.give_back()
+            try:
+                _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
+            finally:
+                stream.give_back()
 
     def get_extra_info(self, name, default=None):
         """What is known of the connection: "peername", "sockname", "socket"; else `default`."""
@@ -179,7 +182,8 @@ class SocketTransport(transports._FlowControlMixin):
         if stream.conn_lost:
             if stream.conn_lost >= constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES:
                 logger.warning("socket.send() raised exception.")
-            stream.conn_lost += 1
+            elif stream.conn_lost < 0xFF:
+                stream.conn_lost += 1
             return
         stream.write(data)
 
@@ -337,6 +341,12 @@ class SocketTransport(transports._FlowControlMixin):
         stream_of(self).connection_lost(exc)
 
 
+def set_connected(waiter):
+    """Lets go on who waits for the connection, after connection_made()."""
+    if not waiter.done():
+        waiter.set_result(None)
+
+
 cdef Py_ssize_t STREAM_OFFSET = slot_offset(SocketTransport, "_stream")
 cdef type Transport = SocketTransport
 
@@ -397,7 +407,7 @@ cdef int start(object transport, Stream stream, object server) except -1:
     if server is not None:
         attach(server, transport)
         stream.server = server
-    stream.loop._transports[stream.fd] = transport
+    stream.loop.transports.lend(stream.fd, transport)
     stream.loop.ready.push(stream)
     return 0
 

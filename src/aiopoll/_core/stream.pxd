@@ -1,6 +1,7 @@
 """The stream transport, for whoever accepts connections."""
 
 cimport cython
+from libc.stdint cimport uint8_t
 
 from aiopoll._core.handles cimport Runnable
 from aiopoll._core.loop cimport LoopCore
@@ -27,25 +28,24 @@ cdef class Stream(Runnable):
     cdef object sock  # the socket object, where there is one
     cdef object server
     cdef object context
-    cdef object waiter
     cdef object empty_waiter
-    cdef list queue
-    cdef Py_ssize_t sent  # of the first in the queue
+    cdef object queue  # what waits: None, bytes, or a list of several
+    cdef Py_ssize_t sent  # of the first that waits
     cdef Py_ssize_t size
     cdef Py_ssize_t high
     cdef Py_ssize_t low
     cdef int fd
-    cdef int conn_lost
-    cdef bint started
-    cdef bint buffered
-    cdef bint closing
-    cdef bint lent  # the socket goes back to its owner
-    cdef bint paused
-    cdef bint eof
-    cdef bint corked
-    cdef bint unsent
-    cdef bint blocked
-    cdef bint protocol_paused
+    cdef uint8_t conn_lost  # each of these a byte: there may be many connections
+    cdef uint8_t started
+    cdef uint8_t buffered
+    cdef uint8_t closing
+    cdef uint8_t lent  # the socket goes back to its owner
+    cdef uint8_t paused
+    cdef uint8_t eof
+    cdef uint8_t corked
+    cdef uint8_t unsent
+    cdef uint8_t blocked
+    cdef uint8_t protocol_paused
     cdef socket_name here
     cdef socket_name peer
 

@@ -123,6 +123,7 @@ cdef class WriteReady(Runnable):
 
 
 @cython.final
+@cython.no_gc_clear  # the loop must know until the end that the transport is here
 cdef class Stream(Runnable):
     """What a SocketTransport works on.  As a Runnable it is the reading side."""
 
@@ -130,8 +131,10 @@ cdef class Stream(Runnable):
         self.fd = -1
 
     def __dealloc__(self):
-        if self.fd >= 0 and self.sock is None:
-            close(self.fd)
+        if self.fd >= 0:
+            self.loop.transports.take_back(self.fd)
+            if self.sock is None:
+                close(self.fd)
 
     def __repr__(self):
         return f"<{self.transport!r} read>"
@@ -181,11 +184,8 @@ cdef class Stream(Runnable):
         finally:
             self.corked = False
             PyContext_Exit(self.context)
-            waiter, self.waiter = self.waiter, None
             if not self.closing and not self.paused:
                 self.start_reading()
-            if waiter is not None and not waiter.cancelled():
-                waiter.set_result(None)
         return 0
 
     cdef int start_reading(self) except -1:
@@ -291,8 +291,11 @@ cdef class Stream(Runnable):
 
     cdef int append(self, bytes data) except -1:
         if self.queue is None:
-            self.queue = []
-        self.queue.append(data)
+            self.queue = data
+        elif type(self.queue) is bytes:
+            self.queue = [self.queue, data]
+        else:
+            (<list>self.queue).append(data)
         self.size += PyBytes_GET_SIZE(data)
         return 0
 
@@ -353,18 +356,20 @@ cdef class Stream(Runnable):
         """One send of what waits; the bytes that were taken, or -errno."""
         cdef iovec[IOV_MAX] pieces
         cdef msghdr message
-        cdef Py_ssize_t count = min(PyList_GET_SIZE(self.queue), <Py_ssize_t>IOV_MAX), i
+        cdef Py_ssize_t count, i
         cdef PyObject *piece
         cdef ssize_t taken
-        for i in range(count):
-            piece = <PyObject *>PyList_GET_ITEM(self.queue, i)
-            pieces[i].iov_base = PyBytes_AS_STRING(<object>piece)
-            pieces[i].iov_len = PyBytes_GET_SIZE(<object>piece)
-        pieces[0].iov_base = <char *>pieces[0].iov_base + self.sent
-        pieces[0].iov_len -= self.sent
-        if count == 1:
-            taken = c_send(self.fd, pieces[0].iov_base, pieces[0].iov_len, MSG_NOSIGNAL)
+        if type(self.queue) is bytes:
+            taken = c_send(self.fd, PyBytes_AS_STRING(self.queue) + self.sent, self.size,
+                           MSG_NOSIGNAL)
         else:
+            count = min(PyList_GET_SIZE(self.queue), <Py_ssize_t>IOV_MAX)
+            for i in range(count):
+                piece = <PyObject *>PyList_GET_ITEM(self.queue, i)
+                pieces[i].iov_base = PyBytes_AS_STRING(<object>piece)
+                pieces[i].iov_len = PyBytes_GET_SIZE(<object>piece)
+            pieces[0].iov_base = <char *>pieces[0].iov_base + self.sent
+            pieces[0].iov_len -= self.sent
             memset(&message, 0, sizeof(message))
             message.msg_iov = pieces
             message.msg_iovlen = count
@@ -376,19 +381,22 @@ cdef class Stream(Runnable):
         cdef Py_ssize_t count = 0, length
         self.size -= taken
         if not self.size:
-            self.queue.clear()
+            self.queue = None
             self.sent = 0
             return 0
         taken += self.sent
+        if type(self.queue) is bytes:
+            self.sent = taken
+            return 0
         while True:
-            length = PyBytes_GET_SIZE(self.queue[count])
+            length = PyBytes_GET_SIZE((<list>self.queue)[count])
             if length > taken:
                 break
             taken -= length
             count += 1
         self.sent = taken
         if count:
-            del self.queue[:count]
+            del (<list>self.queue)[:count]
         return 0
 
     cdef int flush(self) except -1:
@@ -493,7 +501,7 @@ cdef class Stream(Runnable):
         if self.conn_lost or self.transport is None:
             return 0
         if self.size:
-            self.queue.clear()
+            self.queue = None
             self.size = self.sent = 0
         self.unblock()
         self.closing = True
@@ -535,6 +543,7 @@ cdef class Stream(Runnable):
         transport, self.transport = self.transport, None
         server, self.server = self.server, None
         sock, self.sock = self.sock, None
+        self.loop.transports.take_back(fd)
         self.fd = -1
         self.protocol = None
         self.queue = None

@@ -1,0 +1,12 @@
+"""The transports of an event loop by descriptor."""
+
+from cpython.object cimport PyObject
+
+cdef class TransportTable:
+    cdef PyObject **borrowed
+    cdef Py_ssize_t room
+    cdef readonly object others
+
+    cdef int lend(self, int fd, object transport) except -1
+    cdef void take_back(self, int fd) noexcept
+    cdef object find(self, int fd)

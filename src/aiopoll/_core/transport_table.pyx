@@ -1,0 +1,108 @@
+"""The transports of an event loop by descriptor: what asyncio calls `_transports`.
+
+Facts.  asyncio has a WeakValueDictionary there, which takes some 200 bytes for each connection,
+and a call through Python when it begins.  It is asked so that nobody waits for a descriptor that
+a transport has, and by servers for their clients.
+
+Rule.  A stream connection lends its transport as it begins and takes it back before the descriptor
+is closed, at the latest when it is deallocated; it holds the transport as long.  All others are
+in a WeakValueDictionary as before, and who knows `_transports` finds the methods of a mapping.
+
+Cost.  Eight bytes for each descriptor up to the highest that was ever lent.
+"""
+
+cimport cython
+from cpython.mem cimport PyMem_Free, PyMem_Realloc
+from libc.string cimport memset
+
+import operator
+import weakref
+
+
+@cython.final
+cdef class TransportTable:
+    """A mapping of descriptors to transports, which keeps none of them alive."""
+
+    def __cinit__(self):
+        self.others = weakref.WeakValueDictionary()
+
+    def __dealloc__(self):
+        PyMem_Free(self.borrowed)
+
+    cdef int lend(self, int fd, object transport) except -1:
+        """Enters a transport that lives until take_back()."""
+        cdef Py_ssize_t room = self.room
+        if fd >= room:
+            room = max(64, 2 * room, fd + 1)
+            memory = PyMem_Realloc(self.borrowed, room * sizeof(PyObject *))
+            if memory == NULL:
+                raise MemoryError
+            self.borrowed = <PyObject **>memory
+            memset(self.borrowed + self.room, 0, (room - self.room) * sizeof(PyObject *))
+            self.room = room
+        self.borrowed[fd] = <PyObject *>transport
+        return 0
+
+    cdef void take_back(self, int fd) noexcept:
+        if 0 <= fd < self.room:
+            self.borrowed[fd] = NULL
+
+    cdef object find(self, int fd):
+        """The transport that has the descriptor; None if none has."""
+        if 0 <= fd < self.room and self.borrowed[fd] != NULL:
+            return <object>self.borrowed[fd]
+        return self.others.get(fd) if self.others else None
+
+    def get(self, fd, default=None):
+        """The transport that has the descriptor, or `default`."""
+        transport = self.find(operator.index(fd))
+        return default if transport is None else transport
+
+    def __getitem__(self, fd):
+        transport = self.find(operator.index(fd))
+        if transport is None:
+            raise KeyError(fd)
+        return transport
+
+    def __setitem__(self, fd, transport):
+        self.others[operator.index(fd)] = transport
+
+    def __delitem__(self, fd):
+        if self.pop(fd, None) is None:
+            raise KeyError(fd)
+
+    def pop(self, fd, *default):
+        """Removes what is at the descriptor, and answers it; `default`, or KeyError, if nothing."""
+        transport = self.find(operator.index(fd))
+        if transport is None:
+            return self.others.pop(fd, *default)
+        self.take_back(fd)
+        self.others.pop(fd, None)
+        return transport
+
+    def __contains__(self, fd):
+        return self.get(fd) is not None
+
+    def __len__(self):
+        return len(self.keys())
+
+    def __iter__(self):
+        return iter(self.keys())
+
+    def keys(self):
+        """The descriptors, as a list."""
+        cdef Py_ssize_t fd
+        return [fd for fd in range(self.room) if self.borrowed[fd] != NULL] + [
+            fd for fd in list(self.others) if fd >= self.room or self.borrowed[fd] == NULL]
+
+    def values(self):
+        """The transports, as a list."""
+        return [transport for _, transport in self.items()]
+
+    def items(self):
+        """Pairs of descriptor and transport, as a list."""
+        pairs = [(fd, self.get(fd)) for fd in self.keys()]
+        return [(fd, transport) for fd, transport in pairs if transport is not None]
+
+    def __repr__(self):
+        return f"TransportTable({dict(self.items())!r})"
