@@ -1,62 +1,11 @@
 """The compiled half of a file."""
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t
 
-from aiopoll._core.file_queue cimport FileOwner, FileQueue, FileRequest, iovec
+from aiopoll._core.file_routes cimport FileRoutes
 
-cdef extern from "file_ops.h" nogil:
-    enum:
-        FILE_RWF_DSYNC
-        FILE_RWF_NOWAIT
-        FILE_VECTOR_MAX
-
-    int file_transfer(int fd, iovec **vector, size_t *nr, int64_t offset, int64_t length,
-                      int rw_flags, bint writing, uint32_t align, int64_t *done)
-    void file_copy(iovec **vector, size_t *nr, char *buffer, size_t length, bint from_vector)
-    void file_advance(iovec **vector, size_t *nr, size_t count)
-    int file_read_unaligned(int fd, iovec **vector, size_t *nr, int64_t offset, int64_t length,
-                            uint32_t align, char *bounce, int64_t bounce_size, int64_t *done)
-    int file_write_unaligned(int fd, iovec **vector, size_t *nr, int64_t offset, int64_t length,
-                             int rw_flags, uint32_t align, char *bounce, int64_t bounce_size,
-                             int64_t *done)
-    int64_t file_append(int fd, iovec **vector, size_t *nr, int64_t length, int rw_flags,
-                        int64_t *done)
-    int file_direct_alignment(int fd, uint32_t *memory, uint32_t *offset)
-
-cdef class FileCore(FileOwner):
-    cdef FileQueue queue
-    cdef int fd
-    cdef bint can_read
-    cdef bint can_write
-    cdef bint o_append
-    cdef readonly bint direct
-    cdef bint closefd
-    cdef bint use_nowait
-    cdef bint pumping
-    cdef public object name
-    cdef uint32_t memory_alignment
-    cdef uint32_t offset_alignment
-    cdef readonly uint64_t writes
-    cdef int64_t size
-    cdef int64_t append_at
-    cdef Py_ssize_t pending
-    cdef Py_ssize_t sharing
-    cdef bint exclusive
-    cdef object held
-    cdef object closing
-    cdef object __weakref__
-
+cdef class FileCore(FileRoutes):
     cdef int check_open(self, bint reading, bint writing) except -1
-    cdef object start(self, FileRequest request)
     cdef object call(self, object function, bint exclusive)
-    cdef int go(self, FileRequest request) except -1
-    cdef int go_read(self, FileRequest request) except -1
-    cdef int go_write(self, FileRequest request) except -1
-    cdef bint read_inline(self, FileRequest request) except -1
-    cdef bint is_aligned(self, FileRequest request) noexcept
-    cdef int to_ring(self, FileRequest request) except -1
-    cdef int succeed(self, FileRequest request) except -1
-    cdef int pump(self) except -1
-    cdef object os_error(self, int64_t code)
     cdef object write_request(self, object data, int64_t offset, bint dsync, bint append)
     cdef object sync(self, int opcode)
