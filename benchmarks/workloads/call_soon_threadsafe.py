@@ -1,7 +1,12 @@
-"""Callbacks handed to the loop by other threads."""
+"""Callbacks handed to the loop by other threads.
+
+In the caller's context, as asyncio has it, or in one that is given.  rloop does not copy the
+caller's: where none is given its callbacks see none of the caller's context variables.
+"""
 
 import argparse
 import asyncio
+import contextvars
 from concurrent.futures import ThreadPoolExecutor
 
 from benchmarks import program
@@ -16,6 +21,14 @@ WORKLOADS = [
         unit="callback",
     )
     for threads in (1, 4)
+] + [
+    Workload(
+        name="call-soon-threadsafe-context",
+        title="call_soon_threadsafe from 1 thread, with context=",
+        program="call_soon_threadsafe",
+        options=("--context",),
+        unit="callback",
+    )
 ]
 
 
@@ -34,8 +47,9 @@ async def main(arguments: argparse.Namespace) -> None:
                 done.set_result(None)
 
         def produce() -> None:
+            context = contextvars.copy_context() if arguments.context else None
             for _ in range(each):
-                loop.call_soon_threadsafe(step)
+                loop.call_soon_threadsafe(step, context=context)
 
         for future in [pool.submit(produce) for _ in range(arguments.threads)]:
             await asyncio.wrap_future(future)
@@ -48,4 +62,5 @@ async def main(arguments: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = program.parser()
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--context", action="store_true")
     program.run(parser.parse_args(), main)
