@@ -4,8 +4,8 @@ Facts.  A read of a socket is small as a rule, and most writes fit the socket's 
 writes in two system calls cost nearly twice what they cost in one.  A send or recv that fails
 takes the socket's error with it: the next call reports another one.
 
-Rule.  One buffer serves all reads, and what came is copied into a bytes object of its size.  What
-is written while the loop runs callbacks waits until the protocol's callback returns, or the turn
+Rule.  One buffer serves all reads, and what came is copied into a bytes object of its size; where
+the last read was large, the next goes straight into one that is a page larger.  What is written while the loop runs callbacks waits until the protocol's callback returns, or the turn
 ends, and leaves in one sendmsg(2); but never more of it than the high-water mark, and not past
 anybody who could tell: asking for the size of the write buffer, closing, write_eof() and abort()
 send it first.  So flow control is asyncio's: no buffer that asyncio would have counted full goes
@@ -24,6 +24,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyOb
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF
 from libc.errno cimport EAGAIN, EINTR, errno
 from posix.unistd cimport close
 
@@ -59,6 +60,8 @@ cdef extern from "<string.h>" nogil:
     void *memset(void *memory, int value, size_t size)
 
 cdef extern from "Python.h":
+    PyObject *PyBytes_New "PyBytes_FromStringAndSize"(const char *data, Py_ssize_t size)
+    int _PyBytes_Resize(PyObject **data, Py_ssize_t size) except -1
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
 
@@ -66,6 +69,9 @@ cdef enum:
     READ_SIZE = 256 * 1024  # what asyncio reads at most at once
     COPY_MAX = 4096  # what is no bytes object and no longer may wait; longer, it is sent at once
     IOV_MAX = 64  # pieces in one sendmsg
+    PAGE = 4096
+    LARGE_MIN = 32 * 1024  # from this size on the copy costs more than memory of its own
+    LARGE_PAGES_MAX = 30  # malloc maps what is larger anew each time
 
 cdef char[READ_SIZE] read_buffer
 
@@ -200,11 +206,19 @@ cdef class Stream(Runnable):
 
     cdef bint read_plain(self) except -1:
         """One read for a Protocol; whether something came."""
-        cdef ssize_t count = c_recv(self.fd, read_buffer, READ_SIZE, 0)
-        if count <= 0:
-            self.nothing_read(count, errno)
-            return False
-        data = PyBytes_FromStringAndSize(read_buffer, count)
+        cdef ssize_t count
+        if self.large:
+            data = self.read_large()
+            if data is None:
+                return False
+        else:
+            count = c_recv(self.fd, read_buffer, READ_SIZE, 0)
+            if count <= 0:
+                self.nothing_read(count, errno)
+                return False
+            if count >= LARGE_MIN:
+                self.large = min(count // PAGE + 1, <ssize_t>LARGE_PAGES_MAX)
+            data = PyBytes_FromStringAndSize(read_buffer, count)
         try:
             self.protocol.data_received(data)
         except (SystemExit, KeyboardInterrupt):
@@ -212,6 +226,31 @@ cdef class Stream(Runnable):
         except BaseException as error:
             self.fatal_error(error, "Fatal error: protocol.data_received() call failed.")
         return True
+
+    cdef object read_large(self):
+        """One read straight into a bytes object, a little larger than the last was; None if empty."""
+        cdef Py_ssize_t size = self.large * PAGE
+        cdef PyObject *data = PyBytes_New(NULL, size)
+        cdef ssize_t count
+        cdef int code
+        if data == NULL:
+            raise MemoryError
+        count = c_recv(self.fd, PyBytes_AS_STRING(<object>data), size, 0)
+        if count <= 0:
+            code = errno
+            Py_DECREF(<object>data)
+            self.nothing_read(count, code)
+            return None
+        if count < LARGE_MIN:
+            self.large = 0
+        else:
+            self.large = min(count // PAGE + 1 if count < size else 2 * self.large,
+                             <Py_ssize_t>LARGE_PAGES_MAX)
+        if count < size:
+            _PyBytes_Resize(&data, count)
+        result = <object>data
+        Py_DECREF(result)
+        return result
 
     cdef bint read_buffered(self) except -1:
         """One read for a BufferedProtocol; whether something came."""
