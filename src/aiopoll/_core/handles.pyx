@@ -13,8 +13,9 @@ Why.  The constructor and _run in Python cost a microsecond a callback; who insp
 
 A handle that has run and that nobody has is used again.  Handles that wait in a running loop are
 taken out of the garbage collector's sight, and put back when they have run, if somebody still has
-them, or when the loop stops.  Until then the loop holds them, and it is alive, so that there is nothing to collect; the collector would look at each of
-them again and again, which takes longer than running them.
+them, or when the loop stops.  Until then the loop holds them, and it is alive, so that there is
+nothing to collect; the collector would look at each of them again and again, which takes longer
+than running them.
 
 Cost.  A slot that a future asyncio adds is left unset; `SLOTS` below is compared with __slots__
 at import, and where they differ the Python constructors are used.

@@ -5,11 +5,12 @@ writes in two system calls cost nearly twice what they cost in one.  A send or r
 takes the socket's error with it: the next call reports another one.
 
 Rule.  One buffer serves all reads, and what came is copied into a bytes object of its size; where
-the last read was large, the next goes straight into one that is a page larger.  What is written while the loop runs callbacks waits until the protocol's callback returns, or the turn
-ends, and leaves in one sendmsg(2); but never more of it than the high-water mark, and not past
-anybody who could tell: asking for the size of the write buffer, closing, write_eof() and abort()
-send it first.  So flow control is asyncio's: no buffer that asyncio would have counted full goes
-unseen.  What the socket does not take waits for it to become writable.
+the last read was large, the next goes straight into one that is a page larger.  What is written
+while the loop runs callbacks waits until the protocol's callback returns, or the turn ends, and
+leaves in one sendmsg(2); but never more of it than the high-water mark, and not past anybody who
+could tell: asking for the size of the write buffer, closing, write_eof() and abort() send it
+first.  So flow control is asyncio's: no buffer that asyncio would have counted full goes unseen.
+What the socket does not take waits for it to become writable.
 
 Why.  Gathering at the end of a callback costs no list and no second wake-up; gathering at the end
 of the turn serves tasks, whose writes come from several steps.
