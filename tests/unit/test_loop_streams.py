@@ -229,3 +229,19 @@ def test_the_socket_of_a_closed_connection_is_a_closed_one(loop: aiopoll.EventLo
                 sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
     loop.run_until_complete(scenario())
+
+
+def test_what_is_yes_or_no_is_a_bool(loop: aiopoll.EventLoop) -> None:
+    async def main() -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+            for closing in (False, True):
+                assert transport.is_closing() is closing
+                assert transport.is_reading() is not closing
+                for name in ("_paused", "_protocol_paused", "_lent"):
+                    assert getattr(transport, name) is False
+                transport.close()
+            await asyncio.sleep(0)
+
+    loop.run_until_complete(main())

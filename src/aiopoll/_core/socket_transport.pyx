@@ -252,7 +252,7 @@ class SocketTransport(transports._FlowControlMixin):
 
     def is_closing(self):
         """Whether the connection is closed, or will be once everything has been sent."""
-        return stream_of(self).closing
+        return stream_of(self).closing != 0  # a bool
 
     def close(self):
         """Closes the connection once everything has been sent."""
@@ -267,7 +267,7 @@ class SocketTransport(transports._FlowControlMixin):
     @property
     def _lent(self):
         """Whether the socket stays open at the end, for whoever has lent it."""
-        return stream_of(self).lent
+        return stream_of(self).lent != 0
 
     @_lent.setter
     def _lent(self, lent):
@@ -298,11 +298,11 @@ class SocketTransport(transports._FlowControlMixin):
 
     @property
     def _protocol_paused(self):
-        return stream_of(self).protocol_paused
+        return stream_of(self).protocol_paused != 0
 
     @property
     def _paused(self):
-        return stream_of(self).paused
+        return stream_of(self).paused != 0
 
     def _set_write_buffer_limits(self, high=None, low=None):
         cdef Stream stream = stream_of(self)
