@@ -77,14 +77,13 @@ def test_a_transport_that_is_dropped_leaves_the_table(
 ) -> None:
     """It keeps none alive, also where the warning about it is an exception."""
 
-    async def main() -> int:
+    async def main() -> None:
         ours, theirs = socket.socketpair()
         with theirs:
             transport, _ = await loop.create_connection(Kept, sock=ours)
             fd = ours.fileno()
             del ours
-            unraisable = pytest.MonkeyPatch()
-            with warnings.catch_warnings(), unraisable.context() as patch:
+            with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
                 patch.setattr("sys.unraisablehook", lambda _: None)
                 warnings.simplefilter("error" if raising else "ignore")
                 del transport, _
@@ -93,6 +92,5 @@ def test_a_transport_that_is_dropped_leaves_the_table(
                 gc.collect()
             assert fd not in loop._transports
             assert theirs.recv(1) == b""
-            return fd
 
     loop.run_until_complete(main())
