@@ -16,10 +16,11 @@ cdef class Handles:
     cdef Py_ssize_t when
     cdef Py_ssize_t weakrefs
 
-cdef object new_handle(object callback, tuple args, object loop, object context, bint hide)
-cdef object new_timer_handle(double when, object callback, tuple args, object loop, object context,
-                             bint hide)
+cdef object new_handle(object callback, tuple args, object loop, object context)
+cdef object new_timer_handle(double when, object callback, tuple args, object loop, object context)
+cdef void settle(object handle, bint hide, bint context_too) noexcept
 cdef int show(object handle) except -1
+cdef int drop_handle(object handle) except -1
 cdef bint is_cancelled(object handle) except -1
 cdef int cancel_handle(object handle, bint debug) except -1
 cdef int set_scheduled(object handle, bint scheduled) except -1

@@ -11,11 +11,13 @@ ready queue is asked to run itself.
 Why.  The constructor and _run in Python cost a microsecond a callback; who inspects handles
 (debuggers, nest_asyncio, exception handlers) still finds what asyncio documents.
 
-A handle that has run and that nobody has is used again.  Handles that wait in a running loop are
-taken out of the garbage collector's sight, and put back when they have run, if somebody still has
-them, or when the loop stops.  Until then the loop holds them, and it is alive, so that there is
-nothing to collect; the collector would look at each of them again and again, which takes longer
-than running them.
+A handle that has run or was cancelled, and that nobody has, is used again.  Handles that wait in a
+running loop are out of the garbage collector's sight, and where many wait their copies of a context
+as well.  Until they have run the loop holds them, and it is alive, so that there is nothing to
+collect; the collector would look at each of them again and again, which takes longer than running
+them.  A context must be in sight before it is let go of, for its deallocation takes it out of the
+collector's list: whatever leaves the queue or the heap, and all that waits when the loop stops, goes
+through show(), release() or drop_handle().
 
 Cost.  A slot that a future asyncio adds is left unset; `SLOTS` below is compared with __slots__
 at import, and where they differ the Python constructors are used.
@@ -188,50 +190,69 @@ cdef inline void fill(object handle, object callback, tuple args, object loop, o
     first(handle, slots.args, args)
 
 
-cdef object new_handle(object callback, tuple args, object loop, object context, bint hide):
+cdef object new_handle(object callback, tuple args, object loop, object context):
     """Handle(callback, args, loop, context), for a loop that is not in debug mode.
 
-    hide: whether the loop runs, and will show() it.
+    The caller puts it where it waits, and calls settle().
     """
     if not fast:
         return Handle(callback, args, loop, context)
     handle = allocate(Handle, &spare_handles)
     fill(handle, callback, args, loop, context)
-    if not hide:
-        PyObject_GC_Track(<PyObject *>handle)
     return handle
 
 
 cdef object new_timer_handle(double when, object callback, tuple args, object loop,
-                             object context, bint hide):
+                             object context):
     """TimerHandle(when, callback, args, loop, context), likewise."""
     if not fast:
         return TimerHandle(when, callback, args, loop, context)
     handle = allocate(TimerHandle, &spare_timer_handles)
     fill(handle, callback, args, loop, context)
     first(handle, slots.when, when)
+    return handle
+
+
+cdef void settle(object handle, bint hide, bint context_too) noexcept:
+    """Decides whether the garbage collector sees a new handle.
+
+    hide: its loop runs, and has it.  context_too: nobody else has its context, and it is worth it.
+    """
+    if not fast:
+        return
     if not hide:
         PyObject_GC_Track(<PyObject *>handle)
-    return handle
+    elif context_too:
+        PyObject_GC_UnTrack((<PyObject **>(<char *><PyObject *>handle + slots.context))[0])
+
+
+cdef inline void show_context(object handle) noexcept:
+    cdef PyObject *context = (<PyObject **>(<char *><PyObject *>handle + slots.context))[0]
+    if context != NULL and not PyObject_GC_IsTracked(context):
+        PyObject_GC_Track(context)
 
 
 cdef int show(object handle) except -1:
     """Lets the garbage collector see a handle again."""
-    if is_fast(handle) and not PyObject_GC_IsTracked(<PyObject *>handle):
-        PyObject_GC_Track(<PyObject *>handle)
+    if is_fast(handle):
+        show_context(handle)
+        if not PyObject_GC_IsTracked(<PyObject *>handle):
+            PyObject_GC_Track(<PyObject *>handle)
     return 0
 
 
 cdef int release(object handle) except -1:
-    """Takes back a handle that has run, or never will: nobody but the caller may have it still."""
+    """Takes back a handle that has run, or never will, unless anybody but the caller has it."""
     cdef Spares *spares = (&spare_timer_handles if type(handle) is TimerHandle
                            else &spare_handles)
     if Py_REFCNT(<PyObject *>handle) > 1 or PyObject_GC_IsTracked(<PyObject *>handle) or (
             (<PyObject **>(<char *><PyObject *>handle + slots.weakrefs))[0] != NULL
-            or get(handle, slots.cancelled) is not False
             or get(handle, slots.source_traceback) is not None
             or get(handle, slots.repr) is not None):
         return show(handle)
+    show_context(handle)
+    if get(handle, slots.cancelled) is not False:
+        put(handle, slots.cancelled, False)
     empty(handle, slots.callback)
     empty(handle, slots.args)
     empty(handle, slots.loop)
@@ -243,6 +264,11 @@ cdef int release(object handle) except -1:
         spares.handles[spares.count] = <PyObject *>handle
         spares.count += 1
     return 0
+
+
+cdef int drop_handle(object handle) except -1:
+    """release() of what may be another object than a handle of ours."""
+    return release(handle) if is_fast(handle) else 0
 
 
 cdef bint is_cancelled(object handle) except -1:
@@ -284,7 +310,7 @@ cdef int run_handle(object handle) except -1:
             handle._run()
         return 0
     if get(handle, slots.cancelled) is True:
-        return show(handle)
+        return release(handle)
     context = get(handle, slots.context)
     callback = get(handle, slots.callback)
     args = get(handle, slots.args)

@@ -23,8 +23,8 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from aiopoll._core.aio_reactor cimport AioReactor
 from aiopoll._core.handles cimport (
-    Runnable, cancel_handle, is_cancelled, new_handle, new_timer_handle, run_handle, set_scheduled,
-    show,
+    Runnable, cancel_handle, drop_handle, is_cancelled, new_handle, new_timer_handle, run_handle,
+    set_scheduled, settle, show,
 )
 from aiopoll._core.reactor cimport READ, WRITE, EpollReactor, Reactor
 from aiopoll._core.ready_queue cimport ReadyQueue
@@ -42,7 +42,7 @@ cdef bint THREADSAFE_HANDLES = hasattr(asyncio.events, "_ThreadSafeHandle")
 cdef enum:
     SLEEP_MAX = 24 * 3600  # seconds: what asyncio allows, far from any overflow
     SWEEP_MIN = 100  # cancelled timers are swept when they are more than this and than half
-
+    HIDE_MIN = 64  # contexts that wait, from which on it is worth hiding them from the collector
 
 
 cdef inline double monotonic() noexcept:
@@ -164,9 +164,11 @@ cdef class LoopCore:
     cdef object schedule(self, object callback, tuple args, object context):
         if self._debug:
             handle = asyncio.Handle(callback, args, self, context)
+            self.ready.push(handle)
         else:
-            handle = new_handle(callback, args, self, context, self.forever)
-        self.ready.push(handle)
+            handle = new_handle(callback, args, self, context)
+            self.ready.push(handle)
+            settle(handle, self.forever, context is None and self.ready.count >= HIDE_MIN)
         return handle
 
     def _call_soon(self, callback, args, context):
@@ -196,14 +198,15 @@ cdef class LoopCore:
             self.reactor.wake()
 
     cdef object schedule_at(self, double when, object callback, tuple args, object context):
+        cdef bint debug = self._debug
         cdef int64_t slot
         self.check_open()
-        if self._debug:
+        if debug:
             self._check_thread()
             self._check_callback(callback, "call_at")
             handle = asyncio.TimerHandle(when, callback, args, self, context)
         else:
-            handle = new_timer_handle(when, callback, args, self, context, self.forever)
+            handle = new_timer_handle(when, callback, args, self, context)
         # NaN is neither before nor after anything: it is due at once, as in asyncio.
         slot = timer_heap_push(&self.timers, when if when == when else 0)
         if slot < 0:
@@ -212,6 +215,8 @@ cdef class LoopCore:
             self.timer_handles.append(handle)
         else:
             self.timer_handles[slot] = handle
+        if not debug:
+            settle(handle, self.forever, context is None and self.timers.count >= HIDE_MIN)
         set_scheduled(handle, True)
         return handle
 
@@ -229,7 +234,6 @@ cdef class LoopCore:
         return self.schedule_at(self.time() + delay, callback, args, context)
 
     def _timer_handle_cancelled(self, handle):
-        show(handle)
         if not handle._scheduled:
             return
         self.timers_cancelled += 1
@@ -260,6 +264,9 @@ cdef class LoopCore:
             else:
                 at += 1
         timer_heap_mend(&self.timers)
+        handle = None
+        while dropped:
+            drop_handle(dropped.pop())
         return 0
 
     cdef int fit_timers(self) except -1:
@@ -279,7 +286,7 @@ cdef class LoopCore:
         """Throws out the cancelled timers that are next."""
         while self.timers.count and is_cancelled(
                 self.timer_handles[self.timers.timers[0].slot]):
-            self.pop_timer()
+            drop_handle(self.pop_timer())
             if self.timers_cancelled:
                 self.timers_cancelled -= 1
         return 0
@@ -366,6 +373,7 @@ cdef class LoopCore:
                 break  # a callback has emptied the queue
             handle = self.ready.pop()
             if self._debug:
+                show(handle)
                 if not is_cancelled(handle):
                     self.run_debug(handle)
             elif isinstance(handle, Runnable):
@@ -418,7 +426,8 @@ cdef class LoopCore:
         if self._debug:
             handle = asyncio.Handle(callback, args, self, None)
         else:
-            handle = new_handle(callback, args, self, None, False)
+            handle = new_handle(callback, args, self, None)
+            settle(handle, False, False)
         previous = self.reactor.watching(fd, direction)
         self.reactor.watch(fd, direction, handle, strict).file = (
             None if isinstance(file, int) else file)

@@ -14,6 +14,8 @@ from cpython.list cimport PyList_GET_ITEM, PyList_SET_ITEM
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 
+from aiopoll._core.handles cimport show
+
 cdef enum:
     SLOTS_MIN = 64
 
@@ -26,6 +28,10 @@ cdef class ReadyQueue:
         self.slots = [None] * SLOTS_MIN
         self.mask = SLOTS_MIN - 1
         self.extend(items)
+
+    def __dealloc__(self):
+        if self.slots is not None:
+            self.clear()
 
     cdef int push(self, object item) except -1:
         cdef Py_ssize_t at
@@ -81,12 +87,14 @@ cdef class ReadyQueue:
         """Removes and returns the oldest item; IndexError if there is none."""
         if not self.count:
             raise IndexError("pop from an empty queue")
-        return self.pop()
+        item = self.pop()
+        show(item)
+        return item
 
     def clear(self):
         """Removes everything."""
         while self.count:
-            self.pop()
+            show(self.pop())
 
     def __len__(self):
         return self.count
