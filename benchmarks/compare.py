@@ -1,7 +1,7 @@
 """python -m benchmarks.compare A.json B.json: what changed from one run to the other.
 
 Ratios to the peers are compared, for two runs seldom have the same machine; `*` marks a figure of
-ours that moved out of the spread of both runs' rounds.
+ours that moved out of the spread of both runs' turns.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from benchmarks.results import METRICS
 
 
 def moved(before: dict[str, Any], after: dict[str, Any], metric: str) -> bool:
-    """Whether no round of one run lies within the rounds of the other."""
+    """Whether no turn of one run lies within the turns of the other."""
     (low, high), (new_low, new_high) = before["spread"][metric], after["spread"][metric]
     return bool(new_low > high or new_high < low)
 

@@ -23,19 +23,19 @@ def run(
     else:
         command += ["--time_based", f"--runtime={arguments.seconds}s"]
         command += [f"--ramp_time={arguments.warm_up}s"]
-    program.start()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise SystemExit(f"fio: {done.stderr}")
-    job = json.loads(done.stdout)["jobs"][0]
-    side = job["write" if "write" in mode else "read"]
-    percentile = side["clat_ns"]["percentile"]
-    seconds = side["runtime"] / 1e3 or 1e-3
-    program.finish(
-        operations=side["total_ios"],
-        seconds=seconds,
-        p50_us=percentile["50.000000"] / 1e3,
-        p99_us=percentile["99.000000"] / 1e3,
-        cpu_seconds=(job["usr_cpu"] + job["sys_cpu"]) / 100 * seconds,
-        context_switches=job["ctx"],
-    )
+    while program.started():
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise SystemExit(f"fio: {done.stderr}")
+        job = json.loads(done.stdout)["jobs"][0]
+        side = job["write" if "write" in mode else "read"]
+        percentile = side["clat_ns"]["percentile"]
+        seconds = side["runtime"] / 1e3 or 1e-3
+        program.tell(
+            operations=side["total_ios"],
+            seconds=seconds,
+            p50_us=percentile["50.000000"] / 1e3,
+            p99_us=percentile["99.000000"] / 1e3,
+            cpu_seconds=(job["usr_cpu"] + job["sys_cpu"]) / 100 * seconds,
+            context_switches=job["ctx"],
+        )

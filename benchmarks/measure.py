@@ -1,6 +1,6 @@
-"""One contender through one workload, once: processes, and what the kernel counts of them.
+"""One contender on one workload: its processes, and what the kernel counts of them.
 
-Everything is counted over the window that the client (or the program, where it has none) marks by
+Everything is counted over a window that the client (or the program, where it has none) marks by
 `start` and by its result: connecting, warming up and starting Python are outside.
 """
 
@@ -49,7 +49,7 @@ def on_cpu(cpu: int | None) -> Iterator[None]:
 
 
 class Process:
-    """A child that talks by lines; killed at the end, or where it takes too long."""
+    """A child that talks by lines; killed at the end, or where it takes too long over one."""
 
     def __init__(self, command: list[str], cpu: int | None, limit_seconds: float) -> None:
         self.command = command
@@ -67,9 +67,7 @@ class Process:
                 process_group=0,  # its own children end with it
             )
         self.pid = self._popen.pid
-        self._watchdog = threading.Timer(limit_seconds, self._kill)
-        self._watchdog.daemon = True
-        self._watchdog.start()
+        self._limit_seconds = limit_seconds
 
     def _kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -83,7 +81,11 @@ class Process:
     def line(self, start: str = "") -> str:
         """The rest of the next line, which has to start so; raises Failure."""
         assert self._popen.stdout is not None
+        watchdog = threading.Timer(self._limit_seconds, self._kill)
+        watchdog.daemon = True
+        watchdog.start()
         line = self._popen.stdout.readline()
+        watchdog.cancel()
         if not line or not line.startswith(start):
             self._kill()
             self._popen.wait()
@@ -98,7 +100,6 @@ class Process:
         self._popen.stdin.flush()
 
     def close(self) -> None:
-        self._watchdog.cancel()
         if self._popen.returncode is None:
             self._kill()
             self._popen.wait()
@@ -203,86 +204,92 @@ class SystemCalls:
         raise Failure(f"the count of system calls is not to be read: {text.strip()!r}")
 
 
-def measure(workload: Workload, contender: str, settings: Settings) -> dict[str, float]:
-    """Metrics of one run: rate, cpu_us, context_switches (each per operation), peak_memory, …
+class Running(contextlib.ExitStack):
+    """A contender's processes on a workload: started and warmed up, to be measured at any time.
 
     Raises Failure where the program or its client fails.
     """
-    result, _ = _measure(workload, contender, settings, count=False)
-    return result
 
+    def __init__(self, workload: Workload, contender: str, settings: Settings) -> None:
+        super().__init__()
+        self._workload = workload
+        self._contender = contender
+        self._limit_seconds = 120 + 5 * (settings.seconds + settings.warm_up)
+        try:
+            self._start(settings)
+        except BaseException:
+            self.close()
+            raise
 
-def system_calls(workload: Workload, contender: str, settings: Settings) -> float:
-    """System calls of the server for each operation, from a run of their own.
+    def _process(self, command: list[str], cpu: int | None) -> Process:
+        started = Process(command, cpu, self._limit_seconds)
+        self.callback(started.close)
+        return started
 
-    Raises Failure where they cannot be counted.
-    """
-    result, count = _measure(workload, contender, settings, count=True)
-    return count / result["operations"]
-
-
-def _measure(
-    workload: Workload, contender: str, settings: Settings, count: bool
-) -> tuple[dict[str, float], int]:
-    size = ["--seconds", str(settings.seconds), "--warm-up", str(settings.warm_up)]
-    limit = 120 + 5 * (settings.seconds + settings.warm_up)
-    with contextlib.ExitStack() as stack:
-
-        def process(command: list[str], cpu: int | None) -> Process:
-            started = Process(command, cpu, limit)
-            stack.callback(started.close)
-            return started
-
+    def _start(self, settings: Settings) -> None:
+        workload = self._workload
+        command = workload.command(self._contender)
+        size = ["--seconds", str(settings.seconds), "--warm-up", str(settings.warm_up)]
+        self._resident = 0
         if workload.client is None:
             if settings.operations:
                 size += ["--operations", str(settings.operations)]
-            server = reporter = process([*workload.command(contender), *size], settings.server_cpu)
-            resident = 0
+            self._server = self._reporter = self._process([*command, *size], settings.server_cpu)
         else:
             if settings.operations:
                 size = ["--requests", str(settings.operations), "--check"]
-            server = process(workload.command(contender), settings.server_cpu)
-            address = server.line("ready")
+            self._server = self._process(command, settings.server_cpu)
+            address = self._server.line("ready")
             if address.startswith("unix:"):
-                stack.callback(shutil.rmtree, os.path.dirname(address[5:]), True)
-            resident = Snapshot.of(server.pid).resident_bytes
-            reporter = process([*workload.client.command(address), *size], settings.client_cpu)
-        reporter.line("start")
-        calls = SystemCalls(server.pid) if count else None
-        before = Snapshot.of(server.pid)
-        reporter.go()
-        said: dict[str, Any] = json.loads(reporter.line())
-        after = Snapshot.of(server.pid)
-        counted = calls.stop() if calls else 0
-        if server.errors():
-            raise Failure(f"{contender} complained: {server.errors()}")
-    operations, seconds = said.pop("operations"), said.pop("seconds")
-    if not operations:
-        raise Failure(f"{contender} completed nothing in {seconds:.2f} s")
-    result: dict[str, float] = {
-        "operations": operations,
-        "seconds": seconds,
-        "rate": operations / seconds,
-        # fio runs in a child and counts itself.
-        "cpu_us": said.pop("cpu_seconds", after.cpu_seconds - before.cpu_seconds)
-        / operations
-        * 1e6,
-        "context_switches": said.pop(
-            "context_switches", after.context_switches - before.context_switches
-        )
-        / operations,
-        "peak_memory": said.pop("peak_memory", after.peak_bytes),
-    }
-    for name in ("lost", "unanswered"):  # told where there are some
-        if said.get(name) == 0:
-            del said[name]
-    if "client_cpu_seconds" in said:
-        result["client_cpu_share"] = said.pop("client_cpu_seconds") / seconds
-    if workload.client and workload.client.idle:
-        result["connection_memory"] = (before.resident_bytes - resident) / (
-            workload.client.idle + workload.client.connections
-        )
-    return {**result, **said}, counted
+                self.callback(shutil.rmtree, os.path.dirname(address[5:]), True)
+            self._resident = Snapshot.of(self._server.pid).resident_bytes
+            command = [*workload.client.command(address), *size]
+            self._reporter = self._process(command, settings.client_cpu)
+        self._reporter.line("start")
+
+    def measure(self) -> dict[str, float]:
+        """Metrics of one window: rate, cpu_us, context_switches (each per operation), …"""
+        before = Snapshot.of(self._server.pid)
+        self._reporter.go()
+        said: dict[str, Any] = json.loads(self._reporter.line())
+        after = Snapshot.of(self._server.pid)
+        self._reporter.line("start")  # nothing is on its way any more
+        if self._server.errors():
+            raise Failure(f"{self._contender} complained: {self._server.errors()}")
+        operations, seconds = said.pop("operations"), said.pop("seconds")
+        if not operations:
+            raise Failure(f"{self._contender} completed nothing in {seconds:.2f} s")
+        result: dict[str, float] = {
+            "operations": operations,
+            "seconds": seconds,
+            "rate": operations / seconds,
+            # fio runs in a child and counts itself.
+            "cpu_us": said.pop("cpu_seconds", after.cpu_seconds - before.cpu_seconds)
+            / operations
+            * 1e6,
+            "context_switches": said.pop(
+                "context_switches", after.context_switches - before.context_switches
+            )
+            / operations,
+            "peak_memory": said.pop("peak_memory", after.peak_bytes),
+        }
+        for name in ("lost", "unanswered"):  # told where there are some
+            if said.get(name) == 0:
+                del said[name]
+        if "client_cpu_seconds" in said:
+            result["client_cpu_share"] = said.pop("client_cpu_seconds") / seconds
+        client = self._workload.client
+        if client and client.idle:
+            result["connection_memory"] = (before.resident_bytes - self._resident) / (
+                client.idle + client.connections
+            )
+        return {**result, **said}
+
+    def system_calls(self) -> float:
+        """System calls of the server for each operation; Failure where they cannot be counted."""
+        calls = SystemCalls(self._server.pid)
+        result = self.measure()
+        return calls.stop() / result["operations"]
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """What the programs of benchmarks/workloads share: their command line and their talk with `run`.
 
 A server prints `ready ADDRESS` and serves until it is killed.  A program that measures itself
-prints `start`, waits for a line, works, prints one line of JSON and waits for the end of its
-standard input, so that whoever measures it can look at the process at those moments.
+prints `start`, waits for a line, works and prints one line of JSON, again and again until its
+standard input ends, so that whoever measures it can look at the process while it waits.
 """
 
 import argparse
@@ -71,16 +71,15 @@ async def forever() -> None:
     await asyncio.Event().wait()
 
 
-def start() -> None:
-    """Says that the work would begin, and blocks until it may."""
+def started() -> bool:
+    """Says that the work would begin, and blocks until it may; False where no more is wanted."""
     print("start", flush=True)
-    sys.stdin.readline()
+    return bool(sys.stdin.readline())
 
 
-def finish(**result: Any) -> None:
-    """Says the result, and blocks until it has been looked at."""
+def tell(**result: Any) -> None:
+    """Says the result."""
     print(json.dumps(result), flush=True)
-    sys.stdin.read()
 
 
 def _context_switches() -> int:
@@ -96,7 +95,7 @@ async def measure(
     latencies_ns: "array[int] | None" = None,
     at_end: Callable[[], dict[str, float]] = dict,
 ) -> None:
-    """Awaits batch(batch_size) until the seconds are over, and tells the rate.
+    """Awaits batch(batch_size) until the seconds are over, and tells the rate; as often as asked.
 
     A batch that knows how long each operation took appends that to `latencies_ns`; `at_end` answers
     further metrics, or ends the program where the work is found to be wrong.
@@ -108,25 +107,25 @@ async def measure(
         until = clock() + arguments.warm_up
         while clock() < until:
             await batch(batch_size)
-    start()
-    if latencies_ns is not None:
-        del latencies_ns[:]
-    before = _context_switches()
-    operations, began = 0, clock()
-    while True:
-        await batch(batch_size)
-        operations += batch_size
-        seconds = clock() - began
-        if (
-            operations >= arguments.operations
-            if arguments.operations
-            else (seconds >= arguments.seconds)
-        ):
-            break
-    result = at_end()
-    result["context_switches"] = _context_switches() - before
-    if latencies_ns:
-        in_order = sorted(latencies_ns)
-        for name, share in (("p50_us", 0.5), ("p99_us", 0.99)):
-            result[name] = in_order[int(share * (len(in_order) - 1))] / 1e3
-    finish(operations=operations, seconds=seconds, **result)
+    while started():
+        if latencies_ns is not None:
+            del latencies_ns[:]
+        before = _context_switches()
+        operations, began = 0, clock()
+        while True:
+            await batch(batch_size)
+            operations += batch_size
+            seconds = clock() - began
+            if (
+                operations >= arguments.operations
+                if arguments.operations
+                else (seconds >= arguments.seconds)
+            ):
+                break
+        result = at_end()
+        result["context_switches"] = _context_switches() - before
+        if latencies_ns:
+            in_order = sorted(latencies_ns)
+            for name, share in (("p50_us", 0.5), ("p99_us", 0.99)):
+                result[name] = in_order[int(share * (len(in_order) - 1))] / 1e3
+        tell(operations=operations, seconds=seconds, **result)

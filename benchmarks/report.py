@@ -130,7 +130,8 @@ def _heading(run: dict[str, Any]) -> str:
         f"{run['date']}, commit {(run['commit'] or 'unknown')[:10]}{changed}. {machine['cpu']},"
         f" {machine['cpus']} CPUs, {machine['memory_gib']} GiB, Linux {machine['kernel']},"
         f" {machine['file_system']}; load {machine['load_at_start']:.1f} before."
-        f" {versions}. {settings['rounds']} rounds of {settings['seconds']} s."
+        f" {versions}. {settings['rounds']} rounds"
+        f" of {settings['seconds']} s, each in {settings.get('turns', 1)} turns."
     )
     return f"<p>{html.escape(text)}</p>"
 
@@ -141,7 +142,7 @@ def write(runs: list[dict[str, Any]], path: Path) -> None:
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><title>aiopoll, measured</title>",
         f"<style>{STYLE}</style><h1>aiopoll beside its peers</h1>",
-        "<p>Medians over the rounds; a line spans the slowest round and the fastest. CPU, switches"
+        "<p>Medians over the turns; a line spans the slowest turn and the fastest. CPU, switches"
         " and calls are the server's for each operation.</p>",
     ]
     for run in runs:

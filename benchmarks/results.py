@@ -1,8 +1,8 @@
-"""What is made of the rounds: medians, spreads, ratios within a round, aims; and the JSON of it.
+"""What is made of the turns: medians, spreads, ratios within a turn, aims; and the JSON of it.
 
 {"date", "commit", "machine", "versions", "settings", "skipped": {contender or workload: reason},
  "workloads": {name: {"title", "unit", "metric",
-    "contenders": {name: {"rounds": [{metric: value}], "median", "spread": {metric: [low, high]},
+    "contenders": {name: {"turns": [{metric: value}], "median", "spread": {metric: [low, high]},
                           "system_calls_reason", "failure"}},
     "ratios": {ours: {other: {metric: median of ours by other}}},
     "aims": [{…, "value", "reached"}], "losses": [{"of", "to", "ratio"}]}}}
@@ -70,26 +70,26 @@ def ours(contender: str) -> bool:
     return contender.startswith("aiopoll")
 
 
-def summed_up(rounds: list[dict[str, float]]) -> dict[str, Any]:
-    """Median and spread of each metric over the rounds."""
-    names = rounds[0].keys()
-    values = {name: [one[name] for one in rounds if name in one] for name in names}
+def summed_up(turns: list[dict[str, float]]) -> dict[str, Any]:
+    """Median and spread of each metric over the turns of all rounds."""
+    names = turns[0].keys()
+    values = {name: [one[name] for one in turns if name in one] for name in names}
     return {
-        "rounds": rounds,
+        "turns": turns,
         "median": {name: statistics.median(series) for name, series in values.items()},
         "spread": {name: [min(series), max(series)] for name, series in values.items()},
     }
 
 
 def ratios(contenders: dict[str, Any]) -> dict[str, Any]:
-    """Of each of ours to each other: taken within a round, then the median over the rounds."""
+    """Of each of ours to each other: taken within a turn, then the median over the turns."""
     return {
         mine: {
             other: {
                 metric: statistics.median(
                     a[metric] / b[metric]
                     for a, b in zip(
-                        contenders[mine]["rounds"], contenders[other]["rounds"], strict=False
+                        contenders[mine]["turns"], contenders[other]["turns"], strict=False
                     )
                     if metric in a and b.get(metric)
                 )
@@ -97,15 +97,15 @@ def ratios(contenders: dict[str, Any]) -> dict[str, Any]:
                 if any(
                     metric in a and b.get(metric)
                     for a, b in zip(
-                        contenders[mine]["rounds"], contenders[other]["rounds"], strict=False
+                        contenders[mine]["turns"], contenders[other]["turns"], strict=False
                     )
                 )
             }
             for other in contenders
-            if other != mine and contenders[other].get("rounds")
+            if other != mine and contenders[other].get("turns")
         }
         for mine in contenders
-        if ours(mine) and contenders[mine].get("rounds")
+        if ours(mine) and contenders[mine].get("turns")
     }
 
 
@@ -218,14 +218,14 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def new_run(settings: Settings, rounds: int) -> dict[str, Any]:
+def new_run(settings: Settings, rounds: int, turns: int) -> dict[str, Any]:
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": _output("git", "rev-parse", "HEAD"),
         "changed_since_commit": bool(_output("git", "status", "--porcelain", "--", "src")),
         "machine": _machine(),
         "versions": _versions(),
-        "settings": {"rounds": rounds, **asdict(settings)},
+        "settings": {"rounds": rounds, "turns": turns, **asdict(settings)},
         "skipped": {},
         "workloads": {},
     }

@@ -1,21 +1,25 @@
 """python -m benchmarks.run: every workload, several rounds, the contenders in turn in each.
 
-The server runs on one CPU and its client on another.  What comes out is a table as it goes, a JSON
-file under benchmarks/results, and with --report an HTML page of plots.
+Each round starts the processes of all contenders, and measures them in several turns, a short time
+each: what the machine does meanwhile befalls neighbours alike.  The server runs on one CPU and its
+client on another.  What comes out is a table as it goes, a JSON file under benchmarks/results, and
+with --report an HTML page of plots.
 """
 
 import argparse
+import contextlib
 import fnmatch
 import os
 import resource
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks import results
 from benchmarks.contenders import CONTENDERS, missing
-from benchmarks.measure import Failure, Settings, measure, system_calls
+from benchmarks.measure import Failure, Running, Settings
 from benchmarks.workload import Workload, all_workloads
 
 try:
@@ -37,9 +41,10 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--contenders", nargs="+", metavar="NAME", help=f"only these of {', '.join(CONTENDERS)}"
     )
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
-    parser.add_argument("--warm-up", type=float, default=0.5, help="seconds before each")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--turns", type=int, default=8, help="of each contender in a round")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each contender in a round")
+    parser.add_argument("--warm-up", type=float, default=0.5, help="seconds before each round")
     parser.add_argument("--server-cpu", type=int, default=cpus[0])
     parser.add_argument("--client-cpu", type=int, default=cpus[-1])
     parser.add_argument(
@@ -62,48 +67,88 @@ def chosen(arguments: argparse.Namespace) -> list[Workload]:
     ]
 
 
+class Round:
+    """The contenders' processes, side by side or, where a workload wants it, one after another."""
+
+    def __init__(self, workload: Workload, settings: Settings, failures: dict[str, str]) -> None:
+        self._workload, self._settings, self._failures = workload, settings, failures
+        self._running: dict[str, Running] = {}
+
+    def ask(self, name: str, question: Callable[[Running], Any]) -> Any:
+        """What `question` answers of the contender; None if it has failed, which is kept."""
+        if name in self._failures:
+            return None
+        try:
+            if self._workload.alone:
+                with Running(self._workload, name, self._settings) as running:
+                    return question(running)
+            if name not in self._running:
+                self._running[name] = Running(self._workload, name, self._settings)
+            return question(self._running[name])
+        except Failure as failure:
+            self._failures[name] = str(failure)
+            return None
+
+    def close(self) -> None:
+        for running in self._running.values():
+            running.close()
+
+
 def run_workload(
     workload: Workload,
     contenders: list[str],
     rounds: int,
+    turns: int,
     settings: Settings,
     count_system_calls: bool,
     screen: Screen,
 ) -> dict[str, Any]:
-    """What `results.workload_result` makes of the rounds; a contender that fails leaves them."""
+    """What `results.workload_result` makes of the turns; a contender that fails leaves them."""
     measured: dict[str, list[dict[str, float]]] = {name: [] for name in contenders}
     failures: dict[str, str] = {}
+    calls: dict[str, float] = {}
+    reasons = dict.fromkeys(contenders, "not asked for")
+    if workload.alone:
+        turns = 1
+    size = replace(settings, seconds=settings.seconds / turns)
     for index in range(rounds):
-        # Each is first once: what heats up or fills is not always the same one's luck.
-        for name in [
-            *contenders[index % len(contenders) :],
-            *contenders[: index % len(contenders)],
-        ]:
-            screen.doing(workload, name, f"round {index + 1}")
-            if name not in failures:
-                try:
-                    measured[name].append(measure(workload, name, settings))
-                except Failure as failure:
-                    failures[name] = str(failure)
+        with contextlib.closing(Round(workload, size, failures)) as this:
+            for turn in range(turns):
+                # Each is first once: what heats up or fills is not always the same one's luck.
+                first = (index + turn) % len(contenders)
+                for name in [*contenders[first:], *contenders[:first]]:
+                    screen.doing(workload, name, f"round {index + 1}")
+                    if one := this.ask(name, Running.measure):
+                        measured[name].append(one)
+            for name in contenders if count_system_calls and index == rounds - 1 else ():
+                screen.doing(workload, name, "system calls")
+                if name != "fio":
+                    calls_or_reason = this.ask(name, count_calls)
+                    if isinstance(calls_or_reason, str):
+                        reasons[name] = calls_or_reason
+                    elif calls_or_reason is not None:
+                        calls[name] = calls_or_reason
     summaries: dict[str, Any] = {}
     for name in contenders:
         if name in failures:
             summaries[name] = {"failure": failures[name]}
             continue
-        calls: float | None = None
-        reason: str | None = "not asked for"
-        screen.doing(workload, name, "system calls")
-        if count_system_calls and name != "fio":
-            try:
-                brief = replace(settings, seconds=min(settings.seconds, 1))  # a count needs no more
-                calls, reason = system_calls(workload, name, brief), None
-            except Failure as failure:
-                reason = str(failure)
-        if calls is not None:
+        if name in calls:
             for one in measured[name]:
-                one["system_calls"] = calls
-        summaries[name] = {**results.summed_up(measured[name]), "system_calls_reason": reason}
+                one["system_calls"] = calls[name]
+        summaries[name] = {
+            **results.summed_up(measured[name]),
+            "system_calls_reason": None if name in calls else reasons[name],
+        }
     return results.workload_result(workload, summaries)
+
+
+def count_calls(running: Running) -> float | str:
+    """System calls for each operation, or why they cannot be counted."""
+    try:
+        return running.system_calls()
+    except Failure as failure:
+        return str(failure)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -129,8 +174,8 @@ def main(argv: list[str] | None = None) -> int:
         server_cpu=arguments.server_cpu,
         client_cpu=arguments.client_cpu,
     )
-    rounds = 1 if arguments.small else arguments.rounds
-    run = results.new_run(settings, rounds)
+    rounds, turns = (1, 1) if arguments.small else (arguments.rounds, arguments.turns)
+    run = results.new_run(settings, rounds, turns)
     run["small"] = arguments.small
     path = arguments.output
     if path is None and not arguments.small:
@@ -150,8 +195,11 @@ def main(argv: list[str] | None = None) -> int:
                 able.append(name)
         if able:
             plan.append((workload, able))
-    turns = sum(len(able) * (rounds + 1) for _, able in plan)
-    with Screen(run, turns) as screen:
+    calls = int(not arguments.no_system_calls)
+    steps = sum(
+        len(able) * (rounds * (1 if workload.alone else turns) + calls) for workload, able in plan
+    )
+    with Screen(run, steps) as screen:
         for workload, able in plan:
             size = settings
             if arguments.small:
@@ -162,7 +210,7 @@ def main(argv: list[str] | None = None) -> int:
                     client_cpu=settings.client_cpu,
                 )
             result = run_workload(
-                workload, able, rounds, size, not arguments.no_system_calls, screen
+                workload, able, rounds, turns, size, not arguments.no_system_calls, screen
             )
             run["workloads"][workload.name] = result
             screen.show(workload.name, result)

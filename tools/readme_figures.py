@@ -65,7 +65,8 @@ def table(newest: dict[str, dict[str, Any]]) -> str:
         lines.append(
             f"{run['date'][:10]}, commit {(run['commit'] or 'unknown')[:7]}: {machine['cpu']},"
             f" {machine['cpus']} CPUs, Linux {machine['kernel']}, {versions};"
-            f" medians of {run['settings']['rounds']} rounds, ratios taken within a round."
+            f" medians of {run['settings']['rounds'] * run['settings'].get('turns', 1)} turns,"
+            " ratios taken within a turn."
         )
     return "\n".join(lines) + "\n"
 

@@ -4,11 +4,12 @@
  *
  *     client --address tcp:127.0.0.1:8080 --connections 100 --seconds 3
  *
- * It connects, runs for the warm-up and until each connection has had an answer, prints `start`,
- * and waits for a line on stdin, so that whoever measures the server can look at it at this
- * moment.  Then it counts, and prints one line of JSON: operations, seconds, p50_us, p99_us,
- * client_cpu_seconds, lost (datagrams), unanswered (connections that a server never came to).  An
- * answer that is not what was asked for ends it with status 1 and a line that says so.
+ * It connects, runs for the warm-up and until each connection has had an answer, takes what is on
+ * its way, prints `start`, and waits for a line on stdin, so that whoever measures the server can
+ * look at it at this moment, and others can be measured before.  Then it counts, and prints one
+ * line of JSON: operations, seconds, p50_us, p99_us, client_cpu_seconds, lost (datagrams),
+ * unanswered (connections that a server never came to).  It goes on from `start` until stdin ends.
+ * An answer that is not what was asked for ends it with status 1 and a line that says so.
  *
  * The bytes of a message follow a pattern; with --check each byte that comes back is compared, and
  * without it the bytes of a long TCP answer are dropped in the kernel (MSG_TRUNC, tcp(7)), so that
@@ -55,6 +56,7 @@ struct connection {
 	uint64_t started_ns;
 	char *head;		/* HTTP: the answer so far */
 	bool answered;		/* once at least */
+	bool waiting;		/* for an answer */
 #ifdef WITH_TLS
 	SSL *ssl;
 #endif
@@ -81,6 +83,8 @@ static SSL_CTX *tls_context;
 static uint64_t histogram[64 * 32];
 static uint64_t operations, lost;
 static long unanswered;		/* connections without an answer yet */
+static long in_flight;		/* connections that wait for an answer */
+static bool resting;		/* no request is made */
 
 static void die(const char *format, ...)
 {
@@ -241,6 +245,8 @@ static void begin_request(struct connection *connection, uint64_t now)
 	connection->sent = connection->received = 0;
 	connection->expected = options.http_path ? 0 : options.answer_bytes;
 	connection->started_ns = now;
+	connection->waiting = true;
+	in_flight++;
 	if (options.reconnect) {
 		open_connection(connection);
 		watch(connection);
@@ -308,9 +314,12 @@ static void complete(struct connection *connection)
 	operations++;
 	unanswered -= !connection->answered;
 	connection->answered = true;
+	connection->waiting = false;
+	in_flight--;
 	if (options.reconnect)
 		close(connection->fd);
-	begin_request(connection, now);
+	if (!resting)
+		begin_request(connection, now);
 }
 
 /* ---- the run ---- */
@@ -319,7 +328,8 @@ static void complete(struct connection *connection)
 static void resend_old(struct connection *connections, uint64_t now)
 {
 	for (long index = 0; index < options.connections; index++)
-		if (now - connections[index].started_ns > RESEND_AFTER_NS) {
+		if (connections[index].waiting &&
+		    now - connections[index].started_ns > RESEND_AFTER_NS) {
 			lost++;
 			connections[index].sent = 0;
 			connections[index].started_ns = now;
@@ -327,35 +337,88 @@ static void resend_old(struct connection *connections, uint64_t now)
 		}
 }
 
+/* Waits for events, and goes on where there is one. */
+static void turn(struct connection *connections, uint64_t now, int timeout_ms)
+{
+	static uint64_t resent_ns;
+	struct epoll_event events[256];
+	int count;
+
+	if (family == UDP && now >= resent_ns + RESEND_AFTER_NS) {
+		resend_old(connections, now);
+		resent_ns = now;
+	}
+	count = epoll_wait(epoll_fd, events, 256, timeout_ms);
+	if (count < 0 && errno != EINTR)
+		die("epoll_wait: %s", strerror(errno));
+	for (int index = 0; index < count; index++) {
+		struct connection *connection = events[index].data.ptr;
+
+		send_rest(connection);
+		if (connection->waiting && receive_answer(connection))
+			complete(connection);
+	}
+}
+
 /* `patience_ns`: how much longer where a connection has had no answer yet. */
 static void run(struct connection *connections, uint64_t until_ns, uint64_t patience_ns,
 		uint64_t operations_max)
 {
-	struct epoll_event events[256];
-	uint64_t resend_ns = now_ns() + RESEND_AFTER_NS;
+	uint64_t now;
 
-	while (operations < operations_max) {
-		uint64_t now = now_ns();
-		int count;
+	while (operations < operations_max && ((now = now_ns()) < until_ns ||
+	       (unanswered > 0 && now < until_ns + patience_ns)))
+		turn(connections, now,
+		     now >= until_ns || (until_ns - now) / 1000000 < 100 ? 1 : 100);
+}
 
-		if (now >= until_ns && (unanswered == 0 || now >= until_ns + patience_ns))
-			return;
-		if (family == UDP && now >= resend_ns) {
-			resend_old(connections, now);
-			resend_ns = now + RESEND_AFTER_NS;
-		}
-		count = epoll_wait(epoll_fd, events, 256,
-				   now >= until_ns || (until_ns - now) / 1000000 < 100 ? 1 : 100);
-		if (count < 0 && errno != EINTR)
-			die("epoll_wait: %s", strerror(errno));
-		for (int index = 0; index < count && operations < operations_max; index++) {
-			struct connection *connection = events[index].data.ptr;
+/* Takes the answers that are on their way, as long as that does not take too long. */
+static void rest(struct connection *connections)
+{
+	uint64_t now = now_ns(), until_ns = now + ANSWER_WITHIN_NS;
 
-			send_rest(connection);
-			if (receive_answer(connection))
-				complete(connection);
-		}
-	}
+	resting = true;
+	for (; in_flight > 0 && now < until_ns; now = now_ns())
+		turn(connections, now, 1);
+	resting = false;
+}
+
+static void begin_requests(struct connection *connections, uint64_t now)
+{
+	for (long index = 0; index < options.connections; index++)
+		if (!connections[index].waiting)
+			begin_request(&connections[index], now);
+		else
+			connections[index].started_ns = now;
+}
+
+/* One window that counts, and its line of JSON. */
+static void measure(struct connection *connections)
+{
+	struct rusage before, after;
+	uint64_t start, end;
+	double cpu;
+
+	operations = lost = 0;
+	memset(histogram, 0, sizeof(histogram));
+	getrusage(RUSAGE_SELF, &before);
+	start = now_ns();
+	begin_requests(connections, start);
+	if (options.requests)
+		run(connections, UINT64_MAX, 0, (uint64_t)options.requests);
+	else
+		run(connections, start + (uint64_t)(options.seconds * 1e9), 0, UINT64_MAX);
+	end = now_ns();
+	getrusage(RUSAGE_SELF, &after);
+	cpu = (double)(after.ru_utime.tv_sec - before.ru_utime.tv_sec +
+		       after.ru_stime.tv_sec - before.ru_stime.tv_sec) +
+	      (double)(after.ru_utime.tv_usec - before.ru_utime.tv_usec +
+		       after.ru_stime.tv_usec - before.ru_stime.tv_usec) / 1e6;
+	printf("{\"operations\": %lu, \"seconds\": %.6f, \"p50_us\": %.2f, \"p99_us\": %.2f, "
+	       "\"client_cpu_seconds\": %.6f, \"lost\": %lu, \"unanswered\": %ld}\n",
+	       operations, (double)(end - start) / 1e9, percentile_us(0.5), percentile_us(0.99),
+	       cpu, lost, unanswered);
+	fflush(stdout);
 }
 
 /* One exchange, so that the server has the connection as a whole; then it rests. */
@@ -473,9 +536,8 @@ static void parse_options(int argc, char **argv)
 int main(int argc, char **argv)
 {
 	struct connection *connections;
-	struct rusage before, after;
-	uint64_t start, end;
-	double cpu;
+	char line[16];
+	uint64_t start;
 
 	parse_options(argc, argv);
 	parse_address();
@@ -493,35 +555,16 @@ int main(int argc, char **argv)
 			watch(connection);
 		}
 	}
-	start = now_ns();
-	for (long index = 0; index < options.connections; index++)
-		begin_request(&connections[index], start);
 	unanswered = options.connections;
-	run(connections, start + (uint64_t)(options.warm_up * 1e9), ANSWER_WITHIN_NS, UINT64_MAX);
-
-	puts("start");
-	fflush(stdout);
-	if (getchar() == EOF)
-		return 0;
-	operations = lost = 0;
-	memset(histogram, 0, sizeof(histogram));
-	getrusage(RUSAGE_SELF, &before);
 	start = now_ns();
-	for (long index = 0; index < options.connections; index++)
-		connections[index].started_ns = start;
-	if (options.requests)
-		run(connections, UINT64_MAX, 0, (uint64_t)options.requests);
-	else
-		run(connections, start + (uint64_t)(options.seconds * 1e9), 0, UINT64_MAX);
-	end = now_ns();
-	getrusage(RUSAGE_SELF, &after);
-	cpu = (double)(after.ru_utime.tv_sec - before.ru_utime.tv_sec +
-		       after.ru_stime.tv_sec - before.ru_stime.tv_sec) +
-	      (double)(after.ru_utime.tv_usec - before.ru_utime.tv_usec +
-		       after.ru_stime.tv_usec - before.ru_stime.tv_usec) / 1e6;
-	printf("{\"operations\": %lu, \"seconds\": %.6f, \"p50_us\": %.2f, \"p99_us\": %.2f, "
-	       "\"client_cpu_seconds\": %.6f, \"lost\": %lu, \"unanswered\": %ld}\n",
-	       operations, (double)(end - start) / 1e9, percentile_us(0.5), percentile_us(0.99),
-	       cpu, lost, unanswered);
-	return 0;
+	begin_requests(connections, start);
+	run(connections, start + (uint64_t)(options.warm_up * 1e9), ANSWER_WITHIN_NS, UINT64_MAX);
+	for (;;) {
+		rest(connections);
+		puts("start");
+		fflush(stdout);
+		if (!fgets(line, sizeof(line), stdin))
+			return 0;
+		measure(connections);
+	}
 }

@@ -19,6 +19,7 @@ WORKLOADS = [
         options=("--depth", str(depth)),
         contenders=FILES,
         unit="read",
+        alone=True,
     )
     for depth in (1, 8, 32, 128)
 ] + [
@@ -29,6 +30,7 @@ WORKLOADS = [
         options=("--depth", "32", "--hot"),
         contenders=FILES[1:],
         unit="read",
+        alone=True,
     )
 ]
 

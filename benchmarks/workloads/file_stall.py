@@ -21,6 +21,7 @@ WORKLOADS = [
         unit="MiB",
         metric="stall_ms",
         small_operations=4,
+        alone=True,
     )
 ]
 

@@ -21,5 +21,6 @@ WORKLOADS = [
         contenders=(*LOOPS, "c-epoll"),
         client=Client(connections=BUSY, idle=IDLE),
         metric="connection_memory",
+        alone=True,
     )
 ]

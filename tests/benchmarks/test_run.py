@@ -16,7 +16,7 @@ from benchmarks import compare, results
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def rounds(*rates: float) -> dict[str, Any]:
+def turns(*rates: float) -> dict[str, Any]:
     return results.summed_up([{"rate": rate, "cpu_us": 1e6 / rate} for rate in rates])
 
 
@@ -25,9 +25,9 @@ def echo_result(**contenders: dict[str, Any]) -> dict[str, Any]:
     return results.workload_result(workload, contenders)
 
 
-def test_ratios_are_taken_within_a_round_and_then_their_median() -> None:
-    # The machine slows down; in each round ours is ahead by 2, 3 and 2.5.
-    result = echo_result(aiopoll=rounds(200, 150, 50), uvloop=rounds(100, 50, 20))
+def test_ratios_are_taken_within_a_turn_and_then_their_median() -> None:
+    # The machine slows down; in each turn ours is ahead by 2, 3 and 2.5.
+    result = echo_result(aiopoll=turns(200, 150, 50), uvloop=turns(100, 50, 20))
     assert result["ratios"]["aiopoll"]["uvloop"]["rate"] == 2.5
     assert result["contenders"]["aiopoll"]["median"]["rate"] == 150
     assert result["contenders"]["aiopoll"]["spread"]["rate"] == [50, 200]
@@ -35,28 +35,28 @@ def test_ratios_are_taken_within_a_round_and_then_their_median() -> None:
 
 def test_an_aim_is_reached_beside_each_peer_or_not_at_all() -> None:
     def reached(uvloop: float, rloop: float) -> list[bool | None]:
-        result = echo_result(aiopoll=rounds(100), uvloop=rounds(uvloop), rloop=rounds(rloop))
+        result = echo_result(aiopoll=turns(100), uvloop=turns(uvloop), rloop=turns(rloop))
         return [aim["reached"] for aim in result["aims"]]
 
     assert reached(40, 40) == [True]
     assert reached(40, 41) == [False]
-    assert [aim["reached"] for aim in echo_result(aiopoll=rounds(1))["aims"]] == [None]
+    assert [aim["reached"] for aim in echo_result(aiopoll=turns(1))["aims"]] == [None]
 
 
 def test_what_loses_is_told_but_not_to_a_reference() -> None:
-    contenders = {"aiopoll": rounds(10), "uvloop": rounds(11), "rloop": rounds(9)}
-    result = echo_result(**contenders, **{"c-epoll": rounds(99)})
+    contenders = {"aiopoll": turns(10), "uvloop": turns(11), "rloop": turns(9)}
+    result = echo_result(**contenders, **{"c-epoll": turns(99)})
     assert result["losses"] == [{"of": "aiopoll", "to": "uvloop", "ratio": pytest.approx(10 / 11)}]
 
 
 def test_less_is_better_where_the_metric_says_so() -> None:
     workload = Workload(name="x", title="x", program="x", metric="cpu_us")
-    result = results.workload_result(workload, {"aiopoll": rounds(5), "uvloop": rounds(10)})
+    result = results.workload_result(workload, {"aiopoll": turns(5), "uvloop": turns(10)})
     assert [loss["ratio"] for loss in result["losses"]] == [2]
 
 
 def test_a_contender_that_failed_spoils_nothing() -> None:
-    result = echo_result(aiopoll=rounds(10), uvloop={"failure": "it crashed"}, rloop=rounds(2))
+    result = echo_result(aiopoll=turns(10), uvloop={"failure": "it crashed"}, rloop=turns(2))
     assert list(result["ratios"]["aiopoll"]) == ["rloop"]
     assert [aim["reached"] for aim in result["aims"]] == [True]
 
