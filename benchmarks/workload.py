@@ -53,7 +53,7 @@ class Workload:
     small_options: tuple[str, ...] = ()
     small_operations: int = 100
     needs: str | None = None  # a module beyond the contenders' own
-    alone: bool = False  # the contenders share something that does not let them live side by side
+    alone: bool = False  # one long turn a round, with nobody beside it
 
     def command(self, contender: str) -> list[str]:
         """How the program is started; where it is a server it prints `ready ADDRESS`."""

@@ -47,9 +47,13 @@ async def main(arguments: argparse.Namespace) -> None:
                 done.set_result(None)
 
         def produce() -> None:
-            context = contextvars.copy_context() if arguments.context else None
-            for _ in range(each):
-                loop.call_soon_threadsafe(step, context=context)
+            if arguments.context:
+                context = contextvars.copy_context()
+                for _ in range(each):
+                    loop.call_soon_threadsafe(step, context=context)
+            else:
+                for _ in range(each):
+                    loop.call_soon_threadsafe(step)
 
         for future in [pool.submit(produce) for _ in range(arguments.threads)]:
             await asyncio.wrap_future(future)

@@ -20,12 +20,29 @@ import aiopoll
 from .conftest import stream_pair
 
 
-@pytest.fixture(params=["aio", "one-slot", "epoll", "asyncio"])
+@pytest.fixture(params=["aio", "not-trying", "one-slot", "epoll", "asyncio"])
 def loop_kind(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
-ours_only = pytest.mark.parametrize("loop_kind", ["aio", "epoll"])
+@pytest.fixture
+def loop(loop: Any, loop_kind: str) -> Any:
+    if loop_kind == "not-trying":
+        loop.run_until_complete(find_nothing_often(loop))
+    return loop
+
+
+async def find_nothing_often(loop: Any) -> None:
+    """After this a read waits for the event before it makes a system call, for a while."""
+    ours, theirs = stream_pair()
+    with ours, theirs:
+        for _ in range(64):
+            task = await parked(loop.sock_recv(ours, 1))
+            theirs.send(b"x")
+            assert await task == b"x"
+
+
+ours_only = pytest.mark.parametrize("loop_kind", ["aio", "not-trying", "epoll"])
 
 
 def datagram_socket(family: int, address: Any) -> socket.socket:

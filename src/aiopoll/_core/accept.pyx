@@ -18,7 +18,7 @@ from posix.unistd cimport close
 
 from aiopoll._core.handles cimport Runnable
 from aiopoll._core.loop cimport LoopCore
-from aiopoll._core.reactor cimport READ
+from aiopoll._core.reactor cimport READ, SOCKET
 from aiopoll._core.socket_transport cimport accepted_transport
 from aiopoll._core.stream cimport socket_name
 
@@ -100,7 +100,7 @@ cdef class Acceptor(Runnable):
     def watch_again(self):
         """Accepts again, unless the server has stopped meanwhile."""
         if self.sock.fileno() == self.fd:
-            self.loop.reactor.watch(self.fd, READ, self, False)
+            self.loop.reactor.watch(self.fd, READ, self, SOCKET)
 
 
 def start_accepting(LoopCore loop, sock, protocol_factory, server, int backlog):
@@ -113,4 +113,4 @@ def start_accepting(LoopCore loop, sock, protocol_factory, server, int backlog):
     acceptor.fd = sock.fileno()
     acceptor.backlog = max(backlog, 1)
     socket_set_nodelay(acceptor.fd)
-    loop.reactor.watch(acceptor.fd, READ, acceptor, False)
+    loop.reactor.watch(acceptor.fd, READ, acceptor, SOCKET)

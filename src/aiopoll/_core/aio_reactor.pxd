@@ -45,6 +45,10 @@ cdef extern from "busy_poll.h" nogil:
     int64_t busy_poll_clock()
     void busy_poll_slept(busy_poll *busy, int64_t since_ns)
 
+cdef extern from "speculation.h" nogil:
+    struct speculation:
+        pass
+
 cdef extern from "wait.h" nogil:
     long wait_ring(abi.aio_context_t ctx, long nr, abi.io_event *events, int64_t timeout_ns,
                    int *use_pgetevents)
@@ -84,9 +88,7 @@ cdef class AioReactor(Reactor):
     cdef int64_t retry_at
     cdef abi.io_event[EVENTS_MAX] events
     cdef list eager
-    cdef uint32_t tries
-    cdef uint32_t hits
-    cdef uint32_t pause
+    cdef speculation reading
     cdef uint64_t tried
     cdef uint64_t found
     cdef busy_poll busy

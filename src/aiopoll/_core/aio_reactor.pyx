@@ -42,9 +42,11 @@ import os
 from aiopoll._core.errors import cancel_error, poll_refused_reason, setup_error
 from aiopoll._core.reactor_statistics import ReactorStatistics
 
+cdef extern from "speculation.h" nogil:
+    bint speculation_due(speculation *speculation)
+    void speculation_tried(speculation *speculation, bint hit)
+
 cdef enum:
-    TRIES = 64  # after so many tries of eager readers, whether they are worth it is asked
-    PAUSE = 2048  # events without them, if not
     SETTLE_NS = 1000000  # how long to wait for the event of a cancelled request, and how often
     SETTLE_TRIES = 8
     RETRY_NS = 100000000  # how often a file is tried again that found room nowhere
@@ -477,19 +479,12 @@ cdef class AioReactor(Reactor):
     cdef int again(self, Watch watch, bint hit) except -1:
         if watch.eager == TRYING:
             watch.eager = EAGER
-            self.tries += 1
-            self.hits += hit
+            speculation_tried(&self.reading, hit)
             self.tried += 1
             self.found += hit
-            if self.tries == TRIES:
-                if self.hits * 2 < TRIES:
-                    self.pause = PAUSE
-                self.tries = self.hits = 0
         if watch.nested or watch.reader is None or watch.requests[READ] != NO_REQUEST:
             return 0
-        if self.pause:
-            self.pause -= 1
-        elif hit:
+        if speculation_due(&self.reading) and hit:
             self.eager.append(watch)
             return 0
         return self.arm(watch, READ)

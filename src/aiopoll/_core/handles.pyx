@@ -64,7 +64,7 @@ SLOTS = frozenset({"_callback", "_args", "_cancelled", "_loop", "_source_traceba
 TIMER_SLOTS = frozenset({"_scheduled", "_when"})
 
 cdef enum:
-    SPARE_MAX = 8192  # handles of each kind that are kept: as many as a thread adds in its time slice
+    SPARE_MAX = 16384  # handles of each kind that are kept: as many as a thread adds in its time slice
 
 
 cdef struct Spares:
@@ -300,12 +300,14 @@ cdef int set_scheduled(object handle, bint scheduled) except -1:
 
 
 cdef int run_handle(object handle) except -1:
-    """handle._run() unless it was cancelled.
+    """handle._run() unless it was cancelled; of a Runnable, run().
 
     An Exception goes to the loop's exception handler, all else is raised.
     """
     cdef PyObject *result
     if not is_fast(handle):
+        if isinstance(handle, Runnable):
+            return (<Runnable>handle).run()
         if not handle._cancelled:
             handle._run()
         return 0

@@ -26,7 +26,7 @@ from aiopoll._core.handles cimport (
     Runnable, cancel_handle, drop_handle, is_cancelled, new_handle, new_timer_handle, run_handle,
     set_scheduled, settle, show,
 )
-from aiopoll._core.reactor cimport READ, WRITE, EpollReactor, Reactor
+from aiopoll._core.reactor cimport PLAIN, READ, STRICT, WRITE, EpollReactor, Reactor
 from aiopoll._core.ready_queue cimport ReadyQueue
 from aiopoll._core.transport_table cimport TransportTable
 
@@ -376,8 +376,6 @@ cdef class LoopCore:
                 show(handle)
                 if not is_cancelled(handle):
                     self.run_debug(handle)
-            elif isinstance(handle, Runnable):
-                (<Runnable>handle).run()
             else:
                 run_handle(handle)
         return 0
@@ -429,7 +427,7 @@ cdef class LoopCore:
             handle = new_handle(callback, args, self, None)
             settle(handle, False, False)
         previous = self.reactor.watching(fd, direction)
-        self.reactor.watch(fd, direction, handle, strict).file = (
+        self.reactor.watch(fd, direction, handle, STRICT if strict else PLAIN).file = (
             None if isinstance(file, int) else file)
         if previous is not None:
             cancel_handle(previous, self._debug)

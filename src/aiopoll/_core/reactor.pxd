@@ -38,6 +38,12 @@ cdef enum:
     POLL_OUT = 0x04
     POLL_ALWAYS = 0x08 | 0x10  # POLLERR | POLLHUP: reported whether asked for or not
 
+cdef enum Manner:
+    PLAIN = 0
+    STRICT = 1  # the owner may block if the file is not ready after all
+    CALLS_AGAIN = 2  # the reader calls again() each time that it has been handed over
+    SOCKET = 4  # it calls itself a socket, and what is no socket fails at the first call
+
 cdef enum Eagerness:
     NOT_EAGER = 0
     EAGER = 1  # the reader calls again()
@@ -84,7 +90,7 @@ cdef class Reactor:
     cdef bint is_foreign(self) noexcept
     cdef int check_process(self) except -1
     cdef Watch find(self, int fd)
-    cdef Watch watch(self, int fd, int direction, object target, bint strict, bint eager=*)
+    cdef Watch watch(self, int fd, int direction, object target, int manner)
     cdef int again(self, Watch watch, bint hit) except -1
     cdef object unwatch(self, int fd, int direction)
     cdef int descriptor_of(self, object file) except -2

@@ -132,19 +132,21 @@ cdef class Reactor:
             return self.watches[fd]
         return None
 
-    cdef Watch watch(self, int fd, int direction, object target, bint strict, bint eager=False):
+    cdef Watch watch(self, int fd, int direction, object target, int manner):
         """Hands `target` over in each turn that finds `fd` ready; replaces another target.
 
-        strict: the owner may block if the file is not ready after all.
-        eager: the reader calls again() each time that it has been handed over.
+        manner: of Manner, what holds of the owner and the file.
         Raises OSError if the file is not open (EBADF) or cannot be waited for (EPERM).
         """
+        cdef bint strict = (manner & STRICT) != 0
+        cdef bint eager = (manner & CALLS_AGAIN) != 0
         cdef Watch watch
-        cdef int kind
+        cdef int kind = 0
         self.check_process()
         watch = self.find(fd)
         if watch is None:
-            kind = wait_needs_epoll(fd)
+            if not manner & SOCKET or fd < 0:
+                kind = wait_needs_epoll(fd)
             if kind < 0:
                 raise os_error(-kind, "fstat")
             watch = Watch.__new__(Watch, fd, strict)

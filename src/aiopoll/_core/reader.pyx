@@ -11,7 +11,7 @@ Why.  What is cold (flow control, closing, errors) stays asyncio's own on every 
 
 from aiopoll._core.handles cimport Runnable
 from aiopoll._core.loop cimport LoopCore
-from aiopoll._core.reactor cimport READ
+from aiopoll._core.reactor cimport CALLS_AGAIN, READ, STRICT
 
 cdef extern from "Python.h":
     object PyContext_CopyCurrent()
@@ -34,7 +34,7 @@ cdef class Reader(Runnable):
         self.loop = transport._loop
         if self.context is None:
             self.context = PyContext_CopyCurrent()
-        self.watch = self.loop.reactor.watch(fd, READ, self, not eager, eager)
+        self.watch = self.loop.reactor.watch(fd, READ, self, CALLS_AGAIN if eager else STRICT)
         return 0
 
     cdef int run(self) except -1:

@@ -14,6 +14,13 @@ cdef class Wait(Runnable):
     cdef object attempt(self)
     cdef int stop(self) except -1
 
+cdef extern from "speculation.h" nogil:
+    struct speculation:
+        pass
+
 cdef class SockMethods(LoopCore):
+    cdef speculation reading
+
+    cdef bint may_read(self, int fd) noexcept
     cdef object start(self, Wait wait, object sock, int fd, int direction)
     cdef int check_socket(self, object sock) except -1

@@ -4,8 +4,9 @@ Facts.  recv(2), send(2) and their kin take MSG_DONTWAIT: they never block, what
 mode.  accept(2) and connect(2) go by the mode.  A future wakes its task in the turn after.  The
 socket module tells EAGAIN by an exception.
 
-Rule.  The system call is made at once, on the descriptor.  After EAGAIN one Wait is made, which is
-what the reactor hands over: it tries again whenever the file is ready, and takes itself off
+Rule.  The system call is made at once, on the descriptor, except a read where most have found
+nothing of late (c/speculation.h).  After EAGAIN one Wait is made, which is what the reactor hands
+over: it tries again whenever the file is ready, and takes itself off
 before it sets the future.  What is not a plain socket.socket, or has arguments that only the
 socket module can judge, goes to asyncio's own method, with its errors.
 
@@ -28,7 +29,7 @@ from aiopoll._core.address cimport (
 )
 from aiopoll._core.handles cimport Runnable, cancel_handle
 from aiopoll._core.loop cimport LoopCore
-from aiopoll._core.reactor cimport READ, WRITE
+from aiopoll._core.reactor cimport READ, SOCKET, WRITE
 
 import _socket
 import os
@@ -51,6 +52,10 @@ cdef extern from "address.h" nogil:
     int c_connect "connect"(int fd, const void *address, socklen_t address_length)
     int c_accept4 "accept4"(int fd, void *address, socklen_t *address_length, int flags)
     int getsockopt(int fd, int level, int name, void *value, socklen_t *length)
+
+cdef extern from "speculation.h" nogil:
+    bint speculation_due(speculation *speculation)
+    void speculation_tried(speculation *speculation, bint hit)
 
 cdef enum:
     READ_SIZE = 256 * 1024
@@ -289,6 +294,10 @@ cdef class SockMethods(LoopCore):
             raise ValueError("the socket must be non-blocking")
         return 0
 
+    cdef bint may_read(self, int fd) noexcept:
+        """Whether to try a read before it is known to find something; a closed socket is told so."""
+        return speculation_due(&self.reading) or fd < 0
+
     cdef object start(self, Wait wait, object sock, int fd, int direction):
         """Lets the reactor hand `wait` over; answers the future of its result."""
         # Where a transport has the file, asyncio's own check raises.
@@ -301,7 +310,7 @@ cdef class SockMethods(LoopCore):
         wait.direction = direction
         wait.future = self.create_future()
         previous = self.reactor.watching(fd, direction)
-        self.reactor.watch(fd, direction, wait, False)
+        self.reactor.watch(fd, direction, wait, SOCKET)
         if previous is not None:
             cancel_handle(previous, self._debug)
         return wait.future
@@ -314,9 +323,11 @@ cdef class SockMethods(LoopCore):
             return await super(SockMethods, self).sock_recv(sock, n)
         self.check_socket(sock)
         fd = sock.fileno()
-        data = recv_now(fd, n)
-        if data is not NOT_YET:
-            return data
+        if self.may_read(fd):
+            data = recv_now(fd, n)
+            speculation_tried(&self.reading, data is not NOT_YET)
+            if data is not NOT_YET:
+                return data
         wait = Recv.__new__(Recv)
         wait.room = n
         future = self.start(wait, sock, fd, READ)
@@ -333,9 +344,11 @@ cdef class SockMethods(LoopCore):
             return await super(SockMethods, self).sock_recv_into(sock, buf)
         self.check_socket(sock)
         fd = sock.fileno()
-        count = recv_into_now(fd, buf)
-        if count is not NOT_YET:
-            return count
+        if self.may_read(fd):
+            count = recv_into_now(fd, buf)
+            speculation_tried(&self.reading, count is not NOT_YET)
+            if count is not NOT_YET:
+                return count
         wait = RecvInto.__new__(RecvInto)
         wait.buffer = buf
         future = self.start(wait, sock, fd, READ)
@@ -353,9 +366,11 @@ cdef class SockMethods(LoopCore):
             return await super(SockMethods, self).sock_recvfrom(sock, bufsize)
         self.check_socket(sock)
         fd = sock.fileno()
-        result = recvfrom_now(fd, bufsize)
-        if result is not NOT_YET:
-            return result
+        if self.may_read(fd):
+            result = recvfrom_now(fd, bufsize)
+            speculation_tried(&self.reading, result is not NOT_YET)
+            if result is not NOT_YET:
+                return result
         wait = RecvFrom.__new__(RecvFrom)
         wait.room = bufsize
         future = self.start(wait, sock, fd, READ)
@@ -375,9 +390,11 @@ cdef class SockMethods(LoopCore):
         self.check_socket(sock)
         fd = sock.fileno()
         nbytes = nbytes or memoryview(buf).nbytes
-        result = recvfrom_into_now(fd, buf, nbytes)
-        if result is not NOT_YET:
-            return result
+        if self.may_read(fd):
+            result = recvfrom_into_now(fd, buf, nbytes)
+            speculation_tried(&self.reading, result is not NOT_YET)
+            if result is not NOT_YET:
+                return result
         wait = RecvFromInto.__new__(RecvFromInto)
         wait.buffer = buf
         wait.room = nbytes

@@ -31,7 +31,7 @@ from posix.unistd cimport close
 
 from aiopoll._core.handles cimport Runnable
 from aiopoll._core.loop cimport LoopCore
-from aiopoll._core.reactor cimport READ, WRITE
+from aiopoll._core.reactor cimport CALLS_AGAIN, READ, SOCKET, WRITE
 
 import os
 import socket
@@ -196,7 +196,7 @@ cdef class Stream(Runnable):
         return 0
 
     cdef int start_reading(self) except -1:
-        self.reading = self.loop.reactor.watch(self.fd, READ, self, False, True)
+        self.reading = self.loop.reactor.watch(self.fd, READ, self, CALLS_AGAIN | SOCKET)
         return 0
 
     cdef int stop_reading(self) except -1:
@@ -469,7 +469,7 @@ cdef class Stream(Runnable):
 
     cdef int block(self) except -1:
         """Waits for the socket to take more."""
-        self.loop.reactor.watch(self.fd, WRITE, self.write_ready(), False)
+        self.loop.reactor.watch(self.fd, WRITE, self.write_ready(), SOCKET)
         self.blocked = True
         return 0
 
