@@ -40,6 +40,11 @@ async def find_nothing_often(loop: Any) -> None:
             task = await parked(loop.sock_recv(ours, 1))
             theirs.send(b"x")
             assert await task == b"x"
+        theirs.send(b"x")
+        task = asyncio.ensure_future(loop.sock_recv(ours, 1))
+        await asyncio.sleep(0)
+        assert not task.done()
+        assert await task == b"x"
 
 
 ours_only = pytest.mark.parametrize("loop_kind", ["aio", "not-trying", "epoll"])

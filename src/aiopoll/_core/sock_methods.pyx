@@ -6,9 +6,9 @@ socket module tells EAGAIN by an exception.
 
 Rule.  The system call is made at once, on the descriptor, except a read where most have found
 nothing of late (c/speculation.h).  After EAGAIN one Wait is made, which is what the reactor hands
-over: it tries again whenever the file is ready, and takes itself off
-before it sets the future.  What is not a plain socket.socket, or has arguments that only the
-socket module can judge, goes to asyncio's own method, with its errors.
+over: it tries again whenever the file is ready, and takes itself off before it sets the future.
+What is not a plain socket.socket, or has arguments that only the socket module can judge, goes to
+asyncio's own method, with its errors.
 
 Why.  Taken off before the next submission, a watch that has done its work costs no system call.
 A try that fails raises nothing.
