@@ -1,6 +1,10 @@
-"""run_forever, run_until_complete, stop and close show on our loop what they show on asyncio's."""
+"""run_forever, run_until_complete, stop and close show on our loop what they show on asyncio's; and
+what a subclass overrides is asked.
+"""
 
 import asyncio
+import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -63,3 +67,37 @@ def test_run_in_a_running_loop_is_refused_before_a_loop_is_made() -> None:
         inner.close()
 
     aiopoll.run(main())
+
+
+@pytest.mark.parametrize("backend", ["aio", "epoll"])
+def test_the_futures_of_a_subclass_are_its_own(backend: str, tmp_path: Path) -> None:
+    class Mine(asyncio.Future[Any]):
+        pass
+
+    class Loop(aiopoll.EventLoop):
+        def create_future(self) -> asyncio.Future[Any]:
+            made.append(Mine(loop=self))
+            return made[-1]
+
+    made: list[Mine] = []
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+            loop.call_soon(theirs.send, b"x")
+            made.clear()
+            assert await loop.sock_recv(ours, 1) == b"x"
+            assert len(made) == 1
+        async with aiopoll.open(path, "rb", direct=True) as file:
+            made.clear()
+            assert bytes(await file.pread(7, 0)) == b"content"
+            assert made
+
+    loop = Loop(backend=backend)
+    loop.run_until_complete(main())
+    loop.close()
+    assert isinstance(aiopoll.EventLoop.create_future(loop), asyncio.Future)

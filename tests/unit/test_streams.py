@@ -602,3 +602,72 @@ def test_nothing_leaks_from_many_reads() -> None:
         assert len(gc.get_objects()) - before < 100
 
     aiopoll.run(scenario(), backend="epoll")
+
+
+def test_a_transport_asks_each_protocol_that_it_gets(loop: asyncio.AbstractEventLoop) -> None:
+    class Heard(aiopoll.StreamReaderProtocol):
+        def data_received(self, data: bytes) -> None:
+            heard.append(data)
+            super().data_received(data)
+
+    class Plain(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            heard.append(b"plain " + data)
+
+    heard: list[bytes] = []
+
+    async def exchange(writer: asyncio.StreamWriter, message: bytes) -> None:
+        writer.write(message)
+        await writer.drain()
+
+    async def scenario() -> None:
+        server = await aiopoll.start_server(echo, "127.0.0.1", 0)
+        async with server:
+            address = server.sockets[0].getsockname()
+            readers = [aiopoll.StreamReader() for _ in range(2)]
+            transport, first = await loop.create_connection(
+                lambda: aiopoll.StreamReaderProtocol(readers[0]), *address
+            )
+            writer = aiopoll.StreamWriter(transport, first, readers[0], loop)
+            await exchange(writer, b"one")
+            assert await readers[0].read(10) == b"one"
+            second = Heard(readers[1])
+            transport.set_protocol(second)
+            await exchange(writer, b"two")
+            assert await readers[1].read(10) == b"two"
+            transport.set_protocol(Plain())
+            await exchange(writer, b"three")
+            while len(heard) < 2:
+                await asyncio.sleep(0)
+            transport.set_protocol(first)
+            await exchange(writer, b"four")
+            assert await readers[0].read(10) == b"four"
+            assert heard == [b"two", b"plain three"]
+            transport.close()
+
+    run(loop, scenario())
+
+
+def test_a_write_that_is_refused_is_refused_by_the_writer_too(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    async def scenario() -> None:
+        server = await aiopoll.start_server(echo, "127.0.0.1", 0)
+        async with server:
+            reader, writer = await aiopoll.open_connection(*server.sockets[0].getsockname())
+            with pytest.raises(TypeError, match="bytes-like"):
+                writer.write("text")  # type: ignore[arg-type]
+            writer.write(b"")
+            writer.write(bytearray(b"last"))
+            writer.write_eof()
+            with pytest.raises(RuntimeError, match="write_eof"):
+                writer.write(b"more")
+            assert await reader.read() == b"last"
+            writer.close()
+            await writer.wait_closed()
+            reader, writer = await aiopoll.open_connection(*server.sockets[0].getsockname())
+            writer.close()
+            await writer.wait_closed()
+            writer.write(b"to nobody")
+
+    run(loop, scenario())

@@ -30,7 +30,7 @@ import warnings
 
 from aiopoll._core.file_ring import FileRing
 from aiopoll._core.file_statistics import FileStatistics
-from aiopoll._core.loop cimport LoopCore
+from aiopoll._core.loop cimport LoopCore, future_for
 from aiopoll._core.aio_reactor cimport RIDER_TAG
 
 cdef extern from "mm_generation.h":
@@ -344,7 +344,7 @@ cdef class FileQueue(Rider):
     def call(self, function):
         """Calls `function` in a thread of the pool; answers a future of what it returns."""
         cdef FileRequest request = self.take(None, FILE_CALL)
-        future = request.future = self.loop.create_future()
+        future = request.future = future_for(self.loop)
         request.call = function
         self.to_thread(request)
         return future

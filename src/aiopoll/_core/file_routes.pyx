@@ -31,6 +31,7 @@ from aiopoll._core.file_queue cimport (
     AIO_READS, AIO_SYNCS, AIO_WRITES, BLOCKED, BOUNCED, EXCLUSIVE, FILE_READ, FILE_SYNC, FILE_WRITE,
     FREE_PASS, INLINE_READS, SHARED,
 )
+from aiopoll._core.loop cimport future_for
 
 import functools
 import os
@@ -45,7 +46,7 @@ cdef class FileRoutes(FileOwner):
 
     cdef object start(self, FileRequest request):
         """Sends a request on its way; answers its future."""
-        future = request.future = self.queue.loop.create_future()
+        future = request.future = future_for(self.queue.loop)
         self.pending += 1
         if request.kind == FILE_WRITE:
             if request.appending:

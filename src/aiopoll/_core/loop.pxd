@@ -30,6 +30,8 @@ cdef class LoopCore:
     cdef list timer_handles
     cdef uint32_t timers_cancelled
     cdef bint in_callbacks
+    cdef bint makes_futures  # a subclass has a create_future of its own
+    cdef dict future_options
     cdef bint forever
     cdef list unsent
     cdef TransportTable transports
@@ -42,6 +44,7 @@ cdef class LoopCore:
     cdef public object _aiopoll_files
 
     cdef int check_open(self) except -1
+    cdef object new_future(self)
     cdef int turn(self) except -1
     cdef int collect(self, int64_t timeout_ns) except -1
     cdef int run_ready(self) except -1
@@ -57,3 +60,5 @@ cdef class LoopCore:
     cdef object watch(self, object file, int direction, object callback, tuple args, bint strict)
     cdef bint unwatch(self, object file, int direction) except -1
     cdef int descriptor(self, object file) except? -1
+
+cdef object future_for(object loop)

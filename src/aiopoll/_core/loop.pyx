@@ -17,6 +17,7 @@ Cost.  A turn is still called from asyncio's run_forever, in Python.  Timers are
 """
 
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.object cimport PyObject_Call
 from libc.math cimport ceil
 from libc.stdint cimport int64_t, uint32_t
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
@@ -61,6 +62,8 @@ cdef class LoopCore:
         self.unsent = []
         self.ready = ReadyQueue()
         self.transports = TransportTable()
+        self.makes_futures = type(self).create_future is not LoopCore.create_future
+        self.future_options = {"loop": self}  # made once, not for each
 
     def __dealloc__(self):
         timer_heap_clear(&self.timers)
@@ -100,6 +103,7 @@ cdef class LoopCore:
         if self.reactor is not None:
             self.reactor.close()
             self.reactor.report = None  # a closed loop goes without a collection
+        self.future_options = None
 
     def _clear_timers(self):
         timer_heap_clear(&self.timers)
@@ -153,7 +157,15 @@ cdef class LoopCore:
 
     def create_future(self):
         """A Future of this loop."""
-        return Future(loop=self)
+        if self.future_options is None:
+            return Future(loop=self)
+        return PyObject_Call(Future, (), self.future_options)
+
+    cdef object new_future(self):
+        """create_future() without a call through Python."""
+        if self.makes_futures or self.future_options is None:
+            return self.create_future()
+        return PyObject_Call(Future, (), self.future_options)
 
     # Callbacks
 
@@ -488,6 +500,11 @@ cdef class LoopCore:
     def _watched(self):
         """What is watched: descriptor to (reader, writer)."""
         return {} if self.reactor is None or self.reactor.closed else self.reactor.watched()
+
+
+cdef object future_for(object loop):
+    """A future of any loop."""
+    return (<LoopCore>loop).new_future() if isinstance(loop, LoopCore) else loop.create_future()
 
 
 cdef object format_handle(object handle):

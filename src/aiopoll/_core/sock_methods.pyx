@@ -308,7 +308,7 @@ cdef class SockMethods(LoopCore):
         wait.sock = sock
         wait.fd = fd
         wait.direction = direction
-        wait.future = self.create_future()
+        wait.future = self.new_future()
         previous = self.reactor.watching(fd, direction)
         self.reactor.watch(fd, direction, wait, SOCKET)
         if previous is not None:

@@ -1,7 +1,10 @@
 """SocketTransport, for whoever accepts connections."""
 
 from aiopoll._core.loop cimport LoopCore
-from aiopoll._core.stream cimport socket_name
+from aiopoll._core.stream cimport Stream, socket_name
+
+cdef Stream stream_behind(object transport)
+cdef int write_to(Stream stream, object data) except -1
 
 cdef object accepted_transport(LoopCore loop, int fd, socket_name *peer, object protocol,
                                object server)

@@ -21,7 +21,7 @@ import os
 import socket
 import warnings
 
-from asyncio import BufferedProtocol, constants, transports, trsock
+from asyncio import constants, transports, trsock
 from asyncio.log import logger
 
 cdef extern from "socket_names.h" nogil:
@@ -127,9 +127,7 @@ class SocketTransport(transports._FlowControlMixin):
 
     def set_protocol(self, protocol):
         """Hands the connection to another protocol."""
-        cdef Stream stream = stream_of(self)
-        stream.protocol = protocol
-        stream.buffered = isinstance(protocol, BufferedProtocol)
+        stream_of(self).set_protocol(protocol)
 
     def get_protocol(self):
         """The protocol; None once the connection is lost."""
@@ -171,21 +169,7 @@ class SocketTransport(transports._FlowControlMixin):
         What is written in one callback, or one turn of the loop, may leave together at its end.
         Raises TypeError if it is not bytes-like, RuntimeError after write_eof().
         """
-        cdef Stream stream = stream_of(self)
-        if not isinstance(data, (bytes, bytearray, memoryview)):
-            raise TypeError("data argument must be a bytes-like object, not"
-                            f" {type(data).__name__!r}")
-        if stream.eof or stream.empty_waiter is not None:
-            raise refusal(stream, "write")
-        if not data:
-            return
-        if stream.conn_lost:
-            if stream.conn_lost >= constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES:
-                logger.warning("socket.send() raised exception.")
-            elif stream.conn_lost < 0xFF:
-                stream.conn_lost += 1
-            return
-        stream.write(data)
+        write_to(stream_of(self), data)
 
     def writelines(self, list_of_data):
         """write() for each of several buffers, of any type; they leave together.
@@ -382,6 +366,29 @@ cdef Py_ssize_t mark_as_size(object mark) except -1:
     return int(min(mark, PY_SSIZE_T_MAX))
 
 
+cdef Stream stream_behind(object transport):
+    """What a SocketTransport works on; None of any other transport, a subclass's too."""
+    return stream_of(transport) if type(transport) is SocketTransport else None
+
+
+cdef int write_to(Stream stream, object data) except -1:
+    """SocketTransport.write()."""
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise TypeError("data argument must be a bytes-like object, not"
+                        f" {type(data).__name__!r}")
+    if stream.eof or stream.empty_waiter is not None:
+        raise refusal(stream, "write")
+    if not data:
+        return 0
+    if stream.conn_lost:
+        if stream.conn_lost >= constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES:
+            logger.warning("socket.send() raised exception.")
+        elif stream.conn_lost < 0xFF:
+            stream.conn_lost += 1
+        return 0
+    return stream.write(data)
+
+
 cdef object refusal(Stream stream, str call):
     if stream.eof:
         return RuntimeError(f"Cannot call {call}() after write_eof()")
@@ -393,8 +400,7 @@ cdef Stream new_stream(object transport, LoopCore loop, int fd, object protocol)
     stream.fd = fd
     stream.loop = loop
     stream.transport = transport
-    stream.protocol = protocol
-    stream.buffered = isinstance(protocol, BufferedProtocol)
+    stream.set_protocol(protocol)
     stream.context = PyContext_CopyCurrent()
     stream.high = HIGH_WATER
     stream.low = HIGH_WATER // 4

@@ -11,6 +11,10 @@ cdef extern from "socket_names.h" nogil:
     union socket_name:
         unsigned short family
 
+cdef class DataReceiver:
+    cdef bint is_compiled(self) noexcept
+    cdef int receive(self, bytes data) except -1
+
 cdef class Receiver:
     cdef int received(self, char *data, Py_ssize_t size) except -1
 
@@ -38,6 +42,7 @@ cdef class Stream(Runnable):
     cdef uint8_t conn_lost  # each of these a byte: there may be many connections
     cdef uint8_t started
     cdef uint8_t buffered
+    cdef uint8_t compiled  # the protocol is a DataReceiver that is
     cdef uint8_t closing
     cdef uint8_t lent  # the socket goes back to its owner
     cdef uint8_t paused
@@ -50,6 +55,7 @@ cdef class Stream(Runnable):
     cdef socket_name here
     cdef socket_name peer
 
+    cdef int set_protocol(self, object protocol) except -1
     cdef int begin(self) except -1
     cdef int start_reading(self) except -1
     cdef int stop_reading(self) except -1

@@ -7,6 +7,9 @@ from typing_extensions import disjoint_base
 from aiopoll._core.handles import Runnable
 
 @disjoint_base
+class DataReceiver: ...
+
+@disjoint_base
 class Receiver: ...
 
 @final

@@ -36,6 +36,7 @@ from aiopoll._core.reactor cimport CALLS_AGAIN, READ, SOCKET, WRITE
 import os
 import socket
 
+from asyncio import BufferedProtocol
 from asyncio.log import logger
 
 cdef extern from "<sys/uio.h>" nogil:
@@ -93,6 +94,18 @@ cdef int detach(object server, object transport) except -1:
     return 0
 
 
+cdef class DataReceiver:
+    """A compiled Protocol."""
+
+    cdef bint is_compiled(self) noexcept:
+        """Whether no subclass has a data_received() of its own."""
+        raise NotImplementedError
+
+    cdef int receive(self, bytes data) except -1:
+        """What data_received() does."""
+        raise NotImplementedError
+
+
 cdef class Receiver:
     """A compiled BufferedProtocol that takes what came from where it was read to."""
 
@@ -145,6 +158,13 @@ cdef class Stream(Runnable):
 
     def __repr__(self):
         return f"<{self.transport!r} read>"
+
+    cdef int set_protocol(self, object protocol) except -1:
+        self.protocol = protocol
+        self.buffered = isinstance(protocol, BufferedProtocol)
+        self.compiled = isinstance(protocol, DataReceiver) and (
+            (<DataReceiver>protocol).is_compiled())
+        return 0
 
     # Reading
 
@@ -221,7 +241,10 @@ cdef class Stream(Runnable):
                 self.large = min(count // PAGE + 1, <ssize_t>LARGE_PAGES_MAX)
             data = PyBytes_FromStringAndSize(read_buffer, count)
         try:
-            self.protocol.data_received(data)
+            if self.compiled:
+                (<DataReceiver>self.protocol).receive(data)
+            else:
+                self.protocol.data_received(data)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
@@ -585,7 +608,7 @@ cdef class Stream(Runnable):
         sock, self.sock = self.sock, None
         self.loop.transports.take_back(fd)
         self.fd = -1
-        self.protocol = None
+        self.set_protocol(None)
         self.queue = None
         if sock is not None:
             if not self.lent:

@@ -3,6 +3,8 @@ from typing import Any, final
 
 from typing_extensions import disjoint_base
 
+from aiopoll._core.stream import DataReceiver
+
 DEFAULT_LIMIT: int
 
 @disjoint_base
@@ -40,7 +42,7 @@ class Awaiting:
     def close(self) -> None: ...
 
 @disjoint_base
-class ProtocolCore:
+class ProtocolCore(DataReceiver):
     _loop: asyncio.AbstractEventLoop
     _stream_reader_wr: Any
     _drain_waiters: Any

@@ -22,6 +22,9 @@ Unlike in asyncio, a read that wakes does not forget another read that began to 
 cimport cython
 from cpython.bytes cimport PyBytes_GET_SIZE
 
+from aiopoll._core.loop cimport future_for
+from aiopoll._core.socket_transport cimport stream_behind, write_to
+from aiopoll._core.stream cimport DataReceiver, Stream
 from aiopoll._core.stream_buffer cimport StreamBuffer
 
 import asyncio
@@ -42,6 +45,9 @@ cdef object BaseReader = asyncio.StreamReader
 cdef object BaseWriter = asyncio.StreamWriter
 cdef object BaseProtocol = asyncio.StreamReaderProtocol
 cdef object create_future_of_asyncio = asyncio.BaseEventLoop.create_future
+# Called with their future, they are not looked up for each.
+cdef object result_of = Future.result
+cdef object set_result_of = Future.set_result
 # Python 3.13: readuntil takes a tuple of separators.
 cdef bint TUPLES = sys.version_info >= (3, 13)
 # Python 3.11: the protocol of a server keeps the writer alive.
@@ -153,7 +159,10 @@ cdef class ReaderCore:
         if waiter is not None:
             self._waiter = None
             try:
-                waiter.set_result(None)
+                if type(waiter) is Future:
+                    set_result_of(waiter, None)
+                else:
+                    waiter.set_result(None)
             except asyncio.InvalidStateError:
                 if not waiter.cancelled():
                     raise
@@ -175,7 +184,7 @@ cdef class ReaderCore:
         return 0
 
     cdef inline object new_future(self):
-        return Future(loop=self._loop) if self.plain_futures else self._loop.create_future()
+        return Future(loop=self._loop) if self.plain_futures else future_for(self._loop)
 
     # For the protocol
 
@@ -393,7 +402,10 @@ cdef class Awaiting:
         """The waiter is done: raises its exception, if it has one."""
         waiter = self.waiter
         self.forget_waiter()
-        waiter.result()
+        if type(waiter) is Future:
+            result_of(waiter)
+        else:
+            waiter.result()
         return 0
 
     cdef int forget_waiter(self) except -1:
@@ -535,6 +547,7 @@ cdef class Awaiting:
             raise ValueError(overrun.args[0])
 
     cdef object drain(self, State state):
+        cdef Stream stream
         cdef WriterCore writer = self.writer
         cdef ProtocolCore protocol = self.protocol
         if state == WAITING:
@@ -547,7 +560,8 @@ cdef class Awaiting:
                 error = None if reader is None else reader.exception()
             if error is not None:
                 raise error
-            if writer._transport.is_closing():
+            stream = stream_behind(writer._transport)
+            if stream.closing if stream is not None else writer._transport.is_closing():
                 # connection_lost() may come now: who writes and drains in a loop has to see it.
                 self.state = YIELDED
                 return None
@@ -560,7 +574,7 @@ cdef class Awaiting:
         return self.wait(waiter)
 
 
-cdef class ProtocolCore:
+cdef class ProtocolCore(DataReceiver):
     """What StreamReaderProtocol puts before asyncio's own class."""
 
     cdef public object _loop
@@ -571,13 +585,23 @@ cdef class ProtocolCore:
 
     def data_received(self, data):
         """Hands what has arrived to the reader, if somebody still has it."""
+        self.hand_over(data)
+
+    cdef bint is_compiled(self) noexcept:
+        return type(self) is protocol_type
+
+    cdef int receive(self, bytes data) except -1:
+        return self.hand_over(data)
+
+    cdef int hand_over(self, object data) except -1:
         if self._stream_reader_wr is None:
-            return
+            return 0
         reader = self._stream_reader_wr()
         if type(reader) is reader_type:
             (<ReaderCore>reader).feed(data)
         elif reader is not None:
             reader.feed_data(data)
+        return 0
 
     def connection_made(self, transport):
         """Begins: a server's protocol calls the program with a reader and a writer."""
@@ -624,7 +648,11 @@ cdef class WriterCore:
 
     def write(self, data):
         """Sends `data`, or keeps what cannot be sent now until it can."""
-        self._transport.write(data)
+        cdef Stream stream = stream_behind(self._transport)
+        if stream is not None:
+            write_to(stream, data)
+        else:
+            self._transport.write(data)
 
     def drain(self):
         """Waits until the transport has room for more.
