@@ -15,7 +15,7 @@ from libc.errno cimport errno
 
 from aiopoll._core.handles cimport slot_offset
 from aiopoll._core.loop cimport LoopCore
-from aiopoll._core.stream cimport Stream, attach, socket_name
+from aiopoll._core.stream cimport Stream, attach, limit_as_size, socket_name
 
 import os
 import socket
@@ -51,7 +51,6 @@ cdef extern from *:
     unsigned int name_scope_id(const socket_name *name)
 
 cdef extern from "Python.h":
-    Py_ssize_t PY_SSIZE_T_MAX
     object PyContext_CopyCurrent()
 
 cdef enum:
@@ -296,7 +295,7 @@ class SocketTransport(transports._FlowControlMixin):
             low = high // 4
         if not high >= low >= 0:
             raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        stream.high, stream.low = mark_as_size(high), mark_as_size(low)
+        stream.high, stream.low = limit_as_size(high), limit_as_size(low)
 
     def _make_empty_waiter(self):
         cdef Stream stream = stream_of(self)
@@ -359,11 +358,6 @@ cdef object ask(object call):
         return call()
     except OSError:
         return None
-
-
-cdef Py_ssize_t mark_as_size(object mark) except -1:
-    """A water mark as a number of bytes; programs also set infinity."""
-    return int(min(mark, PY_SSIZE_T_MAX))
 
 
 cdef Stream stream_behind(object transport):

@@ -87,4 +87,5 @@ cdef class Stream(Runnable):
     cdef int give_back(self) except -1
     cdef object python_socket(self)
 
+cdef Py_ssize_t limit_as_size(object limit) except -1
 cdef int attach(object server, object transport) except -1

@@ -62,6 +62,7 @@ cdef extern from "<string.h>" nogil:
     void *memset(void *memory, int value, size_t size)
 
 cdef extern from "Python.h":
+    Py_ssize_t PY_SSIZE_T_MAX
     PyObject *PyBytes_New "PyBytes_FromStringAndSize"(const char *data, Py_ssize_t size)
     int _PyBytes_Resize(PyObject **data, Py_ssize_t size) except -1
     int PyContext_Enter(object context) except -1
@@ -76,6 +77,11 @@ cdef enum:
     LARGE_PAGES_MAX = 30  # malloc maps what is larger anew each time
 
 cdef char[READ_SIZE] read_buffer
+
+cdef Py_ssize_t limit_as_size(object limit) except -1:
+    """A limit that is compared with a size, in bytes; programs also set infinity."""
+    return PY_SSIZE_T_MAX if limit >= PY_SSIZE_T_MAX else max(<Py_ssize_t>int(limit), 0)
+
 
 cdef int attach(object server, object transport) except -1:
     """Makes a connection one of a server's; one that can close its clients is told which."""

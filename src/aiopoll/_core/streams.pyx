@@ -24,7 +24,7 @@ from cpython.bytes cimport PyBytes_GET_SIZE
 
 from aiopoll._core.loop cimport future_for
 from aiopoll._core.socket_transport cimport stream_behind, write_to
-from aiopoll._core.stream cimport DataReceiver, Stream
+from aiopoll._core.stream cimport DataReceiver, Stream, limit_as_size
 from aiopoll._core.stream_buffer cimport StreamBuffer
 
 import asyncio
@@ -71,11 +71,6 @@ cdef enum Operation:
     READ_LINE
     NEXT_LINE
     DRAIN
-
-
-cdef Py_ssize_t limit_as_size(object limit) except -1:
-    """The limit as a number of bytes; programs also set infinity."""
-    return PY_SSIZE_T_MAX if limit >= PY_SSIZE_T_MAX else max(<Py_ssize_t>int(limit), 0)
 
 
 cdef class ReaderCore:

@@ -119,8 +119,8 @@ cdef inline object raw(object sslobj):
     return sslobj._sslobj if type(sslobj) is ssl.SSLObject else sslobj
 
 
-cdef Py_ssize_t limit_as_size(object limit) except -1:
-    """The high-water mark as a number of bytes; programs also set infinity."""
+cdef Py_ssize_t mark_as_size(object limit) except -1:
+    """The least size that reaches a high-water mark; programs also set infinity."""
     return PY_SSIZE_T_MAX if limit >= PY_SSIZE_T_MAX else math.ceil(limit)
 
 
@@ -191,11 +191,11 @@ cdef class TLSCore(Receiver):
 
     def _set_read_buffer_limits(self, high=None, low=None):
         BaseProtocol._set_read_buffer_limits(self, high, low)
-        self.incoming_high = limit_as_size(self._incoming_high_water)
+        self.incoming_high = mark_as_size(self._incoming_high_water)
 
     def _set_write_buffer_limits(self, high=None, low=None):
         BaseProtocol._set_write_buffer_limits(self, high, low)
-        self.outgoing_high = limit_as_size(self._outgoing_high_water)
+        self.outgoing_high = mark_as_size(self._outgoing_high_water)
 
     def _get_app_transport(self):
         if self._app_transport is None and not self._app_transport_created:
