@@ -319,6 +319,24 @@ def test_a_blocking_socket_does_not_block_the_loop(loop: aiopoll.EventLoop) -> N
     loop.run_until_complete(scenario())
 
 
+def test_a_descriptor_that_was_closed_is_an_error(loop: Any) -> None:
+    async def scenario() -> None:
+        for receive in (
+            lambda sock: loop.sock_recv(sock, 1),
+            lambda sock: loop.sock_recv_into(sock, bytearray(1)),
+            lambda sock: loop.sock_recvfrom(sock, 1),
+            lambda sock: loop.sock_recvfrom_into(sock, bytearray(1)),
+        ):
+            ours, theirs = stream_pair()
+            with theirs:
+                os.close(ours.fileno())
+                with pytest.raises(OSError, match="Bad file descriptor"):
+                    await receive(ours)
+                ours.detach()
+
+    loop.run_until_complete(scenario())
+
+
 def test_a_cancelled_receive_takes_nothing(loop: Any) -> None:
     async def scenario() -> None:
         ours, theirs = stream_pair()

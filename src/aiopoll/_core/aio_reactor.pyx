@@ -353,6 +353,8 @@ cdef class AioReactor(Reactor):
         if watch is None:
             return 0
         watch.requests[direction] = NO_REQUEST
+        if error == EBADF and watch.untried:
+            return self.hand_over(watch, direction)
         if error == EBADF or watch.nested:
             return 0  # closed without unwatch(): never ready again
         if error != EAGAIN and error != EINVAL:

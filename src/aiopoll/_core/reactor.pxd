@@ -43,6 +43,7 @@ cdef enum Manner:
     STRICT = 1  # the owner may block if the file is not ready after all
     CALLS_AGAIN = 2  # the reader calls again() each time that it has been handed over
     SOCKET = 4  # it calls itself a socket, and what is no socket fails at the first call
+    UNTRIED = 8  # a socket that may be closed: then it is handed over, and the owner's call fails
 
 cdef enum Eagerness:
     NOT_EAGER = 0
@@ -55,6 +56,7 @@ cdef class Watch:
     cdef int fd
     cdef uint8_t nested
     cdef uint8_t strict
+    cdef uint8_t untried
     cdef uint8_t eager  # an Eagerness
     cdef uint8_t reported  # that it cannot be waited for at present
     cdef object file  # what the descriptor was asked of; None where it was given as a number

@@ -152,6 +152,7 @@ cdef class Reactor:
             watch = Watch.__new__(Watch, fd, strict)
             watch.set_target(direction, target)
             watch.eager = eager
+            watch.untried = (manner & UNTRIED) != 0
             if kind:
                 self.nest(watch)
             else:
@@ -165,6 +166,7 @@ cdef class Reactor:
             # without unwatch(): what was armed for it must go.
             self.disarm(watch, direction)
             watch.strict = watch.strict or strict
+            watch.untried = watch.untried or (manner & UNTRIED) != 0
             watch.set_target(direction, target)
             if direction == READ:
                 watch.eager = eager

@@ -29,7 +29,7 @@ from aiopoll._core.address cimport (
 )
 from aiopoll._core.handles cimport Runnable, cancel_handle
 from aiopoll._core.loop cimport LoopCore
-from aiopoll._core.reactor cimport READ, SOCKET, WRITE
+from aiopoll._core.reactor cimport READ, SOCKET, UNTRIED, WRITE
 
 import _socket
 import os
@@ -310,7 +310,7 @@ cdef class SockMethods(LoopCore):
         wait.direction = direction
         wait.future = self.new_future()
         previous = self.reactor.watching(fd, direction)
-        self.reactor.watch(fd, direction, wait, SOCKET)
+        self.reactor.watch(fd, direction, wait, SOCKET | UNTRIED)
         if previous is not None:
             cancel_handle(previous, self._debug)
         return wait.future
