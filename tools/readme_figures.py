@@ -33,6 +33,11 @@ def _row(name: str, result: dict[str, Any], mine: str, metric: str) -> str:
     return f"| {title}: {described.name} | {shown_unit} | {figures} |"
 
 
+def _counted(turns: set[int]) -> str:
+    fewest, most = min(turns, default=0), max(turns, default=0)
+    return f"{most} turns" if fewest == most else f"{fewest} to {most} turns"
+
+
 def table(newest: dict[str, dict[str, Any]]) -> str:
     """The table of the workloads that have an aim, and below it where ours is behind a peer."""
     rows: dict[str, None] = {}
@@ -46,6 +51,11 @@ def table(newest: dict[str, dict[str, Any]]) -> str:
     if not rows:
         return "No run is committed yet: `make bench` measures.\n"
     runs = {result["run"]["date"]: result["run"] for result in newest.values()}
+    turns: dict[str, set[int]] = {date: set() for date in runs}
+    for result in newest.values():
+        for one in result["contenders"].values():
+            if measured := one.get("turns") or one.get("rounds"):  # as older results call them
+                turns[result["run"]["date"]].add(len(measured))
     lines = ["| | aiopoll | " + " | ".join(f"to {peer}" for peer in PEERS) + " |"]
     lines += ["|---" * (len(PEERS) + 2) + "|", *rows, ""]
     behind = [
@@ -65,8 +75,7 @@ def table(newest: dict[str, dict[str, Any]]) -> str:
         lines.append(
             f"{run['date'][:10]}, commit {(run['commit'] or 'unknown')[:7]}: {machine['cpu']},"
             f" {machine['cpus']} CPUs, Linux {machine['kernel']}, {versions};"
-            f" medians of {run['settings']['rounds'] * run['settings'].get('turns', 1)} turns,"
-            " ratios taken within a turn."
+            f" medians of {_counted(turns[run['date']])}, ratios taken within a turn."
         )
     return "\n".join(lines) + "\n"
 
