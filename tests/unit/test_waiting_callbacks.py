@@ -24,6 +24,13 @@ class Payload:
     pass
 
 
+def set_payload() -> "weakref.ref[Payload]":
+    """What the next context holds alive."""
+    payload = Payload()
+    variable.set(payload)
+    return weakref.ref(payload)
+
+
 def run_all(loop: Any) -> None:
     pass
 
@@ -78,9 +85,7 @@ def test_contexts_are_seen_again_and_go(
     def fill() -> None:
         nonlocal hidden
         for number in range(WAITING):
-            payload = Payload()
-            variable.set(payload)
-            payloads.append(weakref.ref(payload))
+            payloads.append(set_payload())
             handle = loop.call_soon(ran.append, number)
             hidden += not gc.is_tracked(handle._context)  # type: ignore[attr-defined]
             if keep:
@@ -118,9 +123,7 @@ def test_contexts_of_timers_are_seen_again_and_go(
     def fill() -> None:
         nonlocal hidden
         for number in range(WAITING):
-            payload = Payload()
-            variable.set(payload)
-            payloads.append(weakref.ref(payload))
+            payloads.append(set_payload())
             delay = 0.001 if way_out in ("due", "next") else 1000
             handle = loop.call_later(delay, ran.append, number)
             hidden += not gc.is_tracked(handle._context)  # type: ignore[attr-defined]
