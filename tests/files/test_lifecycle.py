@@ -167,6 +167,23 @@ def test_a_loop_that_ends_with_writes_in_flight_has_written_them(run, tmp_path: 
     futures.clear()
 
 
+def test_what_is_held_back_is_never_more_than_the_device_has(run, tmp_path: Path) -> None:
+    path = filled(tmp_path / "file", 40)
+
+    async def main() -> None:
+        async with aiopoll.open(path, "rb", direct=True) as file:
+            futures, submitted = [], []
+            for i in range(20):  # all in one callback: nothing is reaped in between
+                futures.append(file.pread(BLOCK, i * BLOCK))
+                submitted.append(aiopoll.file_statistics().in_flight)
+            assert submitted == [1, 1, 3, 3, 3, 3, *[7] * 8, *[15] * 6]
+            assert await asyncio.gather(*futures) == [
+                path.read_bytes()[i * BLOCK : (i + 1) * BLOCK] for i in range(20)
+            ]
+
+    run(main())
+
+
 @pytest.mark.parametrize("backend", ["aio", "epoll", None])
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 @pytest.mark.filterwarnings("ignore:.* dropped with I/O of files in flight:ResourceWarning")

@@ -66,3 +66,17 @@ def test_a_pool_hands_out_again_what_came_back() -> None:
     assert address(pool.take(100, 1 << 16)) % (1 << 16) == 0
     with pytest.raises(TypeError):
         pool.give(None)  # type: ignore[arg-type]
+
+
+def test_a_pool_takes_buffers_that_others_made() -> None:
+    pool = BufferPool()
+    odd, small, aligned = AlignedBuffer(5000), AlignedBuffer(100), AlignedBuffer(4096, 1 << 16)
+    for buffer in (odd, small, aligned):
+        pool.give(buffer)
+        with pytest.raises(ValueError, match="already"):
+            pool.give(buffer)
+    assert len(pool.take(5000)) == 8192  # not the odd one
+    assert pool.take(4096, 1 << 16) is aligned
+    assert pool.take(4096) is odd
+    assert len(pool.take(1)) == 4096
+    assert pool.kept == 0

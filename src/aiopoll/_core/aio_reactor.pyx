@@ -263,10 +263,28 @@ cdef class AioReactor(Reactor):
             if rides:
                 self.reserve_batch(polls + EVENTS_MAX)
                 count += self.rider.board(self.batch + polls, EVENTS_MAX)
-            self.submit_batch(polls, count)
+            self.submit_batch(polls, count, MAYBE_STALE)
         except BaseException:
             self.put_back(polls, count)
             raise
+        return 0
+
+    cdef int submit_rider(self) except -1:
+        """Submits what the rider has waiting, in the middle of the turn's callbacks."""
+        cdef Py_ssize_t count = 0
+        if self.in_turn:
+            return 0
+        self.in_turn = True
+        self.taken = 0
+        try:
+            self.reserve_batch(EVENTS_MAX)
+            count = self.rider.board(self.batch, EVENTS_MAX)
+            self.submit_batch(0, count, ONLY_ARM)
+        except BaseException:
+            self.put_back(0, count)
+            raise
+        finally:
+            self.in_turn = False
         return 0
 
     cdef int put_back(self, Py_ssize_t polls, Py_ssize_t count) except -1:
@@ -281,8 +299,11 @@ cdef class AioReactor(Reactor):
             self.rider.refuse(self.batch + i, count - i, EAGAIN)
         return 0
 
-    cdef int submit_batch(self, Py_ssize_t polls, Py_ssize_t count) except -1:
-        """Submits `batch`, whose first `polls` are ours; `taken` says how many are dealt with."""
+    cdef int submit_batch(self, Py_ssize_t polls, Py_ssize_t count, Trust trust) except -1:
+        """Submits `batch`, whose first `polls` are ours; `taken` says how many are dealt with.
+
+        trust: for the events that are reaped where no slot is free.
+        """
         cdef Py_ssize_t taken = 0, i
         cdef poll_request *request
         cdef bint may_retry = True
@@ -309,7 +330,7 @@ cdef class AioReactor(Reactor):
             if result == -EAGAIN:
                 if may_retry:
                     may_retry = False
-                    if self.reap(MAYBE_STALE) > 0:
+                    if self.reap(trust) > 0:
                         continue
                 if taken >= polls:
                     self.taken = count

@@ -11,7 +11,7 @@ cdef class AlignedBuffer:
     cdef bint given
 
 cdef class BufferPool:
-    cdef dict free
+    cdef list free  # a list for each power of two
     cdef readonly Py_ssize_t kept_max
     cdef readonly Py_ssize_t kept
 

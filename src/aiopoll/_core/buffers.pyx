@@ -19,7 +19,8 @@ from posix.mman cimport (
 import operator
 
 cdef enum:
-    PAGE = 4096
+    PAGE_LOG = 12
+    PAGE = 1 << PAGE_LOG
     SIZE_MAX_LOG = 46
 
 cdef char *BYTE_FORMAT = "B"
@@ -94,7 +95,7 @@ cdef class BufferPool:
     """
 
     def __cinit__(self, kept_max=8 << 20):
-        self.free = {}
+        self.free = [[] for _ in range(SIZE_MAX_LOG + 1)]
         self.kept_max = operator.index(kept_max)
 
     def take(self, size, alignment=PAGE):
@@ -112,34 +113,33 @@ cdef class BufferPool:
         self.give_buffer(buffer)
 
     cdef AlignedBuffer take_buffer(self, Py_ssize_t size, Py_ssize_t alignment):
-        cdef Py_ssize_t rounded = PAGE
         cdef AlignedBuffer buffer
         cdef list free
+        cdef Py_ssize_t i
+        cdef int log = PAGE_LOG
         if size >> SIZE_MAX_LOG:
             raise MemoryError(f"no memory for an AlignedBuffer of {size} bytes")
-        while rounded < size:
-            rounded <<= 1
-        if alignment <= PAGE:
-            alignment = PAGE
-        free = self.free.get((rounded, alignment))
-        if free:
-            buffer = free.pop()
-            buffer.given = False
-            self.kept -= buffer.size
-            return buffer
-        return AlignedBuffer(rounded, alignment)
+        while <Py_ssize_t>1 << log < size:
+            log += 1
+        free = self.free[log]
+        for i in range(len(free) - 1, -1, -1):
+            buffer = free[i]
+            if buffer.alignment >= alignment:
+                del free[i]
+                buffer.given = False
+                self.kept -= buffer.size
+                return buffer
+        return AlignedBuffer(<Py_ssize_t>1 << log, max(alignment, PAGE))
 
     cdef int give_buffer(self, AlignedBuffer buffer) except -1:
+        cdef int log = PAGE_LOG
         if buffer.given:
             raise ValueError("this buffer has been given back already")
-        if self.kept + buffer.size > self.kept_max:
-            return 0
         buffer.given = True
+        if self.kept + buffer.size > self.kept_max or buffer.size < PAGE:
+            return 0
+        while <Py_ssize_t>2 << log <= buffer.size:
+            log += 1
         self.kept += buffer.size
-        key = (buffer.size, buffer.alignment)
-        free = self.free.get(key)
-        if free is None:
-            self.free[key] = [buffer]
-        else:
-            free.append(buffer)
+        (<list>self.free[log]).append(buffer)
         return 0

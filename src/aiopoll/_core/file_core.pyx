@@ -7,6 +7,7 @@ Rule.  Each call looks at its arguments, which it refuses at once, and makes one
 way of that is in file_routes.pyx.
 """
 
+from cpython.number cimport PyNumber_Index
 from libc.errno cimport EINTR, errno
 from libc.stdint cimport int64_t
 
@@ -19,7 +20,6 @@ from aiopoll._core.file_routes cimport FILE_RWF_DSYNC, FileRoutes, file_direct_a
 import collections
 import functools
 import io
-import operator
 import os
 import warnings
 
@@ -39,7 +39,7 @@ cdef int64_t OFFSET_MAX = 0x7FFFFFFFFFFFFFFF
 
 
 cdef int64_t offset_of(object offset) except -1:
-    value = operator.index(offset)
+    value = PyNumber_Index(offset)
     if value < 0:
         raise ValueError(f"offset must not be negative, not {value}")
     if value > OFFSET_MAX:
@@ -156,7 +156,7 @@ cdef class FileCore(FileRoutes):
 
         A future of bytes; its OSError is that of pread(2).
         """
-        cdef int64_t wanted = operator.index(size), start = offset_of(offset)
+        cdef int64_t wanted = PyNumber_Index(size), start = offset_of(offset)
         cdef FileRequest request
         if wanted < 0:
             raise ValueError(f"size must not be negative, not {size}")
@@ -283,7 +283,7 @@ cdef class FileCore(FileRoutes):
         stays.  What was not written reads as zeroes.  See fallocate(2); EOPNOTSUPP where
         the file system cannot.
         """
-        cdef int64_t start = offset_of(offset), size = operator.index(length)
+        cdef int64_t start = offset_of(offset), size = PyNumber_Index(length)
         cdef int64_t end
         if size < 1:
             raise ValueError(f"length must be at least 1, not {length}")

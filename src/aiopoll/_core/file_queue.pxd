@@ -6,6 +6,7 @@ from aiopoll._core cimport abi
 from aiopoll._core.aio_reactor cimport AioReactor, Rider
 from aiopoll._core.buffers cimport AlignedBuffer, BufferPool
 from aiopoll._core.reactor cimport Reactor
+from aiopoll._core.ready_queue cimport ReadyQueue
 
 cdef extern from "<sys/uio.h>" nogil:
     struct iovec:
@@ -89,7 +90,7 @@ cdef class FileQueue(Rider):
     cdef readonly object no_ring
     cdef list requests
     cdef list free
-    cdef object queue
+    cdef ReadyQueue queue
     cdef object threads
     cdef object done
     cdef bint collecting
@@ -109,6 +110,7 @@ cdef class FileQueue(Rider):
     cdef int count(self, FileOwner owner, int what) except -1
     cdef bint has_ring(self) except -1
     cdef int submit(self, FileRequest request) except -1
+    cdef int hurry(self) except -1
     cdef int to_thread(self, FileRequest request) except -1
     cdef bint spend(self, int64_t size) except -1
     cdef int deliver(self, FileRequest request, object result, object error) except -1

@@ -7,12 +7,14 @@ finished in its loop's thread only.
 
 Rule.  A FileRequest holds buffers, file and future until its event or its thread's end, whatever
 happens to the future: one that is cancelled is cancelled at once, and what was not submitted yet
-is not done.  No more than IN_FLIGHT_MAX are in flight; the rest wait here, in order.  What finds
+is not done.  Requests are held back for one io_submit at the turn's end, but never more of them
+than are in flight.  No more than IN_FLIGHT_MAX are in flight; the rest wait here, in order.  What finds
 no slot waits for one of ours to come back, and where none of ours is under way, goes to a thread.
 Whatever io_submit refuses otherwise goes to a thread too, whose system call has the last word.
 A loop that closes waits for all of it.
 
-Why.  Waiting costs nothing, and a slot of ours always comes back; polls can hold theirs for ever.
+Why.  A device that has nothing to do while callbacks run is the loss of a whole turn; doubling makes
+that a handful of calls.  Waiting for a slot costs nothing, and a slot of ours always comes back; polls can hold theirs for ever.
 The thread gives the errno that a plain program would see.
 
 Cost.  A request that fails on the ring is tried twice.
@@ -151,7 +153,7 @@ cdef class FileQueue(Rider):
         self.loop = loop
         self.requests = []
         self.free = []
-        self.queue = collections.deque()
+        self.queue = ReadyQueue()
         self.done = collections.deque()
         self.pool = BufferPool()
         self.limit = IN_FLIGHT_MAX
@@ -230,10 +232,19 @@ cdef class FileQueue(Rider):
         request.iocb.aio_key = 0
         request.iocb.aio_flags = 0
         request.iocb.aio_reqprio = 0
-        self.queue.append(request)
+        self.queue.push(request)
         self.waiting += 1
         if self.ring is not None:
             self.ring.want()
+        return 0
+
+    cdef int hurry(self) except -1:
+        """Submits now, if more is held back for the turn's end than the device has to do."""
+        if self.in_flight < self.waiting and self.in_flight < self.limit:
+            if self.reactor is not None:
+                self.reactor.submit_rider()
+            elif self.ring is not None:
+                self.ring.submit_waiting()
         return 0
 
     cdef Py_ssize_t board(self, abi.iocb **batch, Py_ssize_t room) except -1:
@@ -242,7 +253,7 @@ cdef class FileQueue(Rider):
         room = min(room, self.limit - self.in_flight)
         while count < room and self.waiting > 0:
             self.waiting -= 1
-            request = self.queue.popleft()
+            request = self.queue.pop()
             if request.future.done():
                 self.deliver(request, None, None)
                 continue
@@ -258,7 +269,7 @@ cdef class FileQueue(Rider):
         for i in range(nr):
             request = self.requests[<Py_ssize_t>(batch[i].aio_data & (RIDER_TAG - 1))]
             if error == EAGAIN and self.in_flight > 0:
-                self.queue.append(request)
+                self.queue.push(request)
                 self.waiting += 1
             else:
                 request.owner.refused(request, error)

@@ -68,6 +68,7 @@ cdef class FileRoutes(FileOwner):
             self.go(request)
         except BaseException as error:
             self.queue.deliver(request, None, error)
+        self.queue.hurry()
         return future
 
     cdef int go(self, FileRequest request) except -1:
