@@ -77,7 +77,9 @@ def test_handles_are_asyncios_own(loop: aiopoll.EventLoop) -> None:
     handle = loop.call_soon(print, 1)
     timer = loop.call_at(5.0, print, 2)
     assert type(handle) is asyncio.Handle
-    assert type(timer) is asyncio.TimerHandle
+    assert isinstance(timer, asyncio.TimerHandle)
+    assert timer == asyncio.TimerHandle(5.0, print, (2,), loop)
+    assert not hasattr(timer, "__dict__")
     assert timer.when() == 5.0
     assert "print" in repr(handle)
     assert repr(timer).startswith("<TimerHandle when=5.0")
@@ -86,6 +88,47 @@ def test_handles_are_asyncios_own(loop: aiopoll.EventLoop) -> None:
     assert handle.cancelled()
     timer.cancel()
     assert timer < loop.call_at(6.0, print)
+
+
+def test_cancelling_a_timer_does_what_asyncios_does(loop: aiopoll.EventLoop) -> None:
+    class Payload:
+        pass
+
+    payload = Payload()
+    seen = weakref.ref(payload)
+    timer = loop.call_later(60, print, payload)
+    del payload
+    timer.cancel()
+    assert seen() is None
+    assert timer._callback is None  # type: ignore[attr-defined]
+    assert timer._args is None  # type: ignore[attr-defined]
+    loop.set_debug(True)
+    timer.cancel()
+    assert "print" not in repr(timer)  # the second time does nothing
+    loop.set_debug(False)
+    timer = loop.call_later(60, print, "shown")
+    loop.set_debug(True)
+    timer.cancel()
+    loop.set_debug(False)
+    assert "print('shown')" in repr(timer)
+
+
+def test_a_timer_of_ours_may_be_made_for_another_loop(loop: aiopoll.EventLoop) -> None:
+    kind: Any = type(loop.call_later(60, print))
+    other = asyncio.new_event_loop()
+    try:
+        timer = kind(other.time() + 60, print, (), other)
+        timer.cancel()
+        assert timer.cancelled()
+        derived = type("Derived", (kind,), {})(5.0, print, (), loop)
+        derived.cancel()
+        assert derived.cancelled()
+        with pytest.raises(AttributeError):
+            kind.__new__(kind).cancel()
+        with pytest.raises(AttributeError):
+            kind.cancel(loop)
+    finally:
+        other.close()
 
 
 def test_loop_time_may_be_replaced(loop: aiopoll.EventLoop) -> None:

@@ -4,6 +4,11 @@ cdef class Runnable:
     cdef int run(self) except -1
     cdef int cancel(self) except -1
 
+cdef class TimerOwner:
+    cdef public bint _debug
+
+    cdef int timer_cancelled(self, object handle) except -1
+
 cdef class Handles:
     cdef Py_ssize_t callback
     cdef Py_ssize_t args
@@ -21,6 +26,7 @@ cdef object new_timer_handle(double when, object callback, tuple args, object lo
 cdef void settle(object handle, bint hide, bint context_too) noexcept
 cdef int show(object handle) except -1
 cdef int drop_handle(object handle) except -1
+cdef bint is_scheduled(object handle) except -1
 cdef bint is_cancelled(object handle) except -1
 cdef int cancel_handle(object handle, bint debug) except -1
 cdef int set_scheduled(object handle, bint scheduled) except -1

@@ -1,5 +1,6 @@
 """Nothing here is for Python code; other compiled modules use it."""
 
+import asyncio
 from typing import final
 
 from typing_extensions import disjoint_base
@@ -11,6 +12,13 @@ TIMER_SLOTS: frozenset[str]
 class Runnable:
     _cancelled: bool
     def _run(self) -> None: ...
+
+@disjoint_base
+class TimerOwner:
+    _debug: bool
+
+class TimerHandle(asyncio.TimerHandle):
+    def cancel(self) -> None: ...
 
 @final
 class Handles: ...

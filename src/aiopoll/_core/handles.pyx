@@ -4,7 +4,7 @@ Facts.  asyncio.Handle is a class with __slots__, and nothing can be derived fro
 compiled class at once.  Each slot is an object pointer at an offset that its member descriptor
 tells (PyMemberDef.offset).
 
-Rule.  A handle is always a true asyncio.Handle.  Where all slots are found, compiled code fills
+Rule.  A handle is always a true asyncio.Handle or TimerHandle.  Where all slots are found, compiled code fills
 and reads them in place and does what Handle._run does; any other object that is found in the
 ready queue is asked to run itself.
 
@@ -74,7 +74,31 @@ cdef struct Spares:
 
 
 cdef type Handle = asyncio.Handle
-cdef type TimerHandle = asyncio.TimerHandle
+
+
+class TimerHandle(asyncio.TimerHandle):
+    """asyncio's, with cancel() compiled: most timers are timeouts that are cancelled."""
+
+    __slots__ = ()
+
+    def cancel(self):
+        """Cancels the call; does nothing if that was done before, or the call has been made."""
+        if not (fast and type(self) is OurTimerHandle
+                and isinstance(get(self, slots.loop), TimerOwner)):
+            asyncio.TimerHandle.cancel(self)
+            return
+        if get(self, slots.cancelled) is not False:
+            return
+        cdef TimerOwner owner = get(self, slots.loop)
+        owner.timer_cancelled(self)
+        put(self, slots.cancelled, True)
+        if owner._debug:
+            put(self, slots.repr, repr(self))
+        put(self, slots.callback, None)
+        put(self, slots.args, None)
+
+
+cdef type OurTimerHandle = TimerHandle
 
 
 cdef Py_ssize_t slot_offset(type owner, str name) except -1:
@@ -104,12 +128,20 @@ cdef class Runnable:
         self.run()
 
 
+cdef class TimerOwner:
+    """A loop, as the handles of its timers know it."""
+
+    cdef int timer_cancelled(self, object handle) except -1:
+        """A timer is about to be cancelled."""
+        raise NotImplementedError
+
+
 @cython.final
 cdef class Handles:
     """Where the slots of the two classes are."""
 
     def __cinit__(self):
-        if set(Handle.__slots__) != SLOTS or set(TimerHandle.__slots__) != TIMER_SLOTS:
+        if set(Handle.__slots__) != SLOTS or set(asyncio.TimerHandle.__slots__) != TIMER_SLOTS:
             raise TypeError("asyncio's handles have other slots")
         self.callback = slot_offset(Handle, "_callback")
         self.args = slot_offset(Handle, "_args")
@@ -118,8 +150,8 @@ cdef class Handles:
         self.source_traceback = slot_offset(Handle, "_source_traceback")
         self.repr = slot_offset(Handle, "_repr")
         self.context = slot_offset(Handle, "_context")
-        self.scheduled = slot_offset(TimerHandle, "_scheduled")
-        self.when = slot_offset(TimerHandle, "_when")
+        self.scheduled = slot_offset(asyncio.TimerHandle, "_scheduled")
+        self.when = slot_offset(asyncio.TimerHandle, "_when")
         self.weakrefs = Handle.__weakrefoffset__
 
 
@@ -152,7 +184,7 @@ cdef inline object get(object handle, Py_ssize_t offset):
 
 
 cdef inline bint is_fast(object handle) noexcept:
-    return fast and (type(handle) is Handle or type(handle) is TimerHandle)
+    return fast and (type(handle) is Handle or type(handle) is OurTimerHandle)
 
 
 cdef inline void first(object handle, Py_ssize_t offset, object value) noexcept:
@@ -178,7 +210,7 @@ cdef object allocate(type kind, Spares *spares):
     first(handle, slots.cancelled, False)
     first(handle, slots.repr, None)
     first(handle, slots.source_traceback, None)
-    if kind is TimerHandle:
+    if kind is OurTimerHandle:
         first(handle, slots.scheduled, False)
     return handle
 
@@ -206,8 +238,8 @@ cdef object new_timer_handle(double when, object callback, tuple args, object lo
                              object context):
     """TimerHandle(when, callback, args, loop, context), likewise."""
     if not fast:
-        return TimerHandle(when, callback, args, loop, context)
-    handle = allocate(TimerHandle, &spare_timer_handles)
+        return asyncio.TimerHandle(when, callback, args, loop, context)
+    handle = allocate(OurTimerHandle, &spare_timer_handles)
     fill(handle, callback, args, loop, context)
     first(handle, slots.when, when)
     return handle
@@ -243,7 +275,7 @@ cdef int show(object handle) except -1:
 
 cdef int release(object handle) except -1:
     """Takes back a handle that has run, or never will, unless anybody but the caller has it."""
-    cdef Spares *spares = (&spare_timer_handles if type(handle) is TimerHandle
+    cdef Spares *spares = (&spare_timer_handles if type(handle) is OurTimerHandle
                            else &spare_handles)
     if Py_REFCNT(<PyObject *>handle) > 1 or PyObject_GC_IsTracked(<PyObject *>handle) or (
             (<PyObject **>(<char *><PyObject *>handle + slots.weakrefs))[0] != NULL
@@ -257,7 +289,7 @@ cdef int release(object handle) except -1:
     empty(handle, slots.args)
     empty(handle, slots.loop)
     empty(handle, slots.context)
-    if type(handle) is TimerHandle:
+    if type(handle) is OurTimerHandle:
         empty(handle, slots.when)
     if spares.count < SPARE_MAX:
         Py_INCREF(handle)
@@ -290,9 +322,15 @@ cdef int cancel_handle(object handle, bint debug) except -1:
     return 0
 
 
+cdef bint is_scheduled(object handle) except -1:
+    """Whether a TimerHandle is in its loop's heap."""
+    if fast and type(handle) is OurTimerHandle:
+        return get(handle, slots.scheduled) is True
+    return handle._scheduled
+
+
 cdef int set_scheduled(object handle, bint scheduled) except -1:
-    """Says whether a TimerHandle is in its loop's heap."""
-    if fast and type(handle) is TimerHandle:
+    if fast and type(handle) is OurTimerHandle:
         put(handle, slots.scheduled, scheduled)
     else:
         handle._scheduled = scheduled

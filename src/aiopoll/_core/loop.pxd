@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
+from aiopoll._core.handles cimport TimerOwner
 from aiopoll._core.reactor cimport Reactor
 from aiopoll._core.ready_queue cimport ReadyQueue
 from aiopoll._core.transport_table cimport TransportTable
@@ -23,7 +24,7 @@ cdef extern from "timer_heap.h" nogil:
     bint timer_heap_is_sparse(const timer_heap *heap)
     void timer_heap_fit(timer_heap *heap)
 
-cdef class LoopCore:
+cdef class LoopCore(TimerOwner):
     cdef Reactor reactor
     cdef ReadyQueue ready
     cdef timer_heap timers
@@ -35,7 +36,6 @@ cdef class LoopCore:
     cdef bint forever
     cdef list unsent
     cdef TransportTable transports
-    cdef public bint _debug
     cdef public bint _closed
     cdef public bint _stopping
     cdef public object _thread_id

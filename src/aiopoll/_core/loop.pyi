@@ -6,14 +6,14 @@ from typing import Any, TypeVarTuple
 from _typeshed import FileDescriptorLike
 from typing_extensions import disjoint_base
 
+from aiopoll._core.handles import TimerOwner
 from aiopoll._core.reactor_statistics import ReactorStatistics
 from aiopoll._core.ready_queue import ReadyQueue
 
 _Ts = TypeVarTuple("_Ts")
 
 @disjoint_base
-class LoopCore:
-    _debug: bool
+class LoopCore(TimerOwner):
     _closed: bool
     _stopping: bool
     _thread_id: int | None

@@ -24,8 +24,8 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from aiopoll._core.aio_reactor cimport AioReactor
 from aiopoll._core.handles cimport (
-    Runnable, cancel_handle, drop_handle, is_cancelled, new_handle, new_timer_handle, run_handle,
-    set_scheduled, settle, show,
+    Runnable, TimerOwner, cancel_handle, drop_handle, is_cancelled, is_scheduled, new_handle,
+    new_timer_handle, run_handle, set_scheduled, settle, show,
 )
 from aiopoll._core.reactor cimport PLAIN, READ, STRICT, WRITE, EpollReactor, Reactor
 from aiopoll._core.ready_queue cimport ReadyQueue
@@ -52,7 +52,7 @@ cdef inline double monotonic() noexcept:
     return now.tv_sec + now.tv_nsec * 1e-9
 
 
-cdef class LoopCore:
+cdef class LoopCore(TimerOwner):
     """What EventLoop puts before asyncio's own class."""
 
     def __cinit__(self, *args, **options):
@@ -246,13 +246,17 @@ cdef class LoopCore:
         return self.schedule_at(self.time() + delay, callback, args, context)
 
     def _timer_handle_cancelled(self, handle):
-        if not handle._scheduled:
-            return
+        self.timer_cancelled(handle)
+
+    cdef int timer_cancelled(self, object handle) except -1:
+        if not is_scheduled(handle):
+            return 0
         self.timers_cancelled += 1
         if self.timers_cancelled > SWEEP_MIN and self.timers_cancelled > self.timers.count // 2:
             self.sweep_timers()
             # This one says only after the call that it is cancelled.
             self.timers_cancelled = 1
+        return 0
 
     cdef object pop_timer(self):
         cdef uint32_t slot = timer_heap_pop(&self.timers)
