@@ -71,6 +71,20 @@ def datagram_pair() -> tuple[socket.socket, socket.socket]:
     return ours, theirs
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.20.255", "127.200.99.100", "127.109.9.10"])
+def test_a_sender_is_named_as_the_socket_module_does(loop: aiopoll.EventLoop, host: str) -> None:
+    async def scenario() -> None:
+        _, recorder = await loop.create_datagram_endpoint(Recorder, local_addr=("127.0.0.1", 0))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.bind((host, 0))
+            sender.sendto(b"x", recorder.transport.get_extra_info("sockname"))
+            await until(lambda: recorder.heard)
+            assert recorder.heard == [(b"x", sender.getsockname())]
+        await closed(recorder)
+
+    loop.run_until_complete(scenario())
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_echo(loop: aiopoll.EventLoop, host: str) -> None:
     class Echo(Recorder):

@@ -16,6 +16,7 @@ from libc.stdint cimport uint16_t, uint32_t
 from libc.string cimport memcpy
 
 cdef extern from "Python.h":
+    object PyUnicode_DecodeASCII(const char *text, Py_ssize_t size, const char *errors)
     object PyUnicode_DecodeFSDefault(const char *text)
     const char *PyUnicode_AsUTF8(object text) except NULL
     bint PyUnicode_IS_ASCII(object text)
@@ -30,6 +31,7 @@ cdef extern from "address.h" nogil:
     uint16_t htons(uint16_t number)
     uint32_t ntohl(uint32_t number)
     uint32_t htonl(uint32_t number)
+    int address_dotted(in_addr host, char *text)
     const char *inet_ntop(int family, const void *address, char *text, socklen_t room)
     int inet_pton(int family, const char *text, void *address)
 
@@ -46,8 +48,8 @@ cdef object address_to_python(const address *address):
     if address.length == 0:
         return None
     if address.sa.sa_family == AF_INET:
-        inet_ntop(AF_INET, &address.v4.sin_addr, text, INET6_ADDRSTRLEN)
-        return text.decode("ascii"), ntohs(address.v4.sin_port)
+        return PyUnicode_DecodeASCII(text, address_dotted(address.v4.sin_addr, text), NULL), (
+            ntohs(address.v4.sin_port))
     if address.sa.sa_family == AF_INET6:
         inet_ntop(AF_INET6, &address.v6.sin6_addr, text, INET6_ADDRSTRLEN)
         return (text.decode("ascii"), ntohs(address.v6.sin6_port),

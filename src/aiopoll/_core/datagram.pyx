@@ -20,6 +20,7 @@ from aiopoll._core.address cimport (
     address, address_clear, address_from_python, address_to_python, is_known_family, socklen_t,
 )
 from aiopoll._core.reader cimport Reader
+from aiopoll._core.recv cimport READ_SIZE, read_buffer
 
 import os
 
@@ -37,10 +38,7 @@ cdef extern from "address.h" nogil:
                               const void *address, socklen_t address_length)
 
 cdef enum:
-    READ_SIZE = 256 * 1024  # what asyncio reads at most; a datagram over IP has less than 64 KiB
     AT_ONCE = 16  # so that other files get their turn
-
-cdef char[READ_SIZE] read_buffer
 
 
 @cython.final

@@ -21,6 +21,6 @@ cdef extern from "speculation.h" nogil:
 cdef class SockMethods(LoopCore):
     cdef speculation reading
 
-    cdef bint may_read(self, int fd) noexcept
+    cdef object receive(self, Wait wait, object sock)
     cdef object start(self, Wait wait, object sock, int fd, int direction)
     cdef int check_socket(self, object sock) except -1

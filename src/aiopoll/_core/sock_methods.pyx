@@ -13,8 +13,7 @@ asyncio's own method, with its errors.
 Why.  Taken off before the next submission, a watch that has done its work costs no system call.
 A try that fails raises nothing.
 
-Cost.  256 KiB a process, which sock_recv reads into, to make a bytes object of what came and not
-of what was asked for.
+Cost.  A try that finds nothing is a system call.
 """
 
 from cpython.buffer cimport (
@@ -22,6 +21,7 @@ from cpython.buffer cimport (
 )
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.errno cimport EAGAIN, EINPROGRESS, EINTR, errno
+from libc.stdint cimport uint8_t
 from posix.unistd cimport close
 
 from aiopoll._core.address cimport (
@@ -30,6 +30,7 @@ from aiopoll._core.address cimport (
 from aiopoll._core.handles cimport Runnable, cancel_handle
 from aiopoll._core.loop cimport LoopCore
 from aiopoll._core.reactor cimport READ, SOCKET, UNTRIED, WRITE
+from aiopoll._core.recv cimport READ_SIZE, read_buffer, recv_bytes
 
 import _socket
 import os
@@ -57,10 +58,7 @@ cdef extern from "speculation.h" nogil:
     bint speculation_due(speculation *speculation)
     void speculation_tried(speculation *speculation, bint hit)
 
-cdef enum:
-    READ_SIZE = 256 * 1024
-
-cdef char[READ_SIZE] read_buffer
+cdef uint8_t recv_pages = 0  # what recv_bytes() keeps, of all sockets
 cdef type Socket = socket_module.socket
 cdef object family_of = _socket.socket.family.__get__  # without the enumeration's detour
 cdef object NOT_YET = object()
@@ -83,11 +81,10 @@ cdef object outcome(ssize_t result, int code):
 
 cdef object recv_now(int fd, Py_ssize_t room):
     cdef ssize_t count
+    cdef int code = 0
     if room <= READ_SIZE:
-        count = c_recv(fd, read_buffer, room, MSG_DONTWAIT)
-        if count >= 0:
-            return PyBytes_FromStringAndSize(read_buffer, count)
-        return outcome(count, errno)
+        data = recv_bytes(fd, room, MSG_DONTWAIT, &recv_pages, &code)
+        return data if data is not None else outcome(-1, code)
     data = PyBytes_FromStringAndSize(NULL, room)
     count = c_recv(fd, PyBytes_AS_STRING(data), room, MSG_DONTWAIT)
     if count >= 0:
@@ -294,10 +291,6 @@ cdef class SockMethods(LoopCore):
             raise ValueError("the socket must be non-blocking")
         return 0
 
-    cdef bint may_read(self, int fd) noexcept:
-        """Whether to try a read before it is known to find something; a closed socket is told so."""
-        return speculation_due(&self.reading) or fd < 0
-
     cdef object start(self, Wait wait, object sock, int fd, int direction):
         """Lets the reactor hand `wait` over; answers the future of its result."""
         # Where a transport has the file, asyncio's own check raises.
@@ -315,92 +308,84 @@ cdef class SockMethods(LoopCore):
             cancel_handle(previous, self._debug)
         return wait.future
 
+    cdef object receive(self, Wait wait, object sock):
+        """Begins a read; answers its result, or None where `wait.future` is to be awaited.
+
+        Where most tries have found nothing of late none is made; a closed socket's tells its error.
+        """
+        cdef int fd
+        self.check_socket(sock)
+        fd = wait.fd = sock.fileno()
+        if speculation_due(&self.reading) or fd < 0:
+            result = wait.attempt()
+            speculation_tried(&self.reading, result is not NOT_YET)
+            if result is not NOT_YET:
+                return result
+        self.start(wait, sock, fd, READ)
+        return None
+
     async def sock_recv(self, sock, n):
         """Receives up to `n` bytes."""
         cdef Recv wait
-        cdef int fd
         if type(sock) is not Socket or type(n) is not int or n <= 0:
             return await super(SockMethods, self).sock_recv(sock, n)
-        self.check_socket(sock)
-        fd = sock.fileno()
-        if self.may_read(fd):
-            data = recv_now(fd, n)
-            speculation_tried(&self.reading, data is not NOT_YET)
-            if data is not NOT_YET:
-                return data
         wait = Recv.__new__(Recv)
         wait.room = n
-        future = self.start(wait, sock, fd, READ)
+        result = self.receive(wait, sock)
+        if wait.future is None:
+            return result
         try:
-            return await future
+            return await wait.future
         finally:
             wait.stop()
 
     async def sock_recv_into(self, sock, buf):
         """Receives into a writable buffer; answers the number of bytes."""
         cdef RecvInto wait
-        cdef int fd
         if type(sock) is not Socket or not is_writable(buf):
             return await super(SockMethods, self).sock_recv_into(sock, buf)
-        self.check_socket(sock)
-        fd = sock.fileno()
-        if self.may_read(fd):
-            count = recv_into_now(fd, buf)
-            speculation_tried(&self.reading, count is not NOT_YET)
-            if count is not NOT_YET:
-                return count
         wait = RecvInto.__new__(RecvInto)
         wait.buffer = buf
-        future = self.start(wait, sock, fd, READ)
+        result = self.receive(wait, sock)
+        if wait.future is None:
+            return result
         try:
-            return await future
+            return await wait.future
         finally:
             wait.stop()
 
     async def sock_recvfrom(self, sock, bufsize):
         """Receives a datagram of up to `bufsize` bytes; answers (data, address)."""
         cdef RecvFrom wait
-        cdef int fd
         if (type(sock) is not Socket or type(bufsize) is not int or bufsize <= 0
                 or not is_known_family(family_of(sock))):
             return await super(SockMethods, self).sock_recvfrom(sock, bufsize)
-        self.check_socket(sock)
-        fd = sock.fileno()
-        if self.may_read(fd):
-            result = recvfrom_now(fd, bufsize)
-            speculation_tried(&self.reading, result is not NOT_YET)
-            if result is not NOT_YET:
-                return result
         wait = RecvFrom.__new__(RecvFrom)
         wait.room = bufsize
-        future = self.start(wait, sock, fd, READ)
+        result = self.receive(wait, sock)
+        if wait.future is None:
+            return result
         try:
-            return await future
+            return await wait.future
         finally:
             wait.stop()
 
     async def sock_recvfrom_into(self, sock, buf, nbytes=0):
         """Receives a datagram into a writable buffer; answers (number of bytes, address)."""
         cdef RecvFromInto wait
-        cdef int fd
         if (type(sock) is not Socket or type(nbytes) is not int or not is_writable(buf)
                 or not 0 <= nbytes <= memoryview(buf).nbytes
                 or not is_known_family(family_of(sock))):
             return await super(SockMethods, self).sock_recvfrom_into(sock, buf, nbytes)
-        self.check_socket(sock)
-        fd = sock.fileno()
         nbytes = nbytes or memoryview(buf).nbytes
-        if self.may_read(fd):
-            result = recvfrom_into_now(fd, buf, nbytes)
-            speculation_tried(&self.reading, result is not NOT_YET)
-            if result is not NOT_YET:
-                return result
         wait = RecvFromInto.__new__(RecvFromInto)
         wait.buffer = buf
         wait.room = nbytes
-        future = self.start(wait, sock, fd, READ)
+        result = self.receive(wait, sock)
+        if wait.future is None:
+            return result
         try:
-            return await future
+            return await wait.future
         finally:
             wait.stop()
 

@@ -51,7 +51,7 @@ cdef class Stream(Runnable):
     cdef uint8_t unsent
     cdef uint8_t blocked
     cdef uint8_t protocol_paused
-    cdef uint8_t large  # where reads are large: pages to make room for
+    cdef uint8_t pages  # what recv_bytes() keeps
     cdef socket_name here
     cdef socket_name peer
 
@@ -60,7 +60,6 @@ cdef class Stream(Runnable):
     cdef int start_reading(self) except -1
     cdef int stop_reading(self) except -1
     cdef bint read_plain(self) except -1
-    cdef object read_large(self)
     cdef bint read_buffered(self) except -1
     cdef bint read_memory(self) except -1
     cdef int nothing_read(self, ssize_t count, int code) except -1

@@ -1,12 +1,9 @@
 """A stream connection: reading, sending what was written, and the end of it.
 
-Facts.  A read of a socket is small as a rule, and most writes fit the socket's buffer.  Two small
-writes in two system calls cost nearly twice what they cost in one.  A send or recv that fails
+Facts.  Most writes fit the socket's buffer.  Two small writes in two system calls cost nearly twice what they cost in one.  A send or recv that fails
 takes the socket's error with it: the next call reports another one.
 
-Rule.  One buffer serves all reads, and what came is copied into a bytes object of its size; where
-the last read was large, the next goes straight into one that is a page larger.  What is written
-while the loop runs callbacks waits until the protocol's callback returns, or the turn ends, and
+Rule.  Reads are those of recv.pyx.  What is written while the loop runs callbacks waits until the protocol's callback returns, or the turn ends, and
 leaves in one sendmsg(2); but never more of it than the high-water mark, and not past anybody who
 could tell: asking for the size of the write buffer, closing, write_eof() and abort() send it
 first.  So flow control is asyncio's: no buffer that asyncio would have counted full goes unseen.
@@ -15,8 +12,8 @@ What the socket does not take waits for it to become writable.
 Why.  Gathering at the end of a callback costs no list and no second wake-up; gathering at the end
 of the turn serves tasks, whose writes come from several steps.
 
-Cost.  256 KiB a process.  The GIL is held in send and recv, which never block: releasing it costs
-more than a small transfer, and the shared buffer needs it.  A bytearray or memoryview that waits
+Cost.  The GIL is held in send and recv, which never block: releasing it costs
+more than a small transfer.  A bytearray or memoryview that waits
 is copied, since its owner may change it.
 """
 
@@ -25,13 +22,13 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyOb
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF
 from libc.errno cimport EAGAIN, EINTR, errno
 from posix.unistd cimport close
 
 from aiopoll._core.handles cimport Runnable
 from aiopoll._core.loop cimport LoopCore
 from aiopoll._core.reactor cimport CALLS_AGAIN, READ, SOCKET, WRITE
+from aiopoll._core.recv cimport READ_SIZE, read_buffer, recv_bytes
 
 import os
 import socket
@@ -63,20 +60,13 @@ cdef extern from "<string.h>" nogil:
 
 cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
-    PyObject *PyBytes_New "PyBytes_FromStringAndSize"(const char *data, Py_ssize_t size)
-    int _PyBytes_Resize(PyObject **data, Py_ssize_t size) except -1
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
 
 cdef enum:
-    READ_SIZE = 256 * 1024  # what asyncio reads at most at once
     COPY_MAX = 4096  # what is no bytes object and no longer may wait; longer, it is sent at once
     IOV_MAX = 64  # pieces in one sendmsg
-    PAGE = 4096
-    LARGE_MIN = 32 * 1024  # from this size on the copy costs more than memory of its own
-    LARGE_PAGES_MAX = 30  # malloc maps what is larger anew each time
 
-cdef char[READ_SIZE] read_buffer
 
 cdef Py_ssize_t limit_as_size(object limit) except -1:
     """A limit that is compared with a size, in bytes; programs also set infinity."""
@@ -233,19 +223,11 @@ cdef class Stream(Runnable):
 
     cdef bint read_plain(self) except -1:
         """One read for a Protocol; whether something came."""
-        cdef ssize_t count
-        if self.large:
-            data = self.read_large()
-            if data is None:
-                return False
-        else:
-            count = c_recv(self.fd, read_buffer, READ_SIZE, 0)
-            if count <= 0:
-                self.nothing_read(count, errno)
-                return False
-            if count >= LARGE_MIN:
-                self.large = min(count // PAGE + 1, <ssize_t>LARGE_PAGES_MAX)
-            data = PyBytes_FromStringAndSize(read_buffer, count)
+        cdef int code = 0
+        data = recv_bytes(self.fd, READ_SIZE, 0, &self.pages, &code)
+        if not data:
+            self.nothing_read(0 if data is not None else -1, code)
+            return False
         try:
             if self.compiled:
                 (<DataReceiver>self.protocol).receive(data)
@@ -256,31 +238,6 @@ cdef class Stream(Runnable):
         except BaseException as error:
             self.fatal_error(error, "Fatal error: protocol.data_received() call failed.")
         return True
-
-    cdef object read_large(self):
-        """One read straight into a bytes object, a little larger than the last was; None if empty."""
-        cdef Py_ssize_t size = self.large * PAGE
-        cdef PyObject *data = PyBytes_New(NULL, size)
-        cdef ssize_t count
-        cdef int code
-        if data == NULL:
-            raise MemoryError
-        count = c_recv(self.fd, PyBytes_AS_STRING(<object>data), size, 0)
-        if count <= 0:
-            code = errno
-            Py_DECREF(<object>data)
-            self.nothing_read(count, code)
-            return None
-        if count < LARGE_MIN:
-            self.large = 0
-        else:
-            self.large = min(count // PAGE + 1 if count < size else 2 * self.large,
-                             <Py_ssize_t>LARGE_PAGES_MAX)
-        if count < size:
-            _PyBytes_Resize(&data, count)
-        result = <object>data
-        Py_DECREF(result)
-        return result
 
     cdef bint read_buffered(self) except -1:
         """One read for a BufferedProtocol; whether something came."""
