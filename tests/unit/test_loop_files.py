@@ -182,6 +182,34 @@ def test_more_files_than_slots_all_speak() -> None:
             assert heard == set(range(0, len(pairs), round_ + 1))
 
 
+@pytest.mark.parametrize("nr_events", [1, 512])
+def test_more_ready_files_than_a_turn_hands_over(nr_events: int) -> None:
+    """They are heard over several turns, each once, and none leaves the ring for want of a slot."""
+    with ExitStack() as stack:
+        loop = aiopoll.new_event_loop(backend="aio", nr_events=nr_events)
+        stack.callback(loop.close)
+        turns: list[list[int]] = [[]]
+        for number in range(400):
+            ours, theirs = stream_pair()
+            stack.callback(ours.close)
+            stack.callback(theirs.close)
+
+            def hear(number: int = number, ours: socket.socket = ours) -> None:
+                loop.remove_reader(ours)  # else it would be polled anew, and park
+                turns[-1].append(number)
+
+            loop.add_reader(ours, hear)
+            theirs.send(b"x")  # ready before it is polled
+        heard = 0
+        while heard < 400:
+            turn(loop)
+            heard += len(turns[-1])
+            turns.append([])
+        assert sorted(number for some in turns for number in some) == list(range(400))
+        assert max(map(len, turns)) <= 4 * 64  # two turns, each of which may reap twice
+        assert loop.statistics().overflowed == 0
+
+
 def test_terminals_are_served_through_the_epoll_set(loop: aiopoll.EventLoop) -> None:
     master, slave = pty.openpty()
     try:

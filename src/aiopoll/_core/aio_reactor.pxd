@@ -113,6 +113,7 @@ cdef class AioReactor(Reactor):
     cdef int refuse(self, poll_request *request, long error) except -1
     cdef int settle(self, poll_request *request) except -1
     cdef int evict(self) except -1
+    cdef Py_ssize_t reap_some(self, Trust trust) except -1
     cdef Py_ssize_t reap(self, Trust trust) except -1
     cdef int complete(self, abi.io_event *event, Trust trust) except -1
     cdef int try_eager(self) except -1

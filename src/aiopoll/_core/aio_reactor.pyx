@@ -12,14 +12,15 @@ Rule.  A watch whose request has completed is armed again in the next turn's io_
 there is one a turn.  unwatch() cancels at once and waits for the event, so that close(2) is
 the last to let go.  Events are masked with what was asked plus ERR and HUP.  Whatever AIO poll
 refuses, and whatever finds no slot, lives in the epoll set.  What finds no room there either (ENOSPC:
-fs.epoll.max_user_watches) is reported once, and tried again.  An event that may have been in the
-ring before this turn's submission may be stale; `strict` watches, whose owner may block on it, are asked
-again by poll(2) then.
+fs.epoll.max_user_watches) is reported once, and tried again.  A turn hands over EVENTS_MAX events;
+the rest wait in the ring.  An event that may have been there before this turn's submission may be
+stale; `strict` watches, whose owner may block on it, are asked again by poll(2) then.
 
 Why.  Arming in bulk costs less than a system call each; arming late costs nothing for what was
 unwatched in between; cancelling late would break the contract of close(2).  The event of a
 cancelled request is in the ring when io_cancel returns in 199 of 200 cases: waiting is a look at
-memory.
+memory.  A callback wakes a task for the next turn: what few connections use is still in the
+CPU's cache then, what a thousand use is not.
 
 Cost.  Two slots always (the epoll set, the wake-up eventfd), one a direction and file.  A file
 that is read at every wake-up is submitted as often.
@@ -251,7 +252,7 @@ cdef class AioReactor(Reactor):
     cdef int submit(self) except -1:
         """Arms what is queued in one io_submit; more only where that one stops short.
 
-        If that raises, what was not submitted is queued again.
+        What was not submitted is queued again.
         """
         cdef Py_ssize_t polls, count
         cdef bint rides = self.rider is not None and self.rider.waiting > 0
@@ -264,9 +265,8 @@ cdef class AioReactor(Reactor):
                 self.reserve_batch(polls + EVENTS_MAX)
                 count += self.rider.board(self.batch + polls, EVENTS_MAX)
             self.submit_batch(polls, count, MAYBE_STALE)
-        except BaseException:
+        finally:
             self.put_back(polls, count)
-            raise
         return 0
 
     cdef int submit_rider(self) except -1:
@@ -280,10 +280,8 @@ cdef class AioReactor(Reactor):
             self.reserve_batch(EVENTS_MAX)
             count = self.rider.board(self.batch, EVENTS_MAX)
             self.submit_batch(0, count, ONLY_ARM)
-        except BaseException:
-            self.put_back(0, count)
-            raise
         finally:
+            self.put_back(0, count)
             self.in_turn = False
         return 0
 
@@ -330,12 +328,14 @@ cdef class AioReactor(Reactor):
             if result == -EAGAIN:
                 if may_retry:
                     may_retry = False
-                    if self.reap(trust) > 0:
+                    if self.reap_some(trust) > 0:
                         continue
                 if taken >= polls:
                     self.taken = count
                     self.rider.refuse(self.batch + taken, count - taken, EAGAIN)
                     break
+                if self.pending():
+                    break  # slots come back with the events that later turns take out of the ring
                 if request.owner == self.epoll_fd or request.owner == self.wake_fd:
                     self.evict()
                     continue
@@ -444,24 +444,28 @@ cdef class AioReactor(Reactor):
                 return 0
         raise os_error(EAGAIN, "io_submit: no slot is left for the epoll set")
 
-    cdef Py_ssize_t reap(self, Trust trust) except -1:
-        """Completes what has happened, without waiting; answers the number of events."""
-        cdef Py_ssize_t total = 0
+    cdef Py_ssize_t reap_some(self, Trust trust) except -1:
+        """Completes up to EVENTS_MAX of what has happened, without waiting; answers how many."""
         cdef long count, i
-        while True:
-            if self.ring != NULL:
-                count = abi.aio_ring_reap(self.ring, self.events, EVENTS_MAX)
-                self.ring_reaps += count > 0
-            else:
-                count = wait_ring(self.ctx, EVENTS_MAX, self.events, 0, &self.use_pgetevents)
-                self.getevents_calls += 1
-            if count < 0 and count != -EINTR:
-                raise os_error(-count, "io_getevents")
-            for i in range(count):
-                self.complete(&self.events[i], trust)
-            total += max(count, 0)
-            if count < EVENTS_MAX:
-                return total
+        if self.ring != NULL:
+            count = abi.aio_ring_reap(self.ring, self.events, EVENTS_MAX)
+            self.ring_reaps += count > 0
+        else:
+            count = wait_ring(self.ctx, EVENTS_MAX, self.events, 0, &self.use_pgetevents)
+            self.getevents_calls += 1
+        if count < 0 and count != -EINTR:
+            raise os_error(-count, "io_getevents")
+        for i in range(count):
+            self.complete(&self.events[i], trust)
+        return max(count, 0)
+
+    cdef Py_ssize_t reap(self, Trust trust) except -1:
+        """Completes all that has happened, without waiting; answers the number of events."""
+        cdef Py_ssize_t total = 0, count = EVENTS_MAX
+        while count == EVENTS_MAX:
+            count = self.reap_some(trust)
+            total += count
+        return total
 
     cdef int complete(self, abi.io_event *event, Trust trust) except -1:
         cdef poll_request *request = poll_pool_find(&self.pool, event.data)
@@ -545,7 +549,7 @@ cdef class AioReactor(Reactor):
                 self.try_eager()
             self.submit()
             if timeout_ns == 0 or self.ring != NULL or self.dispatched:
-                self.reap(trust)
+                self.reap_some(trust)
             if timeout_ns != 0 and self.dispatched == 0 and self.queued == 0:
                 if self.postponed and not 0 < timeout_ns < RETRY_NS:
                     timeout_ns = RETRY_NS
@@ -566,7 +570,7 @@ cdef class AioReactor(Reactor):
                     found = busy_poll_spin(&self.busy, self.ring, timeout_ns)
                 if found:
                     self.after_sleep()
-                    self.reap(FRESH)
+                    self.reap_some(FRESH)
                     return 0
         self.sleeps += 1
         self.getevents_calls += 1

@@ -32,7 +32,7 @@ from aiopoll._core.ready_queue cimport ReadyQueue
 cdef enum:
     READ = 0
     WRITE = 1
-    EVENTS_MAX = 256  # taken from the kernel at once
+    EVENTS_MAX = 64  # taken from the kernel at once, and handed over in one turn
     NO_REQUEST = 0xFFFFFFFF  # POLL_POOL_NONE
     POLL_IN = 0x01
     POLL_OUT = 0x04
