@@ -244,7 +244,7 @@ cdef class FileQueue(Rider):
             if self.reactor is not None:
                 self.reactor.submit_rider()
             elif self.ring is not None:
-                self.ring.submit_waiting()
+                self.ring.submit_early()
         return 0
 
     cdef Py_ssize_t board(self, abi.iocb **batch, Py_ssize_t room) except -1:

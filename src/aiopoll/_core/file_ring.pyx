@@ -4,7 +4,8 @@ Facts.  With IOCB_FLAG_RESFD the kernel adds 1 to an eventfd after each event (f
 aio_complete), which any loop can watch with add_reader.  io_destroy blocks for tens of
 milliseconds.
 
-Rule.  What the turn's callbacks ask for leaves in one io_submit, in a callback of the next turn.
+Rule.  What the turn's callbacks ask for leaves in one io_submit, in a callback of the next turn, or
+when the queue says so (FileQueue.hurry).
 What has completed by then is taken at once; the eventfd tells of the rest.
 
 Cost.  An eventfd, slots of fs.aio-max-nr, and a read of the eventfd for each time that events
@@ -94,6 +95,11 @@ cdef class FileRing:
         cdef uint64_t count
         read(self.event_fd, &count, sizeof(count))
         self.flush()
+
+    def submit_early(self):
+        """Submits now, in the middle of the turn's callbacks."""
+        if not self.busy:
+            self.submit_waiting()
 
     def submit_waiting(self):
         """Submits as much as there is room for."""
