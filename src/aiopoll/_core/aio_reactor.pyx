@@ -328,7 +328,8 @@ cdef class AioReactor(Reactor):
             if result == -EAGAIN:
                 if may_retry:
                     may_retry = False
-                    if self.reap_some(trust) > 0:
+                    # Without the ring nobody can tell whether there are more: all are taken then.
+                    if (self.reap_some(trust) if self.ring != NULL else self.reap(trust)) > 0:
                         continue
                 if taken >= polls:
                     self.taken = count
