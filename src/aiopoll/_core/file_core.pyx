@@ -171,39 +171,33 @@ cdef class FileCore(FileRoutes):
         request.offset = start
         return self.start(request)
 
+    cdef object read_request(self, object buffers, int64_t offset, bint several):
+        cdef FileRequest request
+        self.check_open(True, False)
+        request = self.queue.take(self, FILE_READ)
+        try:
+            if several:
+                request.hold_vector(buffers, True)
+            else:
+                request.hold(buffers, True)
+            end_of(offset, request.length)
+        except BaseException:
+            self.queue.release(request)
+            raise
+        request.offset = offset
+        return self.start(request)
+
     def pread_into(self, buffer, offset):
         """Reads into the writable `buffer` at `offset`, until it is full or the file ends.
 
         A future of the number of bytes.  The buffer must not be used before it is done, and if
         it is cancelled, not before the file is closed.
         """
-        cdef int64_t start = offset_of(offset)
-        cdef FileRequest request
-        self.check_open(True, False)
-        request = self.queue.take(self, FILE_READ)
-        try:
-            request.hold(buffer, True)
-            end_of(start, request.length)
-        except BaseException:
-            self.queue.release(request)
-            raise
-        request.offset = start
-        return self.start(request)
+        return self.read_request(buffer, offset_of(offset), False)
 
     def preadv(self, buffers, offset):
         """Reads into several writable buffers, one after the other; otherwise like pread_into."""
-        cdef int64_t start = offset_of(offset)
-        cdef FileRequest request
-        self.check_open(True, False)
-        request = self.queue.take(self, FILE_READ)
-        try:
-            request.hold_vector(buffers, True)
-            end_of(start, request.length)
-        except BaseException:
-            self.queue.release(request)
-            raise
-        request.offset = start
-        return self.start(request)
+        return self.read_request(buffers, offset_of(offset), True)
 
     cdef object write_request(self, object data, int64_t offset, bint dsync, bint append):
         cdef FileRequest request
