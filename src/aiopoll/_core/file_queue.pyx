@@ -428,14 +428,21 @@ cdef class FileQueue(Rider):
             self.ring = None
             self.no_ring = "the event loop is about to close"
         if self.threads is not None:
-            self.threads.shutdown(True)
+            try:
+                self.threads.shutdown(True)
+            except RuntimeError:
+                pass  # the last reference was in one of them, which cannot wait for itself
             self.threads = None
         return pending
 
     def __del__(self):
-        if self.loop is None:
+        cdef bint pending
+        if self.loop is None or self.is_foreign():
             return
-        if self.shut():
+        # What a thread works on holds the queue: all of it is done by now.
+        pending = self.in_threads > 0
+        self.collect()
+        if self.shut() or pending:
             warnings.warn(f"{self.loop!r} was dropped with I/O of files in flight",
                           ResourceWarning, stacklevel=2, source=self)
 
