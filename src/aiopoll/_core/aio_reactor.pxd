@@ -106,6 +106,7 @@ cdef class AioReactor(Reactor):
     cdef int reserve_queue(self) except -1
     cdef int submit(self) except -1
     cdef int submit_rider(self) except -1
+    cdef int submit_all(self, Py_ssize_t polls, Trust trust) except -1
     cdef int submit_batch(self, Py_ssize_t polls, Py_ssize_t count, Trust trust) except -1
     cdef int put_back(self, Py_ssize_t polls, Py_ssize_t count) except -1
     cdef int postpone(self, Watch watch, object error) except -1

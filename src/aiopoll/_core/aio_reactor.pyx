@@ -254,35 +254,32 @@ cdef class AioReactor(Reactor):
 
         What was not submitted is queued again.
         """
-        cdef Py_ssize_t polls, count
-        cdef bint rides = self.rider is not None and self.rider.waiting > 0
-        if self.queued == 0 and not rides:
-            return 0
-        polls = count = self.take_queue()
-        self.taken = 0
-        try:
-            if rides:
-                self.reserve_batch(polls + EVENTS_MAX)
-                count += self.rider.board(self.batch + polls, EVENTS_MAX)
-            self.submit_batch(polls, count, MAYBE_STALE)
-        finally:
-            self.put_back(polls, count)
+        if self.queued > 0 or (self.rider is not None and self.rider.waiting > 0):
+            self.submit_all(self.take_queue(), MAYBE_STALE)
         return 0
 
     cdef int submit_rider(self) except -1:
         """Submits what the rider has waiting, in the middle of the turn's callbacks."""
-        cdef Py_ssize_t count = 0
         if self.in_turn:
             return 0
         self.in_turn = True
+        try:
+            self.submit_all(0, ONLY_ARM)
+        finally:
+            self.in_turn = False
+        return 0
+
+    cdef int submit_all(self, Py_ssize_t polls, Trust trust) except -1:
+        """Submits the first `polls` of `batch`, and what the rider has waiting."""
+        cdef Py_ssize_t count = polls
         self.taken = 0
         try:
-            self.reserve_batch(EVENTS_MAX)
-            count = self.rider.board(self.batch, EVENTS_MAX)
-            self.submit_batch(0, count, ONLY_ARM)
+            if self.rider is not None and self.rider.waiting > 0:
+                self.reserve_batch(polls + EVENTS_MAX)
+                count += self.rider.board(self.batch + polls, EVENTS_MAX)
+            self.submit_batch(polls, count, trust)
         finally:
-            self.put_back(0, count)
-            self.in_turn = False
+            self.put_back(polls, count)
         return 0
 
     cdef int put_back(self, Py_ssize_t polls, Py_ssize_t count) except -1:

@@ -8,14 +8,14 @@ finished in its loop's thread only.
 Rule.  A FileRequest holds buffers, file and future until its event or its thread's end, whatever
 happens to the future: one that is cancelled is cancelled at once, and what was not submitted yet
 is not done.  Requests are held back for one io_submit at the turn's end, but never more of them
-than are in flight.  No more than IN_FLIGHT_MAX are in flight; the rest wait here, in order.  What finds
-no slot waits for one of ours to come back, and where none of ours is under way, goes to a thread.
-Whatever io_submit refuses otherwise goes to a thread too, whose system call has the last word.
-A loop that closes waits for all of it.
+than are in flight.  No more than IN_FLIGHT_MAX are in flight; the rest wait here, in order.  What
+finds no slot waits for one of ours to come back, and where none of ours is under way, goes to a
+thread.  Whatever io_submit refuses otherwise goes to a thread too, whose system call has the last
+word.  A loop that closes waits for all of it.
 
-Why.  A device that has nothing to do while callbacks run is the loss of a whole turn; doubling makes
-that a handful of calls.  Waiting for a slot costs nothing, and a slot of ours always comes back; polls can hold theirs for ever.
-The thread gives the errno that a plain program would see.
+Why.  A device that has nothing to do while callbacks run is the loss of a whole turn; doubling
+makes that a handful of calls.  Waiting for a slot costs nothing, and a slot of ours always comes
+back; polls can hold theirs for ever.  The thread gives the errno that a plain program would see.
 
 Cost.  A request that fails on the ring is tried twice.
 """
@@ -412,7 +412,8 @@ cdef class FileQueue(Rider):
         if self.is_foreign():
             return 0
         pending = self.in_flight + self.waiting + self.in_threads
-        threads = self.threads
+        # What a thread works on holds the queue: if the last reference was there, all is done.
+        self.collect()
         while self.in_flight + self.waiting + self.in_threads > 0:
             if self.waiting + self.in_flight > 0:
                 if self.reactor is not None:
@@ -436,13 +437,9 @@ cdef class FileQueue(Rider):
         return pending
 
     def __del__(self):
-        cdef bint pending
-        if self.loop is None or self.is_foreign():
+        if self.loop is None:
             return
-        # What a thread works on holds the queue: all of it is done by now.
-        pending = self.in_threads > 0
-        self.collect()
-        if self.shut() or pending:
+        if self.shut():
             warnings.warn(f"{self.loop!r} was dropped with I/O of files in flight",
                           ResourceWarning, stacklevel=2, source=self)
 

@@ -4,9 +4,9 @@ Facts.  asyncio.Handle is a class with __slots__, and nothing can be derived fro
 compiled class at once.  Each slot is an object pointer at an offset that its member descriptor
 tells (PyMemberDef.offset).
 
-Rule.  A handle is always a true asyncio.Handle or TimerHandle.  Where all slots are found, compiled code fills
-and reads them in place and does what Handle._run does; any other object that is found in the
-ready queue is asked to run itself.
+Rule.  A handle is always a true asyncio.Handle or TimerHandle.  Where all slots are found,
+compiled code fills and reads them in place and does what Handle._run does; any other object that is
+found in the ready queue is asked to run itself.
 
 Why.  The constructor and _run in Python cost a microsecond a callback; who inspects handles
 (debuggers, nest_asyncio, exception handlers) still finds what asyncio documents.

@@ -1,20 +1,21 @@
 """A stream connection: reading, sending what was written, and the end of it.
 
-Facts.  Most writes fit the socket's buffer.  Two small writes in two system calls cost nearly twice what they cost in one.  A send or recv that fails
-takes the socket's error with it: the next call reports another one.
+Facts.  Most writes fit the socket's buffer.  Two small writes in two system calls cost nearly
+twice what they cost in one.  A send or recv that fails takes the socket's error with it: the next
+call reports another one.
 
-Rule.  Reads are those of recv.pyx.  What is written while the loop runs callbacks waits until the protocol's callback returns, or the turn ends, and
-leaves in one sendmsg(2); but never more of it than the high-water mark, and not past anybody who
-could tell: asking for the size of the write buffer, closing, write_eof() and abort() send it
-first.  So flow control is asyncio's: no buffer that asyncio would have counted full goes unseen.
-What the socket does not take waits for it to become writable.
+Rule.  Reads are those of recv.pyx.  What is written while the loop runs callbacks waits until the
+protocol's callback returns, or the turn ends, and leaves in one sendmsg(2); but never more of it
+than the high-water mark, and not past anybody who could tell: asking for the size of the write
+buffer, closing, write_eof() and abort() send it first.  So flow control is asyncio's: no buffer
+that asyncio would have counted full goes unseen.  What the socket does not take waits for it to
+become writable.
 
 Why.  Gathering at the end of a callback costs no list and no second wake-up; gathering at the end
 of the turn serves tasks, whose writes come from several steps.
 
-Cost.  The GIL is held in send and recv, which never block: releasing it costs
-more than a small transfer.  A bytearray or memoryview that waits
-is copied, since its owner may change it.
+Cost.  The GIL is held in send and recv, which never block: releasing it costs more than a small
+transfer.  A bytearray or memoryview that waits is copied, since its owner may change it.
 """
 
 cimport cython
