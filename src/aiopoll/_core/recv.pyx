@@ -4,10 +4,13 @@ Facts.  A read of a socket is small as a rule, whatever room it is given.  A byt
 that is cut to what came costs a large allocation each; a copy out of a buffer that is always the
 same costs little where little came, and a tenth of all time where 64 KiB did.  malloc maps 128 KiB
 and more anew each time, which costs page faults.  On some CPUs `rep movsb`, which the kernel copies
-with, is four times slower into memory that begins 1 to 31 bytes into a page (seen on an AMD EPYC).
+with, is three times slower if the target begins 1 to 31 bytes further into its page than the source
+does (seen on an AMD EPYC); the kernel's side begins with a page where messages are large.  So it is
+slow to receive into the first 31 bytes of a page, and to send what begins in the last 31.
 
 Rule.  A read goes to the shared buffer and is copied; where the last one was large, the next goes
-straight into a bytes object that is a page larger, 120 KiB at most, and begins elsewhere in its page.
+straight into a bytes object that is a page larger, 120 KiB at most, and begins neither there nor there:
+what was received is often sent on.
 
 Cost.  256 KiB a process.  The GIL is held: a recv of what is there takes less than letting it go, and
 the shared buffer needs it.
@@ -28,7 +31,7 @@ cdef extern from "Python.h":
 
 cdef enum:
     PAGE = 4096
-    SLOW_START = 32  # into a page, and not at its beginning
+    SLOW = 32  # bytes around the start of a page; at the start itself copying is fast
     LARGE_MIN = 32 * 1024  # from this size on the copy costs more than memory of its own
     LARGE_PAGES_MAX = 30  # malloc maps what is larger anew each time
 
@@ -36,11 +39,17 @@ cdef char[READ_SIZE] shared
 read_buffer = shared
 
 
+cdef inline bint is_slow(PyObject *data) noexcept:
+    """Whether the kernel is slow to copy into this bytes object, or out of it."""
+    cdef size_t start = <size_t>PyBytes_AS_STRING(<object>data)
+    return start % PAGE and (start + SLOW - 1) % PAGE < 2 * SLOW - 1
+
+
 cdef PyObject *new_bytes(Py_ssize_t size) except NULL:
     """A bytes object to be filled, where copying is fast."""
     cdef PyObject *data = PyBytes_New(NULL, size)
     cdef PyObject *other
-    if 0 < <size_t>PyBytes_AS_STRING(<object>data) % PAGE < SLOW_START:
+    if is_slow(data):
         other = data
         try:
             data = PyBytes_New(NULL, size)
