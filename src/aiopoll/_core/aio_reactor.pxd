@@ -117,6 +117,7 @@ cdef class AioReactor(Reactor):
     cdef Py_ssize_t reap_some(self, Trust trust) except -1
     cdef Py_ssize_t reap(self, Trust trust) except -1
     cdef int complete(self, abi.io_event *event, Trust trust) except -1
+    cdef int collect_all_nested(self) except -1
     cdef int try_eager(self) except -1
     cdef int sleep(self, int64_t timeout_ns) except -1
     cdef int settle_rider(self) except -1

@@ -12,8 +12,9 @@ Rule.  A watch whose request has completed is armed again in the next turn's io_
 there is one a turn.  unwatch() cancels at once and waits for the event, so that close(2) is
 the last to let go.  Events are masked with what was asked plus ERR and HUP.  Whatever AIO poll
 refuses, and whatever finds no slot, lives in the epoll set.  What finds no room there either (ENOSPC:
-fs.epoll.max_user_watches) is reported once, and tried again.  A turn hands over EVENTS_MAX events;
-the rest wait in the ring.  An event that may have been there before this turn's submission may be
+fs.epoll.max_user_watches) is reported once, and tried again.  A turn takes EVENTS_MAX events out
+of the ring, more if it has tried more readers unarmed; the event of the epoll set hands over all that
+is ready there.  So each file has its turn once a round.  An event that may have been there before this turn's submission may be
 stale; `strict` watches, whose owner may block on it, are asked again by poll(2) then.
 
 Why.  Arming in bulk costs less than a system call each; arming late costs nothing for what was
@@ -485,7 +486,7 @@ cdef class AioReactor(Reactor):
             self.enqueue(fd, 0, POLL_IN)
             if trust == ONLY_ARM:
                 return 0
-            return self.drain_wake() if fd == self.wake_fd else self.collect_nested(0)
+            return self.drain_wake() if fd == self.wake_fd else self.collect_all_nested()
         watch = self.find(fd)
         if watch is None:
             return 0
@@ -500,6 +501,16 @@ cdef class AioReactor(Reactor):
         else:
             self.stale += trust != ONLY_ARM
         return self.arm(watch, direction)
+
+    cdef int collect_all_nested(self) except -1:
+        """Hands over all that is ready in the epoll set.
+
+        It has one event in each round of the ring, as a file with a slot has: if that stood for a
+        part of them only, the others would be served less often.
+        """
+        if self.collect_nested(0) == self.epoll_room and self.epoll_room < self.nr_nested:
+            self.reserve_epoll_events(min(2 * self.epoll_room, self.nr_nested))
+        return 0
 
     cdef int again(self, Watch watch, bint hit) except -1:
         if watch.eager == TRYING:
@@ -532,6 +543,7 @@ cdef class AioReactor(Reactor):
 
     cdef int turn(self, int64_t timeout_ns) except -1:
         cdef Trust trust
+        cdef Py_ssize_t nr_eager = len(self.eager)
         self.check_process()
         if self.in_turn:
             raise RuntimeError("the reactor is in use")
@@ -543,11 +555,13 @@ cdef class AioReactor(Reactor):
             trust = MAYBE_STALE if self.ring == NULL or self.pending() else FRESH
             if self.postponed:
                 self.retry()
-            if self.eager:
+            if nr_eager:
                 self.try_eager()
             self.submit()
             if timeout_ns == 0 or self.ring != NULL or self.dispatched:
-                self.reap_some(trust)
+                # As many as were tried unarmed, if there are: nobody is served less often.
+                while self.reap_some(trust) == EVENTS_MAX and nr_eager > EVENTS_MAX:
+                    nr_eager -= EVENTS_MAX
             if timeout_ns != 0 and self.dispatched == 0 and self.queued == 0:
                 if self.postponed and not 0 < timeout_ns < RETRY_NS:
                     timeout_ns = RETRY_NS

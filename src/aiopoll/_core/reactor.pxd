@@ -80,7 +80,8 @@ cdef class Reactor:
     cdef int sleeping
     cdef bint in_turn
     cdef uint64_t mm_generation
-    cdef epoll_event[EVENTS_MAX] epoll_events
+    cdef epoll_event *epoll_events
+    cdef int epoll_room
     cdef Py_ssize_t dispatched
     cdef uint64_t turns
     cdef uint64_t sleeps
@@ -101,6 +102,7 @@ cdef class Reactor:
     cdef int disarm(self, Watch watch, int direction) except -1
     cdef int nest(self, Watch watch) except -1
     cdef int update_nested(self, Watch watch, int operation) except -1
+    cdef int reserve_epoll_events(self, int room) except -1
     cdef int collect_nested(self, int64_t timeout_ns) except -1
     cdef int hand_over(self, Watch watch, int direction) except -1
     cdef int turn(self, int64_t timeout_ns) except -1

@@ -18,6 +18,7 @@ No asyncio name occurs here: a target is any object, put into the queue when its
 
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from libc.errno cimport EBADF, EEXIST, EINTR, ENOENT, errno
 from libc.stdint cimport int64_t, uint64_t
 from posix.unistd cimport close, read, write
@@ -97,6 +98,7 @@ cdef class Reactor:
         self.epoll_fd = self.wake_fd = -1
         self.use_pwait2 = 1
         self.mm_generation = aio_mm_generation()
+        self.reserve_epoll_events(EVENTS_MAX)
         self.epoll_fd = epoll_create1(EPOLL_CLOEXEC)
         if self.epoll_fd < 0:
             raise os_error(errno, "epoll_create1")
@@ -109,6 +111,7 @@ cdef class Reactor:
             close(self.epoll_fd)
         if self.wake_fd >= 0:
             close(self.wake_fd)
+        PyMem_Free(self.epoll_events)
 
     @property
     def closed(self):
@@ -255,16 +258,28 @@ cdef class Reactor:
                 return 0
         raise os_error(errno, "epoll_ctl")
 
+    cdef int reserve_epoll_events(self, int room) except -1:
+        memory = PyMem_Realloc(self.epoll_events, room * sizeof(epoll_event))
+        if memory == NULL:
+            raise MemoryError
+        self.epoll_events = <epoll_event *>memory
+        self.epoll_room = room
+        return 0
+
     cdef int collect_nested(self, int64_t timeout_ns) except -1:
-        """Hands over what is ready in the epoll set, waiting as turn() does."""
+        """Hands over what is ready in the epoll set, waiting as turn() does.
+
+        Answers how many the kernel gave: more may be ready where that is `epoll_room`.
+        """
         cdef long count, i
         cdef int fd, ready, direction
         cdef Watch watch
         if timeout_ns == 0:
-            count = wait_epoll(self.epoll_fd, EVENTS_MAX, self.epoll_events, 0, &self.use_pwait2)
+            count = wait_epoll(self.epoll_fd, self.epoll_room, self.epoll_events, 0,
+                               &self.use_pwait2)
         else:
             with nogil:
-                count = wait_epoll(self.epoll_fd, EVENTS_MAX, self.epoll_events, timeout_ns,
+                count = wait_epoll(self.epoll_fd, self.epoll_room, self.epoll_events, timeout_ns,
                                    &self.use_pwait2)
         self.after_sleep()
         if count == -EINTR:
@@ -284,7 +299,7 @@ cdef class Reactor:
             for direction in range(2):
                 if ready & (ASKED[direction] | POLL_ALWAYS):
                     self.hand_over(watch, direction)
-        return 0
+        return count
 
     cdef int hand_over(self, Watch watch, int direction) except -1:
         target = watch.target(direction)
