@@ -1,6 +1,7 @@
 """Servers: what asyncio's have on the newest Python, on every one; over TCP, Unix sockets, TLS."""
 
 import asyncio
+import contextvars
 import os
 import socket
 import ssl
@@ -319,3 +320,76 @@ def test_a_failed_handshake_is_told_in_debug_mode_only(
 
     loop.run_until_complete(scenario())
     assert [type(context["exception"]) for context in contexts] == [ssl.SSLError] * debug
+
+
+@pytest.mark.parametrize("loop_kind", ["aio", "one-slot", "epoll", "asyncio"])
+def test_connections_have_the_context_that_the_server_was_started_in(
+    loop: Any, meeting: Meeting
+) -> None:
+    """A copy each: what one connection sets, no other one sees."""
+    name = contextvars.ContextVar("name", default="nobody's")
+    seen = []
+
+    class Noting(asyncio.Protocol):
+        def __init__(self) -> None:
+            seen.append(("factory", name.get()))
+            name.set("the connection's")
+
+        def connection_made(self, transport: Any) -> None:
+            seen.append(("made", name.get()))
+            transport.write(b"hello\n")
+            self.transport = transport
+
+        def data_received(self, data: bytes) -> None:
+            seen.append(("data", name.get()))
+            self.transport.close()
+
+        def connection_lost(self, error: Exception | None) -> None:
+            seen.append(("lost", name.get()))
+
+    async def scenario() -> None:
+        name.set("the server's")
+        if meeting.kind == "unix":
+            meeting.server = await loop.create_unix_server(Noting, meeting.path)
+        else:
+            options = {"ssl": meeting.contexts[0]} if meeting.kind == "tls" else {}
+            meeting.server = await loop.create_server(Noting, "127.0.0.1", 0, **options)
+        name.set("the program's")
+        for _ in range(2):
+            reader, writer = await meeting.connect()
+            assert await reader.readline() == b"hello\n"
+            writer.write(b"x")
+            assert await reader.read() == b""
+            writer.close()
+            while seen[-1][0] != "lost":
+                await asyncio.sleep(0)
+        meeting.server.close()
+
+    loop.run_until_complete(scenario())
+    each = [("factory", "the server's")]
+    each += [(call, "the connection's") for call in ("made", "data", "lost")]
+    assert seen == each * 2
+
+
+def test_the_exception_handler_has_the_context_of_the_server(loop: aiopoll.EventLoop) -> None:
+    name = contextvars.ContextVar("name", default="nobody's")
+    told = []
+
+    def fail() -> asyncio.Protocol:
+        raise ZeroDivisionError
+
+    async def scenario() -> None:
+        loop.set_exception_handler(lambda _, told_: told.append((name.get(), told_["exception"])))
+        name.set("the server's")
+        server = await loop.create_server(fail, "127.0.0.1", 0)
+        name.set("the program's")
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
+        server.close()
+
+    loop.run_until_complete(scenario())
+    ((seen, error),) = told
+    assert seen == "the server's"
+    assert isinstance(error, ZeroDivisionError)

@@ -5,7 +5,7 @@ ENOBUFS and ENOMEM leave the connection in the queue, so that the listener stays
 with a backlog of 0 has a queue all the same, of one connection.
 
 Rule.  Up to `backlog` connections, and at least one, are accepted each time that the listener is
-ready, each without a task.  For want of descriptors or memory it is not watched for a second, and
+ready, each without a task, in a copy of the context that the server was started in.  For want of descriptors or memory it is not watched for a second, and
 the exception handler is told; all other errors are the connection's own and go to the exception
 handler too.
 
@@ -27,6 +27,12 @@ import os
 from asyncio import constants, trsock
 from asyncio.log import logger
 
+cdef extern from "Python.h":
+    object PyContext_Copy(object context)
+    object PyContext_CopyCurrent()
+    int PyContext_Enter(object context) except -1
+    int PyContext_Exit(object context) except -1
+
 cdef extern from "socket_names.h" nogil:
     int socket_accept(int fd, socket_name *peer)
     void socket_set_nodelay(int fd)
@@ -40,6 +46,7 @@ cdef class Acceptor(Runnable):
     cdef object sock
     cdef object protocol_factory
     cdef object server
+    cdef object context
     cdef int fd
     cdef int backlog
     cdef bint cancelled
@@ -62,32 +69,36 @@ cdef class Acceptor(Runnable):
                 return 0
             if fd < 0:
                 return self.fail(-fd)
-            try:
-                self.connect(fd, &peer)
-            except (SystemExit, KeyboardInterrupt):
-                raise
-            except BaseException as error:
-                self.loop.call_exception_handler({
-                    "message": "Error on transport creation for incoming connection",
-                    "exception": error,
-                })
+            self.connect(fd, &peer)
         return 0
 
     cdef int connect(self, int fd, socket_name *peer) except -1:
+        context = PyContext_Copy(self.context)
+        PyContext_Enter(context)
         try:
-            protocol = self.protocol_factory()
-        except BaseException:
-            close(fd)
+            try:
+                protocol = self.protocol_factory()
+            except BaseException:
+                close(fd)
+                raise
+            transport = accepted_transport(self.loop, fd, peer, protocol, self.server)
+            if self.loop._debug:
+                logger.debug("%r got a new connection: %r", self.server, transport)
+        except (SystemExit, KeyboardInterrupt):
             raise
-        transport = accepted_transport(self.loop, fd, peer, protocol, self.server)
-        if self.loop._debug:
-            logger.debug("%r got a new connection: %r", self.server, transport)
+        except BaseException as error:
+            self.loop.call_exception_handler({
+                "message": "Error on transport creation for incoming connection",
+                "exception": error,
+            })
+        finally:
+            PyContext_Exit(context)
         return 0
 
     cdef int fail(self, int code) except -1:
         error = OSError(code, os.strerror(code))
         cdef bint starved = code in (EMFILE, ENFILE, ENOBUFS, ENOMEM)
-        self.loop.call_exception_handler({
+        PyContext_Copy(self.context).run(self.loop.call_exception_handler, {
             "message": f"socket.accept() {'out of system resource' if starved else 'failed'}",
             "exception": error,
             "socket": trsock.TransportSocket(self.sock),
@@ -110,6 +121,7 @@ def start_accepting(LoopCore loop, sock, protocol_factory, server, int backlog):
     acceptor.sock = sock
     acceptor.protocol_factory = protocol_factory
     acceptor.server = server
+    acceptor.context = PyContext_CopyCurrent()
     acceptor.fd = sock.fileno()
     acceptor.backlog = max(backlog, 1)
     socket_set_nodelay(acceptor.fd)
