@@ -88,7 +88,7 @@ print("ended", flush=True)
 """
 
 NESTED = """
-import asyncio, sys
+import asyncio, socket, sys
 import aiopoll, nest_asyncio
 
 async def echo(reader, writer):
@@ -111,10 +111,42 @@ def ask_from_a_function(address, text):
     return asyncio.get_running_loop().run_until_complete(
         asyncio.wait_for(asyncio.shield(ask(address, text)), 30))
 
+class Asking(asyncio.Protocol):
+    # Waits for an answer to what it writes, on the same connection, before it returns.
+    def __init__(self):
+        self.answer = asyncio.get_running_loop().create_future()
+        self.received = []
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        self.received.append(data)
+        if data == b"begin":
+            self.transport.write(b"question")
+            asyncio.get_running_loop().run_until_complete(
+                asyncio.wait_for(asyncio.shield(self.answer), 30))
+            self.transport.write(b"thanks")
+        else:
+            self.answer.set_result(data)
+
+async def ask_within_a_protocol(loop):
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    transport, protocol = await loop.create_connection(Asking, sock=ours)
+    await loop.sock_sendall(theirs, b"begin")
+    assert await loop.sock_recv(theirs, 100) == b"question"
+    await loop.sock_sendall(theirs, b"answer")
+    assert await loop.sock_recv(theirs, 100) == b"thanks"
+    assert protocol.received == [b"begin", b"answer"]
+    transport.close()
+    theirs.close()
+
 async def main():
     if "late" in sys.argv:
         nest_asyncio.apply()
     loop = asyncio.get_running_loop()
+    await asyncio.wait_for(ask_within_a_protocol(loop), 30)
     server = await asyncio.start_server(echo, "127.0.0.1", 0)
     address = server.sockets[0].getsockname()
 

@@ -288,3 +288,24 @@ def test_a_flood_starves_nobody(loop: aiopoll.EventLoop) -> None:
         theirs.close()
 
     loop.run_until_complete(scenario())
+
+
+@pytest.mark.parametrize("connected", [False, True])
+def test_a_closed_transport_sends_nothing_and_says_so_in_the_end(
+    loop: aiopoll.EventLoop, connected: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        address = ("127.0.0.1", 9)
+        transport, protocol = await loop.create_datagram_endpoint(
+            Recorder,
+            **({"remote_addr": address} if connected else {"local_addr": ("127.0.0.1", 0)}),
+        )
+        await closed(protocol)
+        for _ in range(7):
+            transport.sendto(b"late", None if connected else address)
+        with pytest.raises(TypeError):
+            transport.sendto("late", address)
+        assert protocol.errors == []
+
+    loop.run_until_complete(scenario())
+    assert {record.message for record in caplog.records} == {"socket.send() raised exception."}

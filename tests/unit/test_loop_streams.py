@@ -245,3 +245,60 @@ def test_what_is_yes_or_no_is_a_bool(loop: aiopoll.EventLoop) -> None:
             await asyncio.sleep(0)
 
     loop.run_until_complete(main())
+
+
+def test_a_protocol_that_has_only_a_buffer_need_not_be_a_buffered_protocol(
+    loop: aiopoll.EventLoop,
+) -> None:
+    """As in uvloop."""
+
+    class Own(asyncio.BaseProtocol):
+        def __init__(self) -> None:
+            self.buffer, self.data = bytearray(4), b""
+
+        def get_buffer(self, sizehint: int) -> bytearray:
+            return self.buffer
+
+        def buffer_updated(self, nbytes: int) -> None:
+            self.data += self.buffer[:nbytes]
+
+        def eof_received(self) -> None:
+            ended.set_result(None)
+
+    ended = loop.create_future()
+
+    async def scenario() -> None:
+        ours, theirs = socket.socketpair()
+        _, protocol = await loop.create_connection(Own, sock=ours)
+        theirs.sendall(b"hello, ring")
+        theirs.close()
+        await ended
+        assert protocol.data == b"hello, ring"
+
+    loop.run_until_complete(scenario())
+
+
+@pytest.mark.parametrize("loop_kind", ["aio", "epoll", "asyncio"])
+def test_what_is_written_as_the_last_is_sent_precedes_the_end(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    class Last(Recorder):
+        def resume_writing(self) -> None:
+            self.transport.write(b"last")
+            self.told.append("resume")
+
+    async def scenario() -> None:
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        _, protocol = await loop.create_connection(lambda: Last(loop), sock=ours)
+        protocol.transport.write(bytes(1 << 20))
+        protocol.transport.close()
+        received = 0
+        while data := await loop.sock_recv(theirs, 1 << 20):
+            received += len(data)
+        assert received == (1 << 20) + 4
+        assert await protocol.lost is None
+        assert protocol.told == ["made", "pause", "resume", "lost"]
+        theirs.close()
+
+    loop.run_until_complete(scenario())

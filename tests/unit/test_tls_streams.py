@@ -4,7 +4,9 @@ import asyncio
 import gc
 import shutil
 import socket
+import ssl
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -233,6 +235,123 @@ def test_a_client_may_begin_the_handshake_before_the_server_does(package: Any) -
             assert await reader.read() == b"over TLS\n"
             writer.close()
             await writer.wait_closed()
+
+    aiopoll.run(asyncio.wait_for(main(), SECONDS_MAX))
+
+
+def test_start_tls_answers_before_the_first_data_comes() -> None:
+    """As in uvloop: else the answer to it would go out in plain text, by the old transport."""
+
+    class Upgrading(asyncio.Protocol):
+        def connection_made(self, transport: Any) -> None:
+            self.transport = transport
+            self.upgraded = asyncio.ensure_future(self.upgrade())
+
+        async def upgrade(self) -> None:
+            loop = asyncio.get_running_loop()
+            self.transport = await loop.start_tls(
+                self.transport, self, tls_contexts()[0], server_side=True
+            )
+
+        def data_received(self, data: bytes) -> None:
+            assert self.upgraded.done()
+            self.transport.write(data)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        protocol = Upgrading()
+        server = await loop.create_server(lambda: protocol, "127.0.0.1", 0)
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = tls_contexts()[1].wrap_bio(incoming, outgoing, server_hostname="localhost")
+        with socket.socket() as sock:
+            sock.setblocking(False)
+            await loop.sock_connect(sock, server.sockets[0].getsockname())
+
+            async def done(call: Callable[[], Any]) -> Any:
+                while True:
+                    try:
+                        return call()
+                    except ssl.SSLWantReadError:
+                        await loop.sock_sendall(sock, outgoing.read())
+                        incoming.write(await loop.sock_recv(sock, 65536))
+
+            await done(client.do_handshake)
+            client.write(b"with the last of the handshake")
+            assert await done(lambda: client.read(1024)) == b"with the last of the handshake"
+        server.close()
+
+    aiopoll.run(asyncio.wait_for(main(), SECONDS_MAX))
+
+
+@pytest.mark.parametrize("version", TLS_VERSIONS)
+def test_what_comes_after_close_is_dropped(version: str) -> None:
+    """As in uvloop; asyncio ends the connection with APPLICATION_DATA_AFTER_CLOSE_NOTIFY."""
+
+    class Endless(Side):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            transport.write(b"x" * 1_000_000)
+
+        def resume_writing(self) -> None:
+            self.transport.write(b"x" * 1_000_000)
+
+    reports: list[Any] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: reports.append(context))
+        server_context, client_context = tls_contexts(version)
+        server = await loop.create_server(Endless, "127.0.0.1", 0, ssl=server_context)
+        for _ in range(5):
+            transport, protocol = await loop.create_connection(
+                Side,
+                *server.sockets[0].getsockname(),
+                ssl=client_context,
+                server_hostname="localhost",
+            )
+            await protocol.received(100_000)
+            transport.close()
+            assert await protocol.lost is None
+        server.close()
+
+    aiopoll.run(asyncio.wait_for(main(), SECONDS_MAX))
+    assert not reports
+
+
+def test_a_protocol_that_has_only_a_buffer_need_not_be_a_buffered_protocol() -> None:
+    class Own(asyncio.BaseProtocol):
+        def __init__(self) -> None:
+            self.buffer, self.data = bytearray(4), b""
+            self.lost = asyncio.get_running_loop().create_future()
+
+        def get_buffer(self, sizehint: int) -> bytearray:
+            return self.buffer
+
+        def buffer_updated(self, nbytes: int) -> None:
+            self.data += self.buffer[:nbytes]
+
+        def eof_received(self) -> None:
+            pass
+
+        def connection_lost(self, error: Exception | None) -> None:
+            self.lost.set_result(error)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"hello, ring")
+        writer.close()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls_contexts()[0])
+        _, protocol = await loop.create_connection(
+            Own,
+            *server.sockets[0].getsockname(),
+            ssl=tls_contexts()[1],
+            server_hostname="localhost",
+        )
+        assert await protocol.lost is None
+        assert protocol.data == b"hello, ring"
+        server.close()
 
     aiopoll.run(asyncio.wait_for(main(), SECONDS_MAX))
 

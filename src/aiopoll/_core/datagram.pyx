@@ -24,7 +24,8 @@ from aiopoll._core.recv cimport READ_SIZE, read_buffer
 
 import os
 
-from asyncio import selector_events, transports
+from asyncio import constants, selector_events, transports
+from asyncio.log import logger
 
 cdef extern from "address.h" nogil:
     enum:
@@ -155,8 +156,14 @@ class DatagramTransport(selector_events._SelectorDatagramTransport, transports.D
 
         addr: whom to; None, or the one address, for an endpoint that has a remote address.
         Raises TypeError if the data is not bytes-like, ValueError for another address than that.
+        Once the transport is closed nothing is sent, and after a few times a warning is logged.
         """
         cdef DatagramReader reader = self._reader
+        if self._sock is None and isinstance(data, (bytes, bytearray, memoryview)):
+            if self._conn_lost >= constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES:
+                logger.warning("socket.send() raised exception.")
+            self._conn_lost += 1
+            return
         if (reader is None or self._buffer or self._conn_lost or not data
                 or (self._address and addr is not None and addr != self._address)
                 or not (type(data) is bytes or type(data) is bytearray)

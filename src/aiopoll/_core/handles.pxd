@@ -3,6 +3,7 @@
 cdef class Runnable:
     cdef int run(self) except -1
     cdef int cancel(self) except -1
+    cdef int yield_to_loop(self) except -1
 
 cdef class TimerOwner:
     cdef public bint _debug
@@ -31,4 +32,5 @@ cdef bint is_cancelled(object handle) except -1
 cdef int cancel_handle(object handle, bint debug) except -1
 cdef int set_scheduled(object handle, bint scheduled) except -1
 cdef int run_handle(object handle) except -1
+cdef object enter_context(object context)
 cdef Py_ssize_t slot_offset(type owner, str name) except -1

@@ -32,8 +32,10 @@ from asyncio import format_helpers
 
 cdef extern from "Python.h":
     object PyType_GenericAlloc(type type, Py_ssize_t nitems)
+    object PyContext_Copy(object context)
     object PyContext_CopyCurrent()
     int context_enter "PyContext_Enter"(object context)
+    int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
     int PyMember_Check "PyObject_TypeCheck"(object descriptor, void *type)
     PyObject *PyObject_Vectorcall(object callable, PyObject **args, size_t nr_args, PyObject *names)
@@ -122,6 +124,10 @@ cdef class Runnable:
 
     cdef int cancel(self) except -1:
         """Its file is not watched any more; a run that is queued already must do nothing."""
+        return 0
+
+    cdef int yield_to_loop(self) except -1:
+        """Does what was to wait for the end of run(): it calls for the loop, and waits itself."""
         return 0
 
     def _run(self):
@@ -362,6 +368,19 @@ cdef int run_handle(object handle) except -1:
     Py_DECREF(<object>result)
     PyContext_Exit(context)
     return release(handle)
+
+
+cdef object enter_context(object context):
+    """Enters a context, and answers which one is to be left.
+
+    A copy where it is in use: a callback has called for the loop, and comes to be called again.
+    """
+    try:
+        PyContext_Enter(context)
+    except RuntimeError:
+        context = PyContext_Copy(context)
+        PyContext_Enter(context)
+    return context
 
 
 cdef int failed(object handle, object context, object callback, tuple args) except -1:

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from aiopoll._core.handles cimport TimerOwner
+from aiopoll._core.handles cimport Runnable, TimerOwner
 from aiopoll._core.reactor cimport Reactor
 from aiopoll._core.ready_queue cimport ReadyQueue
 from aiopoll._core.transport_table cimport TransportTable
@@ -35,6 +35,7 @@ cdef class LoopCore(TimerOwner):
     cdef dict future_options
     cdef bint forever
     cdef list unsent
+    cdef Runnable running  # whose protocol is called
     cdef TransportTable transports
     cdef public bint _closed
     cdef public bint _stopping

@@ -376,6 +376,8 @@ cdef class LoopCore(TimerOwner):
         What was written so far is sent: the turn that it was to wait for may not end before.
         """
         self.check_open()
+        if self.running is not None:
+            self.running.yield_to_loop()
         if self.unsent:
             self.send_unsent()
         self.collect(-1 if timeout is None else <int64_t>ceil(

@@ -9,13 +9,12 @@ that the transport was made in, and tells the reactor whether it found something
 Why.  What is cold (flow control, closing, errors) stays asyncio's own on every Python version.
 """
 
-from aiopoll._core.handles cimport Runnable
+from aiopoll._core.handles cimport Runnable, enter_context
 from aiopoll._core.loop cimport LoopCore
 from aiopoll._core.reactor cimport CALLS_AGAIN, READ, STRICT
 
 cdef extern from "Python.h":
     object PyContext_CopyCurrent()
-    int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
 
 
@@ -39,9 +38,11 @@ cdef class Reader(Runnable):
 
     cdef int run(self) except -1:
         cdef bint hit = False
+        cdef Runnable outer = self.loop.running
         if self.watch is None:
             return 0
-        PyContext_Enter(self.context)
+        context = enter_context(self.context)
+        self.loop.running = self
         try:
             hit = self.read()
         except (SystemExit, KeyboardInterrupt):
@@ -49,13 +50,19 @@ cdef class Reader(Runnable):
         except BaseException as error:
             self.transport._fatal_error(error, "Fatal read error on transport")
         finally:
-            PyContext_Exit(self.context)
+            self.loop.running = outer
+            PyContext_Exit(context)
             if self.watch is not None and self.eager:
                 self.loop.reactor.again(self.watch, hit)
         return 0
 
     cdef int cancel(self) except -1:
         self.watch = None
+        return 0
+
+    cdef int yield_to_loop(self) except -1:
+        if self.watch is not None and self.eager:
+            self.loop.reactor.again(self.watch, False)
         return 0
 
     cdef bint read(self) except -1:

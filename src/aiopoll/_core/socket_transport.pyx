@@ -256,7 +256,7 @@ class SocketTransport(transports._FlowControlMixin):
     def _lent(self, lent):
         stream_of(self).lent = lent
 
-    # Names that asyncio's sendfile(), start_tls() and sslproto use.
+    # Names that asyncio's sendfile(), start_tls() and sslproto use, and programs too.
 
     @property
     def _loop(self):
@@ -286,6 +286,18 @@ class SocketTransport(transports._FlowControlMixin):
     @property
     def _paused(self):
         return stream_of(self).paused != 0
+
+    @property
+    def _closing(self):
+        return stream_of(self).closing != 0
+
+    @property
+    def _conn_lost(self):
+        return stream_of(self).conn_lost
+
+    @property
+    def _eof(self):
+        return stream_of(self).eof != 0
 
     def _set_write_buffer_limits(self, high=None, low=None):
         cdef Stream stream = stream_of(self)

@@ -50,6 +50,7 @@ cdef class Stream(Runnable):
     cdef uint8_t corked
     cdef uint8_t unsent
     cdef uint8_t blocked
+    cdef uint8_t draining
     cdef uint8_t protocol_paused
     cdef uint8_t pages  # what recv_bytes() keeps
     cdef socket_name here
@@ -87,4 +88,5 @@ cdef class Stream(Runnable):
     cdef object python_socket(self)
 
 cdef Py_ssize_t limit_as_size(object limit) except -1
+cdef bint is_buffered(object protocol) except -1
 cdef int attach(object server, object transport) except -1

@@ -26,7 +26,7 @@ from cpython.object cimport PyObject
 from libc.errno cimport EAGAIN, EINTR, errno
 from posix.unistd cimport close
 
-from aiopoll._core.handles cimport Runnable
+from aiopoll._core.handles cimport Runnable, enter_context
 from aiopoll._core.loop cimport LoopCore
 from aiopoll._core.reactor cimport CALLS_AGAIN, READ, SOCKET, WRITE
 from aiopoll._core.recv cimport READ_SIZE, read_buffer, recv_bytes
@@ -61,7 +61,6 @@ cdef extern from "<string.h>" nogil:
 
 cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
-    int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
 
 cdef enum:
@@ -72,6 +71,15 @@ cdef enum:
 cdef Py_ssize_t limit_as_size(object limit) except -1:
     """A limit that is compared with a size, in bytes; programs also set infinity."""
     return PY_SSIZE_T_MAX if limit >= PY_SSIZE_T_MAX else max(<Py_ssize_t>int(limit), 0)
+
+
+cdef bint is_buffered(object protocol) except -1:
+    """Whether a protocol has a buffer of its own to read to.
+
+    Such a one need not be a BufferedProtocol, as in uvloop, if it could not be used otherwise.
+    """
+    return isinstance(protocol, BufferedProtocol) or (
+        hasattr(protocol, "get_buffer") and not hasattr(protocol, "data_received"))
 
 
 cdef int attach(object server, object transport) except -1:
@@ -120,7 +128,7 @@ cdef class WriteReady(Runnable):
         stream.unsent = False
         if stream.transport is None or stream.conn_lost or not stream.size:
             return 0
-        PyContext_Enter(stream.context)
+        context = enter_context(stream.context)
         try:
             stream.flush()
         except (SystemExit, KeyboardInterrupt):
@@ -128,7 +136,7 @@ cdef class WriteReady(Runnable):
         except BaseException as error:
             stream.fatal_error(error, "Fatal write error on socket transport")
         finally:
-            PyContext_Exit(stream.context)
+            PyContext_Exit(context)
         return 0
 
     cdef int cancel(self) except -1:
@@ -158,7 +166,7 @@ cdef class Stream(Runnable):
 
     cdef int set_protocol(self, object protocol) except -1:
         self.protocol = protocol
-        self.buffered = isinstance(protocol, BufferedProtocol)
+        self.buffered = is_buffered(protocol)
         self.compiled = isinstance(protocol, DataReceiver) and (
             (<DataReceiver>protocol).is_compiled())
         return 0
@@ -167,12 +175,14 @@ cdef class Stream(Runnable):
 
     cdef int run(self) except -1:
         cdef bint hit = False
+        cdef Runnable outer = self.loop.running
         if not self.started:
             return self.begin()
         if self.reading is None:
             return 0
-        PyContext_Enter(self.context)
+        context = enter_context(self.context)
         self.corked = True
+        self.loop.running = self
         try:
             hit = self.read_buffered() if self.buffered else self.read_plain()
             if self.size and not self.blocked:
@@ -183,7 +193,8 @@ cdef class Stream(Runnable):
             self.fatal_error(error, "Fatal error on socket transport")
         finally:
             self.corked = False
-            PyContext_Exit(self.context)
+            self.loop.running = outer
+            PyContext_Exit(context)
             if self.reading is not None:
                 self.loop.reactor.again(self.reading, hit)
         return 0
@@ -192,11 +203,20 @@ cdef class Stream(Runnable):
         self.reading = None
         return 0
 
+    cdef int yield_to_loop(self) except -1:
+        if self.size and not self.blocked:
+            self.flush()
+        if self.reading is not None:
+            self.loop.reactor.again(self.reading, False)
+        return 0
+
     cdef int begin(self) except -1:
         """Introduces the protocol, and reads from then on."""
+        cdef Runnable outer = self.loop.running
         self.started = True
-        PyContext_Enter(self.context)
+        context = enter_context(self.context)
         self.corked = True
+        self.loop.running = self
         try:
             self.protocol.connection_made(self.transport)
             if self.size and not self.blocked:
@@ -207,7 +227,8 @@ cdef class Stream(Runnable):
             self.report("Exception in callback protocol.connection_made()", error)
         finally:
             self.corked = False
-            PyContext_Exit(self.context)
+            self.loop.running = outer
+            PyContext_Exit(context)
             if not self.closing and not self.paused:
                 self.start_reading()
         return 0
@@ -468,7 +489,13 @@ cdef class Stream(Runnable):
 
     cdef int drained(self) except -1:
         """Everything has been sent: what waited for that can go on."""
-        self.resume_protocol()  # which may write more
+        if self.draining:
+            return 0  # what the protocol has written as it was resumed
+        self.draining = True
+        try:
+            self.resume_protocol()
+        finally:
+            self.draining = False
         if self.size or self.conn_lost:
             return 0
         if self.empty_waiter is not None and not self.empty_waiter.done():

@@ -27,7 +27,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo
 from cpython.buffer cimport PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 
-from aiopoll._core.stream cimport Receiver
+from aiopoll._core.stream cimport Receiver, is_buffered
 
 import math
 import ssl
@@ -153,6 +153,7 @@ cdef class TLSCore(Receiver):
     cdef Py_ssize_t outgoing_high
     cdef Py_ssize_t arrived  # bytes that came last, until they are read
     cdef Py_ssize_t left  # bytes in the incoming BIO; -1 if that is not known
+    cdef bint awaited  # the handshake is just over
     cdef bint gathering  # what the protocol writes now may wait for its end
     cdef bint record_begun  # OpenSSL may have a part of a record already
 
@@ -170,6 +171,13 @@ cdef class TLSCore(Receiver):
         self.ssl_write = caller.write
         self.ssl_pending = caller.pending
         self.sslobj = sslobj
+
+    def _set_app_protocol(self, protocol):
+        BaseProtocol._set_app_protocol(self, protocol)
+        if not self._app_protocol_is_buffer and is_buffered(protocol):
+            self._app_protocol_get_buffer = protocol.get_buffer
+            self._app_protocol_buffer_updated = protocol.buffer_updated
+            self._app_protocol_is_buffer = True
 
     @property
     def _incoming(self):
@@ -202,6 +210,14 @@ cdef class TLSCore(Receiver):
             self._app_transport = SSLTransport(self._loop, self)
             self._app_transport_created = True
         return BaseProtocol._get_app_transport(self)
+
+    def _on_handshake_complete(self, error):
+        # Who awaits start_tls() must have the transport before the first data comes.
+        self.awaited = self._waiter is not None
+        try:
+            BaseProtocol._on_handshake_complete(self, error)
+        finally:
+            self.awaited = False
 
     # Reading
 
@@ -237,7 +253,11 @@ cdef class TLSCore(Receiver):
         return 0
 
     def _do_read(self):
-        self.read()
+        if self.awaited:
+            self.send()  # the last of the handshake
+            self._loop.call_soon(self._do_read)
+        else:
+            self.read()
 
     cdef int read(self) except -1:
         """Hands over what can be read, and sends what that gave rise to."""
@@ -463,6 +483,16 @@ cdef class TLSCore(Receiver):
     def _get_write_buffer_size(self):
         self.end_gathering()
         return pending(self.outgoing) + self._write_buffer_size
+
+    def _do_shutdown(self):
+        # What comes after the transport was closed is nobody's, and would be an error to OpenSSL.
+        if not self._eof_received:
+            try:
+                while self.ssl_read(RECORD_MAX):
+                    pass
+            except ssl.SSLError:
+                pass  # nothing more for now; what else there is, unwrap() tells as well
+        BaseProtocol._do_shutdown(self)
 
     def _start_shutdown(self):
         self.end_gathering()
