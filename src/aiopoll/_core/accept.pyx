@@ -5,14 +5,16 @@ ENOBUFS and ENOMEM leave the connection in the queue, so that the listener stays
 with a backlog of 0 has a queue all the same, of one connection.
 
 Rule.  Up to `backlog` connections, and at least one, are accepted each time that the listener is
-ready, each without a task, in a copy of the context that the server was started in.  For want of descriptors or memory it is not watched for a second, and
-the exception handler is told; all other errors are the connection's own and go to the exception
-handler too.
+ready, each without a task, in a copy of the context that the server was started in.  For want of
+descriptors or memory it is not watched for a second, and the exception handler is told; all other
+errors are the connection's own and go to the exception handler too.
 
 Cost.  One accept4 more than there are connections, to see that there is none left.
 """
 
 cimport cython
+from cpython.contextvars cimport PyContext_Copy, PyContext_CopyCurrent
+from cpython.contextvars cimport PyContext_Enter, PyContext_Exit
 from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM
 from posix.unistd cimport close
 
@@ -26,12 +28,6 @@ import os
 
 from asyncio import constants, trsock
 from asyncio.log import logger
-
-cdef extern from "Python.h":
-    object PyContext_Copy(object context)
-    object PyContext_CopyCurrent()
-    int PyContext_Enter(object context) except -1
-    int PyContext_Exit(object context) except -1
 
 cdef extern from "socket_names.h" nogil:
     int socket_accept(int fd, socket_name *peer)

@@ -13,9 +13,10 @@ there is one a turn.  unwatch() cancels at once and waits for the event, so that
 the last to let go.  Events are masked with what was asked plus ERR and HUP.  Whatever AIO poll
 refuses, and whatever finds no slot, lives in the epoll set.  What finds no room there either (ENOSPC:
 fs.epoll.max_user_watches) is reported once, and tried again.  A turn takes EVENTS_MAX events out
-of the ring, more if it has tried more readers unarmed; the event of the epoll set hands over all that
-is ready there.  So each file has its turn once a round.  An event that may have been there before this turn's submission may be
-stale; `strict` watches, whose owner may block on it, are asked again by poll(2) then.
+of the ring, more if it has tried more readers unarmed; the event of the epoll set hands over all
+that is ready there.  So each file has its turn once a round.  An event that may have been there
+before this turn's submission may be stale; `strict` watches, whose owner may block on it, are asked
+again by poll(2) then.
 
 Why.  Arming in bulk costs less than a system call each; arming late costs nothing for what was
 unwatched in between; cancelling late would break the contract of close(2).  The event of a

@@ -24,6 +24,8 @@ at import, and where they differ the Python constructors are used.
 """
 
 cimport cython
+from cpython.contextvars cimport PyContext_Copy, PyContext_CopyCurrent
+from cpython.contextvars cimport PyContext_Enter, PyContext_Exit
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_DECREF, Py_INCREF, Py_XDECREF
 
@@ -32,11 +34,7 @@ from asyncio import format_helpers
 
 cdef extern from "Python.h":
     object PyType_GenericAlloc(type type, Py_ssize_t nitems)
-    object PyContext_Copy(object context)
-    object PyContext_CopyCurrent()
     int context_enter "PyContext_Enter"(object context)
-    int PyContext_Enter(object context) except -1
-    int PyContext_Exit(object context) except -1
     int PyMember_Check "PyObject_TypeCheck"(object descriptor, void *type)
     PyObject *PyObject_Vectorcall(object callable, PyObject **args, size_t nr_args, PyObject *names)
     void PyObject_GC_Track(PyObject *object)

@@ -9,13 +9,11 @@ that the transport was made in, and tells the reactor whether it found something
 Why.  What is cold (flow control, closing, errors) stays asyncio's own on every Python version.
 """
 
+from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Exit
+
 from aiopoll._core.handles cimport Runnable, enter_context
 from aiopoll._core.loop cimport LoopCore
 from aiopoll._core.reactor cimport CALLS_AGAIN, READ, STRICT
-
-cdef extern from "Python.h":
-    object PyContext_CopyCurrent()
-    int PyContext_Exit(object context) except -1
 
 
 cdef class Reader(Runnable):

@@ -10,6 +10,7 @@ and what is asked rarely is here, what runs for each event is there.
 Cost.  Two objects a connection.
 """
 
+from cpython.contextvars cimport PyContext_CopyCurrent
 from cpython.object cimport PyObject
 from libc.errno cimport errno
 
@@ -49,9 +50,6 @@ cdef extern from *:
     """
     unsigned int name_flowinfo(const socket_name *name)
     unsigned int name_scope_id(const socket_name *name)
-
-cdef extern from "Python.h":
-    object PyContext_CopyCurrent()
 
 cdef enum:
     HIGH_WATER = 64 * 1024  # asyncio's default, in bytes

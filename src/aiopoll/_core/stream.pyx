@@ -21,6 +21,7 @@ transfer.  A bytearray or memoryview that waits is copied, since its owner may c
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.contextvars cimport PyContext_Exit
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.object cimport PyObject
 from libc.errno cimport EAGAIN, EINTR, errno
@@ -61,7 +62,6 @@ cdef extern from "<string.h>" nogil:
 
 cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
-    int PyContext_Exit(object context) except -1
 
 cdef enum:
     COPY_MAX = 4096  # what is no bytes object and no longer may wait; longer, it is sent at once
