@@ -3,10 +3,30 @@
 import asyncio
 import socket
 import threading
+from collections.abc import Callable
 
 import pytest
 
 import aiopoll
+
+
+async def accepted(
+    loop: asyncio.AbstractEventLoop, protocol_factory: Callable[[], asyncio.Protocol]
+) -> tuple[asyncio.Transport, socket.socket]:
+    """A connection that the loop has accepted, whose number is the loop's own, and its peer."""
+    made: asyncio.Future[asyncio.Protocol] = loop.create_future()
+
+    def make() -> asyncio.Protocol:
+        made.set_result(protocol_factory())
+        return made.result()
+
+    server = await loop.create_server(make, "127.0.0.1", 0)
+    peer = socket.create_connection(server.sockets[0].getsockname())
+    await made
+    await asyncio.sleep(0)
+    (transport,) = server._connections()  # type: ignore[attr-defined]
+    server.close()
+    return transport, peer
 
 
 def test_a_connection_that_always_has_data_is_read_without_being_armed() -> None:
@@ -19,9 +39,10 @@ def test_a_connection_that_always_has_data_is_read_without_being_armed() -> None
             theirs.send(b"more")  # there is something to read again at once
 
     async def scenario() -> None:
+        nonlocal theirs
         loop = asyncio.get_running_loop()
         assert isinstance(loop, aiopoll.EventLoop)
-        transport, _ = await loop.create_connection(Sink, sock=ours)
+        transport, theirs = await accepted(loop, Sink)
         theirs.send(b"more")
         before = loop.statistics()
         for _ in range(1000):  # each await is a turn: the connection does not starve this task
@@ -30,10 +51,10 @@ def test_a_connection_that_always_has_data_is_read_without_being_armed() -> None
         assert after.found - before.found > 900
         assert after.submitted - before.submitted < 100
         transport.abort()
+        theirs.close()
 
-    ours, theirs = socket.socketpair()
+    theirs: socket.socket
     aiopoll.run(scenario(), backend="aio")
-    theirs.close()
     assert received > 3600
 
 
@@ -45,7 +66,7 @@ def test_connections_that_have_nothing_more_are_not_tried_for_long() -> None:
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, aiopoll.EventLoop)
-        transport, _ = await loop.create_connection(Sink, sock=ours)
+        transport, theirs = await accepted(loop, Sink)
         for _ in range(1000):
             answered.clear()
             theirs.send(b"x")
@@ -54,11 +75,10 @@ def test_connections_that_have_nothing_more_are_not_tried_for_long() -> None:
         seen = loop.statistics()
         assert seen.found < seen.tried < 500
         transport.abort()
+        theirs.close()
 
     answered = asyncio.Event()
-    ours, theirs = socket.socketpair()
     aiopoll.run(scenario(), backend="aio")
-    theirs.close()
 
 
 @pytest.mark.parametrize("user_ring", ["0", "1"])

@@ -60,20 +60,24 @@ def test_a_loop_of_another_size_gets_a_context_of_its_own() -> None:
     loop.close()
 
 
-@pytest.mark.parametrize("why", ["large", "never ran", "switched off", "no ring", "epoll"])
+@pytest.mark.parametrize("why", ["large", "switched off", "no ring", "epoll"])
 def test_what_is_not_kept(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before = contexts()
     if why == "switched off":
         monkeypatch.setenv("AIOPOLL_KEEP_CONTEXT", "0")
     if why == "no ring":
         monkeypatch.setenv("AIOPOLL_USER_RING", "0")
-    if why == "never ran":
-        aiopoll.new_event_loop(backend="aio").close()
-    elif why == "epoll":
+    if why == "epoll":
         aiopoll.run(asyncio.sleep(0), backend="epoll")
     else:
         run_one(1025 if why == "large" else 64)
     assert contexts() == before
+
+
+def test_the_context_of_a_loop_that_never_ran_is_kept_too() -> None:
+    before = contexts()
+    aiopoll.new_event_loop(backend="aio", nr_events=64).close()
+    assert contexts() == before + 1
 
 
 def test_what_was_watched_at_the_end_reaches_no_later_loop() -> None:

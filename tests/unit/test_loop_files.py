@@ -153,7 +153,7 @@ def test_a_file_closed_behind_the_loops_back_is_replaced(loop: aiopoll.EventLoop
         loop.remove_reader(number)
 
 
-def test_more_files_than_slots_all_speak() -> None:
+def test_files_of_others_take_no_slots() -> None:
     with ExitStack() as stack:
         loop = aiopoll.new_event_loop(backend="aio", nr_events=1)
         stack.callback(loop.close)
@@ -171,8 +171,8 @@ def test_more_files_than_slots_all_speak() -> None:
             stack.callback(loop.remove_reader, ours)
         turn(loop)
         statistics = loop.statistics()
-        assert statistics.overflowed > 0
-        assert statistics.nested == statistics.overflowed
+        assert statistics.nested >= 400
+        assert statistics.overflowed == 0
         for round_ in range(3):
             heard.clear()
             for _, theirs in pairs[:: round_ + 1]:

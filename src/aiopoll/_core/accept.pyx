@@ -7,7 +7,9 @@ with a backlog of 0 has a queue all the same, of one connection.
 Rule.  Up to `backlog` connections, and at least one, are accepted each time that the listener is
 ready, each without a task, in a copy of the context that the server was started in.  For want of
 descriptors or memory it is not watched for a second, and the exception handler is told; all other
-errors are the connection's own and go to the exception handler too.
+errors are the connection's own and go to the exception handler too.  A listener can be reached through
+its socket object (Server.sockets, or sock= of its owner): it is in the epoll set, which lets it end
+with its last descriptor, and its object is asked for the number before each accept.
 
 Cost.  One accept4 more than there are connections, to see that there is none left.
 """
@@ -15,12 +17,13 @@ Cost.  One accept4 more than there are connections, to see that there is none le
 cimport cython
 from cpython.contextvars cimport PyContext_Copy, PyContext_CopyCurrent
 from cpython.contextvars cimport PyContext_Enter, PyContext_Exit
-from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM
+from libc.errno cimport EAGAIN, EBADF, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM
 from posix.unistd cimport close
 
+from aiopoll._core.descriptor cimport has_number
 from aiopoll._core.handles cimport Runnable
 from aiopoll._core.loop cimport LoopCore
-from aiopoll._core.reactor cimport READ, SOCKET
+from aiopoll._core.reactor cimport GIVEN, READ, Watch
 from aiopoll._core.socket_transport cimport accepted_transport
 from aiopoll._core.stream cimport socket_name
 
@@ -43,6 +46,7 @@ cdef class Acceptor(Runnable):
     cdef object protocol_factory
     cdef object server
     cdef object context
+    cdef Watch watch
     cdef int fd
     cdef int backlog
     cdef bint cancelled
@@ -60,6 +64,9 @@ cdef class Acceptor(Runnable):
         for count in range(self.backlog):
             if self.cancelled:
                 return 0
+            if not has_number(self.sock, self.fd):
+                self.stop()
+                return self.fail(EBADF)  # its owner has closed it
             fd = socket_accept(self.fd, &peer)
             if fd == -EAGAIN or fd == -EINTR or fd == -ECONNABORTED:
                 return 0
@@ -100,14 +107,24 @@ cdef class Acceptor(Runnable):
             "socket": trsock.TransportSocket(self.sock),
         })
         if starved:
-            self.loop.reactor.unwatch(self.fd, READ)
+            self.stop()
             self.loop.call_later(constants.ACCEPT_RETRY_DELAY, self.watch_again)
+        return 0
+
+    cdef int start(self) except -1:
+        self.watch = self.loop.reactor.watch(self.fd, READ, self, GIVEN, self.sock)
+        return 0
+
+    cdef int stop(self) except -1:
+        watch, self.watch = self.watch, None
+        if watch is not None and watch.target(READ) is self:
+            self.loop.reactor.unwatch(watch, READ)
         return 0
 
     def watch_again(self):
         """Accepts again, unless the server has stopped meanwhile."""
-        if self.sock.fileno() == self.fd:
-            self.loop.reactor.watch(self.fd, READ, self, SOCKET)
+        if has_number(self.sock, self.fd):
+            self.start()
 
 
 def start_accepting(LoopCore loop, sock, protocol_factory, server, int backlog):
@@ -121,4 +138,4 @@ def start_accepting(LoopCore loop, sock, protocol_factory, server, int backlog):
     acceptor.fd = sock.fileno()
     acceptor.backlog = max(backlog, 1)
     socket_set_nodelay(acceptor.fd)
-    loop.reactor.watch(acceptor.fd, READ, acceptor, SOCKET)
+    acceptor.start()

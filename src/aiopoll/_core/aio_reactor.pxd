@@ -52,11 +52,9 @@ cdef extern from "speculation.h" nogil:
 cdef extern from "wait.h" nogil:
     long wait_ring(abi.aio_context_t ctx, long nr, abi.io_event *events, int64_t timeout_ns,
                    int *use_pgetevents)
-    int wait_poll_now(int fd, short events)
 
-cdef enum Trust:
-    FRESH  # of now: hand over
-    MAYBE_STALE  # a strict watch is asked again
+cdef enum Delivery:
+    HAND_OVER
     ONLY_ARM  # not the time to hand over: let the next submission tell
 
 cdef enum:
@@ -77,6 +75,7 @@ cdef class AioReactor(Reactor):
     cdef abi.aio_ring *ring
     cdef readonly unsigned int nr_events
     cdef int use_pgetevents
+    cdef bint proven  # it has taken polls, and their cancellation
     cdef poll_pool pool
     cdef uint32_t *queue
     cdef Py_ssize_t queued
@@ -106,17 +105,17 @@ cdef class AioReactor(Reactor):
     cdef int reserve_queue(self) except -1
     cdef int submit(self) except -1
     cdef int submit_rider(self) except -1
-    cdef int submit_all(self, Py_ssize_t polls, Trust trust) except -1
-    cdef int submit_batch(self, Py_ssize_t polls, Py_ssize_t count, Trust trust) except -1
+    cdef int submit_all(self, Py_ssize_t polls, Delivery delivery) except -1
+    cdef int submit_batch(self, Py_ssize_t polls, Py_ssize_t count, Delivery delivery) except -1
     cdef int put_back(self, Py_ssize_t polls, Py_ssize_t count) except -1
     cdef int postpone(self, Watch watch, object error) except -1
     cdef int retry(self) except -1
     cdef int refuse(self, poll_request *request, long error) except -1
     cdef int settle(self, poll_request *request) except -1
     cdef int evict(self) except -1
-    cdef Py_ssize_t reap_some(self, Trust trust) except -1
-    cdef Py_ssize_t reap(self, Trust trust) except -1
-    cdef int complete(self, abi.io_event *event, Trust trust) except -1
+    cdef Py_ssize_t reap_some(self, Delivery delivery) except -1
+    cdef Py_ssize_t reap(self, Delivery delivery) except -1
+    cdef int complete(self, abi.io_event *event, Delivery delivery) except -1
     cdef int collect_all_nested(self) except -1
     cdef int try_eager(self) except -1
     cdef int sleep(self, int64_t timeout_ns) except -1

@@ -8,23 +8,24 @@ until its event is reaped.  Some files AIO poll refuses (EINVAL), or never compl
 io_cancel only starts the cancellation; a kernel worker lets go of the file, and if that is the
 last to do so, one jiffy after close(2) at the earliest (fs/file_table.c, delayed fput).
 
-Rule.  A watch whose request has completed is armed again in the next turn's io_submit, of which
-there is one a turn.  unwatch() cancels at once and waits for the event, so that close(2) is
-the last to let go.  Events are masked with what was asked plus ERR and HUP.  Whatever AIO poll
-refuses, and whatever finds no slot, lives in the epoll set.  What finds no room there either (ENOSPC:
-fs.epoll.max_user_watches) is reported once, and tried again.  A turn takes EVENTS_MAX events out
-of the ring, more if it has tried more readers unarmed; the event of the epoll set hands over all
-that is ready there.  So each file has its turn once a round.  An event that may have been there
-before this turn's submission may be stale; `strict` watches, whose owner may block on it, are asked
-again by poll(2) then.
+Rule.  Only OWNED files are polled by requests of their own, for unwatch() comes before their
+close(2): it cancels at once and waits for the event, so that close(2) is the last to let go.  All
+others, whatever AIO poll refuses, and whatever finds no slot, live in the epoll set.  A watch whose
+request has completed is armed again in the next turn's io_submit, of which there is one a turn.
+Events are masked with what was asked plus ERR and HUP.  A file that finds no room in the epoll set
+either (ENOSPC: fs.epoll.max_user_watches) is reported once, and tried again.  A turn takes EVENTS_MAX
+events out of the ring, more if it has tried more readers unarmed; the event of the epoll set hands
+over all that is ready there.  So each file has its turn once a round.
+
+Failure prevented.  A task waits for a listener by AIO poll; its owner closes it.  The request keeps
+it open: clients go on connecting to a server that is gone, and the port stays in use.
 
 Why.  Arming in bulk costs less than a system call each; arming late costs nothing for what was
 unwatched in between; cancelling late would break the contract of close(2).  The event of a
 cancelled request is in the ring when io_cancel returns in 199 of 200 cases: waiting is a look at
-memory.  A callback wakes a task for the next turn: what few connections use is still in the
-CPU's cache then, what a thousand use is not.
+memory.
 
-Cost.  Two slots always (the epoll set, the wake-up eventfd), one a direction and file.  A file
+Cost.  Two slots always (the epoll set, the wake-up eventfd), one a direction and owned file.  A file
 that is read at every wake-up is submitted as often.
 """
 
@@ -43,7 +44,6 @@ from aiopoll._core.reactor cimport (
 import os
 
 from aiopoll._core.errors import cancel_error, poll_refused_reason, setup_error
-from aiopoll._core.reactor_statistics import ReactorStatistics
 
 cdef extern from "speculation.h" nogil:
     bint speculation_due(speculation *speculation)
@@ -109,9 +109,8 @@ cdef class AioReactor(Reactor):
         self.open_ring(user_ring)
 
     cdef int open_ring(self, object user_ring) except -1:
-        cdef long result
+        cdef long result = 0
         cdef poll_request *request
-        result = 0
         self.ctx = take_context(self.nr_events)
         if not self.ctx:
             result = abi.aio_sys_setup(self.nr_events, &self.ctx)
@@ -143,6 +142,7 @@ cdef class AioReactor(Reactor):
         except OSError:
             self.shut()
             raise
+        self.proven = True
         return 0
 
     def __dealloc__(self):
@@ -178,6 +178,16 @@ cdef class AioReactor(Reactor):
     cdef int arm(self, Watch watch, int direction) except -1:
         self.enqueue(watch.fd, direction, asked(direction))
         watch.requests[direction] = self.queue[self.queued - 1]
+        return 0
+
+    cdef int own(self, Watch watch) except -1:
+        cdef int direction
+        Reactor.own(self, watch)
+        if watch.nested:
+            self.leave_epoll(watch)
+            for direction in range(2):
+                if watch.target(direction) is not None:
+                    self.arm(watch, direction)
         return 0
 
     cdef int disarm(self, Watch watch, int direction) except -1:
@@ -257,7 +267,7 @@ cdef class AioReactor(Reactor):
         What was not submitted is queued again.
         """
         if self.queued > 0 or (self.rider is not None and self.rider.waiting > 0):
-            self.submit_all(self.take_queue(), MAYBE_STALE)
+            self.submit_all(self.take_queue(), HAND_OVER)
         return 0
 
     cdef int submit_rider(self) except -1:
@@ -271,7 +281,7 @@ cdef class AioReactor(Reactor):
             self.in_turn = False
         return 0
 
-    cdef int submit_all(self, Py_ssize_t polls, Trust trust) except -1:
+    cdef int submit_all(self, Py_ssize_t polls, Delivery delivery) except -1:
         """Submits the first `polls` of `batch`, and what the rider has waiting."""
         cdef Py_ssize_t count = polls
         self.taken = 0
@@ -279,7 +289,7 @@ cdef class AioReactor(Reactor):
             if self.rider is not None and self.rider.waiting > 0:
                 self.reserve_batch(polls + EVENTS_MAX)
                 count += self.rider.board(self.batch + polls, EVENTS_MAX)
-            self.submit_batch(polls, count, trust)
+            self.submit_batch(polls, count, delivery)
         finally:
             self.put_back(polls, count)
         return 0
@@ -296,10 +306,10 @@ cdef class AioReactor(Reactor):
             self.rider.refuse(self.batch + i, count - i, EAGAIN)
         return 0
 
-    cdef int submit_batch(self, Py_ssize_t polls, Py_ssize_t count, Trust trust) except -1:
+    cdef int submit_batch(self, Py_ssize_t polls, Py_ssize_t count, Delivery delivery) except -1:
         """Submits `batch`, whose first `polls` are ours; `taken` says how many are dealt with.
 
-        trust: for the events that are reaped where no slot is free.
+        delivery: of the events that are reaped where no slot is free.
         """
         cdef Py_ssize_t taken = 0, i
         cdef poll_request *request
@@ -328,7 +338,7 @@ cdef class AioReactor(Reactor):
                 if may_retry:
                     may_retry = False
                     # Without the ring nobody can tell whether there are more: all are taken then.
-                    if (self.reap_some(trust) if self.ring != NULL else self.reap(trust)) > 0:
+                    if (self.reap_some(delivery) if self.ring != NULL else self.reap(delivery)) > 0:
                         continue
                 if taken >= polls:
                     self.taken = count
@@ -374,8 +384,6 @@ cdef class AioReactor(Reactor):
         if watch is None:
             return 0
         watch.requests[direction] = NO_REQUEST
-        if error == EBADF and watch.untried:
-            return self.hand_over(watch, direction)
         if error == EBADF or watch.nested:
             return 0  # closed without unwatch(): never ready again
         if error != EAGAIN and error != EINVAL:
@@ -440,11 +448,11 @@ cdef class AioReactor(Reactor):
                 result = wait_ring(self.ctx, EVENTS_MAX, self.events, 1000000000,
                                    &self.use_pgetevents)
                 for i in range(result):
-                    self.complete(&self.events[i], MAYBE_STALE)
+                    self.complete(&self.events[i], HAND_OVER)
                 return 0
         raise os_error(EAGAIN, "io_submit: no slot is left for the epoll set")
 
-    cdef Py_ssize_t reap_some(self, Trust trust) except -1:
+    cdef Py_ssize_t reap_some(self, Delivery delivery) except -1:
         """Completes up to EVENTS_MAX of what has happened, without waiting; answers how many."""
         cdef long count, i
         if self.ring != NULL:
@@ -456,18 +464,18 @@ cdef class AioReactor(Reactor):
         if count < 0 and count != -EINTR:
             raise os_error(-count, "io_getevents")
         for i in range(count):
-            self.complete(&self.events[i], trust)
+            self.complete(&self.events[i], delivery)
         return max(count, 0)
 
-    cdef Py_ssize_t reap(self, Trust trust) except -1:
+    cdef Py_ssize_t reap(self, Delivery delivery) except -1:
         """Completes all that has happened, without waiting; answers the number of events."""
         cdef Py_ssize_t total = 0, count = EVENTS_MAX
         while count == EVENTS_MAX:
-            count = self.reap_some(trust)
+            count = self.reap_some(delivery)
             total += count
         return total
 
-    cdef int complete(self, abi.io_event *event, Trust trust) except -1:
+    cdef int complete(self, abi.io_event *event, Delivery delivery) except -1:
         cdef poll_request *request = poll_pool_find(&self.pool, event.data)
         cdef int fd, direction, ready
         cdef Watch watch
@@ -485,7 +493,7 @@ cdef class AioReactor(Reactor):
             return 0
         if fd == self.wake_fd or fd == self.epoll_fd:
             self.enqueue(fd, 0, POLL_IN)
-            if trust == ONLY_ARM:
+            if delivery == ONLY_ARM:
                 return 0
             return self.drain_wake() if fd == self.wake_fd else self.collect_all_nested()
         watch = self.find(fd)
@@ -493,14 +501,12 @@ cdef class AioReactor(Reactor):
             return 0
         watch.requests[direction] = NO_REQUEST
         ready = <int>event.res & (asked(direction) | POLL_ALWAYS)
-        if ready and trust == MAYBE_STALE and watch.strict:
-            ready = wait_poll_now(fd, asked(direction))
-        if ready and trust != ONLY_ARM:
+        if ready and delivery != ONLY_ARM:
             self.hand_over(watch, direction)
             if watch.eager and direction == READ:
                 return 0  # the reader calls again()
         else:
-            self.stale += trust != ONLY_ARM
+            self.stale += delivery != ONLY_ARM
         return self.arm(watch, direction)
 
     cdef int collect_all_nested(self) except -1:
@@ -543,7 +549,6 @@ cdef class AioReactor(Reactor):
         return 0
 
     cdef int turn(self, int64_t timeout_ns) except -1:
-        cdef Trust trust
         cdef Py_ssize_t nr_eager = len(self.eager)
         self.check_process()
         if self.in_turn:
@@ -552,8 +557,6 @@ cdef class AioReactor(Reactor):
         self.turns += 1
         self.dispatched = 0
         try:
-            # What is in the ring already may have been dealt with since.
-            trust = MAYBE_STALE if self.ring == NULL or self.pending() else FRESH
             if self.postponed:
                 self.retry()
             if nr_eager:
@@ -561,7 +564,7 @@ cdef class AioReactor(Reactor):
             self.submit()
             if timeout_ns == 0 or self.ring != NULL or self.dispatched:
                 # As many as were tried unarmed, if there are: nobody is served less often.
-                while self.reap_some(trust) == EVENTS_MAX and nr_eager > EVENTS_MAX:
+                while self.reap_some(HAND_OVER) == EVENTS_MAX and nr_eager > EVENTS_MAX:
                     nr_eager -= EVENTS_MAX
             if timeout_ns != 0 and self.dispatched == 0 and self.queued == 0:
                 if self.postponed and not 0 < timeout_ns < RETRY_NS:
@@ -583,7 +586,7 @@ cdef class AioReactor(Reactor):
                     found = busy_poll_spin(&self.busy, self.ring, timeout_ns)
                 if found:
                     self.after_sleep()
-                    self.reap_some(FRESH)
+                    self.reap_some(HAND_OVER)
                     return 0
         self.sleeps += 1
         self.getevents_calls += 1
@@ -597,9 +600,8 @@ cdef class AioReactor(Reactor):
             return 0
         if count < 0:
             raise os_error(-count, "io_getevents")
-        # Without the ring these may have happened before the call.
         for i in range(count):
-            self.complete(&self.events[i], MAYBE_STALE if self.ring == NULL else FRESH)
+            self.complete(&self.events[i], HAND_OVER)
         return 0
 
     cdef int settle_rider(self) except -1:
@@ -677,23 +679,21 @@ cdef class AioReactor(Reactor):
 
     def statistics(self):
         """The counters, as a ReactorStatistics."""
-        return ReactorStatistics(
-            backend=self.backend, watched=self.nr_watched, nested=self.nr_nested,
-            turns=self.turns, sleeps=self.sleeps, wakes=self.wakes, stale=self.stale,
-            refused=self.refused, overflowed=self.overflowed, nr_events=self.nr_events,
+        return Reactor.statistics(self)._replace(
+            stale=self.stale, refused=self.refused, overflowed=self.overflowed,
+            nr_events=self.nr_events, submitted=self.submitted, completed=self.completed,
             in_flight=self.pool.in_flight + (0 if self.rider is None else self.rider.in_flight),
-            submitted=self.submitted, completed=self.completed, cancelled=self.cancelled,
-            submit_calls=self.submit_calls,
-            getevents_calls=self.getevents_calls, ring_reaps=self.ring_reaps,
-            user_ring=self.ring != NULL, tried=self.tried, found=self.found,
-            busy_polls=self.busy.spins, busy_poll_hits=self.busy.hits)
+            cancelled=self.cancelled, submit_calls=self.submit_calls,
+            getevents_calls=self.getevents_calls, ring_reaps=self.ring_reaps, tried=self.tried,
+            user_ring=self.ring != NULL, found=self.found, busy_polls=self.busy.spins,
+            busy_poll_hits=self.busy.hits)
 
 
 cdef bint is_reusable(AioReactor reactor) except -1:
     """Whether nothing is in flight and nothing in the ring, once all was cancelled.
 
-    Only after a turn: a context that has refused its first polls is no use to anyone.
+    A context that has refused its first polls is no use to anyone.
     """
-    return (reactor.turns > 0 and reactor.ring != NULL and reactor.pool.in_flight <= EVENTS_MAX
+    return (reactor.proven and reactor.ring != NULL and reactor.pool.in_flight <= EVENTS_MAX
             and (reactor.rider is None or reactor.rider.waiting + reactor.rider.in_flight == 0)
             and reactor.nr_lost() == 0 and abi.aio_ring_pending(reactor.ring) == 0)

@@ -135,7 +135,7 @@ class DatagramTransport(selector_events._SelectorDatagramTransport, transports.D
         if self._reader is None:
             super()._add_reader(fd, callback, *args)
         else:
-            (<DatagramReader>self._reader).start(self, fd, True)
+            (<DatagramReader>self._reader).start(self, fd, self._sock)
 
     def _sendto_ready(self):
         super()._sendto_ready()

@@ -4,6 +4,7 @@ cdef class Runnable:
     cdef int run(self) except -1
     cdef int cancel(self) except -1
     cdef int yield_to_loop(self) except -1
+    cdef int push(self) except -1
 
 cdef class TimerOwner:
     cdef public bint _debug

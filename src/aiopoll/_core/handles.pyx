@@ -128,6 +128,10 @@ cdef class Runnable:
         """Does what was to wait for the end of run(): it calls for the loop, and waits itself."""
         return 0
 
+    cdef int push(self) except -1:
+        """Sends what its last callback has held back."""
+        return 0
+
     def _run(self):
         self.run()
 

@@ -34,7 +34,11 @@ cdef class LoopCore(TimerOwner):
     cdef bint makes_futures  # a subclass has a create_future of its own
     cdef dict future_options
     cdef bint forever
-    cdef list unsent
+    cdef uint32_t callbacks  # counts those that were run
+    cdef bint gather_writes
+    cdef list held  # streams whose writes the kernel holds back until the callback ends
+    cdef uint64_t more_sends
+    cdef uint64_t pushes
     cdef Runnable running  # whose protocol is called
     cdef TransportTable transports
     cdef public bint _closed
@@ -49,7 +53,7 @@ cdef class LoopCore(TimerOwner):
     cdef int turn(self) except -1
     cdef int collect(self, int64_t timeout_ns) except -1
     cdef int run_ready(self) except -1
-    cdef int send_unsent(self) except -1
+    cdef int push_held(self) except -1
     cdef object schedule(self, object callback, tuple args, object context)
     cdef object schedule_at(self, double when, object callback, tuple args, object context)
     cdef object pop_timer(self)
@@ -58,7 +62,7 @@ cdef class LoopCore(TimerOwner):
     cdef int drop_cancelled(self) except -1
     cdef int64_t sleep_time(self) except? -2
     cdef int run_debug(self, object handle) except -1
-    cdef object watch(self, object file, int direction, object callback, tuple args, bint strict)
+    cdef object watch(self, object file, int direction, object callback, tuple args)
     cdef bint unwatch(self, object file, int direction) except -1
     cdef int descriptor(self, object file) except? -1
 

@@ -17,6 +17,7 @@ Cost.  A turn is still called from asyncio's run_forever, in Python.  Timers are
 """
 
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.list cimport PyList_GET_SIZE
 from cpython.object cimport PyObject_Call
 from libc.math cimport ceil
 from libc.stdint cimport int64_t, uint32_t
@@ -27,12 +28,14 @@ from aiopoll._core.handles cimport (
     Runnable, TimerOwner, cancel_handle, drop_handle, is_cancelled, is_scheduled, new_handle,
     new_timer_handle, run_handle, set_scheduled, settle, show,
 )
-from aiopoll._core.reactor cimport PLAIN, READ, STRICT, WRITE, EpollReactor, Reactor
+from aiopoll._core.descriptor cimport has_number
+from aiopoll._core.reactor cimport GIVEN, READ, WRITE, EpollReactor, Reactor, Watch
 from aiopoll._core.ready_queue cimport ReadyQueue
 from aiopoll._core.transport_table cimport TransportTable
 
 import asyncio
 
+from aiopoll._core.descriptor import Descriptor
 from asyncio.log import logger
 
 cdef object Future = asyncio.Future
@@ -59,7 +62,8 @@ cdef class LoopCore(TimerOwner):
         # Closed until asyncio's constructor says otherwise: __del__ looks at it.
         self._closed = True
         self.timer_handles = []
-        self.unsent = []
+        self.held = []
+        self.gather_writes = True
         self.ready = ReadyQueue()
         self.transports = TransportTable()
         self.makes_futures = type(self).create_future is not LoopCore.create_future
@@ -118,7 +122,10 @@ cdef class LoopCore(TimerOwner):
     def statistics(self):
         """The counters, as a ReactorStatistics; RuntimeError once the loop is closed."""
         self.check_open()
-        return self.reactor.statistics()
+        return self.reactor.statistics()._replace(more_sends=self.more_sends, pushes=self.pushes)
+
+    def _set_gather_writes(self, gather_writes):
+        self.gather_writes = gather_writes
 
     def events_pending(self):
         """Whether files are ready that this turn does not know of yet.
@@ -339,8 +346,8 @@ cdef class LoopCore(TimerOwner):
             self.run_ready()
         finally:
             self.in_callbacks = False
-            if self.unsent:
-                self.send_unsent()
+            if self.held:
+                self.push_held()
         return 0
 
     cdef int collect(self, int64_t timeout_ns) except -1:
@@ -373,13 +380,13 @@ cdef class LoopCore(TimerOwner):
     def _select(self, timeout):
         """A turn's waiting, up to `timeout` seconds, for whoever runs the queue in the loop's place.
 
-        What was written so far is sent: the turn that it was to wait for may not end before.
+        What the kernel holds back is pushed: the callback that it waits for may not end before.
         """
         self.check_open()
         if self.running is not None:
             self.running.yield_to_loop()
-        if self.unsent:
-            self.send_unsent()
+        if self.held:
+            self.push_held()
         self.collect(-1 if timeout is None else <int64_t>ceil(
             min(max(<double>timeout, 0.0), <double>SLEEP_MAX) * 1e9))
 
@@ -390,21 +397,24 @@ cdef class LoopCore(TimerOwner):
             if not self.ready.count:
                 break  # a callback has emptied the queue
             handle = self.ready.pop()
+            self.callbacks += 1
             if self._debug:
                 show(handle)
                 if not is_cancelled(handle):
                     self.run_debug(handle)
             else:
                 run_handle(handle)
+            if PyList_GET_SIZE(self.held):
+                self.push_held()
         return 0
 
-    cdef int send_unsent(self) except -1:
-        """Lets the transports send what was written in this turn."""
-        cdef list unsent = self.unsent
-        cdef Runnable flush
-        self.unsent = []
-        for flush in unsent:
-            flush.run()
+    cdef int push_held(self) except -1:
+        """Has the kernel send what it holds back since MSG_MORE."""
+        cdef list held = self.held
+        cdef Runnable stream
+        self.held = []
+        for stream in held:
+            stream.push()
         return 0
 
     cdef int run_debug(self, object handle) except -1:
@@ -435,7 +445,7 @@ cdef class LoopCore(TimerOwner):
             raise ValueError(f"Invalid file descriptor: {fd}")
         return fd
 
-    cdef object watch(self, object file, int direction, object callback, tuple args, bint strict):
+    cdef object watch(self, object file, int direction, object callback, tuple args):
         cdef int fd
         self.check_open()
         fd = self.descriptor(file)
@@ -445,13 +455,13 @@ cdef class LoopCore(TimerOwner):
             handle = new_handle(callback, args, self, None)
             settle(handle, False, False)
         previous = self.reactor.watching(fd, direction)
-        self.reactor.watch(fd, direction, handle, STRICT if strict else PLAIN).file = (
-            None if isinstance(file, int) else file)
+        self.reactor.watch(fd, direction, handle, GIVEN, owner_of(file))
         if previous is not None:
             cancel_handle(previous, self._debug)
         return handle
 
     cdef bint unwatch(self, object file, int direction) except -1:
+        cdef Watch watch
         cdef int fd
         if self._closed:
             return False
@@ -461,20 +471,23 @@ cdef class LoopCore(TimerOwner):
             fd = self.reactor.descriptor_of(file)  # closed while it was watched
             if fd < 0:
                 raise
-        handle = self.reactor.unwatch(fd, direction)
+        watch = self.reactor.find(fd)
+        if watch is None or not is_of(watch, owner_of(file)):
+            return False
+        handle = self.reactor.unwatch(watch, direction)
         if handle is None:
             return False
         cancel_handle(handle, self._debug)
         return True
 
     def _add_reader(self, fd, callback, *args):
-        return self.watch(fd, READ, callback, args, False)
+        return self.watch(fd, READ, callback, args)
 
     def _remove_reader(self, fd):
         return self.unwatch(fd, READ)
 
     def _add_writer(self, fd, callback, *args):
-        return self.watch(fd, WRITE, callback, args, False)
+        return self.watch(fd, WRITE, callback, args)
 
     def _remove_writer(self, fd):
         return self.unwatch(fd, WRITE)
@@ -486,7 +499,7 @@ cdef class LoopCore(TimerOwner):
         OSError if it is not open or, as with epoll, cannot be waited for.
         """
         self._ensure_fd_no_transport(fd)
-        self.watch(fd, READ, callback, args, True)
+        self.watch(fd, READ, callback, args)
 
     def remove_reader(self, fd):
         """Forgets the reader of a file, before it is closed; False if there is none."""
@@ -496,7 +509,7 @@ cdef class LoopCore(TimerOwner):
     def add_writer(self, fd, callback, *args):
         """Like add_reader, for writing."""
         self._ensure_fd_no_transport(fd)
-        self.watch(fd, WRITE, callback, args, True)
+        self.watch(fd, WRITE, callback, args)
 
     def remove_writer(self, fd):
         """Forgets the writer of a file, before it is closed; False if there is none."""
@@ -506,6 +519,22 @@ cdef class LoopCore(TimerOwner):
     def _watched(self):
         """What is watched: descriptor to (reader, writer)."""
         return {} if self.reactor is None or self.reactor.closed else self.reactor.watched()
+
+
+cdef object owner_of(object file):
+    """The object whose number is given; None where nobody knows."""
+    if type(file) is Descriptor:
+        return file.file
+    return None if isinstance(file, int) else file
+
+
+cdef bint is_of(Watch watch, object owner) except -1:
+    """Whether a watch is of the file that `owner` has, or had."""
+    if owner is None or watch.file is owner:
+        return True
+    # Another object of the same number may be of the same file, as long as both have it.
+    return has_number(owner, watch.fd) and (
+        watch.file is None or has_number(watch.file, watch.fd))
 
 
 cdef object future_for(object loop):

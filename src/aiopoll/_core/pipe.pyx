@@ -60,7 +60,7 @@ class ReadPipeTransport(unix_events._UnixReadPipeTransport):
             return
         if self._reader is None:
             self._reader = PipeReader.__new__(PipeReader)
-        (<PipeReader>self._reader).start(self, fd, False)
+        (<PipeReader>self._reader).start(self, fd, self._pipe)
 
     def resume_reading(self):
         """Undoes pause_reading(); without one it does nothing."""

@@ -19,6 +19,7 @@ cdef extern from "<sys/epoll.h>" nogil:
         EPOLL_CTL_ADD
         EPOLL_CTL_DEL
         EPOLL_CTL_MOD
+        EPOLLONESHOT
 
     int epoll_create1(int flags)
     int epoll_ctl(int epoll_fd, int operation, int fd, epoll_event *event)
@@ -39,11 +40,10 @@ cdef enum:
     POLL_ALWAYS = 0x08 | 0x10  # POLLERR | POLLHUP: reported whether asked for or not
 
 cdef enum Manner:
-    PLAIN = 0
-    STRICT = 1  # the owner may block if the file is not ready after all
+    GIVEN = 0  # somebody else owns the number: the epoll set, which does not keep the file open
+    OWNED = 1  # the loop alone has the number: it may be polled by AIO
     CALLS_AGAIN = 2  # the reader calls again() each time that it has been handed over
-    SOCKET = 4  # it calls itself a socket, and what is no socket fails at the first call
-    UNTRIED = 8  # a socket that may be closed: then it is handed over, and the owner's call fails
+    ONCE = 4  # the target takes itself off when it has been handed over, or calls keep()
 
 cdef enum Eagerness:
     NOT_EAGER = 0
@@ -54,12 +54,14 @@ cdef object os_error(int code, str call)
 
 cdef class Watch:
     cdef int fd
-    cdef uint8_t nested
-    cdef uint8_t strict
-    cdef uint8_t untried
+    cdef uint8_t nested  # it is in the epoll set
+    cdef uint8_t owned  # OWNED
+    cdef uint8_t once  # the epoll set reports it once
+    cdef uint8_t fired  # and has done so
     cdef uint8_t eager  # an Eagerness
     cdef uint8_t reported  # that it cannot be waited for at present
-    cdef object file  # what the descriptor was asked of; None where it was given as a number
+    cdef uint32_t generation  # of its place in the epoll set
+    cdef object file  # whose number it is; None where it was given as a number
     cdef object reader
     cdef object writer
     cdef uint32_t[2] requests
@@ -82,6 +84,10 @@ cdef class Reactor:
     cdef uint64_t mm_generation
     cdef epoll_event *epoll_events
     cdef int epoll_room
+    cdef bint wakes_by_epoll  # the wake-up is in the epoll set
+    cdef uint32_t generation
+    cdef char *left_in_epoll  # by descriptor: whether a place of ONCE may be left in the set
+    cdef int left_room
     cdef Py_ssize_t dispatched
     cdef uint64_t turns
     cdef uint64_t sleeps
@@ -89,19 +95,30 @@ cdef class Reactor:
     cdef uint64_t stale
     cdef uint64_t refused
     cdef uint64_t overflowed
+    cdef uint64_t rebuilt
 
     cdef bint is_foreign(self) noexcept
     cdef int check_process(self) except -1
     cdef Watch find(self, int fd)
-    cdef Watch watch(self, int fd, int direction, object target, int manner)
+    cdef Watch watch(self, int fd, int direction, object target, int manner, object file)
+    cdef Watch add(self, int fd, int direction, object target, int manner, object file)
+    cdef int widen(self, Watch watch, int direction) except -1
+    cdef bint is_dead(self, Watch watch) except -1
+    cdef int forget(self, Watch watch) except -1
+    cdef int keep(self, Watch watch) except -1
+    cdef int own(self, Watch watch) except -1
+    cdef int disown(self, Watch watch, object file) except -1
     cdef int again(self, Watch watch, bint hit) except -1
-    cdef object unwatch(self, int fd, int direction)
+    cdef object unwatch(self, Watch watch, int direction)
     cdef int descriptor_of(self, object file) except -2
     cdef object watching(self, int fd, int direction)
     cdef int arm(self, Watch watch, int direction) except -1
     cdef int disarm(self, Watch watch, int direction) except -1
     cdef int nest(self, Watch watch) except -1
-    cdef int update_nested(self, Watch watch, int operation) except -1
+    cdef int leave_epoll(self, Watch watch) except -1
+    cdef int control(self, int epoll_fd, Watch watch, int operation) except? -1
+    cdef int note_left(self, int fd, bint left) except -1
+    cdef int rebuild_epoll(self) except -1
     cdef int reserve_epoll_events(self, int room) except -1
     cdef int collect_nested(self, int64_t timeout_ns) except -1
     cdef int hand_over(self, Watch watch, int direction) except -1

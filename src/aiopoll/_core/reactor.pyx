@@ -1,17 +1,29 @@
 """The reactor: what its backends share, and the one on epoll.
 
-Facts.  What is watched has to stay watched after it was ready (level-triggered).  Some files
-cannot be polled by AIO, and its slots are few: an epoll set stands by for both.  A file that was
-closed is gone from an epoll set, unless a duplicate of it is open somewhere.
+Facts.  What is watched has to stay watched after it was ready (level-triggered).  A parked AIO
+poll keeps its file open: after the owner's close(2) the peer sees no end, a listener goes on
+accepting.  An epoll set does not: it knows a file by its struct file and the number that it was
+added under, and drops it when the last descriptor of it is closed.  A duplicate keeps it in the
+set, under a number that may be another file's by then: it is reported, and cannot be removed
+(fs/eventpoll.c, ep_find: EPOLL_CTL_DEL and MOD look for the file that has the number now).
 
-Rule.  A Watch is a file with up to two targets, one for reading, one for writing; unwatch() comes
-before close(2).  The epoll set belongs to all backends: on epoll it is what the reactor sleeps
-in, on AIO its descriptor is polled on the ring.  After a fork the child touches neither.
+Rule.  A Watch is a file with up to two targets, one for reading, one for writing.  Where the loop
+alone has the number (OWNED) its backend may wait as it likes, and unwatch() comes before close(2).
+All other numbers live in the epoll set, which each backend has: on epoll it is what the reactor
+sleeps in, on AIO its descriptor is polled on the ring.  A place in the set carries a generation: an
+event of a file that was closed, and that a duplicate keeps there, is nobody's, and the set is made
+anew without it.  A Watch whose file has lost its number is forgotten when the number is watched for
+another file.  After a fork the child touches neither ring nor set.
 
-Why.  One set for what AIO poll refuses and for what finds no slot is one mechanism less, and
-any number of idle files then costs one slot.
+Why.  One set for what AIO poll must not keep open, what it refuses and what finds no slot is one
+mechanism; any number of idle files costs one slot.
 
-Cost.  Two descriptors a reactor: the epoll set and the eventfd that wakes it.
+Failure prevented.  A task waits for descriptor 7, whose owner closes it and keeps a duplicate.
+Another socket gets 7 and is watched.  Data for the duplicate is reported under 7: by the number
+alone the stranger's reader would run, find nothing, and run again for ever.
+
+Cost.  Two descriptors a reactor: the epoll set and the eventfd that wakes it.  One epoll_ctl for
+each wait of ONCE, two for each other file that is watched and forgotten.
 
 No asyncio name occurs here: a target is any object, put into the queue when its file is ready.
 """
@@ -21,7 +33,10 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from libc.errno cimport EBADF, EEXIST, EINTR, ENOENT, errno
 from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memset
 from posix.unistd cimport close, read, write
+
+from aiopoll._core.descriptor cimport has_number
 
 import os
 
@@ -37,6 +52,13 @@ cdef extern from "<sys/eventfd.h>" nogil:
         EFD_NONBLOCK
 
     int eventfd(unsigned int initial, int flags)
+
+cdef extern from "<fcntl.h>" nogil:
+    enum:
+        O_CLOEXEC
+
+cdef extern from "<unistd.h>" nogil:
+    int dup3(int old, int new, int flags)
 
 cdef extern from *:
     """
@@ -70,9 +92,8 @@ cdef object os_error(int code, str call):
 cdef class Watch:
     """One file: who waits for it, and by which requests."""
 
-    def __cinit__(self, int fd, bint strict):
+    def __cinit__(self, int fd):
         self.fd = fd
-        self.strict = strict
         self.requests[0] = self.requests[1] = NO_REQUEST
 
     cdef object target(self, int direction):
@@ -112,6 +133,7 @@ cdef class Reactor:
         if self.wake_fd >= 0:
             close(self.wake_fd)
         PyMem_Free(self.epoll_events)
+        PyMem_Free(self.left_in_epoll)
 
     @property
     def closed(self):
@@ -135,51 +157,110 @@ cdef class Reactor:
             return self.watches[fd]
         return None
 
-    cdef Watch watch(self, int fd, int direction, object target, int manner):
+    cdef Watch watch(self, int fd, int direction, object target, int manner, object file):
         """Hands `target` over in each turn that finds `fd` ready; replaces another target.
 
-        manner: of Manner, what holds of the owner and the file.
+        manner: of Manner, what holds of the owner and the target.
+        file: the object that has the number; None where it was given as a number.
         Raises OSError if the file is not open (EBADF) or cannot be waited for (EPERM).
         """
-        cdef bint strict = (manner & STRICT) != 0
-        cdef bint eager = (manner & CALLS_AGAIN) != 0
         cdef Watch watch
-        cdef int kind = 0
         self.check_process()
         watch = self.find(fd)
+        if watch is not None and self.is_dead(watch):
+            self.forget(watch)
+            watch = None
         if watch is None:
-            if not manner & SOCKET or fd < 0:
-                kind = wait_needs_epoll(fd)
-            if kind < 0:
-                raise os_error(-kind, "fstat")
-            watch = Watch.__new__(Watch, fd, strict)
-            watch.set_target(direction, target)
-            watch.eager = eager
-            watch.untried = (manner & UNTRIED) != 0
-            if kind:
-                self.nest(watch)
-            else:
-                self.arm(watch, direction)
-            while len(self.watches) <= fd:
-                self.watches.append(None)
-            self.watches[fd] = watch
-            self.nr_watched += 1
+            watch = self.add(fd, direction, target, manner, file)
         else:
-            # One that is there already may be of an earlier file of this number, which was closed
-            # without unwatch(): what was armed for it must go.
+            # What is armed for an owned file may be of an earlier target.
             self.disarm(watch, direction)
-            watch.strict = watch.strict or strict
-            watch.untried = watch.untried or (manner & UNTRIED) != 0
             watch.set_target(direction, target)
+            if file is not None:
+                watch.file = file
             if direction == READ:
-                watch.eager = eager
+                watch.eager = (manner & CALLS_AGAIN) != 0
             if watch.nested:
-                self.update_nested(watch, EPOLL_CTL_MOD)
+                self.widen(watch, direction)
             else:
                 self.arm(watch, direction)
         if self.sleeping:
             self.wake()  # another thread waits with what was armed before
         return watch
+
+    cdef Watch add(self, int fd, int direction, object target, int manner, object file):
+        """watch() of a number that is not watched yet."""
+        cdef Watch watch = Watch.__new__(Watch, fd)
+        watch.set_target(direction, target)
+        watch.file = file
+        watch.eager = (manner & CALLS_AGAIN) != 0
+        watch.owned = (manner & OWNED) != 0
+        watch.once = (manner & ONCE) != 0
+        if watch.owned:
+            self.arm(watch, direction)
+        else:
+            self.nest(watch)
+        while len(self.watches) <= fd:
+            self.watches.append(None)
+        self.watches[fd] = watch
+        self.nr_watched += 1
+        return watch
+
+    cdef int widen(self, Watch watch, int direction) except -1:
+        """Has the epoll set wait for one more direction of a file, or for another target."""
+        watch.once = watch.fired = False
+        try:
+            if self.control(self.epoll_fd, watch, EPOLL_CTL_MOD) == -ENOENT:
+                # The number is another file's: what waited for the one before has lost it.
+                if watch.file is None:
+                    watch.set_target(1 - direction, None)
+                self.nest(watch)
+        except OSError:
+            self.forget(watch)  # it is closed
+            raise
+        return 0
+
+    cdef bint is_dead(self, Watch watch) except -1:
+        """Whether the object that was watched does not have the number any more."""
+        return watch.file is not None and not has_number(watch.file, watch.fd)
+
+    cdef int forget(self, Watch watch) except -1:
+        """Takes a watch off whose number is another file's; its targets wait for ever."""
+        self.disarm(watch, READ)
+        self.disarm(watch, WRITE)
+        watch.reader = watch.writer = None
+        self.watches[watch.fd] = None
+        self.nr_watched -= 1
+        self.nr_nested -= watch.nested
+        watch.nested = False
+        return 0
+
+    cdef int keep(self, Watch watch) except -1:
+        """Goes on waiting for a target of ONCE that has been handed over in vain."""
+        if watch.once:
+            watch.once = False
+            if watch.fired and self.find(watch.fd) is watch:
+                watch.fired = False
+                self.nest(watch)
+        return 0
+
+    cdef int own(self, Watch watch) except -1:
+        """The loop alone has the number from now on."""
+        watch.owned = True
+        watch.file = None
+        return 0
+
+    cdef int disown(self, Watch watch, object file) except -1:
+        """Others can reach the number from now on, through `file`."""
+        if self.find(watch.fd) is not watch:
+            return 0
+        if not watch.nested:
+            self.nest(watch)  # first: it may fail
+            self.disarm(watch, READ)
+            self.disarm(watch, WRITE)
+        watch.owned = False
+        watch.file = file
+        return 0
 
     cdef int again(self, Watch watch, bint hit) except -1:
         """What an eager reader says after each try: whether it found something to read.
@@ -189,27 +270,30 @@ cdef class Reactor:
         """
         return 0
 
-    cdef object unwatch(self, int fd, int direction):
-        """Forgets a direction of a file, and answers its target, or None.  Before close(2)."""
-        cdef Watch watch = self.find(fd)
-        if watch is None or watch.target(direction) is None:
+    cdef object unwatch(self, Watch watch, int direction):
+        """Forgets a direction of a file, and answers its target, or None.
+
+        Of another watch that has taken its number nothing is touched.
+        """
+        if watch is None or watch.target(direction) is None or self.find(watch.fd) is not watch:
             return None
         target = watch.target(direction)
         watch.set_target(direction, None)
         self.disarm(watch, direction)
         if watch.target(1 - direction) is not None:
             if watch.nested:
+                watch.once = watch.fired = False
                 try:
-                    self.update_nested(watch, EPOLL_CTL_MOD)
+                    # ENOENT, EBADF: it was closed, and nothing of it is left to be told.
+                    self.control(self.epoll_fd, watch, EPOLL_CTL_MOD)
                 except OSError as error:
-                    if error.errno != EBADF:  # it was closed before
+                    if error.errno != EBADF:
                         raise
             return target
-        self.watches[fd] = None
+        self.watches[watch.fd] = None
         self.nr_watched -= 1
         if watch.nested:
-            self.nr_nested -= 1
-            self.update_nested(watch, EPOLL_CTL_DEL)
+            self.leave_epoll(watch)
         return target
 
     cdef int descriptor_of(self, object file) except -2:
@@ -232,31 +316,106 @@ cdef class Reactor:
     cdef int disarm(self, Watch watch, int direction) except -1:
         raise NotImplementedError
 
+    # The epoll set
+
     cdef int nest(self, Watch watch) except -1:
-        """Puts a file into the epoll set."""
-        self.update_nested(watch, EPOLL_CTL_ADD)
-        watch.nested = True
-        self.nr_nested += 1
+        """Puts a file into the epoll set, or changes its place there.
+
+        Raises OSError: EBADF if the object does not have the number any more, EPERM if the file
+        cannot be waited for, ENOSPC beyond fs.epoll.max_user_watches.
+        """
+        cdef bint left = watch.fd < self.left_room and self.left_in_epoll[watch.fd]
+        cdef int result
+        self.generation = self.generation + 1 or 1
+        watch.generation = self.generation
+        result = self.control(self.epoll_fd, watch, EPOLL_CTL_MOD if left else EPOLL_CTL_ADD)
+        if result < 0:
+            # EEXIST: it was left there.  ENOENT: it was closed, and another has its number.
+            left = not left
+            result = self.control(self.epoll_fd, watch, EPOLL_CTL_MOD if left else EPOLL_CTL_ADD)
+            if result < 0:
+                raise os_error(-result, "epoll_ctl")
+        if not watch.nested:
+            watch.nested = True
+            self.nr_nested += 1
         return 0
 
-    cdef int update_nested(self, Watch watch, int operation) except -1:
+    cdef int leave_epoll(self, Watch watch) except -1:
+        """Takes a file out of the epoll set; one that was reported once is left there, disarmed."""
+        watch.nested = False
+        self.nr_nested -= 1
+        if watch.once and watch.fired:
+            self.note_left(watch.fd, True)
+        elif not self.is_foreign() and self.epoll_fd >= 0:
+            # Fails if it was closed before.  A stranger that has the number is not in the set.
+            epoll_ctl(self.epoll_fd, EPOLL_CTL_DEL, watch.fd, NULL)
+        return 0
+
+    cdef int control(self, int epoll_fd, Watch watch, int operation) except? -1:
+        """epoll_ctl(2) for the targets of a watch: 0, -EEXIST or -ENOENT; raises other errors."""
         cdef epoll_event event
-        if self.is_foreign() or self.epoll_fd < 0:
+        if self.is_foreign() or epoll_fd < 0:
             return 0  # the set is shared with the parent of the fork: it is not ours to change
         event.events = ((POLL_IN if watch.reader is not None else 0)
-                        | (POLL_OUT if watch.writer is not None else 0))
-        event.data.u64 = 0
-        event.data.fd = watch.fd
-        if epoll_ctl(self.epoll_fd, operation, watch.fd, &event) == 0:
+                        | (POLL_OUT if watch.writer is not None else 0)
+                        | (EPOLLONESHOT if watch.once else 0))
+        event.data.u64 = <uint64_t>watch.generation << 32 | <uint32_t>watch.fd
+        if watch.file is not None and not has_number(watch.file, watch.fd):
+            raise os_error(EBADF, "epoll_ctl")
+        if epoll_ctl(epoll_fd, operation, watch.fd, &event) == 0:
             return 0
-        if operation == EPOLL_CTL_DEL:
-            return 0  # it was closed before: the kernel has removed it
-        if errno == EEXIST or errno == ENOENT:
-            # The number has gone from a file that was closed to another.
-            operation = EPOLL_CTL_MOD if errno == EEXIST else EPOLL_CTL_ADD
-            if epoll_ctl(self.epoll_fd, operation, watch.fd, &event) == 0:
-                return 0
-        raise os_error(errno, "epoll_ctl")
+        if errno != EEXIST and errno != ENOENT:
+            raise os_error(errno, "epoll_ctl")
+        return -errno
+
+    cdef int note_left(self, int fd, bint left) except -1:
+        """Notes that the epoll set may have a place of ONCE for a number that is not watched."""
+        cdef int room = self.left_room
+        if fd >= room:
+            room = max(64, 2 * room, fd + 1)
+            memory = PyMem_Realloc(self.left_in_epoll, room)
+            if memory == NULL:
+                raise MemoryError
+            self.left_in_epoll = <char *>memory
+            memset(self.left_in_epoll + self.left_room, 0, room - self.left_room)
+            self.left_room = room
+        self.left_in_epoll[fd] = left
+        return 0
+
+    cdef int rebuild_epoll(self) except -1:
+        """Makes the epoll set anew, without the files that have no watch any more.
+
+        Only while the ring has no poll of it: such a one would keep the old set.
+        """
+        cdef Watch watch
+        cdef epoll_event event
+        cdef int anew = epoll_create1(EPOLL_CLOEXEC)
+        if anew < 0:
+            return 0  # no descriptor is free: the next event of a dead file tries again
+        try:
+            if self.wakes_by_epoll:
+                event.events = POLL_IN
+                event.data.u64 = <uint64_t>self.wake_fd
+                if epoll_ctl(anew, EPOLL_CTL_ADD, self.wake_fd, &event) != 0:
+                    raise os_error(errno, "epoll_ctl")
+            for watch in self.watches:
+                if watch is None or not watch.nested or watch.once and watch.fired:
+                    continue
+                try:
+                    # The old set knows whether the number still is that file's.
+                    if self.control(self.epoll_fd, watch, EPOLL_CTL_MOD) == 0:
+                        self.control(anew, watch, EPOLL_CTL_ADD)
+                except OSError as error:
+                    if error.errno != EBADF:
+                        raise
+            if dup3(anew, self.epoll_fd, O_CLOEXEC) < 0:
+                raise os_error(errno, "dup3")
+            if self.left_room:
+                memset(self.left_in_epoll, 0, self.left_room)
+            self.rebuilt += 1
+        finally:
+            close(anew)
+        return 0
 
     cdef int reserve_epoll_events(self, int room) except -1:
         memory = PyMem_Realloc(self.epoll_events, room * sizeof(epoll_event))
@@ -273,6 +432,7 @@ cdef class Reactor:
         """
         cdef long count, i
         cdef int fd, ready, direction
+        cdef bint dead = False
         cdef Watch watch
         if timeout_ns == 0:
             count = wait_epoll(self.epoll_fd, self.epoll_room, self.epoll_events, 0,
@@ -288,17 +448,22 @@ cdef class Reactor:
         if count < 0:
             raise os_error(-count, "epoll_wait")
         for i in range(count):
-            fd = self.epoll_events[i].data.fd
             ready = self.epoll_events[i].events
-            if fd == self.wake_fd:
+            fd = <int>(self.epoll_events[i].data.u64 & 0xFFFFFFFF)
+            if self.epoll_events[i].data.u64 == <uint64_t>self.wake_fd:
                 self.drain_wake()
                 continue
             watch = self.find(fd)
-            if watch is None or not watch.nested:
+            if (watch is None or not watch.nested
+                    or watch.generation != self.epoll_events[i].data.u64 >> 32):
+                dead = True
                 continue
+            watch.fired = True
             for direction in range(2):
                 if ready & (ASKED[direction] | POLL_ALWAYS):
                     self.hand_over(watch, direction)
+        if dead:
+            self.rebuild_epoll()
         return count
 
     cdef int hand_over(self, Watch watch, int direction) except -1:
@@ -390,7 +555,7 @@ cdef class Reactor:
         """The counters, as a ReactorStatistics."""
         return ReactorStatistics(
             backend=self.backend, watched=self.nr_watched, nested=self.nr_nested,
-            turns=self.turns, sleeps=self.sleeps, wakes=self.wakes)
+            turns=self.turns, sleeps=self.sleeps, wakes=self.wakes, rebuilt=self.rebuilt)
 
 
 @cython.final
@@ -400,9 +565,9 @@ cdef class EpollReactor(Reactor):
     def __init__(self, ready):
         cdef epoll_event event
         self.backend = "epoll"
+        self.wakes_by_epoll = True
         event.events = POLL_IN
-        event.data.u64 = 0
-        event.data.fd = self.wake_fd
+        event.data.u64 = <uint64_t>self.wake_fd
         if epoll_ctl(self.epoll_fd, EPOLL_CTL_ADD, self.wake_fd, &event) != 0:
             raise os_error(errno, "epoll_ctl")
 

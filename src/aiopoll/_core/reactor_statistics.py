@@ -21,6 +21,8 @@ class ReactorStatistics(NamedTuple):
     """Turns that waited in the kernel."""
     wakes: int
     """Times that another thread woke the loop through its eventfd."""
+    rebuilt: int = 0
+    """Times that the epoll set was made anew to lose closed files that a duplicate kept in it."""
     stale: int = 0
     """Events dropped because nothing was ready when they were looked at."""
     refused: int = 0
@@ -53,3 +55,7 @@ class ReactorStatistics(NamedTuple):
     """Times that the loop looked at the ring for a while before it slept."""
     busy_poll_hits: int = 0
     """Of those, the ones that an event ended."""
+    more_sends: int = 0
+    """Writes that the kernel was asked to hold back for the next one of the callback: MSG_MORE."""
+    pushes: int = 0
+    """Times that a callback ended while the kernel held its writes back."""

@@ -10,8 +10,7 @@ cdef class Reader(Runnable):
     cdef object transport
     cdef object context
     cdef int fd
-    cdef bint eager
 
-    cdef int start(self, object transport, int fd, bint eager) except -1
+    cdef int start(self, object transport, int fd, object file) except -1
     cdef bint read(self) except -1
     cdef int report(self, str call, object error) except -1

@@ -2,11 +2,13 @@
 
 from aiopoll._core.handles cimport Runnable
 from aiopoll._core.loop cimport LoopCore
+from aiopoll._core.reactor cimport Watch
 
 cdef class Wait(Runnable):
     cdef LoopCore loop
     cdef object sock
     cdef object future
+    cdef Watch watch
     cdef int fd
     cdef int direction
     cdef bint stopped

@@ -4,32 +4,38 @@ Facts.  recv(2), send(2) and their kin take MSG_DONTWAIT: they never block, what
 mode.  accept(2) and connect(2) go by the mode.  A future wakes its task in the turn after.  The
 socket module tells EAGAIN by an exception.
 
-Rule.  The system call is made at once, on the descriptor, except a read where most have found
-nothing of late (c/speculation.h).  After EAGAIN one Wait is made, which is what the reactor hands
-over: it tries again whenever the file is ready, and takes itself off before it sets the future.
-What is not a plain socket.socket, or has arguments that only the socket module can judge, goes to
+Rule.  The system call is made at once, on the descriptor that the socket has at that moment, except
+a read where most have found nothing of late (c/speculation.h).  After EAGAIN one Wait is made,
+which is what the reactor hands over: it tries again whenever the file is ready, and takes itself off
+before it sets the future.  The socket is its owner's, who may close it meanwhile: a Wait whose socket
+has lost the number it waits for fails with EBADF, and calls nothing by that number.  What is not a
+plain socket.socket (descriptor.pyx), or has arguments that only the socket module can judge, goes to
 asyncio's own method, with its errors.
 
-Why.  Taken off before the next submission, a watch that has done its work costs no system call.
-A try that fails raises nothing.
+Why.  Most waits end with their first event: their place in the epoll set is disarmed by then, and is
+left there for the next one.  A try that fails raises nothing.
 
-Cost.  A try that finds nothing is a system call.
+Failure prevented.  sock_sendall() of three megabytes waits for room; the owner closes the socket, and
+a new connection gets its number.  The rest of the data would go to the new connection's peer.
+
+Cost.  A try that finds nothing is a system call, and a wait is one epoll_ctl.
 """
 
 from cpython.buffer cimport (
     PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.errno cimport EAGAIN, EINPROGRESS, EINTR, errno
+from libc.errno cimport EAGAIN, EBADF, EINPROGRESS, EINTR, errno
 from libc.stdint cimport uint8_t
 from posix.unistd cimport close
 
 from aiopoll._core.address cimport (
     address, address_clear, address_from_python, address_to_python, is_known_family, socklen_t,
 )
+from aiopoll._core.descriptor cimport is_plain_socket, socket_fd
 from aiopoll._core.handles cimport Runnable, cancel_handle
 from aiopoll._core.loop cimport LoopCore
-from aiopoll._core.reactor cimport READ, SOCKET, UNTRIED, WRITE
+from aiopoll._core.reactor cimport GIVEN, ONCE, READ, WRITE, Watch
 from aiopoll._core.recv cimport READ_SIZE, read_buffer, recv_bytes
 
 import _socket
@@ -77,11 +83,19 @@ cdef object outcome(ssize_t result, int code):
     raise failure(code)
 
 
+cdef int check_number(object sock, int fd) except -1:
+    """Raises OSError (EBADF) if the socket does not have the number; right before each call."""
+    if socket_fd(sock) != fd or fd < 0:
+        raise failure(EBADF)
+    return 0
+
+
 # Each makes one system call, and answers NOT_YET where it would have to wait.
 
-cdef object recv_now(int fd, Py_ssize_t room):
+cdef object recv_now(object sock, int fd, Py_ssize_t room):
     cdef ssize_t count
     cdef int code = 0
+    check_number(sock, fd)
     if room <= READ_SIZE:
         data = recv_bytes(fd, room, MSG_DONTWAIT, &recv_pages, &code)
         return data if data is not None else outcome(-1, code)
@@ -92,21 +106,25 @@ cdef object recv_now(int fd, Py_ssize_t room):
     return outcome(count, errno)
 
 
-cdef object recv_into_now(int fd, object buffer):
+cdef object recv_into_now(object sock, int fd, object buffer):
     cdef Py_buffer view
     cdef ssize_t count
     cdef int code
     PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
-    count = c_recv(fd, view.buf, view.len, MSG_DONTWAIT)
-    code = errno
-    PyBuffer_Release(&view)
+    try:
+        check_number(sock, fd)
+        count = c_recv(fd, view.buf, view.len, MSG_DONTWAIT)
+        code = errno
+    finally:
+        PyBuffer_Release(&view)
     return outcome(count, code)
 
 
-cdef object recvfrom_now(int fd, Py_ssize_t room):
+cdef object recvfrom_now(object sock, int fd, Py_ssize_t room):
     cdef address sender
     cdef ssize_t count
     address_clear(&sender)
+    check_number(sock, fd)
     if room <= READ_SIZE:
         count = c_recvfrom(fd, read_buffer, room, MSG_DONTWAIT, &sender.sa, &sender.length)
         if count >= 0:
@@ -120,38 +138,45 @@ cdef object recvfrom_now(int fd, Py_ssize_t room):
     return outcome(count, errno)
 
 
-cdef object recvfrom_into_now(int fd, object buffer, Py_ssize_t room):
+cdef object recvfrom_into_now(object sock, int fd, object buffer, Py_ssize_t room):
     cdef address sender
     cdef Py_buffer view
     cdef ssize_t count
     cdef int code
     address_clear(&sender)
     PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
-    count = c_recvfrom(fd, view.buf, min(room, view.len), MSG_DONTWAIT, &sender.sa,
-                       &sender.length)
-    code = errno
-    PyBuffer_Release(&view)
+    try:
+        check_number(sock, fd)
+        count = c_recvfrom(fd, view.buf, min(room, view.len), MSG_DONTWAIT, &sender.sa,
+                           &sender.length)
+        code = errno
+    finally:
+        PyBuffer_Release(&view)
     if count >= 0:
         return count, address_to_python(&sender)
     return outcome(count, code)
 
 
-cdef object sendto_now(int fd, object data, const address *receiver):
+cdef object sendto_now(object sock, int fd, object data, const address *receiver):
     cdef Py_buffer view
     cdef ssize_t count
     cdef int code
     PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
-    count = c_sendto(fd, view.buf, view.len, MSG_DONTWAIT | MSG_NOSIGNAL, &receiver.sa,
-                     receiver.length)
-    code = errno
-    PyBuffer_Release(&view)
+    try:
+        check_number(sock, fd)
+        count = c_sendto(fd, view.buf, view.len, MSG_DONTWAIT | MSG_NOSIGNAL, &receiver.sa,
+                         receiver.length)
+        code = errno
+    finally:
+        PyBuffer_Release(&view)
     return outcome(count, code)
 
 
-cdef object accept_now(int fd, object listener):
+cdef object accept_now(object listener, int fd):
     cdef address peer
     cdef int accepted
     address_clear(&peer)
+    check_number(listener, fd)
     accepted = c_accept4(fd, &peer.sa, &peer.length, SOCK_CLOEXEC)
     if accepted < 0:
         return outcome(accepted, errno)
@@ -181,15 +206,18 @@ cdef class Wait(Runnable):
             return 0
         try:
             result = self.attempt()
+            if result is NOT_YET:
+                self.loop.reactor.keep(self.watch)
+                return 0
         except (SystemExit, KeyboardInterrupt):
+            self.loop.reactor.keep(self.watch)
             raise
         except BaseException as error:
             self.stop()
             self.future.set_exception(error)
             return 0
-        if result is not NOT_YET:
-            self.stop()
-            self.future.set_result(result)
+        self.stop()
+        self.future.set_result(result)
         return 0
 
     cdef object attempt(self):
@@ -198,8 +226,8 @@ cdef class Wait(Runnable):
     cdef int stop(self) except -1:
         if not self.stopped:
             self.stopped = True
-            if self.loop.reactor.watching(self.fd, self.direction) is self:
-                self.loop.reactor.unwatch(self.fd, self.direction)
+            if self.watch is not None and self.watch.target(self.direction) is self:
+                self.loop.reactor.unwatch(self.watch, self.direction)
         return 0
 
 
@@ -207,21 +235,21 @@ cdef class Recv(Wait):
     cdef Py_ssize_t room
 
     cdef object attempt(self):
-        return recv_now(self.fd, self.room)
+        return recv_now(self.sock, self.fd, self.room)
 
 
 cdef class RecvInto(Wait):
     cdef object buffer
 
     cdef object attempt(self):
-        return recv_into_now(self.fd, self.buffer)
+        return recv_into_now(self.sock, self.fd, self.buffer)
 
 
 cdef class RecvFrom(Wait):
     cdef Py_ssize_t room
 
     cdef object attempt(self):
-        return recvfrom_now(self.fd, self.room)
+        return recvfrom_now(self.sock, self.fd, self.room)
 
 
 cdef class RecvFromInto(Wait):
@@ -229,7 +257,7 @@ cdef class RecvFromInto(Wait):
     cdef Py_ssize_t room
 
     cdef object attempt(self):
-        return recvfrom_into_now(self.fd, self.buffer, self.room)
+        return recvfrom_into_now(self.sock, self.fd, self.buffer, self.room)
 
 
 cdef class SendAll(Wait):
@@ -244,8 +272,10 @@ cdef class SendAll(Wait):
         PyBuffer_Release(&self.view)
 
     cdef object attempt(self):
-        cdef ssize_t count = c_send(self.fd, <char *>self.view.buf + self.sent,
-                                    self.view.len - self.sent, MSG_DONTWAIT | MSG_NOSIGNAL)
+        cdef ssize_t count
+        check_number(self.sock, self.fd)
+        count = c_send(self.fd, <char *>self.view.buf + self.sent, self.view.len - self.sent,
+                       MSG_DONTWAIT | MSG_NOSIGNAL)
         if count < 0:
             return outcome(count, errno)
         self.sent += count
@@ -262,12 +292,12 @@ cdef class SendTo(Wait):
     cdef address receiver
 
     cdef object attempt(self):
-        return sendto_now(self.fd, self.data, &self.receiver)
+        return sendto_now(self.sock, self.fd, self.data, &self.receiver)
 
 
 cdef class Accept(Wait):
     cdef object attempt(self):
-        return accept_now(self.fd, self.sock)
+        return accept_now(self.sock, self.fd)
 
 
 cdef class Connect(Wait):
@@ -276,6 +306,7 @@ cdef class Connect(Wait):
     cdef object attempt(self):
         cdef int code = 0
         cdef socklen_t length = sizeof(code)
+        check_number(self.sock, self.fd)
         if getsockopt(self.fd, SOL_SOCKET, SO_ERROR, &code, &length) != 0:
             raise failure(errno)
         if code == 0:
@@ -303,7 +334,7 @@ cdef class SockMethods(LoopCore):
         wait.direction = direction
         wait.future = self.new_future()
         previous = self.reactor.watching(fd, direction)
-        self.reactor.watch(fd, direction, wait, SOCKET | UNTRIED)
+        wait.watch = self.reactor.watch(fd, direction, wait, GIVEN | ONCE, sock)
         if previous is not None:
             cancel_handle(previous, self._debug)
         return wait.future
@@ -315,7 +346,8 @@ cdef class SockMethods(LoopCore):
         """
         cdef int fd
         self.check_socket(sock)
-        fd = wait.fd = sock.fileno()
+        wait.sock = sock
+        fd = wait.fd = socket_fd(sock)
         if speculation_due(&self.reading) or fd < 0:
             result = wait.attempt()
             speculation_tried(&self.reading, result is not NOT_YET)
@@ -327,7 +359,7 @@ cdef class SockMethods(LoopCore):
     async def sock_recv(self, sock, n):
         """Receives up to `n` bytes."""
         cdef Recv wait
-        if type(sock) is not Socket or type(n) is not int or n <= 0:
+        if not is_plain_socket(sock) or type(n) is not int or n <= 0:
             return await super(SockMethods, self).sock_recv(sock, n)
         wait = Recv.__new__(Recv)
         wait.room = n
@@ -342,7 +374,7 @@ cdef class SockMethods(LoopCore):
     async def sock_recv_into(self, sock, buf):
         """Receives into a writable buffer; answers the number of bytes."""
         cdef RecvInto wait
-        if type(sock) is not Socket or not is_writable(buf):
+        if not is_plain_socket(sock) or not is_writable(buf):
             return await super(SockMethods, self).sock_recv_into(sock, buf)
         wait = RecvInto.__new__(RecvInto)
         wait.buffer = buf
@@ -357,7 +389,7 @@ cdef class SockMethods(LoopCore):
     async def sock_recvfrom(self, sock, bufsize):
         """Receives a datagram of up to `bufsize` bytes; answers (data, address)."""
         cdef RecvFrom wait
-        if (type(sock) is not Socket or type(bufsize) is not int or bufsize <= 0
+        if (not is_plain_socket(sock) or type(bufsize) is not int or bufsize <= 0
                 or not is_known_family(family_of(sock))):
             return await super(SockMethods, self).sock_recvfrom(sock, bufsize)
         wait = RecvFrom.__new__(RecvFrom)
@@ -373,7 +405,7 @@ cdef class SockMethods(LoopCore):
     async def sock_recvfrom_into(self, sock, buf, nbytes=0):
         """Receives a datagram into a writable buffer; answers (number of bytes, address)."""
         cdef RecvFromInto wait
-        if (type(sock) is not Socket or type(nbytes) is not int or not is_writable(buf)
+        if (not is_plain_socket(sock) or type(nbytes) is not int or not is_writable(buf)
                 or not 0 <= nbytes <= memoryview(buf).nbytes
                 or not is_known_family(family_of(sock))):
             return await super(SockMethods, self).sock_recvfrom_into(sock, buf, nbytes)
@@ -393,11 +425,12 @@ cdef class SockMethods(LoopCore):
         """Sends all of `data`; after an error nobody knows how much of it has gone."""
         cdef SendAll wait
         cdef int fd
-        if type(sock) is not Socket or not is_bytes(data):
+        if not is_plain_socket(sock) or not is_bytes(data):
             return await super(SockMethods, self).sock_sendall(sock, data)
         self.check_socket(sock)
-        fd = sock.fileno()
+        fd = socket_fd(sock)
         wait = SendAll.__new__(SendAll, data)
+        wait.sock = sock
         wait.fd = fd
         if wait.attempt() is None:
             return None
@@ -411,14 +444,14 @@ cdef class SockMethods(LoopCore):
         """Sends a datagram to `address`; answers the number of bytes."""
         cdef SendTo wait
         cdef int fd
-        if type(sock) is not Socket or not is_bytes(data):
+        if not is_plain_socket(sock) or not is_bytes(data):
             return await super(SockMethods, self).sock_sendto(sock, data, address)
         wait = SendTo.__new__(SendTo)
         if not address_from_python(address, family_of(sock), &wait.receiver):
             return await super(SockMethods, self).sock_sendto(sock, data, address)
         self.check_socket(sock)
-        fd = sock.fileno()
-        count = sendto_now(fd, data, &wait.receiver)
+        fd = socket_fd(sock)
+        count = sendto_now(sock, fd, data, &wait.receiver)
         if count is not NOT_YET:
             return count
         wait.data = data
@@ -432,11 +465,11 @@ cdef class SockMethods(LoopCore):
         """Accepts a connection; answers (socket, address), the socket non-blocking."""
         cdef Accept wait
         cdef int fd
-        if (type(sock) is not Socket or sock.gettimeout() != 0
+        if (not is_plain_socket(sock) or sock.gettimeout() != 0
                 or not is_known_family(family_of(sock))):
             return await super(SockMethods, self).sock_accept(sock)
-        fd = sock.fileno()
-        result = accept_now(fd, sock)
+        fd = socket_fd(sock)
+        result = accept_now(sock, fd)
         if result is not NOT_YET:
             return result
         wait = Accept.__new__(Accept)
@@ -451,12 +484,13 @@ cdef class SockMethods(LoopCore):
         cdef Connect wait
         cdef SendTo target
         cdef int fd
-        if type(sock) is not Socket or sock.gettimeout() != 0:
+        if not is_plain_socket(sock) or sock.gettimeout() != 0:
             return await super(SockMethods, self).sock_connect(sock, address)
         target = SendTo.__new__(SendTo)
         if not address_from_python(address, family_of(sock), &target.receiver):
             return await super(SockMethods, self).sock_connect(sock, address)
-        fd = sock.fileno()
+        fd = socket_fd(sock)
+        check_number(sock, fd)
         if c_connect(fd, &target.receiver.sa, target.receiver.length) == 0:
             return None
         # EAGAIN of a Unix socket: the listener's queue is full, and nothing will tell of room.

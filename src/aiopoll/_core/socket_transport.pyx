@@ -12,11 +12,12 @@ Cost.  Two objects a connection.
 
 from cpython.contextvars cimport PyContext_CopyCurrent
 from cpython.object cimport PyObject
-from libc.errno cimport errno
+from libc.errno cimport EBADF, errno
 
 from aiopoll._core.handles cimport slot_offset
 from aiopoll._core.loop cimport LoopCore
-from aiopoll._core.stream cimport Stream, attach, limit_as_size, socket_name
+from aiopoll._core.protocols cimport attach
+from aiopoll._core.stream cimport Stream, limit_as_size, socket_name
 
 import os
 import socket
@@ -163,7 +164,7 @@ class SocketTransport(transports._FlowControlMixin):
     def write(self, data):
         """Sends `data`, or keeps what cannot be sent now until it can.
 
-        What is written in one callback, or one turn of the loop, may leave together at its end.
+        When it returns, the kernel has what it takes; pieces of one callback may share a segment.
         Raises TypeError if it is not bytes-like, RuntimeError after write_eof().
         """
         write_to(stream_of(self), data)
@@ -174,22 +175,15 @@ class SocketTransport(transports._FlowControlMixin):
         Raises TypeError, and writes nothing, if one is no buffer.
         """
         cdef Stream stream = stream_of(self)
-        cdef bint corked
         if stream.eof or stream.empty_waiter is not None:
             raise refusal(stream, "writelines")
-        list_of_data = [data if isinstance(data, (bytes, bytearray, memoryview))
-                        else memoryview(data) for data in list_of_data]
-        corked, stream.corked = stream.corked, True
-        try:
-            for data in list_of_data:
-                self.write(data)
-        finally:
-            stream.corked = corked
-            if stream.size and not stream.conn_lost:
-                if stream.may_wait():
-                    stream.wait_for_more()
-                elif not stream.blocked:
-                    stream.flush()
+        pieces = [data if type(data) is bytes else bytes(data)
+                  if isinstance(data, (bytes, bytearray, memoryview)) else bytes(memoryview(data))
+                  for data in list_of_data]
+        if stream.conn_lost:
+            warn_lost(stream)
+        elif any(pieces):
+            stream.write_pieces(pieces)
 
     def can_write_eof(self):
         """True: a stream can be closed for writing alone."""
@@ -202,17 +196,15 @@ class SocketTransport(transports._FlowControlMixin):
             return
         stream.eof = True
         if stream.size:
-            if not stream.blocked:
-                stream.flush()
-        elif c_shutdown(stream.fd, SHUT_WR) != 0:
+            return  # the last of it will be followed by the end
+        if not stream.has_number():
+            raise OSError(EBADF, os.strerror(EBADF))
+        if c_shutdown(stream.fd, SHUT_WR) != 0:
             raise OSError(errno, os.strerror(errno))
 
     def get_write_buffer_size(self):
         """Bytes that the kernel has not taken yet."""
-        cdef Stream stream = stream_of(self)
-        if stream.size and not stream.blocked and not stream.conn_lost:
-            stream.flush()
-        return stream.size
+        return stream_of(self).size
 
     def get_write_buffer_limits(self):
         """The low-water and the high-water mark, in bytes."""
@@ -311,8 +303,6 @@ class SocketTransport(transports._FlowControlMixin):
         cdef Stream stream = stream_of(self)
         if stream.empty_waiter is not None:
             raise RuntimeError("Empty waiter is already set")
-        if stream.size and not stream.blocked:
-            stream.flush()
         stream.empty_waiter = stream.loop.create_future()
         if not stream.size:
             stream.empty_waiter.set_result(None)
@@ -325,10 +315,7 @@ class SocketTransport(transports._FlowControlMixin):
         stream_of(self).fatal_error(exc, message)
 
     def _force_close(self, exc):
-        cdef Stream stream = stream_of(self)
-        if stream.size and not stream.blocked and not stream.conn_lost:
-            stream.flush()  # asyncio's would have sent it when it was written
-        stream.force_close(exc)
+        stream_of(self).force_close(exc)
 
     def _call_connection_lost(self, exc):
         stream_of(self).connection_lost(exc)
@@ -385,12 +372,17 @@ cdef int write_to(Stream stream, object data) except -1:
     if not data:
         return 0
     if stream.conn_lost:
-        if stream.conn_lost >= constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES:
-            logger.warning("socket.send() raised exception.")
-        elif stream.conn_lost < 0xFF:
-            stream.conn_lost += 1
-        return 0
+        return warn_lost(stream)
     return stream.write(data)
+
+
+cdef int warn_lost(Stream stream) except -1:
+    """Counts a write after the end, and warns of it from some on."""
+    if stream.conn_lost >= constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES:
+        logger.warning("socket.send() raised exception.")
+    elif stream.conn_lost < 0xFF:
+        stream.conn_lost += 1
+    return 0
 
 
 cdef object refusal(Stream stream, str call):
@@ -420,6 +412,25 @@ cdef int start(object transport, Stream stream, object server) except -1:
     stream.loop.transports.lend(stream.fd, transport)
     stream.loop.ready.push(stream)
     return 0
+
+
+def adopt(transport):
+    """Lets a connection, plain or over TLS, own its number where nobody else has its socket."""
+    carrier = transport
+    protocol = getattr(transport, "_ssl_protocol", None)
+    if protocol is not None:
+        carrier = protocol._transport
+    if type(carrier) is SocketTransport:
+        stream_of(carrier).adopt()
+
+
+def has_lost_its_number(transport):
+    """Whether the descriptor that a transport is known by is another file's by now."""
+    cdef Stream stream = stream_behind(transport)
+    if stream is not None:
+        return not stream.has_number()
+    sock = getattr(transport, "_sock", None)
+    return sock is not None and sock.fileno() != transport._sock_fd
 
 
 cdef object accepted_transport(LoopCore loop, int fd, socket_name *peer, object protocol,

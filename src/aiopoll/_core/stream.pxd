@@ -1,7 +1,7 @@
 """The stream transport, for whoever accepts connections."""
 
 cimport cython
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint32_t
 
 from aiopoll._core.handles cimport Runnable
 from aiopoll._core.loop cimport LoopCore
@@ -11,16 +11,10 @@ cdef extern from "socket_names.h" nogil:
     union socket_name:
         unsigned short family
 
-cdef class DataReceiver:
-    cdef bint is_compiled(self) noexcept
-    cdef int receive(self, bytes data) except -1
-
-cdef class Receiver:
-    cdef int received(self, char *data, Py_ssize_t size) except -1
-
 @cython.final
 cdef class WriteReady(Runnable):
     cdef Stream stream
+    cdef Watch watch
 
 @cython.final
 cdef class Stream(Runnable):
@@ -29,7 +23,7 @@ cdef class Stream(Runnable):
     cdef WriteReady flusher  # made with the first write that waits
     cdef object transport  # None once the connection is lost
     cdef object protocol
-    cdef object sock  # the socket object, where there is one
+    cdef object sock  # the socket object; None while nobody else can reach the number
     cdef object server
     cdef object context
     cdef object empty_waiter
@@ -47,12 +41,15 @@ cdef class Stream(Runnable):
     cdef uint8_t lent  # the socket goes back to its owner
     cdef uint8_t paused
     cdef uint8_t eof
-    cdef uint8_t corked
-    cdef uint8_t unsent
+    cdef uint8_t may_hold  # the kernel may hold a write back until the next one: MSG_MORE
+    cdef uint8_t expected  # writes in the callback that wrote before this one
+    cdef uint8_t written  # in this one
+    cdef uint8_t held  # the last write was held back
     cdef uint8_t blocked
     cdef uint8_t draining
     cdef uint8_t protocol_paused
     cdef uint8_t pages  # what recv_bytes() keeps
+    cdef uint32_t callback  # the one that wrote last, by LoopCore.callbacks
     cdef socket_name here
     cdef socket_name peer
 
@@ -64,11 +61,14 @@ cdef class Stream(Runnable):
     cdef bint read_buffered(self) except -1
     cdef bint read_memory(self) except -1
     cdef int nothing_read(self, ssize_t count, int code) except -1
+    cdef bint has_number(self) noexcept
     cdef int append(self, bytes data) except -1
-    cdef bint may_wait(self) noexcept
     cdef WriteReady write_ready(self)
-    cdef int wait_for_more(self) except -1
     cdef int write(self, object data) except -1
+    cdef int write_pieces(self, list pieces) except -1
+    cdef int send_flags(self) except -1
+    cdef ssize_t send(self, const char *data, Py_ssize_t size) except? -1
+    cdef int keep_rest(self, bytes data, ssize_t sent) except -1
     cdef ssize_t send_queue(self) noexcept
     cdef int drop_sent(self, Py_ssize_t taken) except -1
     cdef int flush(self) except -1
@@ -86,7 +86,6 @@ cdef class Stream(Runnable):
     cdef int connection_lost(self, object error) except -1
     cdef int give_back(self) except -1
     cdef object python_socket(self)
+    cdef bint adopt(self) except -1
 
 cdef Py_ssize_t limit_as_size(object limit) except -1
-cdef bint is_buffered(object protocol) except -1
-cdef int attach(object server, object transport) except -1

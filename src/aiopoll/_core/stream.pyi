@@ -2,15 +2,7 @@
 
 from typing import final
 
-from typing_extensions import disjoint_base
-
 from aiopoll._core.handles import Runnable
-
-@disjoint_base
-class DataReceiver: ...
-
-@disjoint_base
-class Receiver: ...
 
 @final
 class Stream(Runnable): ...

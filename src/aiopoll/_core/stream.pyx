@@ -1,21 +1,28 @@
 """A stream connection: reading, sending what was written, and the end of it.
 
-Facts.  Most writes fit the socket's buffer.  Two small writes in two system calls cost nearly
-twice what they cost in one.  A send or recv that fails takes the socket's error with it: the next
-call reports another one.
+Facts.  Most writes fit the socket's buffer.  On TCP a small write costs a segment, and wakes the
+peer; one with MSG_MORE (send(2)) is in the kernel as any other, but waits there for the next one
+without the flag, for TCP_CORK to be cleared (tcp(7)), or for 200 ms.  It is sent all the same if
+the process ends in whatever way.  Sockets of other kinds ignore the flag.  A send or recv that fails
+takes the socket's error with it: the next call reports another one.
 
-Rule.  Reads are those of recv.pyx.  What is written while the loop runs callbacks waits until the
-protocol's callback returns, or the turn ends, and leaves in one sendmsg(2); but never more of it
-than the high-water mark, and not past anybody who could tell: asking for the size of the write
-buffer, closing, write_eof() and abort() send it first.  So flow control is asyncio's: no buffer
-that asyncio would have counted full goes unseen.  What the socket does not take waits for it to
-become writable.
+Rule.  Reads are those of recv.pyx.  What is written has reached the kernel when write() returns, as
+far as the kernel takes it; the rest waits for the socket to become writable.  A connection that made
+n writes in its last callback is expected to do so again: the first n - 1 go out with MSG_MORE, the nth
+without.  If a callback ends before that, the loop pushes what is held.  A stream without a socket
+object owns its number; with one, the object is asked for it before each system call, and a number
+that it does not have any more is not used: EBADF ends the connection.
 
-Why.  Gathering at the end of a callback costs no list and no second wake-up; gathering at the end
-of the turn serves tasks, whose writes come from several steps.
+Why.  Nothing that was written is in user space, where an exception, exit, exec, fork or another user of
+the socket would lose it, double it or overtake it.  The count is right for servers that write a header
+and a body, which then cost one segment; for a single write nothing changes.
+
+Failure prevented.  A handler writes its last answer and calls os._exit().  Bytes that waited for the
+end of the callback would be gone; asyncio has sent them.
 
 Cost.  The GIL is held in send and recv, which never block: releasing it costs more than a small
-transfer.  A bytearray or memoryview that waits is copied, since its owner may change it.
+transfer, and no thread can close the socket between the look at its number and the call.  A
+bytearray or memoryview that waits is copied, since its owner may change it.
 """
 
 cimport cython
@@ -24,18 +31,19 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.contextvars cimport PyContext_Exit
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.object cimport PyObject
-from libc.errno cimport EAGAIN, EINTR, errno
+from libc.errno cimport EAGAIN, EBADF, EINTR, errno
 from posix.unistd cimport close
 
+from aiopoll._core.descriptor cimport is_plain_socket, socket_fd
 from aiopoll._core.handles cimport Runnable, enter_context
 from aiopoll._core.loop cimport LoopCore
-from aiopoll._core.reactor cimport CALLS_AGAIN, READ, SOCKET, WRITE
+from aiopoll._core.protocols cimport DataReceiver, Receiver, detach, is_buffered
+from aiopoll._core.reactor cimport CALLS_AGAIN, GIVEN, OWNED, READ, WRITE
 from aiopoll._core.recv cimport READ_SIZE, read_buffer, recv_bytes
 
 import os
 import socket
 
-from asyncio import BufferedProtocol
 from asyncio.log import logger
 
 cdef extern from "<sys/uio.h>" nogil:
@@ -45,6 +53,7 @@ cdef extern from "<sys/uio.h>" nogil:
 
 cdef extern from "<sys/socket.h>" nogil:
     enum:
+        MSG_MORE
         MSG_NOSIGNAL
         SHUT_WR
 
@@ -57,15 +66,24 @@ cdef extern from "<sys/socket.h>" nogil:
     ssize_t c_sendmsg "sendmsg"(int fd, const msghdr *message, int flags)
     int c_shutdown "shutdown"(int fd, int how)
 
+cdef extern from "socket_names.h" nogil:
+    bint socket_is_tcp(int fd)
+    void socket_push(int fd)
+
 cdef extern from "<string.h>" nogil:
     void *memset(void *memory, int value, size_t size)
 
 cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
+    Py_ssize_t Py_REFCNT(PyObject *object)
 
 cdef enum:
-    COPY_MAX = 4096  # what is no bytes object and no longer may wait; longer, it is sent at once
     IOV_MAX = 64  # pieces in one sendmsg
+
+cdef enum Holding:  # whether the kernel may hold a connection's writes back
+    NOT_ASKED = 0  # nor is there a reason, so far
+    YES = 1
+    NO = 2
 
 
 cdef Py_ssize_t limit_as_size(object limit) except -1:
@@ -73,59 +91,12 @@ cdef Py_ssize_t limit_as_size(object limit) except -1:
     return PY_SSIZE_T_MAX if limit >= PY_SSIZE_T_MAX else max(<Py_ssize_t>int(limit), 0)
 
 
-cdef bint is_buffered(object protocol) except -1:
-    """Whether a protocol has a buffer of its own to read to.
-
-    Such a one need not be a BufferedProtocol, as in uvloop, if it could not be used otherwise.
-    """
-    return isinstance(protocol, BufferedProtocol) or (
-        hasattr(protocol, "get_buffer") and not hasattr(protocol, "data_received"))
-
-
-cdef int attach(object server, object transport) except -1:
-    """Makes a connection one of a server's; one that can close its clients is told which."""
-    if hasattr(server, "close_clients"):
-        server._attach(transport)
-    else:
-        server._attach()
-    return 0
-
-
-cdef int detach(object server, object transport) except -1:
-    if hasattr(server, "close_clients"):
-        server._detach(transport)
-    else:
-        server._detach()
-    return 0
-
-
-cdef class DataReceiver:
-    """A compiled Protocol."""
-
-    cdef bint is_compiled(self) noexcept:
-        """Whether no subclass has a data_received() of its own."""
-        raise NotImplementedError
-
-    cdef int receive(self, bytes data) except -1:
-        """What data_received() does."""
-        raise NotImplementedError
-
-
-cdef class Receiver:
-    """A compiled BufferedProtocol that takes what came from where it was read to."""
-
-    cdef int received(self, char *data, Py_ssize_t size) except -1:
-        """What buffer_updated() does; `data` is there until it returns or lets the GIL go."""
-        raise NotImplementedError
-
-
 @cython.final
 cdef class WriteReady(Runnable):
-    """Sends what waits, when the socket is writable again or the turn is over."""
+    """Sends what waits, when the socket is writable again."""
 
     cdef int run(self) except -1:
         cdef Stream stream = self.stream
-        stream.unsent = False
         if stream.transport is None or stream.conn_lost or not stream.size:
             return 0
         context = enter_context(stream.context)
@@ -157,7 +128,7 @@ cdef class Stream(Runnable):
 
     def __dealloc__(self):
         if self.fd >= 0:
-            self.loop.transports.take_back(self.fd)
+            self.loop.transports.take_back(self.fd, self.transport)
             if self.sock is None:
                 close(self.fd)
 
@@ -181,18 +152,14 @@ cdef class Stream(Runnable):
         if self.reading is None:
             return 0
         context = enter_context(self.context)
-        self.corked = True
         self.loop.running = self
         try:
             hit = self.read_buffered() if self.buffered else self.read_plain()
-            if self.size and not self.blocked:
-                self.flush()
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
             self.fatal_error(error, "Fatal error on socket transport")
         finally:
-            self.corked = False
             self.loop.running = outer
             PyContext_Exit(context)
             if self.reading is not None:
@@ -204,8 +171,6 @@ cdef class Stream(Runnable):
         return 0
 
     cdef int yield_to_loop(self) except -1:
-        if self.size and not self.blocked:
-            self.flush()
         if self.reading is not None:
             self.loop.reactor.again(self.reading, False)
         return 0
@@ -215,37 +180,45 @@ cdef class Stream(Runnable):
         cdef Runnable outer = self.loop.running
         self.started = True
         context = enter_context(self.context)
-        self.corked = True
         self.loop.running = self
         try:
             self.protocol.connection_made(self.transport)
-            if self.size and not self.blocked:
-                self.flush()
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
             self.report("Exception in callback protocol.connection_made()", error)
         finally:
-            self.corked = False
             self.loop.running = outer
             PyContext_Exit(context)
             if not self.closing and not self.paused:
-                self.start_reading()
+                try:
+                    self.start_reading()
+                except OSError as error:
+                    self.fatal_error(error, "Fatal read error on socket transport")
         return 0
 
     cdef int start_reading(self) except -1:
-        self.reading = self.loop.reactor.watch(self.fd, READ, self, CALLS_AGAIN | SOCKET)
+        """Raises OSError: EBADF if the socket was closed."""
+        self.reading = self.loop.reactor.watch(
+            self.fd, READ, self, CALLS_AGAIN | (OWNED if self.sock is None else GIVEN), self.sock)
         return 0
 
     cdef int stop_reading(self) except -1:
-        if self.reading is not None:
-            self.reading = None
-            self.loop.reactor.unwatch(self.fd, READ)
+        reading, self.reading = self.reading, None
+        if reading is not None and reading.target(READ) is self:
+            self.loop.reactor.unwatch(reading, READ)
         return 0
+
+    cdef bint has_number(self) noexcept:
+        """Whether `fd` still is this connection's."""
+        return self.sock is None or socket_fd(self.sock) == self.fd
 
     cdef bint read_plain(self) except -1:
         """One read for a Protocol; whether something came."""
         cdef int code = 0
+        if not self.has_number():
+            self.nothing_read(-1, EBADF)
+            return False
         data = recv_bytes(self.fd, READ_SIZE, 0, &self.pages, &code)
         if not data:
             self.nothing_read(0 if data is not None else -1, code)
@@ -285,8 +258,9 @@ cdef class Stream(Runnable):
         except BaseException as error:
             self.fatal_error(error, "Fatal read error on socket transport")
             return False
-        count = c_recv(self.fd, view.buf, view.len, 0)
-        code = errno
+        # After all that can run code of the program's.
+        count = c_recv(self.fd, view.buf, view.len, 0) if self.has_number() else -1
+        code = errno if self.has_number() else EBADF
         PyBuffer_Release(&view)
         if count <= 0:
             self.nothing_read(count, code)
@@ -301,7 +275,11 @@ cdef class Stream(Runnable):
 
     cdef bint read_memory(self) except -1:
         """One read for a Receiver; whether something came."""
-        cdef ssize_t count = c_recv(self.fd, read_buffer, READ_SIZE, 0)
+        cdef ssize_t count
+        if not self.has_number():
+            self.nothing_read(-1, EBADF)
+            return False
+        count = c_recv(self.fd, read_buffer, READ_SIZE, 0)
         if count <= 0:
             self.nothing_read(count, errno)
             return False
@@ -347,11 +325,6 @@ cdef class Stream(Runnable):
         self.size += PyBytes_GET_SIZE(data)
         return 0
 
-    cdef bint may_wait(self) noexcept:
-        """Whether what waits may go on waiting for what else this turn brings."""
-        return (self.size <= self.high and not self.blocked
-                and (self.corked or self.loop.in_callbacks))
-
     cdef WriteReady write_ready(self):
         """The writing side, made for the first write that waits."""
         if self.flusher is None:
@@ -359,46 +332,96 @@ cdef class Stream(Runnable):
             self.flusher.stream = self
         return self.flusher
 
-    cdef int wait_for_more(self) except -1:
-        """Sees to it that what waits is sent when this callback, or this turn, is over."""
-        if not self.corked and not self.unsent:
-            self.unsent = True
-            self.loop.unsent.append(self.write_ready())
-        return 0
-
     cdef int write(self, object data) except -1:
         """Sends `data`, which is bytes-like and not empty, now or as soon as it can be sent."""
         cdef Py_buffer view
+        cdef bytes plain
         cdef ssize_t sent
-        cdef int code
         if type(data) is bytes:
-            self.append(data)
-        elif (self.size or self.blocked or len(data) <= COPY_MAX
-                or type(data) is memoryview and not data.c_contiguous):
-            self.append(bytes(data))
+            plain = <bytes>data
+            if self.size or self.blocked:
+                self.append(plain)
+                return self.pause_protocol()
+            sent = self.send(PyBytes_AS_STRING(plain), PyBytes_GET_SIZE(plain))
+            if sent == PyBytes_GET_SIZE(plain) or sent < 0:
+                return 0
+            self.keep_rest(plain, sent)
+        elif self.size or self.blocked or type(data) is memoryview and not data.c_contiguous:
+            return self.write(bytes(data))
         else:
             PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
-            sent = c_send(self.fd, view.buf, view.len, MSG_NOSIGNAL)
-            code = errno
             try:
-                if sent == view.len:
+                sent = self.send(<char *>view.buf, view.len)
+                if sent == view.len or sent < 0:
                     return 0
-                if sent >= 0 or code == EAGAIN or code == EINTR:
-                    sent = max(sent, 0)
-                    self.append(PyBytes_FromStringAndSize(<char *>view.buf + sent,
-                                                          view.len - sent))
+                self.append(PyBytes_FromStringAndSize(<char *>view.buf + sent, view.len - sent))
             finally:
                 PyBuffer_Release(&view)
-            if sent < 0:
-                self.fatal_error(OSError(code, os.strerror(code)),
-                                 "Fatal write error on socket transport")
-                return 0
-            self.block()
+        self.block()
+        return self.pause_protocol()
+
+    cdef int write_pieces(self, list pieces) except -1:
+        """write() of bytes objects, in one system call."""
+        cdef bytes piece
+        for piece in pieces:
+            if PyBytes_GET_SIZE(piece):
+                self.append(piece)
         if self.blocked:
             return self.pause_protocol()
-        if self.may_wait():
-            return self.wait_for_more()
         return self.flush()
+
+    cdef int send_flags(self) except -1:
+        """The flags for what is written now."""
+        cdef LoopCore loop = self.loop
+        if self.callback != loop.callbacks:
+            self.callback = loop.callbacks
+            self.expected = self.written
+            self.written = 0
+        if self.written < 0xFF:
+            self.written += 1
+        if self.written >= self.expected or not loop.in_callbacks or self.may_hold == NO:
+            self.held = False
+            return MSG_NOSIGNAL
+        if self.may_hold == NOT_ASKED:
+            self.may_hold = YES if loop.gather_writes and socket_is_tcp(self.fd) else NO
+            if self.may_hold == NO:
+                return MSG_NOSIGNAL
+        loop.more_sends += 1
+        if not self.held:
+            self.held = True
+            loop.held.append(self)
+        return MSG_NOSIGNAL | MSG_MORE
+
+    cdef int push(self) except -1:
+        """Has the kernel send what it holds back, as the callback ends."""
+        if self.held:
+            self.held = False
+            if self.fd >= 0 and self.has_number():
+                self.loop.pushes += 1
+                socket_push(self.fd)
+        return 0
+
+    cdef ssize_t send(self, const char *data, Py_ssize_t size) except? -1:
+        """One send of what is written now: the bytes taken; -1 if that ended the connection."""
+        cdef ssize_t sent = -1
+        cdef int code = EBADF, flags
+        if self.has_number():
+            flags = self.send_flags()
+            sent = c_send(self.fd, data, size, flags)
+            code = errno
+        if sent >= 0:
+            return sent
+        if code == EAGAIN or code == EINTR:
+            return 0
+        self.fatal_error(OSError(code, os.strerror(code)), "Fatal write error on socket transport")
+        return -1
+
+    cdef int keep_rest(self, bytes data, ssize_t sent) except -1:
+        """Lets the rest of what was written wait; nothing waits yet."""
+        self.append(data)
+        self.sent = sent
+        self.size -= sent
+        return 0
 
     cdef ssize_t send_queue(self) noexcept:
         """One send of what waits; the bytes that were taken, or -errno."""
@@ -407,6 +430,8 @@ cdef class Stream(Runnable):
         cdef Py_ssize_t count, i
         cdef PyObject *piece
         cdef ssize_t taken
+        if not self.has_number():
+            return -EBADF
         if type(self.queue) is bytes:
             taken = c_send(self.fd, PyBytes_AS_STRING(self.queue) + self.sent, self.size,
                            MSG_NOSIGNAL)
@@ -476,15 +501,22 @@ cdef class Stream(Runnable):
         return 0
 
     cdef int block(self) except -1:
-        """Waits for the socket to take more."""
-        self.loop.reactor.watch(self.fd, WRITE, self.write_ready(), SOCKET)
+        """Waits for the socket to take more; ends the connection if that cannot be."""
+        cdef WriteReady flusher = self.write_ready()
+        try:
+            flusher.watch = self.loop.reactor.watch(
+                self.fd, WRITE, flusher, OWNED if self.sock is None else GIVEN, self.sock)
+        except OSError as error:
+            return self.fatal_error(error, "Fatal write error on socket transport")
         self.blocked = True
         return 0
 
     cdef int unblock(self) except -1:
         if self.blocked:
             self.blocked = False
-            self.loop.reactor.unwatch(self.fd, WRITE)
+            if self.flusher.watch.target(WRITE) is self.flusher:
+                self.loop.reactor.unwatch(self.flusher.watch, WRITE)
+            self.flusher.watch = None
         return 0
 
     cdef int drained(self) except -1:
@@ -502,8 +534,13 @@ cdef class Stream(Runnable):
             self.empty_waiter.set_result(None)
         if self.closing:
             self.conn_lost += 1
-            self.connection_lost(None)
-        elif self.eof:
+            try:
+                self.connection_lost(None)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                self.report("Exception in callback protocol.connection_lost()", error)
+        elif self.eof and self.has_number():
             c_shutdown(self.fd, SHUT_WR)
         return 0
 
@@ -566,10 +603,6 @@ cdef class Stream(Runnable):
         """Ends the connection once everything has been sent."""
         if self.closing:
             return 0
-        if self.size and not self.blocked:
-            self.flush()
-            if self.closing:
-                return 0  # the socket is broken
         self.closing = True
         self.stop_reading()
         return 0 if self.size else self.lose(None)
@@ -597,7 +630,7 @@ cdef class Stream(Runnable):
         transport, self.transport = self.transport, None
         server, self.server = self.server, None
         sock, self.sock = self.sock, None
-        self.loop.transports.take_back(fd)
+        self.loop.transports.take_back(fd, transport)
         self.fd = -1
         self.set_protocol(None)
         self.queue = None
@@ -611,8 +644,29 @@ cdef class Stream(Runnable):
         return 0
 
     cdef object python_socket(self):
-        """The socket object, made if there is none yet; None once it is closed."""
+        """The socket object, made if there is none yet; None once it is closed.
+
+        Whoever has it can close it: the number is not the connection's own any more.
+        """
+        cdef WriteReady flusher = self.flusher
         if self.sock is None and self.fd >= 0:
             self.sock = socket.socket(fileno=self.fd)
             self.sock.setblocking(False)
+            if self.reading is not None:
+                self.loop.reactor.disown(self.reading, self.sock)
+            elif self.blocked:
+                self.loop.reactor.disown(flusher.watch, self.sock)
         return self.sock
+
+    cdef bint adopt(self) except -1:
+        """Takes the number from a socket object that nobody else has; whether it could."""
+        if self.sock is None or not is_plain_socket(self.sock) or not self.has_number() or (
+                Py_REFCNT(<PyObject *>self.sock) > 1):
+            return False
+        self.sock.detach()
+        self.sock = None
+        if self.reading is not None:
+            self.loop.reactor.own(self.reading)
+        elif self.blocked:
+            self.loop.reactor.own(self.flusher.watch)
+        return True

@@ -3,7 +3,7 @@ from typing import Any, final
 
 from typing_extensions import disjoint_base
 
-from aiopoll._core.stream import DataReceiver
+from aiopoll._core.protocols import DataReceiver
 
 DEFAULT_LIMIT: int
 

@@ -23,8 +23,9 @@ cimport cython
 from cpython.bytes cimport PyBytes_GET_SIZE
 
 from aiopoll._core.loop cimport future_for
+from aiopoll._core.protocols cimport DataReceiver
 from aiopoll._core.socket_transport cimport stream_behind, write_to
-from aiopoll._core.stream cimport DataReceiver, Stream, limit_as_size
+from aiopoll._core.stream cimport Stream, limit_as_size
 from aiopoll._core.stream_buffer cimport StreamBuffer
 
 import asyncio

@@ -3,7 +3,7 @@ from typing import Any, final
 
 from typing_extensions import disjoint_base
 
-from aiopoll._core.stream import Receiver
+from aiopoll._core.protocols import Receiver
 
 KNOWN: dict[str, str]
 compiled: bool

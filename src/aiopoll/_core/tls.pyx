@@ -10,13 +10,10 @@ SSL_write, never in a BIO.
 Rule.  Compiled is what runs for every message once the handshake is done; handshake, shutdown,
 errors, timeouts and the flow control that has something to do stay asyncio's own methods, on the
 same attributes.  Reading ends without another SSL_read where the incoming BIO is empty and the last
-record was taken whole: nothing that OpenSSL has not seen is left.  What the protocol writes in
-data_received() or buffer_updated() waits for its end, up to one record and below the high-water
-mark, and leaves in one record; but not past anybody who could tell: close(), abort() and asking
-for the size of the write buffer send it first.
+record was taken whole: nothing that OpenSSL has not seen is left.  What is written is encrypted and
+handed to the transport when write() returns, as in asyncio: a record a write.
 
-Why.  No exception for each message, no buffer of 256 KiB for each connection and each read, and
-one record where small parts are written.
+Why.  No exception for each message, and no buffer of 256 KiB for each connection and each read.
 
 Cost.  Each method replaced here has to be the one that is known: where asyncio's uses other names,
 `compiled` is false and the classes are asyncio's own.
@@ -27,7 +24,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo
 from cpython.buffer cimport PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 
-from aiopoll._core.stream cimport Receiver, is_buffered
+from aiopoll._core.protocols cimport Receiver, is_buffered
 
 import math
 import ssl
@@ -73,7 +70,6 @@ KNOWN = {
                           " _start_shutdown call_soon len read",
     "_do_read__copied": "SSLAgainErrors _app_protocol _call_eof_received _sslobj _start_shutdown"
                         " append data_received join max_size read",
-    "_get_write_buffer_size": "_outgoing _write_buffer_size pending",
 }
 
 
@@ -154,7 +150,6 @@ cdef class TLSCore(Receiver):
     cdef Py_ssize_t arrived  # bytes that came last, until they are read
     cdef Py_ssize_t left  # bytes in the incoming BIO; -1 if that is not known
     cdef bint awaited  # the handshake is just over
-    cdef bint gathering  # what the protocol writes now may wait for its end
     cdef bint record_begun  # OpenSSL may have a part of a record already
 
     def __cinit__(self, *args, **options):
@@ -320,13 +315,7 @@ cdef class TLSCore(Receiver):
             self.record_begun = True
             self.left = -1
         if first is not None:
-            self.gathering = True
-            try:
-                self._app_protocol.data_received(first if chunks is None else b"".join(chunks))
-            except BaseException:
-                self.end_gathering()
-                raise
-            self.gathering = False
+            self._app_protocol.data_received(first if chunks is None else b"".join(chunks))
         if chunk is not None and not PyBytes_GET_SIZE(chunk):
             self.end_of_data()
         return 0
@@ -357,13 +346,7 @@ cdef class TLSCore(Receiver):
         elif more and count > 0:
             self._loop.call_soon(self._do_read)
         if filled > 0:
-            self.gathering = True
-            try:
-                self._app_protocol_buffer_updated(filled)
-            except BaseException:
-                self.end_gathering()
-                raise
-            self.gathering = False
+            self._app_protocol_buffer_updated(filled)
         if count == 0:
             self.end_of_data()
         return 0
@@ -385,25 +368,10 @@ cdef class TLSCore(Receiver):
             return 0
         self._write_backlog.append(data)
         self._write_buffer_size += PyBytes_GET_SIZE(data)
-        if (self.gathering and self._write_buffer_size <= RECORD_MAX
-                and self._write_buffer_size < self.outgoing_high
-                and not self._ssl_writing_paused and not self._app_writing_paused):
-            return 0
         try:
             self.write_backlog()
         except Exception as error:
             self._fatal_error(error, "Fatal error on SSL protocol")
-        return 0
-
-    cdef int end_gathering(self) except -1:
-        """Sends what waits for the end of a callback, as will the rest of that callback."""
-        if self.gathering:
-            self.gathering = False
-            if self._write_backlog and self._state is WRAPPED:
-                try:
-                    self.write_backlog()
-                except Exception as error:
-                    self._fatal_error(error, "Fatal error on SSL protocol")
         return 0
 
     def _do_write(self):
@@ -478,11 +446,7 @@ cdef class TLSCore(Receiver):
             self._control_app_writing()
         return 0
 
-    # Who could tell that something waits.
-
-    def _get_write_buffer_size(self):
-        self.end_gathering()
-        return pending(self.outgoing) + self._write_buffer_size
+    # The end
 
     def _do_shutdown(self):
         # What comes after the transport was closed is nobody's, and would be an error to OpenSSL.
@@ -493,14 +457,6 @@ cdef class TLSCore(Receiver):
             except ssl.SSLError:
                 pass  # nothing more for now; what else there is, unwrap() tells as well
         BaseProtocol._do_shutdown(self)
-
-    def _start_shutdown(self):
-        self.end_gathering()
-        BaseProtocol._start_shutdown(self)
-
-    def _abort(self, *error):
-        self.end_gathering()
-        BaseProtocol._abort(self, *error)
 
 
 class SSLTransport(BaseTransport):

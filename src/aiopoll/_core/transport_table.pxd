@@ -8,5 +8,5 @@ cdef class TransportTable:
     cdef readonly object others
 
     cdef int lend(self, int fd, object transport) except -1
-    cdef void take_back(self, int fd) noexcept
+    cdef void take_back(self, int fd, object transport) noexcept
     cdef object find(self, int fd)

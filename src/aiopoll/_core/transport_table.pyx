@@ -43,8 +43,9 @@ cdef class TransportTable:
         self.borrowed[fd] = <PyObject *>transport
         return 0
 
-    cdef void take_back(self, int fd) noexcept:
-        if 0 <= fd < self.room:
+    cdef void take_back(self, int fd, object transport) noexcept:
+        """Removes a transport, unless the number is another one's by now."""
+        if 0 <= fd < self.room and self.borrowed[fd] == <PyObject *>transport:
             self.borrowed[fd] = NULL
 
     cdef object find(self, int fd):
@@ -76,7 +77,7 @@ cdef class TransportTable:
         transport = self.find(operator.index(fd))
         if transport is None:
             return self.others.pop(fd, *default)
-        self.take_back(fd)
+        self.take_back(fd, transport)
         self.others.pop(fd, None)
         return transport
 

@@ -11,7 +11,7 @@ from aiopoll._core.accept import start_accepting
 from aiopoll._core.datagram import DatagramTransport
 from aiopoll._core.pipe import ReadPipeTransport, WritePipeTransport
 from aiopoll._core.sock_methods import SockMethods
-from aiopoll._core.socket_transport import SocketTransport
+from aiopoll._core.socket_transport import SocketTransport, adopt, has_lost_its_number
 from aiopoll._core.tls import TLSProtocol
 from aiopoll.loop.backend import busy_poll_ns, requested_backend
 from aiopoll.loop.dns import is_numeric_name, numeric_addresses
@@ -38,6 +38,8 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
     busy_poll: seconds to look at the ring for events before each sleep in the kernel, 0 for none;
         "auto" looks for up to 100 microseconds while events come faster than that, and never in an
         idle process or on a machine with one CPU.  The epoll backend has no ring to look at.
+    gather_writes: whether a TCP connection that writes several times in each callback lets the
+        kernel put the pieces into one segment (MSG_MORE); the process itself never holds any back.
     Raises OSError for backend "aio" where AIO poll is not to be had; the text names the cause and
     the cure.
     """
@@ -48,7 +50,6 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
     _transports: Any
     _check_closed: Callable[[], None]
     _check_running: Callable[[], None]
-    _ensure_fd_no_transport: Callable[[socket.socket], None]
 
     def __init__(
         self,
@@ -56,6 +57,7 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         backend: str = "auto",
         nr_events: int = NR_EVENTS,
         busy_poll: str | float = "auto",
+        gather_writes: bool = True,
     ) -> None:
         wanted = requested_backend(backend)
         spin_ns = busy_poll_ns(busy_poll)
@@ -70,7 +72,15 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
             self.backend_reason = str(error)
             self._open_reactor("epoll", nr_events, None, spin_ns)
         super().__init__(SelectorView(self))
+        self._set_gather_writes(gather_writes)
         self._lent_sockets = LentSockets(self._transports)
+
+    def _ensure_fd_no_transport(self, fd: Any) -> None:
+        # A transport whose socket was closed by its owner has no claim on the next one's number.
+        number = fd if isinstance(fd, int) else getattr(fd, "fileno", int)()
+        transport = self._transports.get(number) if isinstance(number, int) else None
+        if transport is None or not has_lost_its_number(transport):
+            super()._ensure_fd_no_transport(fd)  # type: ignore[misc]
 
     def _make_socket_transport(
         self,
@@ -215,14 +225,22 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
     ) -> Any:
         """asyncio's; if it fails or is cancelled, `sock` stays open and its owner's."""
         connecting = super().create_connection(protocol_factory, *address, sock=sock, **options)
-        return await (connecting if sock is None else self._lent_sockets.lend(sock, connecting))
+        if sock is not None:
+            return await self._lent_sockets.lend(sock, connecting)
+        transport, protocol = await connecting
+        adopt(transport)
+        return transport, protocol
 
     async def create_unix_connection(
         self, protocol_factory: Any, path: Any = None, *, sock: Any = None, **options: Any
     ) -> Any:
         """asyncio's; if it fails or is cancelled, `sock` stays open and its owner's."""
         connecting = super().create_unix_connection(protocol_factory, path, sock=sock, **options)
-        return await (connecting if sock is None else self._lent_sockets.lend(sock, connecting))
+        if sock is not None:
+            return await self._lent_sockets.lend(sock, connecting)
+        transport, protocol = await connecting
+        adopt(transport)
+        return transport, protocol
 
     async def connect_accepted_socket(
         self, protocol_factory: Any, sock: Any, **options: Any

@@ -79,6 +79,27 @@ static inline int socket_name_text(const union socket_name *name, char *text, so
 	return -1;
 }
 
+static inline bool socket_is_tcp(int fd)
+{
+	int protocol = 0;
+	socklen_t length = sizeof(protocol);
+
+	return getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &length) == 0 &&
+	       protocol == IPPROTO_TCP;
+}
+
+/* Sends what MSG_MORE holds back; not what the program itself holds back by TCP_CORK. */
+static inline void socket_push(int fd)
+{
+	int corked = 0;
+	socklen_t length = sizeof(corked);
+
+	if (getsockopt(fd, IPPROTO_TCP, TCP_CORK, &corked, &length) == 0 && corked)
+		return;
+	corked = 0;
+	setsockopt(fd, IPPROTO_TCP, TCP_CORK, &corked, sizeof(corked));
+}
+
 /* Small writes go out without waiting for the acknowledgement of earlier ones, as in asyncio. */
 static inline void socket_set_nodelay(int fd)
 {

@@ -1,0 +1,9 @@
+"""Nothing here is for Python code; stream, streams and tls use it."""
+
+from typing_extensions import disjoint_base
+
+@disjoint_base
+class DataReceiver: ...
+
+@disjoint_base
+class Receiver: ...

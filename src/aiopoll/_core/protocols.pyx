@@ -1,0 +1,55 @@
+"""What a connection asks of its protocol and its server: of any, and of those that are compiled.
+
+Facts.  asyncio tells the two kinds of protocols apart by isinstance; uvloop by their methods.  A
+server counts its connections, and from Python 3.13 on knows them.
+
+Rule.  DataReceiver and Receiver are the two kinds, compiled: a stream calls them in C.
+"""
+
+from asyncio import BufferedProtocol
+
+
+cdef bint is_buffered(object protocol) except -1:
+    """Whether a protocol has a buffer of its own to read to.
+
+    Such a one need not be a BufferedProtocol, as in uvloop, if it could not be used otherwise.
+    """
+    return isinstance(protocol, BufferedProtocol) or (
+        hasattr(protocol, "get_buffer") and not hasattr(protocol, "data_received"))
+
+
+cdef int attach(object server, object transport) except -1:
+    """Makes a connection one of a server's; one that can close its clients is told which."""
+    if hasattr(server, "close_clients"):
+        server._attach(transport)
+    else:
+        server._attach()
+    return 0
+
+
+cdef int detach(object server, object transport) except -1:
+    if hasattr(server, "close_clients"):
+        server._detach(transport)
+    else:
+        server._detach()
+    return 0
+
+
+cdef class DataReceiver:
+    """A compiled Protocol."""
+
+    cdef bint is_compiled(self) noexcept:
+        """Whether no subclass has a data_received() of its own."""
+        raise NotImplementedError
+
+    cdef int receive(self, bytes data) except -1:
+        """What data_received() does."""
+        raise NotImplementedError
+
+
+cdef class Receiver:
+    """A compiled BufferedProtocol that takes what came from where it was read to."""
+
+    cdef int received(self, char *data, Py_ssize_t size) except -1:
+        """What buffer_updated() does; `data` is there until it returns or lets the GIL go."""
+        raise NotImplementedError
