@@ -648,25 +648,26 @@ cdef class Stream(Runnable):
 
         Whoever has it can close it: the number is not the connection's own any more.
         """
-        cdef WriteReady flusher = self.flusher
         if self.sock is None and self.fd >= 0:
             self.sock = socket.socket(fileno=self.fd)
             self.sock.setblocking(False)
             if self.reading is not None:
                 self.loop.reactor.disown(self.reading, self.sock)
             elif self.blocked:
-                self.loop.reactor.disown(flusher.watch, self.sock)
+                self.loop.reactor.disown(self.flusher.watch, self.sock)
         return self.sock
 
     cdef bint adopt(self) except -1:
         """Takes the number from a socket object that nobody else has; whether it could."""
+        cdef Watch watch = self.reading
+        if watch is None and self.blocked:
+            watch = self.flusher.watch
         if self.sock is None or not is_plain_socket(self.sock) or not self.has_number() or (
-                Py_REFCNT(<PyObject *>self.sock) > 1):
+                Py_REFCNT(<PyObject *>self.sock)
+                > 1 + (watch is not None and watch.file is self.sock)):
             return False
         self.sock.detach()
         self.sock = None
-        if self.reading is not None:
-            self.loop.reactor.own(self.reading)
-        elif self.blocked:
-            self.loop.reactor.own(self.flusher.watch)
+        if watch is not None:
+            self.loop.reactor.own(watch)
         return True

@@ -152,6 +152,13 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
             )
         start_accepting(self, sock, protocol_factory, server, backlog)
 
+    def _stop_serving(self, sock: socket.socket) -> None:
+        try:
+            self._remove_reader(sock)  # by the object: its owner may have closed it
+        except ValueError:
+            pass  # before it was served
+        sock.close()
+
     def _make_tls_protocol(
         self,
         protocol_factory: Callable[[], asyncio.BaseProtocol],
