@@ -85,6 +85,7 @@ cdef class Stream(Runnable):
     cdef int lose(self, object error) except -1
     cdef int connection_lost(self, object error) except -1
     cdef int give_back(self) except -1
+    cdef Watch watch(self)
     cdef object python_socket(self)
     cdef bint adopt(self) except -1
 

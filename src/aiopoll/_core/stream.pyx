@@ -643,25 +643,30 @@ cdef class Stream(Runnable):
             detach(server, transport)
         return 0
 
+    cdef Watch watch(self):
+        """What the reactor has of this connection; None if nothing is waited for."""
+        return self.flusher.watch if self.reading is None and self.blocked else self.reading
+
     cdef object python_socket(self):
         """The socket object, made if there is none yet; None once it is closed.
 
         Whoever has it can close it: the number is not the connection's own any more.
         """
+        cdef Watch watch
         if self.sock is None and self.fd >= 0:
             self.sock = socket.socket(fileno=self.fd)
             self.sock.setblocking(False)
-            if self.reading is not None:
-                self.loop.reactor.disown(self.reading, self.sock)
-            elif self.blocked:
-                self.loop.reactor.disown(self.flusher.watch, self.sock)
+            watch = self.watch()
+            if watch is not None:
+                try:
+                    self.loop.reactor.disown(watch, self.sock)
+                except OSError:
+                    pass  # no room in the epoll set: AIO poll goes on, and keeps the file open
         return self.sock
 
     cdef bint adopt(self) except -1:
         """Takes the number from a socket object that nobody else has; whether it could."""
-        cdef Watch watch = self.reading
-        if watch is None and self.blocked:
-            watch = self.flusher.watch
+        cdef Watch watch = self.watch()
         if self.sock is None or not is_plain_socket(self.sock) or not self.has_number() or (
                 Py_REFCNT(<PyObject *>self.sock)
                 > 1 + (watch is not None and watch.file is self.sock)):
