@@ -1,6 +1,7 @@
-"""Servers: what asyncio's have on the newest Python, on every one; over TCP, Unix sockets, TLS."""
+"""Servers: asyncio's, and what all Pythons have of them here; over TCP, Unix sockets, TLS."""
 
 import asyncio
+import contextlib
 import contextvars
 import os
 import socket
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 
 import aiopoll
+
+from .conftest import until
 
 KINDS = ["tcp", "unix", "tls"]
 
@@ -82,30 +85,92 @@ def test_it_is_asyncios_server(loop: aiopoll.EventLoop, meeting: Meeting) -> Non
     loop.run_until_complete(scenario())
 
 
-def test_wait_closed_waits_for_the_close_and_for_the_last_connection(
-    loop: aiopoll.EventLoop, meeting: Meeting
-) -> None:
-    async def scenario() -> None:
-        _, writer = await meeting.meet()
-        before = asyncio.ensure_future(meeting.server.wait_closed())
-        await turns(3)
-        assert not before.done()
-        meeting.server.close()
-        after = asyncio.ensure_future(meeting.server.wait_closed())
-        cancelled = asyncio.ensure_future(meeting.server.wait_closed())
-        await turns(3)
-        assert not before.done()
-        assert not after.done()
-        cancelled.cancel()
-        _, served = await meeting.met
-        served.close()
-        await asyncio.gather(before, after)
-        await meeting.server.wait_closed()  # at once
-        assert cancelled.cancelled()
-        writer.close()
-        await writer.wait_closed()
+SETTLING_TURNS = 20
 
-    loop.run_until_complete(scenario())
+
+async def wait_in_between(meeting: Meeting, settle: Any, part: Any) -> None:
+    """wait_closed() before and after close(), before and after the last client."""
+    waiting = []
+    for step in ("before", "closed", "ended"):
+        if step == "closed":
+            meeting.server.close()
+        elif step == "ended":
+            part()
+        waiting.append(asyncio.ensure_future(meeting.server.wait_closed()))
+        await settle(waiting)
+
+
+async def end_of_a_block(meeting: Meeting, settle: Any, part: Any) -> None:
+    async def block() -> None:
+        async with meeting.server:
+            raise ZeroDivisionError("in the body")
+
+    waiting = [asyncio.ensure_future(block())]
+    await settle(waiting)
+    part()
+    await settle(waiting)
+
+
+async def end_of_serve_forever(meeting: Meeting, settle: Any, part: Any) -> None:
+    waiting = [asyncio.ensure_future(meeting.server.serve_forever())]
+    await settle(waiting)
+    waiting[0].cancel()
+    await settle(waiting)
+    part()
+    await settle(waiting)
+
+
+async def close_in_serve_forever(meeting: Meeting, settle: Any, part: Any) -> None:
+    waiting = [asyncio.ensure_future(meeting.server.serve_forever())]
+    await settle(waiting)
+    meeting.server.close()
+    await settle(waiting)
+    part()
+    await settle(waiting)
+
+
+def seen_on(loop: Any, meeting: Meeting, scenario: Any, with_client: bool) -> list[Any]:
+    """What has become of each task at each step of a scenario."""
+    seen: list[Any] = []
+
+    async def settle(tasks: list[asyncio.Future[Any]]) -> None:
+        await turns(SETTLING_TURNS)
+        for task in tasks:
+            if not task.done():
+                seen.append("waits")
+            elif task.cancelled():
+                seen.append("cancelled")
+            else:
+                seen.append(repr(task.exception()))
+        seen.append("")
+
+    async def main() -> None:
+        writers = []
+        if with_client:
+            _, writer = await meeting.meet()
+            _, served = await meeting.met
+            writers = [writer, served]
+        else:
+            await meeting.start()
+        await scenario(meeting, settle, lambda: [each.transport.abort() for each in writers])
+        await turns(SETTLING_TURNS)
+
+    loop.run_until_complete(main())
+    return seen
+
+
+@pytest.mark.parametrize("with_client", [False, True])
+@pytest.mark.parametrize(
+    "scenario",
+    [wait_in_between, end_of_a_block, end_of_serve_forever, close_in_serve_forever],
+)
+def test_who_waits_for_the_end_of_a_server_waits_as_with_asyncio(
+    loop: aiopoll.EventLoop, meeting: Meeting, scenario: Any, with_client: bool
+) -> None:
+    """Of the running Python: that of 3.11 does not wait for the clients of a closed server."""
+    seen = seen_on(loop, meeting, scenario, with_client)
+    with contextlib.closing(asyncio.SelectorEventLoop()) as oracle:
+        assert seen == seen_on(oracle, meeting, scenario, with_client)
 
 
 @pytest.mark.parametrize("end", ["close_clients", "abort_clients"])
@@ -117,7 +182,7 @@ def test_the_clients_of_a_server_can_be_ended(
         _, served = await meeting.met
         meeting.server.close()
         getattr(meeting.server, end)()
-        await meeting.server.wait_closed()
+        await until(lambda: not meeting.server._active_count)
         assert served.is_closing()
         assert await reader.read() == b""
         getattr(meeting.server, end)()  # none is left
@@ -177,11 +242,9 @@ def test_a_factory_may_close_the_server(loop: aiopoll.EventLoop) -> None:
         servers.append(await loop.create_server(Protocol, "127.0.0.1", 0))
         _, writer = await asyncio.open_connection(*servers[0].sockets[0].getsockname())
         await connected
-        waiting = asyncio.ensure_future(servers[0].wait_closed())
-        await turns(3)
-        assert not waiting.done()
+        assert servers[0]._active_count == 1
         protocols[0].transport.close()
-        await waiting
+        await until(lambda: not servers[0]._active_count)
         writer.close()
         await writer.wait_closed()
 

@@ -1,13 +1,13 @@
-"""asyncio's Server with what later Pythons gave it, on every Python.
+"""asyncio's Server, with what can be added to it on every Python.
 
-Facts.  asyncio's wait_closed() returns at once on 3.11, and on 3.12.0 when there is no client yet;
-from 3.12.1 on it waits until the server is closed and its last connection is gone.
-close_clients(), abort_clients(), keep_alive= and cleanup_socket= came with 3.13.  A connection that
-was accepted just before close() can attach after it: 3.13 fails an assertion then.
+Facts.  asyncio's wait_closed() returns at once on 3.11 if the server is closed; from 3.12.1 on it
+waits until the server is closed and its last connection is gone.  close_clients(), abort_clients(),
+keep_alive= and cleanup_socket= came with 3.13.  A connection that was accepted just before close()
+can attach after it: asyncio fails an assertion then.
 
-Rule.  Every version gives what the newest gives; so a cancelled serve_forever(), and the end of
-`async with server`, wait for the clients on 3.11 too.  Only the default of cleanup_socket is that
-of the running Python's asyncio: programs lean on whether the file is there after close().
+Rule.  What has to be asked for is there on every version.  All else is that of the running Python's
+asyncio: wait_closed(), the end of serve_forever() and of `async with server`, and the default of
+cleanup_socket.  Programs for 3.11 lean on it that nobody waits for clients, who may never go.
 
 Why.  A server is asyncio's own class with another count of clients, so that whatever asks for
 asyncio.base_events.Server finds it.  Connections attach as they are accepted, TLS ones too.
@@ -57,6 +57,8 @@ class Server(base_events.Server):
         if self._waiters is None:
             return
         waiters, self._waiters = self._waiters, None
+        if self._loop.is_closed():
+            return  # a connection is collected that was open then: nobody waits any more
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
@@ -83,13 +85,6 @@ class Server(base_events.Server):
         """The transports of this server, of all that the loop knows of."""
         transports = list(self._loop._transports.values())
         return [each for each in transports if getattr(each, "_server", None) is self]
-
-    async def wait_closed(self) -> None:
-        """Waits until the server is closed and its last connection is gone."""
-        if self._waiters is not None:
-            waiter = self._loop.create_future()
-            self._waiters.append(waiter)
-            await waiter
 
 
 async def serve(
