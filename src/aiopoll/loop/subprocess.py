@@ -21,8 +21,10 @@ import signal
 import struct
 import subprocess
 import threading
+import warnings
 from asyncio.base_subprocess import BaseSubprocessTransport
 from asyncio.log import logger
+from collections.abc import Callable
 from typing import Any
 
 _PIDFD_INFO = struct.Struct("=QQ11Ii")  # struct pidfd_info up to exit_code
@@ -37,6 +39,7 @@ class SubprocessTransport(BaseSubprocessTransport):
     _loop: Any
     _proc: "subprocess.Popen[bytes] | None"
     _returncode: int | None
+    _closed: bool
 
     _pidfd = -1
 
@@ -135,7 +138,13 @@ class SubprocessTransport(BaseSubprocessTransport):
         """Sends SIGKILL."""
         self.send_signal(signal.SIGKILL)
 
-    def __del__(self) -> None:
+    def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
+        if not self._closed and self._loop.is_closed():
+            # close() asks for a turn to close the pipes in; they are collected as this is.
+            _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
+            self._closed = True
+            if self._proc is not None and self._returncode is None:
+                self._proc.kill()  # polls first: no later process of its number
         super().__del__()
         # A loop that was closed while the child ran has not told.
         self._unwatch()
