@@ -1,10 +1,9 @@
-"""What stays the caller's: sockets of connections that failed, files that are no pipes; misuse."""
+"""Misuse: files that are no pipes, calls from other threads, subinterpreters."""
 
 import asyncio
 import importlib
 import os
 import socket
-import ssl
 import subprocess
 import sys
 import threading
@@ -22,107 +21,12 @@ def loop_kind(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
-Connect = Callable[[aiopoll.EventLoop, socket.socket], Any]
-
-
-def tls() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    return context
-
-
-WAYS: dict[str, Connect] = {
-    "create_connection": lambda loop, sock: loop.create_connection(asyncio.Protocol, sock=sock),
-    "TLS": lambda loop, sock: loop.create_connection(
-        asyncio.Protocol, sock=sock, ssl=tls(), server_hostname="name"
-    ),
-    "create_unix_connection": lambda loop, sock: loop.create_unix_connection(
-        asyncio.Protocol, sock=sock
-    ),
-    "connect_accepted_socket": lambda loop, sock: loop.connect_accepted_socket(
-        asyncio.Protocol, sock
-    ),
-}
-
-
-async def still_owned(loop: aiopoll.EventLoop, ours: socket.socket, theirs: socket.socket) -> None:
-    """The socket is open, nobody waits for it, and it can be used at once."""
-    assert ours.fileno() >= 0
-    theirs.setblocking(False)
-    try:
-        while theirs.recv(1 << 16):
-            pass
-    except BlockingIOError:
-        pass
-    task = asyncio.ensure_future(loop.sock_recv(ours, 10))
-    await asyncio.sleep(0)
-    theirs.send(b"x")
-    assert await task == b"x"
-    transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
-    await asyncio.sleep(0)
-    assert transport.get_extra_info("socket").fileno() == ours.fileno()
-    transport.close()
-    await asyncio.sleep(0)
-    assert ours.fileno() == -1
-    assert theirs.recv(1) == b""
-    assert loop.statistics().watched == 1
-
-
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("turns", [0, 1, 2])
-def test_a_cancelled_connection_gives_the_socket_back(
-    loop: aiopoll.EventLoop, way: str, turns: int
-) -> None:
-    async def scenario() -> None:
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            task = asyncio.ensure_future(WAYS[way](loop, ours))
-            for _ in range(turns):
-                await asyncio.sleep(0)
-            if task.done():
-                return  # connected already
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            await still_owned(loop, ours, theirs)
-
-    loop.run_until_complete(scenario())
-
-
-def test_a_failed_handshake_gives_the_socket_back(loop: aiopoll.EventLoop) -> None:
-    async def scenario() -> None:
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            theirs.send(b"no TLS at all\n")
-            with pytest.raises(ssl.SSLError):
-                await WAYS["TLS"](loop, ours)
-            await asyncio.sleep(0)
-            await still_owned(loop, ours, theirs)
-
-    loop.run_until_complete(scenario())
-
-
-def test_a_protocol_that_cannot_be_made_leaves_the_socket(loop: aiopoll.EventLoop) -> None:
-    async def scenario() -> None:
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            with pytest.raises(ZeroDivisionError):
-                await loop.create_connection(lambda: 1 // 0, sock=ours)  # type: ignore[arg-type, return-value]
-            await still_owned(loop, ours, theirs)
-        with socket.socket(type=socket.SOCK_DGRAM) as datagram:
-            with pytest.raises(ValueError, match="Stream Socket was expected"):
-                await loop.create_connection(asyncio.Protocol, sock=datagram)
-            assert datagram.fileno() >= 0
-
-    loop.run_until_complete(scenario())
-
-
 @pytest.mark.parametrize("way", ["create_connection", "connect_accepted_socket"])
 def test_a_connection_closes_its_socket(loop: aiopoll.EventLoop, way: str) -> None:
     async def scenario() -> None:
         ours, theirs = socket.socketpair()
         with theirs:
-            transport, _ = await WAYS[way](loop, ours)
+            transport, _ = await getattr(loop, way)(asyncio.Protocol, sock=ours)
             transport.close()
             await asyncio.sleep(0)
             assert ours.fileno() == -1

@@ -239,7 +239,7 @@ def test_what_is_yes_or_no_is_a_bool(loop: aiopoll.EventLoop) -> None:
             for closing in (False, True):
                 assert transport.is_closing() is closing
                 assert transport.is_reading() is not closing
-                for name in ("_paused", "_protocol_paused", "_lent"):
+                for name in ("_paused", "_protocol_paused"):
                     assert getattr(transport, name) is False
                 transport.close()
             await asyncio.sleep(0)

@@ -237,14 +237,14 @@ class SocketTransport(transports._FlowControlMixin):
         """Closes the connection at once; what the kernel does not take now is lost."""
         self._force_close(None)
 
-    @property
-    def _lent(self):
-        """Whether the socket stays open at the end, for whoever has lent it."""
-        return stream_of(self).lent != 0
+    def _close_if_lost(self, sock):
+        """Closes `sock` at once, if it is this connection's and nothing more will be sent.
 
-    @_lent.setter
-    def _lent(self, lent):
-        stream_of(self).lent = lent
+        The protocol is told later, as always.
+        """
+        cdef Stream stream = stream_of(self)
+        if stream.conn_lost and stream.sock is sock:
+            stream.close_file(self)
 
     # Names that asyncio's sendfile(), start_tls() and sslproto use, and programs too.
 

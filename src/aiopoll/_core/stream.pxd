@@ -38,7 +38,6 @@ cdef class Stream(Runnable):
     cdef uint8_t buffered
     cdef uint8_t compiled  # the protocol is a DataReceiver that is
     cdef uint8_t closing
-    cdef uint8_t lent  # the socket goes back to its owner
     cdef uint8_t paused
     cdef uint8_t eof
     cdef uint8_t may_hold  # the kernel may hold a write back until the next one: MSG_MORE
@@ -84,6 +83,7 @@ cdef class Stream(Runnable):
     cdef int close(self) except -1
     cdef int lose(self, object error) except -1
     cdef int connection_lost(self, object error) except -1
+    cdef int close_file(self, object transport) except -1
     cdef int give_back(self) except -1
     cdef Watch watch(self)
     cdef object python_socket(self)

@@ -624,23 +624,31 @@ cdef class Stream(Runnable):
                 waiter.set_exception(ConnectionError("Connection is closed by peer"))
         return 0
 
-    cdef int give_back(self) except -1:
-        """Closes the socket, and lets go of all that the connection has held."""
+    cdef int close_file(self, object transport) except -1:
+        """Closes the socket of `transport`, this connection's, if it is not closed yet."""
         cdef int fd = self.fd
-        transport, self.transport = self.transport, None
-        server, self.server = self.server, None
-        sock, self.sock = self.sock, None
+        if fd < 0:
+            return 0
         self.loop.transports.take_back(fd, transport)
         self.fd = -1
+        if self.sock is not None:
+            self.sock.close()
+        else:
+            close(fd)
+        return 0
+
+    cdef int give_back(self) except -1:
+        """Closes the socket, and lets go of all that the connection has held."""
+        transport, self.transport = self.transport, None
+        server, self.server = self.server, None
         self.set_protocol(None)
         self.queue = None
-        if sock is not None:
-            if not self.lent:
-                sock.close()
-        elif fd >= 0:
-            close(fd)
-        if server is not None:
-            detach(server, transport)
+        try:
+            self.close_file(transport)
+        finally:
+            self.sock = None
+            if server is not None:
+                detach(server, transport)
         return 0
 
     cdef Watch watch(self):

@@ -15,7 +15,7 @@ from aiopoll._core.socket_transport import SocketTransport, adopt, has_lost_its_
 from aiopoll._core.tls import TLSProtocol
 from aiopoll.loop.backend import busy_poll_ns, requested_backend
 from aiopoll.loop.dns import is_numeric_name, numeric_addresses
-from aiopoll.loop.ownership import LentSockets, check_pipe
+from aiopoll.loop.pipes import check_pipe
 from aiopoll.loop.selector_view import SelectorView
 from aiopoll.loop.server import CLEANS_SOCKETS, serve
 from aiopoll.loop.subprocess import SubprocessTransport, start_subprocess
@@ -73,7 +73,6 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
             self._open_reactor("epoll", nr_events, None, spin_ns)
         super().__init__(SelectorView(self))
         self._set_gather_writes(gather_writes)
-        self._lent_sockets = LentSockets(self._transports)
 
     def _ensure_fd_no_transport(self, fd: Any) -> None:
         # A transport whose socket was closed by its owner has no claim on the next one's number.
@@ -92,8 +91,7 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         server: asyncio.AbstractServer | None = None,
     ) -> asyncio.Transport:
         self._ensure_fd_no_transport(sock)
-        transport = SocketTransport(self, sock, protocol, waiter, extra, server)
-        return self._lent_sockets.mark(transport, sock)
+        return SocketTransport(self, sock, protocol, waiter, extra, server)
 
     def _make_ssl_transport(
         self,
@@ -112,8 +110,7 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         tls: Any = TLSProtocol(
             self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
         )
-        carrier = SocketTransport(self, rawsock, tls, None, extra, server)
-        self._lent_sockets.mark(carrier, rawsock)
+        SocketTransport(self, rawsock, tls, None, extra, server)
         transport: asyncio.Transport = tls._app_transport
         return transport
 
@@ -127,6 +124,24 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         ):
             return await super().start_tls(transport, protocol, sslcontext, **options)  # raises
         return await start_tls(self, transport, protocol, sslcontext, **options)
+
+    async def _create_connection_transport(self, sock: Any, *args: Any, **options: Any) -> Any:
+        """asyncio's; if it fails, a socket that it closes is closed before the caller knows.
+
+        asyncio closes it some turns later: a caller who closes it too, or uses it again, then meets
+        a number that may be another connection's.
+        """
+        fd = sock.fileno()
+        try:
+            made = super()._create_connection_transport(  # type: ignore[misc]
+                sock, *args, **options
+            )
+            return await made
+        except BaseException:
+            transport = self._transports.get(fd)
+            if isinstance(transport, SocketTransport):
+                transport._close_if_lost(sock)
+            raise
 
     def _make_datagram_transport(self, *args: Any, **options: Any) -> DatagramTransport:
         return DatagramTransport(self, *args, **options)
@@ -196,7 +211,7 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         start_serving: bool = True,
         **options: Any,
     ) -> Any:
-        """asyncio's; with keep_alive and the server of 3.13 on every Python."""
+        """asyncio's; with keep_alive and what else servers have on 3.13 on every Python."""
         asyncios = await super().create_server(
             protocol_factory, host, port, start_serving=False, **options
         )
@@ -212,7 +227,7 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         cleanup_socket: bool = CLEANS_SOCKETS,
         **options: Any,
     ) -> Any:
-        """asyncio's, with the server of 3.13 on every Python.
+        """asyncio's, with what servers have on 3.13 on every Python.
 
         cleanup_socket: whether close() removes the file; by default as asyncio: from 3.13 on.
         """
@@ -225,36 +240,27 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
             asyncios, start_serving, cleanup_socket=cleanup_socket and not CLEANS_SOCKETS
         )
 
-    # A socket that the caller has made stays the caller's until there is a connection.
-
     async def create_connection(
         self, protocol_factory: Any, *address: Any, sock: Any = None, **options: Any
     ) -> Any:
-        """asyncio's; if it fails or is cancelled, `sock` stays open and its owner's."""
-        connecting = super().create_connection(protocol_factory, *address, sock=sock, **options)
-        if sock is not None:
-            return await self._lent_sockets.lend(sock, connecting)
-        transport, protocol = await connecting
-        adopt(transport)
+        """asyncio's; a socket that nobody else has becomes the transport's own."""
+        transport, protocol = await super().create_connection(
+            protocol_factory, *address, sock=sock, **options
+        )
+        if sock is None:
+            adopt(transport)
         return transport, protocol
 
     async def create_unix_connection(
         self, protocol_factory: Any, path: Any = None, *, sock: Any = None, **options: Any
     ) -> Any:
-        """asyncio's; if it fails or is cancelled, `sock` stays open and its owner's."""
-        connecting = super().create_unix_connection(protocol_factory, path, sock=sock, **options)
-        if sock is not None:
-            return await self._lent_sockets.lend(sock, connecting)
-        transport, protocol = await connecting
-        adopt(transport)
+        """asyncio's; a socket that nobody else has becomes the transport's own."""
+        transport, protocol = await super().create_unix_connection(
+            protocol_factory, path, sock=sock, **options
+        )
+        if sock is None:
+            adopt(transport)
         return transport, protocol
-
-    async def connect_accepted_socket(
-        self, protocol_factory: Any, sock: Any, **options: Any
-    ) -> Any:
-        """asyncio's; if it fails or is cancelled, `sock` stays open and its owner's."""
-        connecting = super().connect_accepted_socket(protocol_factory, sock, **options)
-        return await self._lent_sockets.lend(sock, connecting)
 
     async def connect_read_pipe(self, protocol_factory: Any, pipe: Any) -> Any:
         """asyncio's; raises ValueError for regular files, before anything is made."""
