@@ -10,6 +10,7 @@ from aiopoll._core.loop import LoopCore
 class Acceptor(Runnable):
     def watch_again(self) -> None: ...
 
+def accepts_plainly(sock: socket.socket) -> bool: ...
 def start_accepting(
     loop: LoopCore,
     sock: socket.socket,

@@ -9,7 +9,8 @@ ready, each without a task, in a copy of the context that the server was started
 descriptors or memory it is not watched for a second, and the exception handler is told; all other
 errors are the connection's own and go to the exception handler too.  A listener can be reached through
 its socket object (Server.sockets, or sock= of its owner): it is in the epoll set, which lets it end
-with its last descriptor, and its object is asked for the number before each accept.
+with its last descriptor, and its object is asked for the number before each accept.  One with an
+accept() of its own is asyncio's to serve, and from when socket.socket has been changed, every one.
 
 Cost.  One accept4 more than there are connections, to see that there is none left.
 """
@@ -20,7 +21,7 @@ from cpython.contextvars cimport PyContext_Enter, PyContext_Exit
 from libc.errno cimport EAGAIN, EBADF, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM
 from posix.unistd cimport close
 
-from aiopoll._core.descriptor cimport has_number
+from aiopoll._core.descriptor cimport has_number, is_plain_socket
 from aiopoll._core.handles cimport Runnable
 from aiopoll._core.loop cimport LoopCore
 from aiopoll._core.reactor cimport GIVEN, READ, Watch
@@ -28,6 +29,7 @@ from aiopoll._core.socket_transport cimport accepted_transport
 from aiopoll._core.stream cimport socket_name
 
 import os
+import socket as socket_module
 
 from asyncio import constants, trsock
 from asyncio.log import logger
@@ -35,6 +37,14 @@ from asyncio.log import logger
 cdef extern from "socket_names.h" nogil:
     int socket_accept(int fd, socket_name *peer)
     void socket_set_nodelay(int fd)
+
+
+cdef object Socket = socket_module.socket
+
+
+def accepts_plainly(sock):
+    """Whether what a listener's accept() does is what accept4(2) does, and gives."""
+    return is_plain_socket(sock) and socket_module.socket is Socket
 
 
 @cython.final
@@ -67,6 +77,8 @@ cdef class Acceptor(Runnable):
             if not has_number(self.sock, self.fd):
                 self.stop()
                 return self.fail(EBADF)  # its owner has closed it
+            if not accepts_plainly(self.sock):
+                return self.hand_over()
             fd = socket_accept(self.fd, &peer)
             if fd == -EAGAIN or fd == -EINTR or fd == -ECONNABORTED:
                 return 0
@@ -119,6 +131,17 @@ cdef class Acceptor(Runnable):
         watch, self.watch = self.watch, None
         if watch is not None and watch.target(READ) is self:
             self.loop.reactor.unwatch(watch, READ)
+        return 0
+
+    cdef int hand_over(self) except -1:
+        """Leaves the listener, which is ready, to asyncio's own way."""
+        accept = self.loop._accept_connection
+        args = (self.protocol_factory, self.sock, None, self.server, self.backlog)
+        self.stop()
+        self.cancelled = True
+        context = PyContext_Copy(self.context)
+        context.run(self.loop._add_reader, self.sock, accept, *args)
+        context.run(accept, *args)
         return 0
 
     def watch_again(self):

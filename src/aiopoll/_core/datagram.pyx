@@ -24,8 +24,10 @@ from aiopoll._core.recv cimport READ_SIZE, read_buffer
 
 import os
 
-from asyncio import constants, selector_events, transports
+from asyncio import constants
 from asyncio.log import logger
+
+from aiopoll._core.selector_transports import SelectorDatagramTransport
 
 cdef extern from "address.h" nogil:
     enum:
@@ -117,8 +119,8 @@ cdef class DatagramReader(Reader):
         return 1
 
 
-class DatagramTransport(selector_events._SelectorDatagramTransport, transports.DatagramTransport):
-    """The transport of a UDP or Unix datagram socket."""
+class DatagramTransport(SelectorDatagramTransport):
+    """The transport of a UDP or Unix datagram socket, if that is a plain one."""
 
     def __init__(self, loop, sock, protocol, address=None, waiter=None, extra=None):
         super().__init__(loop, sock, protocol, address, waiter, extra)
@@ -136,14 +138,6 @@ class DatagramTransport(selector_events._SelectorDatagramTransport, transports.D
             super()._add_reader(fd, callback, *args)
         else:
             (<DatagramReader>self._reader).start(self, fd, self._sock)
-
-    def _sendto_ready(self):
-        super()._sendto_ready()
-        if not self._buffer and self._buffer_size:
-            # Python 3.13.0 counts in what it does not count out, and then never resumes.
-            self._buffer_size = 0
-            if self._protocol is not None:
-                self._maybe_resume_protocol()
 
     def _call_connection_lost(self, exc):
         try:

@@ -465,8 +465,8 @@ cdef class SockMethods(LoopCore):
         """Accepts a connection; answers (socket, address), the socket non-blocking."""
         cdef Accept wait
         cdef int fd
-        if (not is_plain_socket(sock) or sock.gettimeout() != 0
-                or not is_known_family(family_of(sock))):
+        if (not is_plain_socket(sock) or socket_module.socket is not Socket
+                or sock.gettimeout() != 0 or not is_known_family(family_of(sock))):
             return await super(SockMethods, self).sock_accept(sock)
         fd = socket_fd(sock)
         result = accept_now(sock, fd)

@@ -66,7 +66,7 @@ cdef class TransportTable:
         return transport
 
     def __setitem__(self, fd, transport):
-        self.others[operator.index(fd)] = transport
+        self.others[int(operator.index(fd))] = transport  # a Descriptor would hold its file
 
     def __delitem__(self, fd):
         if self.pop(fd, None) is None:

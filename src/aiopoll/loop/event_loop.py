@@ -7,9 +7,11 @@ import ssl
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from aiopoll._core.accept import start_accepting
+from aiopoll._core.accept import accepts_plainly, start_accepting
 from aiopoll._core.datagram import DatagramTransport
+from aiopoll._core.descriptor import is_plain
 from aiopoll._core.pipe import ReadPipeTransport, WritePipeTransport
+from aiopoll._core.selector_transports import SelectorDatagramTransport, SelectorSocketTransport
 from aiopoll._core.sock_methods import SockMethods
 from aiopoll._core.socket_transport import SocketTransport, adopt, has_lost_its_number
 from aiopoll._core.tls import TLSProtocol
@@ -50,6 +52,7 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
     _transports: Any
     _check_closed: Callable[[], None]
     _check_running: Callable[[], None]
+    _accept_connection: Callable[..., None]
 
     def __init__(
         self,
@@ -91,7 +94,9 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         server: asyncio.AbstractServer | None = None,
     ) -> asyncio.Transport:
         self._ensure_fd_no_transport(sock)
-        return SocketTransport(self, sock, protocol, waiter, extra, server)
+        make: Any = SocketTransport if is_plain(sock) else SelectorSocketTransport
+        transport: asyncio.Transport = make(self, sock, protocol, waiter, extra, server)
+        return transport
 
     def _make_ssl_transport(
         self,
@@ -110,7 +115,8 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         tls: Any = TLSProtocol(
             self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
         )
-        SocketTransport(self, rawsock, tls, None, extra, server)
+        make: Any = SocketTransport if is_plain(rawsock) else SelectorSocketTransport
+        make(self, rawsock, tls, None, extra, server)
         transport: asyncio.Transport = tls._app_transport
         return transport
 
@@ -139,12 +145,17 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
             return await made
         except BaseException:
             transport = self._transports.get(fd)
-            if isinstance(transport, SocketTransport):
+            if isinstance(transport, (SocketTransport, SelectorSocketTransport)):
                 transport._close_if_lost(sock)
             raise
 
-    def _make_datagram_transport(self, *args: Any, **options: Any) -> DatagramTransport:
-        return DatagramTransport(self, *args, **options)
+    def _make_datagram_transport(
+        self, sock: socket.socket, *args: Any, **options: Any
+    ) -> asyncio.DatagramTransport:
+        self._ensure_fd_no_transport(sock)
+        make: Any = DatagramTransport if is_plain(sock) else SelectorDatagramTransport
+        transport: asyncio.DatagramTransport = make(self, sock, *args, **options)
+        return transport
 
     def _make_read_pipe_transport(self, *args: Any, **options: Any) -> ReadPipeTransport:
         return ReadPipeTransport(self, *args, **options)
@@ -161,6 +172,12 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         backlog: int = 100,
         *ssl_timeouts: float | None,
     ) -> None:
+        if not accepts_plainly(sock):
+            accept = self._accept_connection
+            self._add_reader(
+                sock, accept, protocol_factory, sock, sslcontext, server, backlog, *ssl_timeouts
+            )
+            return
         if sslcontext is not None:
             protocol_factory = functools.partial(
                 self._make_tls_protocol, protocol_factory, sslcontext, ssl_timeouts

@@ -1,0 +1,90 @@
+"""asyncio's own transports, for sockets whose methods are not socket.socket's.
+
+Facts.  A program may override recv(), send(), accept() or fileno() in a class of its own, or
+replace them in socket.socket itself: to count bytes, to simulate a network, to forbid one.
+asyncio calls such methods; a system call of ours would go past them.  asyncio's transports ask
+for the descriptor once, and hand the loop that number from then on.
+
+Rule.  What is not a plain socket.socket gets asyncio's transport, whose number is a Descriptor: the
+loop then adds and removes the registration of that very file only.
+
+Why.  Whatever a method does, and however often it is called, is asyncio's business then.
+
+Cost.  asyncio's speed, for these sockets only.
+
+Failure prevented.  A program counts what its connection receives by overriding recv().  A transport
+of ours would call recv(2), and the program would count nothing.
+"""
+
+import socket
+from asyncio import selector_events, transports
+from typing import TYPE_CHECKING, Any
+
+from aiopoll._core.descriptor import Descriptor
+
+# The bases, which typeshed does not have in full.
+if TYPE_CHECKING:
+
+    class _SocketBase(transports.Transport):
+        _sock: socket.socket | None
+        _conn_lost: int
+
+    class _DatagramBase(transports.DatagramTransport):
+        _sock: socket.socket | None
+        _conn_lost: int
+        _buffer: Any
+        _buffer_size: int
+        _protocol: Any
+
+        def _sendto_ready(self) -> None: ...
+        def _maybe_resume_protocol(self) -> None: ...
+
+else:
+    _SocketBase = selector_events._SelectorSocketTransport
+
+    class _DatagramBase(selector_events._SelectorDatagramTransport, transports.DatagramTransport):
+        pass
+
+
+class SelectorSocketTransport(_SocketBase):
+    """asyncio's transport of a stream connection."""
+
+    _descriptor: int
+
+    @property
+    def _sock_fd(self) -> int:
+        return self._descriptor
+
+    @_sock_fd.setter
+    def _sock_fd(self, number: int) -> None:
+        self._descriptor = Descriptor(number, self._sock)
+
+    def _close_if_lost(self, sock: socket.socket) -> None:
+        """Closes `sock` at once, if it is this connection's and nothing more will be sent.
+
+        The protocol is told later, as always.
+        """
+        if self._conn_lost and self._sock is sock:
+            sock.close()
+
+
+class SelectorDatagramTransport(_DatagramBase):
+    """asyncio's transport of a UDP or Unix datagram socket."""
+
+    _descriptor: int
+
+    @property
+    def _sock_fd(self) -> int:
+        return self._descriptor
+
+    @_sock_fd.setter
+    def _sock_fd(self, number: int) -> None:
+        self._descriptor = Descriptor(number, self._sock)
+
+    def _sendto_ready(self) -> None:
+        super()._sendto_ready()
+        if not self._buffer and self._buffer_size:
+            # Python 3.13.0 counts in what it does not count out, and then never resumes.
+            self._buffer_size = 0
+            if self._protocol is not None:
+                self._maybe_resume_protocol()
