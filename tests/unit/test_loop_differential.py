@@ -208,7 +208,13 @@ async def names(loop: Any, place: Place) -> Any:
 
 @calls("create_connection", "create_server")
 async def tcp(loop: Any, place: Place) -> Any:
-    server = await loop.create_server(Recorder, "127.0.0.1", 0, backlog=5, reuse_port=True)
+    served: list[Recorder] = []
+
+    def accept() -> Recorder:
+        served.append(Recorder())
+        return served[-1]
+
+    server = await loop.create_server(accept, "127.0.0.1", 0, backlog=5, reuse_port=True)
     host, port = server.sockets[0].getsockname()
     seen: list[Any] = [server.is_serving(), len(server.sockets)]
     transport, protocol = await loop.create_connection(
@@ -219,6 +225,9 @@ async def tcp(loop: Any, place: Place) -> Any:
     transport.close()
     transport.close()
     await protocol.lost
+    while not served:
+        await asyncio.sleep(0)
+    await served[0].lost
     seen += [protocol.told, transport.is_closing()]
     server.close()
     with socket.socket() as free:

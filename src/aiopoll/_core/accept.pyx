@@ -134,14 +134,12 @@ cdef class Acceptor(Runnable):
         return 0
 
     cdef int hand_over(self) except -1:
-        """Leaves the listener, which is ready, to asyncio's own way."""
-        accept = self.loop._accept_connection
-        args = (self.protocol_factory, self.sock, None, self.server, self.backlog)
+        """Leaves the listener to asyncio's own way, from the next turn on."""
         self.stop()
         self.cancelled = True
-        context = PyContext_Copy(self.context)
-        context.run(self.loop._add_reader, self.sock, accept, *args)
-        context.run(accept, *args)
+        PyContext_Copy(self.context).run(
+            self.loop._add_reader, self.sock, self.loop._accept_connection, self.protocol_factory,
+            self.sock, None, self.server, self.backlog)
         return 0
 
     def watch_again(self):
