@@ -116,7 +116,7 @@ def pgetevents() -> None:
 
 
 def selector() -> None:
-    """AioSelector: the ring, the nested epoll set, register, modify, unregister."""
+    """AioSelector: the ring, the epoll set, register, modify, unregister."""
     with aiopoll.AioSelector() as ours:
         left, right = socket.socketpair()
         master, slave = os.openpty()
