@@ -19,6 +19,7 @@ from aiopoll.loop.backend import busy_poll_ns, requested_backend
 from aiopoll.loop.dns import is_numeric_name, numeric_addresses
 from aiopoll.loop.pipes import check_pipe
 from aiopoll.loop.selector_view import SelectorView
+from aiopoll.loop.sendfile import send_by_sendfile, send_for_transport
 from aiopoll.loop.server import CLEANS_SOCKETS, serve
 from aiopoll.loop.subprocess import SubprocessTransport, start_subprocess
 from aiopoll.loop.tls import start_tls
@@ -291,6 +292,14 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
 
     async def _make_subprocess_transport(self, *args: Any, **options: Any) -> SubprocessTransport:
         return await start_subprocess(self, *args, **options)
+
+    async def _sock_sendfile_native(
+        self, sock: Any, file: Any, offset: int, count: int | None
+    ) -> int:
+        return await send_by_sendfile(self, sock, file, offset, count)
+
+    async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
+        return await send_for_transport(self, transp, file, offset, count)
 
     async def getaddrinfo(
         self,

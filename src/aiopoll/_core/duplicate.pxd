@@ -1,0 +1,4 @@
+"""Descriptors of our own for files that are somebody else's."""
+
+cdef int duplicate(int fd) except -1
+cdef int release(int fd) except -1
