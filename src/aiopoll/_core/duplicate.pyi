@@ -1,5 +1,7 @@
 from typing import Any, final
 
+def give_back(fd: int) -> None: ...
+
 @final
 class Duplicate:
     size: int

@@ -25,7 +25,7 @@ from libc.errno cimport EBADF, EINTR, EMFILE, errno
 from posix.fcntl cimport F_GETFL, fcntl
 from posix.stat cimport S_ISREG, fstat, struct_stat
 from posix.types cimport off_t
-from posix.unistd cimport SEEK_SET, close, lseek
+from posix.unistd cimport SEEK_CUR, SEEK_SET, close, lseek
 
 from aiopoll._core.descriptor cimport has_number
 
@@ -64,6 +64,7 @@ cdef int duplicate(int fd) except -1:
         own = kept[i]
         if is_same_file(fd, own):
             del kept[i]
+            lseek(own, lseek(fd, 0, SEEK_CUR), SEEK_SET)
             return own
     own = fcntl(fd, F_DUPFD_CLOEXEC, 0)
     if own < 0:
@@ -90,6 +91,11 @@ cdef int close_or_keep(int fd) except -1:
     with nogil:  # a network file system may take its time
         close(fd)
     return 0
+
+
+def give_back(int fd):
+    """release() for threads."""
+    release(fd)
 
 
 @cython.final

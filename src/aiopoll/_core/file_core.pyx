@@ -10,8 +10,11 @@ way of that is in file_routes.pyx.
 from cpython.number cimport PyNumber_Index
 from libc.errno cimport EINTR, errno
 from libc.stdint cimport int64_t
+from posix.stat cimport S_ISCHR, S_ISFIFO, S_ISSOCK
+from posix.unistd cimport SEEK_CUR, SEEK_END, lseek
 
 from aiopoll._core cimport abi
+from aiopoll._core.duplicate cimport duplicate, is_same_file, release
 from aiopoll._core.file_queue cimport (
     COUNTS, EXCLUSIVE, FILE_CALL, FILE_READ, FILE_SYNC, FILE_WRITE, FileRequest,
 )
@@ -23,6 +26,7 @@ import io
 import os
 import warnings
 
+from aiopoll._core.duplicate import give_back
 from aiopoll._core.file_queue import queue_of
 from aiopoll._core.file_statistics import FileStatistics
 
@@ -57,7 +61,7 @@ cdef class FileCore(FileRoutes):
     """A file of an event loop, by its descriptor.
 
     loop: whose futures the methods answer.  fd: an open descriptor; with `closefd` it is closed
-    with this.  name: what exceptions name.
+    with this, without it stays its owner's.  name: what exceptions name.
 
     Each method that does I/O answers an asyncio future, and the I/O is under way when it
     returns: no task is needed for it to go on.  Offsets and sizes are in bytes.  Any number may be
@@ -73,21 +77,41 @@ cdef class FileCore(FileRoutes):
         self.fd = -1
 
     def __init__(self, loop, int fd, name=None, *, bint closefd=True):
-        import fcntl
-        cdef int flags
+        cdef int own
         if self.fd >= 0:
             raise RuntimeError("a file is initialised once")
-        flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+        self.name = fd if name is None else name
+        # First of all, and without a moment in between for other threads.
+        own = fd if closefd else duplicate(fd)
+        try:
+            self.look_at(loop, own, closefd)
+        except BaseException:
+            if not closefd:
+                release(own)
+            raise
+        self.number = fd
+        self.fd = own
+        if self.borrowed:
+            self.fd = fd
+            release(own)
+
+    cdef int look_at(self, object loop, int fd, bint closefd) except -1:
+        """Asks the file what it is."""
+        import fcntl
+        cdef int flags = fcntl.fcntl(fd, fcntl.F_GETFL)
         status = os.fstat(fd)
         self.queue = queue_of(loop)
+        if not closefd and (S_ISFIFO(status.st_mode) or S_ISSOCK(status.st_mode)
+                            or S_ISCHR(status.st_mode)):
+            self.borrowed = True
+            self.identify(fd)
         self.held = collections.deque()
         self.closefd = closefd
-        self.name = fd if name is None else name
         self.can_read = (flags & os.O_ACCMODE) != os.O_WRONLY
         self.can_write = (flags & os.O_ACCMODE) != os.O_RDONLY
         self.o_append = flags & os.O_APPEND != 0
         self.direct = flags & os.O_DIRECT != 0
-        self.use_nowait = True
+        self.use_nowait = not self.borrowed
         self.size = self.append_at = status.st_size
         self.memory_alignment = self.offset_alignment = 1
         if self.direct:
@@ -96,7 +120,7 @@ cdef class FileCore(FileRoutes):
                                  " append() writes to its end without")
             if not file_direct_alignment(fd, &self.memory_alignment, &self.offset_alignment):
                 self.memory_alignment = self.offset_alignment = ALIGNMENT_DEFAULT
-        self.fd = fd
+        return 0
 
     # What it is
 
@@ -133,7 +157,29 @@ cdef class FileCore(FileRoutes):
     def fileno(self):
         """The descriptor; ValueError once the file is closed."""
         self.check_open(False, False)
-        return self.fd
+        return self.number
+
+    def _enter(self):
+        """The descriptor for one call, which _leave() ends.
+
+        Raises OSError (EBADF) if the number that was given names another file by now.
+        """
+        return self.enter()
+
+    def _leave(self, int fd):
+        self.leave(fd)
+
+    def _first_position(self, bint at_end):
+        """Where the descriptor stands, once it was brought to the end if asked; -1: nowhere."""
+        cdef int fd = self.enter()
+        cdef int64_t position
+        # What was given is asked: the duplicate may be another opening of the same file.
+        if not self.borrowed and not self.closefd and is_same_file(self.number, fd):
+            position = lseek(self.number, 0, SEEK_END if at_end else SEEK_CUR)
+        else:
+            position = lseek(fd, 0, SEEK_END if at_end else SEEK_CUR)
+        self.leave(fd)
+        return position
 
     def readable(self):
         """Whether the file is open for reading."""
@@ -286,25 +332,32 @@ cdef class FileCore(FileRoutes):
         return self.call(functools.partial(self._fallocate, start, size, keep_size, end), True)
 
     def _fallocate(self, int64_t start, int64_t size, bint keep_size, int64_t end):
-        cdef int result
-        while True:
-            with nogil:
-                result = fallocate(self.fd, FALLOC_FL_KEEP_SIZE if keep_size else 0, start, size)
-                if result < 0:
-                    result = -errno
-            if result == 0:
-                break
-            if result != -EINTR:
-                raise self.os_error(-result)
+        cdef int result, fd = self.enter()
+        try:
+            while True:
+                with nogil:
+                    result = fallocate(fd, FALLOC_FL_KEEP_SIZE if keep_size else 0, start, size)
+                    if result < 0:
+                        result = -errno
+                if result == 0:
+                    break
+                if result != -EINTR:
+                    raise self.os_error(-result)
+        finally:
+            self.leave(fd)
         if not keep_size and end > self.size:
             self.size = end
 
     def _truncate(self, size):
+        cdef int fd
         self.writes += 1
+        fd = self.enter()
         try:
-            os.ftruncate(self.fd, size)
+            os.ftruncate(fd, size)
         except OSError as error:
             raise self.os_error(error.errno) from None
+        finally:
+            self.leave(fd)
         self.size = self.append_at = size
 
     def _call(self, function, *, bint exclusive=False):
@@ -345,12 +398,15 @@ cdef class FileCore(FileRoutes):
 
     def __del__(self):
         cdef int fd = self.fd
-        if fd < 0 or not self.closefd or self.queue is None:
+        if fd < 0 or self.borrowed or self.queue is None:
             return
-        if not self.queue.is_foreign():
+        if self.closefd and not self.queue.is_foreign():
             warnings.warn(f"unclosed file {self!r}", ResourceWarning, stacklevel=2, source=self)
         self.fd = -1
         try:
-            os.close(fd)
+            if self.closefd:
+                os.close(fd)
+            else:
+                give_back(fd)
         except OSError:
             pass

@@ -31,6 +31,10 @@ cdef class FileRoutes(FileOwner):
     cdef bint o_append
     cdef readonly bint direct
     cdef bint closefd
+    cdef int number  # what was given, and fileno() answers; `fd` may be a duplicate
+    cdef readonly bint borrowed  # `fd` is somebody else's: enter() looks whose it is before each use
+    cdef uint64_t[3] identity  # of the file that was given, if it is borrowed
+    cdef int kind
     cdef bint use_nowait
     cdef bint pumping
     cdef public object name
@@ -46,6 +50,10 @@ cdef class FileRoutes(FileOwner):
     cdef object closing
     cdef object __weakref__
 
+    cdef int identify(self, int fd) except -1
+    cdef bint is_given(self, int fd) noexcept
+    cdef int enter(self) except -1
+    cdef int leave(self, int fd) except -1
     cdef object start(self, FileRequest request)
     cdef int go(self, FileRequest request) except -1
     cdef int go_read(self, FileRequest request) except -1
@@ -53,6 +61,7 @@ cdef class FileRoutes(FileOwner):
     cdef bint read_inline(self, FileRequest request) except -1
     cdef bint is_aligned(self, FileRequest request) noexcept
     cdef int to_ring(self, FileRequest request) except -1
+    cdef int perform_on(self, int fd, FileRequest request) except -1
     cdef int succeed(self, FileRequest request) except -1
     cdef int pump(self) except -1
     cdef object os_error(self, int64_t code)

@@ -13,6 +13,9 @@ Rule.
   fsync, datasync                AIO, where the file takes it; else thread
   buffered read                  at once if it is cached and small, else thread
   all else                       thread
+A descriptor that somebody else owns (closefd=False) is duplicated at once if it is a file without
+another end.  A duplicate of a pipe, socket or terminal would keep its peer from seeing the end: that
+is made for each call, in a thread, and only while the number names the file that was given.
 Writes of a direct file pass a turnstile: one that changes part of a block, the size or the
 allocation goes alone, so that no block is read, changed and written under another one's hands.
 
@@ -22,11 +25,13 @@ Cost.  Unaligned direct writes are one at a time; a buffered write is a thread's
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.errno cimport EAGAIN, EINVAL, ENOSYS, EOPNOTSUPP, EPERM, errno
+from libc.errno cimport EAGAIN, EBADF, EINVAL, ENOSYS, EOPNOTSUPP, EPERM, errno
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from posix.unistd cimport fdatasync, fsync
+from posix.stat cimport S_IFMT, fstat, struct_stat
+from posix.unistd cimport close, fdatasync, fsync
 
 from aiopoll._core cimport abi
+from aiopoll._core.duplicate cimport duplicate
 from aiopoll._core.file_queue cimport (
     AIO_READS, AIO_SYNCS, AIO_WRITES, BLOCKED, BOUNCED, EXCLUSIVE, FILE_READ, FILE_SYNC, FILE_WRITE,
     FREE_PASS, INLINE_READS, SHARED,
@@ -36,6 +41,8 @@ from aiopoll._core.loop cimport future_for
 import functools
 import os
 
+from aiopoll._core.duplicate import give_back
+
 cdef enum:
     INLINE_MAX = 128 << 10  # longer copies from the page cache are left to threads
     BOUNCE_MAX = 1 << 20  # what is longer goes through a buffer of this size, in a thread
@@ -43,6 +50,44 @@ cdef enum:
 
 cdef class FileRoutes(FileOwner):
     """What FileCore stands on."""
+
+    cdef int identify(self, int fd) except -1:
+        """Notes which file it is that was given."""
+        cdef struct_stat status
+        if fstat(fd, &status) != 0:
+            raise self.os_error(errno)
+        self.identity = [status.st_dev, status.st_ino, status.st_rdev]
+        self.kind = status.st_mode & S_IFMT
+        return 0
+
+    cdef bint is_given(self, int fd) noexcept:
+        """Whether it is the file that was given."""
+        cdef struct_stat status
+        return (fstat(fd, &status) == 0
+                and status.st_dev == self.identity[0] and status.st_ino == self.identity[1]
+                and status.st_rdev == self.identity[2] and (status.st_mode & S_IFMT) == self.kind)
+
+    cdef int enter(self) except -1:
+        """The descriptor for one call, which leave() ends; any thread, with the GIL.
+
+        Raises OSError (EBADF) if the number that was given names another file by now.
+        """
+        cdef int fd
+        if not self.borrowed:
+            return self.fd
+        if self.fd < 0:
+            raise self.os_error(EBADF)
+        fd = duplicate(self.fd)
+        if not self.is_given(fd):
+            close(fd)
+            raise self.os_error(EBADF)
+        return fd
+
+    cdef int leave(self, int fd) except -1:
+        if self.borrowed:
+            with nogil:
+                close(fd)
+        return 0
 
     cdef object start(self, FileRequest request):
         """Sends a request on its way; answers its future."""
@@ -79,7 +124,7 @@ cdef class FileRoutes(FileOwner):
             return self.go_read(request)
         if request.kind == FILE_WRITE:
             return self.go_write(request)
-        if request.kind == FILE_SYNC and self.queue.has_ring():
+        if request.kind == FILE_SYNC and not self.borrowed and self.queue.has_ring():
             request.iocb.aio_fildes = self.fd
             request.iocb.aio_buf = 0
             request.iocb.aio_nbytes = 0
@@ -202,10 +247,16 @@ cdef class FileRoutes(FileOwner):
         self.returned(request, result)
 
     cdef int perform(self, FileRequest request) except -1:
+        cdef int fd = self.enter()
+        try:
+            return self.perform_on(fd, request)
+        finally:
+            self.leave(fd)
+
+    cdef int perform_on(self, int fd, FileRequest request) except -1:
         cdef int64_t result = 0, rest = request.length - request.done
         cdef int64_t offset = request.offset + request.done
         cdef bint writing = request.kind == FILE_WRITE
-        cdef int fd = self.fd
         cdef uint32_t align = self.offset_alignment
         cdef char *bounce
         cdef int64_t bounce_size
@@ -343,17 +394,18 @@ cdef class FileRoutes(FileOwner):
     def _close_now(self):
         fd = self.fd
         closing = self.closing
-        if fd < 0 or not self.closefd:
+        if fd < 0 or self.borrowed:
             self.fd = -1
             if not closing.done():
                 closing.set_result(None)
             return
         self.fd = -1
+        close_fd = os.close if self.closefd else give_back
         try:
-            closed = self.queue.call(functools.partial(os.close, fd))
+            closed = self.queue.call(functools.partial(close_fd, fd))
             closed.add_done_callback(self._closed)
         except RuntimeError:
-            os.close(fd)  # the loop is closed, or the interpreter is about to end
+            close_fd(fd)  # the loop is closed, or the interpreter is about to end
 
     def _closed(self, closed):
         error = closed.exception()

@@ -1,6 +1,7 @@
 """BinaryFile: a file with a cursor, on top of positional I/O."""
 
 import asyncio
+import contextlib
 import errno
 import fcntl
 import functools
@@ -8,7 +9,7 @@ import io
 import operator
 import os
 import select
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, AnyStr, Self
 
@@ -55,13 +56,11 @@ class BinaryFile(FileCore):
         self._readable = "r" in mode or "+" in mode
         self._writable = "r" not in mode or "+" in mode
         # Whatever the mode says: the kernel writes to the end where the descriptor has O_APPEND.
-        self._appending = appending or bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND)
-        try:
-            self._position = os.lseek(fd, 0, os.SEEK_END if appending else os.SEEK_CUR)
-            self._seekable = True
-        except OSError:
-            self._position = 0
-            self._seekable = False
+        with self._descriptor() as own:
+            self._appending = appending or bool(fcntl.fcntl(own, fcntl.F_GETFL) & os.O_APPEND)
+        position = self._first_position(appending)
+        self._seekable = position >= 0
+        self._position = max(position, 0)
         # Bytes ahead of the cursor: _ahead[_taken:] are those at _position.
         self._ahead = b""
         self._taken = 0
@@ -86,7 +85,8 @@ class BinaryFile(FileCore):
                 if not self.direct:
                     start = self._position - len(unwritten)
                     end = self.append_offset  # where O_APPEND would have it go in any case
-                    os.pwrite(self.fileno(), unwritten, end if self._appending else start)
+                    with self._descriptor() as fd:
+                        os.pwrite(fd, unwritten, end if self._appending else start)
             except OSError:
                 pass  # there is nobody to tell
         super().__del__()
@@ -118,7 +118,47 @@ class BinaryFile(FileCore):
 
     def isatty(self) -> bool:
         """Whether the file is a terminal."""
-        return os.isatty(self.fileno())
+        self.fileno()
+        try:
+            with self._descriptor() as fd:
+                return os.isatty(fd)
+        except OSError:
+            return False
+
+    # The descriptor
+
+    @contextlib.contextmanager
+    def _descriptor(self) -> Iterator[int]:
+        """What system calls are made on, in the loop's thread or another.
+
+        Raises OSError (EBADF) if the number that was given names another file by now.
+        """
+        fd = self._enter()
+        try:
+            yield fd
+        finally:
+            self._leave(fd)
+
+    def _read_once(self, size: int) -> bytes:
+        with self._descriptor() as fd:
+            return os.read(fd, size)
+
+    def _write_all(self, data: bytes) -> int:
+        """Writes all of `data` to a pipe; blocks, whether or not its descriptor does."""
+        view = memoryview(data)
+        while view:
+            with self._descriptor() as fd:
+                try:
+                    view = view[os.write(fd, view) :]
+                except BlockingIOError:
+                    poll = select.poll()
+                    poll.register(fd, select.POLLOUT)
+                    poll.poll()
+        return len(data)
+
+    def _seek(self, offset: int, whence: int) -> int:
+        with self._descriptor() as fd:
+            return os.lseek(fd, offset, whence)
 
     # Reading
 
@@ -158,7 +198,7 @@ class BinaryFile(FileCore):
         """What read(2) answers; it may be what one who was cancelled has asked for, and longer."""
         if self._reading is None:
             await self._wait_readable()
-            self._reading = self._call(functools.partial(os.read, self.fileno(), size))
+            self._reading = self._call(functools.partial(self._read_once, size))
         reading = self._reading
         await asyncio.wait([reading])
         self._reading = None
@@ -167,15 +207,15 @@ class BinaryFile(FileCore):
     async def _wait_readable(self) -> None:
         """Waits for data in a pipe on the loop, so that no thread is left waiting for it."""
         ready = self.loop.create_future()
-        fd = self.fileno()
+        watched: Any = BorrowedNumber(self) if self.borrowed else self.fileno()
         try:
-            self.loop.add_reader(fd, set_ready, ready)
-        except (OSError, NotImplementedError, RuntimeError):
+            self.loop.add_reader(watched, set_ready, ready)
+        except (OSError, NotImplementedError, RuntimeError, ValueError):
             return  # nothing that can be polled, or somebody's transport: the thread waits
         try:
             await ready
         finally:
-            self.loop.remove_reader(fd)
+            unwatch(self.loop, watched)
 
     async def _fill(self) -> bool:
         """Reads a buffer's worth more; whether there was any."""
@@ -343,7 +383,7 @@ class BinaryFile(FileCore):
             self._position += len(data)
 
     async def _to_pipe(self, data: bytes) -> None:
-        self._writing = self._call(functools.partial(write_all, self.fileno(), data))
+        self._writing = self._call(functools.partial(self._write_all, data))
         await self._settle()
 
     async def _settle(self) -> None:
@@ -396,7 +436,7 @@ class BinaryFile(FileCore):
             elif whence == os.SEEK_CUR:
                 position = self._position + offset
             else:
-                seek = functools.partial(os.lseek, self.fileno(), offset, whence)
+                seek = functools.partial(self._seek, offset, whence)
                 position = await self._call(seek)
             if position < 0:
                 raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), self.name)
@@ -452,20 +492,33 @@ async def lines_of(file: AsyncIterable[AnyStr], hint: int | None) -> list[AnyStr
     return lines
 
 
+class BorrowedNumber:
+    """What a loop watches of a file that is somebody else's."""
+
+    def __init__(self, file: BinaryFile) -> None:
+        self._file = file
+
+    def fileno(self) -> int:
+        """The descriptor; ValueError if it names another file by now."""
+        try:
+            with self._file._descriptor():
+                return self._file.fileno()
+        except OSError as error:
+            raise ValueError("the file was closed by its owner") from error
+
+
+def unwatch(loop: Any, watched: BorrowedNumber | int) -> None:
+    """remove_reader(), also of what has lost its number, which asyncio's refuses to look for."""
+    remove_reader = loop.remove_reader
+    if isinstance(watched, BorrowedNumber):
+        remove_reader = getattr(loop, "_remove_reader", remove_reader)
+    try:
+        remove_reader(watched)
+    except ValueError:
+        pass  # this loop knows numbers only, and the number is another one's
+
+
 def set_ready(ready: asyncio.Future[None]) -> None:
     """Finishes the future, unless it is."""
     if not ready.done():
         ready.set_result(None)
-
-
-def write_all(fd: int, data: bytes) -> int:
-    """Writes all of `data` to a pipe; blocks, whether or not its descriptor does."""
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[os.write(fd, view) :]
-        except BlockingIOError:
-            poll = select.poll()
-            poll.register(fd, select.POLLOUT)
-            poll.poll()
-    return len(data)

@@ -4,7 +4,7 @@ Facts.  What encodings, error handlers and newlines mean, and what tell() answer
 io.TextIOWrapper's to say; it reads and writes blocking files.  A thread's hop costs more than a
 line.
 
-Rule.  A TextIOWrapper over the same descriptor does the work.  Lines are fetched many at once, and
+Rule.  A TextIOWrapper over the same file does the work.  Lines are fetched many at once, and
 handed out without a hop; tell() goes back to where the batch began and counts the characters.
 What is written is checked at once, gathered, and handed over in one call.  A call whose caller was
 cancelled is waited for by the next one, and the wrapper is closed after all of them, come what may.
@@ -34,6 +34,85 @@ BATCH = 64 << 10
 """Characters of lines fetched at once, and of text gathered before it is written."""
 
 
+class BorrowedRaw(io.RawIOBase):
+    """A pipe, socket or terminal that is somebody else's, for io's buffers."""
+
+    def __init__(self, file: BinaryFile) -> None:
+        self._file = file
+
+    def fileno(self) -> int:
+        """The descriptor that was given."""
+        return self._file.fileno()
+
+    def readable(self) -> bool:
+        """Whether it is open for reading."""
+        return self._file.readable()
+
+    def writable(self) -> bool:
+        """Whether it is open for writing."""
+        return self._file.writable()
+
+    def seekable(self) -> bool:
+        """Whether it has positions."""
+        return self._file.seekable()
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return self._file.isatty()
+
+    def readinto(self, buffer: Any) -> int | None:
+        """One read(2); None where it would block."""
+        try:
+            with self._file._descriptor() as fd:
+                return os.readv(fd, [buffer])
+        except BlockingIOError:
+            return None
+
+    def write(self, data: Any) -> int | None:
+        """One write(2); None where it would block."""
+        try:
+            with self._file._descriptor() as fd:
+                return os.write(fd, data)
+        except BlockingIOError:
+            return None
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """lseek(2)."""
+        with self._file._descriptor() as fd:
+            return os.lseek(fd, offset, whence)
+
+    def truncate(self, size: int | None = None) -> int:
+        """ftruncate(2)."""
+        if size is None:
+            size = self.tell()
+        with self._file._descriptor() as fd:
+            os.ftruncate(fd, size)
+        return size
+
+
+def wrapper_of(
+    buffer: BinaryFile, mode: str, encoding: str | None, errors: str | None, newline: str | None
+) -> io.TextIOWrapper:
+    """What open() makes of the file, which it does not close."""
+    if not buffer.borrowed:
+        with buffer._descriptor() as fd:
+            return open(  # type: ignore[return-value]
+                fd,
+                mode.replace("x", "w"),  # of a descriptor neither creates nor truncates
+                encoding=encoding,
+                errors=errors,
+                newline=newline,
+                closefd=False,
+            )
+    raw = BorrowedRaw(buffer)
+    layer: Any
+    if "+" in mode:
+        layer = io.BufferedRandom(raw)
+    else:
+        layer = io.BufferedReader(raw) if "r" in mode else io.BufferedWriter(raw)
+    return io.TextIOWrapper(layer, encoding, errors, newline, line_buffering=raw.isatty())
+
+
 class TextFile:
     """A file open in a text mode: io.TextIOWrapper's methods as coroutines.
 
@@ -57,15 +136,7 @@ class TextFile:
     ) -> None:
         self.buffer = buffer
         self.mode = mode
-        # closefd=False: the BinaryFile closes the descriptor.
-        self._wrapper: io.TextIOWrapper = open(  # type: ignore[assignment]  # noqa: SIM115
-            buffer.fileno(),
-            mode.replace("x", "w"),  # of a descriptor neither creates nor truncates
-            encoding=encoding,
-            errors=errors,
-            newline=newline,
-            closefd=False,
-        )
+        self._wrapper = wrapper_of(buffer, mode, encoding, errors, newline)
         self._lines: deque[str] = deque()
         self._mark: int | None = None  # tell() before the first of the batch
         self._turn_lines = 0
@@ -348,7 +419,8 @@ class TextFile:
 
     def _note_end(self, least: int) -> None:
         """In a thread: tells the file underneath where the wrapper has brought its end."""
-        self.buffer.append_offset = max(os.fstat(self._wrapper.fileno()).st_size, least)
+        with self.buffer._descriptor() as fd:
+            self.buffer.append_offset = max(os.fstat(fd).st_size, least)
 
     async def flush(self) -> None:
         """Hands what is buffered to the kernel; fsync() brings it to the device."""
