@@ -1,0 +1,143 @@
+"""What can happen to written data: where it is written from, over what, and how that ends.
+
+A scenario is one point of the matrix.  What does not exist is left out by EXCLUSIONS, each with
+its reason.
+"""
+
+import itertools
+import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+TCP, UNIX, TLS, PIPE = TRANSPORTS = ("tcp", "unix", "tls", "pipe")
+
+CALLBACKS_OF_READING = ("data_received", "buffer_updated", "eof_received")
+CALLBACKS_OF_WRITING = ("resume_writing", "pause_writing")
+OUTSIDE = ("connection_lost", "call_soon", "task", "call_soon_threadsafe")
+PLACES = ("connection_made", *CALLBACKS_OF_READING, *CALLBACKS_OF_WRITING, *OUTSIDE)
+"""Where from; connection_lost is that of another connection."""
+
+STATES = ("fresh", "warm", "unread")
+"""unread: warm, and the peer has sent what nobody reads, so that the end is a reset."""
+
+WRITES = (1, 3)
+
+RAISING = ("ValueError", "OSError", "CancelledError", "BaseException")
+INTERRUPTING = ("KeyboardInterrupt", "KeyboardInterrupt, loop goes on", "SystemExit")
+DYING = ("sys.exit", "os._exit", "exec", "os.abort", "SIGKILL")
+FORKING = (
+    "fork, child exits",
+    "fork, child raises SystemExit",
+    "fork, child returns",
+    "fork, parent exits",
+)
+STOPPING = ("stop", "stop, loop closed", "stop, loop collected")
+TRANSPORT_ENDING = ("close", "abort", "transport collected")
+OVERTAKING = ("shutdown", "os.write", "dup", "subprocess")
+"""What is done next to the same descriptor, past the transport."""
+
+WITHOUT_LOOP = (
+    "KeyboardInterrupt",
+    "SystemExit",
+    "fork, parent exits",
+    "stop",
+    "stop, loop closed",
+    "blocks",
+)
+"""What leaves the process alive, and its loop at rest."""
+
+ENDINGS = (
+    "return",
+    *RAISING,
+    *INTERRUPTING,
+    "KeyboardInterrupt in the next callback",
+    *DYING,
+    *FORKING,
+    *STOPPING,
+    *TRANSPORT_ENDING,
+    "task cancelled",
+    "blocks",
+    *OVERTAKING,
+)
+
+EXCLUSIONS: tuple[tuple[dict[str, tuple[str, ...]], str], ...] = (
+    (
+        {"transport": (PIPE,), "place": CALLBACKS_OF_READING},
+        "the transport of a pipe's writing end reads nothing",
+    ),
+    (
+        {"transport": (UNIX, PIPE), "state": ("warm", "unread")},
+        "only TCP is sent with MSG_MORE",
+    ),
+    (
+        {"place": ("connection_made",), "state": ("warm", "unread")},
+        "nothing was written before connection_made()",
+    ),
+    (
+        {"place": ("eof_received",), "state": ("unread",)},
+        "the peer has said that it sends no more",
+    ),
+    (
+        {"place": tuple(place for place in PLACES if place != "task"), "ending": ("task cancelled",)},
+        "only a task is cancelled",
+    ),
+    (
+        {
+            "place": tuple(place for place in PLACES if place not in OUTSIDE[1:]),
+            "ending": ("KeyboardInterrupt in the next callback",),
+        },
+        "nobody says which callback comes next, but for those that the loop was given itself",
+    ),
+    (
+        {"transport": (PIPE,), "ending": ("transport collected",)},
+        "the loop watches a pipe for its reader's end, and so keeps its transport",
+    ),
+    (
+        {"transport": (TLS,), "ending": OVERTAKING},
+        "what goes past TLS is no part of what it carries",
+    ),
+    (
+        {"transport": (PIPE,), "ending": ("shutdown",)},
+        "a pipe has one direction",
+    ),
+    (
+        {"place": ("pause_writing",), "ending": (*OVERTAKING, *WITHOUT_LOOP)},
+        "the kernel's buffer is full: with asyncio, too, what was written waits for the loop",
+    ),
+)
+
+
+class Scenario(NamedTuple):
+    transport: str
+    place: str
+    ending: str
+    state: str
+    writes: int
+
+    @property
+    def accepted(self) -> bool:
+        """Whether its connection is accepted or made by the loop: each is half of the matrix.
+
+        What fills the kernel's buffer needs a small one, which a listener hands on.
+        """
+        names = f"{self.transport} {self.place} {self.ending} {self.state} {self.writes}"
+        return self.place in CALLBACKS_OF_WRITING or zlib.crc32(names.encode()) % 2 == 0
+
+    def __str__(self) -> str:
+        return f"{self.place}, {self.state}, {self.writes} written"
+
+
+def reason_not_to_run(scenario: Scenario) -> str | None:
+    """Why there is no such scenario; None if there is."""
+    for pattern, reason in EXCLUSIONS:
+        if all(getattr(scenario, field) in values for field, values in pattern.items()):
+            return reason
+    return None
+
+
+def scenarios(transport: str, ending: str) -> Iterator[Scenario]:
+    """Those of one transport and one ending."""
+    for place, state, writes in itertools.product(PLACES, STATES, WRITES):
+        scenario = Scenario(transport, place, ending, state, writes)
+        if reason_not_to_run(scenario) is None:
+            yield scenario
