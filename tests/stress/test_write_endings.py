@@ -9,6 +9,7 @@ time: the peer waits for the bytes, the callback that blocks waits for the peer.
 """
 
 import functools
+import itertools
 import json
 import os
 import subprocess
@@ -68,7 +69,9 @@ class Programs:
             assert program.stdout is not None
             program.stdin.write(json.dumps({"scenarios": some, "hang_s": HANG_S}) + "\n")
             program.stdin.flush()
-            outcomes.update(zip(some, json.loads(program.stdout.readline()), strict=True))
+            answer = program.stdout.readline()
+            assert answer, f"the program for {kind} ended, with {program.wait()}"
+            outcomes.update(zip(some, json.loads(answer), strict=True))
 
         every = list(scenarios(transport, ending))
         programs = self.of(kind)
@@ -78,7 +81,7 @@ class Programs:
         return outcomes
 
     def close(self) -> None:
-        for program in sum(self.running.values(), []):
+        for program in itertools.chain.from_iterable(self.running.values()):
             with program:
                 assert program.stdin is not None
                 program.stdin.close()

@@ -229,18 +229,23 @@ class Child:
         self.at("connection_made")
 
     async def warm(self) -> None:
-        """Has callbacks write several times, until the loop is seen to expect that."""
-        for count in range(10 * WARM_ROUNDS):
-            counts = getattr(self.loop, "statistics", None)
-            sends = getattr(counts(), "more_sends", None) if counts is not None else None
-            if count >= WARM_ROUNDS and sends != 0:
-                break
+        """Has callbacks write several times, until the loop is seen to gather."""
+        rounds = 0
+        while rounds < WARM_ROUNDS or self.more_sends() == 0:
+            assert rounds < 10 * WARM_ROUNDS, "the loop gathers nothing"
+            rounds += 1
             self.round = self.loop.create_future()
             if self.scenario.place in OUTSIDE:
                 self.loop.call_soon(self.write_to_warm)
             else:
                 self.say(ping=True)
             await self.round
+
+    def more_sends(self) -> int | None:
+        """Sends that said that more would follow; None of a loop that does not count them."""
+        if not isinstance(self.loop, aiopoll.EventLoop):
+            return None
+        return getattr(self.loop.statistics(), "more_sends", None)
 
     def write_to_warm(self) -> None:
         for _ in range(WARM_PIECES):
@@ -354,9 +359,7 @@ class Child:
         for piece in written:
             self.transport.write(piece)
         after = PAST if ending in OVERTAKING and ending != "shutdown" else b""
-        self.say(
-            warmed=self.warmed, filler=self.filler, wrote=(b"".join(written) + after).decode()
-        )
+        self.say(warmed=self.warmed, filler=self.filler, wrote=(b"".join(written) + after).decode())
         ACTIONS[ending](self)
 
     # -- the endings
@@ -396,7 +399,9 @@ class Child:
         task.cancel()
 
     def overtake(self, how: str) -> None:
-        file = self.transport.get_extra_info("pipe" if self.scenario.transport == PIPE else "socket")
+        file = self.transport.get_extra_info(
+            "pipe" if self.scenario.transport == PIPE else "socket"
+        )
         if how == "shutdown":
             file.shutdown(socket.SHUT_WR)
         elif how == "os.write":

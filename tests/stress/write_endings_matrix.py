@@ -60,6 +60,18 @@ ENDINGS = (
     *OVERTAKING,
 )
 
+STAYING_OPEN = (
+    "return",
+    *INTERRUPTING,
+    "KeyboardInterrupt in the next callback",
+    *(ending for ending in FORKING if ending != "fork, parent exits"),
+    "stop",
+    "stop, loop closed",
+    "task cancelled",
+    "blocks",
+    *OVERTAKING,
+)
+
 EXCLUSIONS: tuple[tuple[dict[str, tuple[str, ...]], str], ...] = (
     (
         {"transport": (PIPE,), "place": CALLBACKS_OF_READING},
@@ -78,7 +90,14 @@ EXCLUSIONS: tuple[tuple[dict[str, tuple[str, ...]], str], ...] = (
         "the peer has said that it sends no more",
     ),
     (
-        {"place": tuple(place for place in PLACES if place != "task"), "ending": ("task cancelled",)},
+        {"state": ("unread",), "ending": STAYING_OPEN},
+        "the connection stays open: what nobody reads changes nothing",
+    ),
+    (
+        {
+            "place": tuple(place for place in PLACES if place != "task"),
+            "ending": ("task cancelled",),
+        },
         "only a task is cancelled",
     ),
     (

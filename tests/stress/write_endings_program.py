@@ -46,9 +46,11 @@ class Peer:
         self.poller = select.poll()
         self.poller.register(control, select.POLLIN)
         if listener is not None:
+            listener.settimeout(hang_s)
             self.poller.register(listener, select.POLLIN)
         self.connection: socket.socket | None = None
         self.fd = -1
+        self.reading = False
         self.tls: ssl.SSLObject | None = None
         self.shaken = False
         self.waiting: list[Callable[[], None]] = []  # for that
@@ -74,10 +76,19 @@ class Peer:
             if fd == self.control.fileno():
                 self.take_message()
             elif fd == self.fd:
-                self.take_data()
+                if self.reading:  # still, after what the child has said
+                    self.take_data()
             elif self.fd < 0:
                 self.accept()
         return bool(events)
+
+    def read(self, reading: bool) -> None:
+        """Sets whether what comes is received, or left to fill the kernel's buffer."""
+        if reading and not self.reading:
+            self.poller.register(self.fd, select.POLLIN)
+        elif self.reading and not reading:
+            self.poller.unregister(self.fd)
+        self.reading = reading
 
     # -- what the child says
 
@@ -104,7 +115,7 @@ class Peer:
         elif "pipe" in message:
             self.fd = fds[0]
             os.set_blocking(self.fd, False)
-            self.poller.register(self.fd, select.POLLIN)
+            self.read(True)
         elif "ping" in message:
             self.send(b"ping")
         elif "go" in message:
@@ -114,9 +125,9 @@ class Peer:
         elif "eof" in message:
             self.send_eof()
         elif "hold" in message:
-            self.poller.unregister(self.fd)
+            self.read(False)
         elif ("let_go" in message or "wrote" in message) and not self.over:
-            self.poller.register(self.fd, select.POLLIN)
+            self.read(True)
 
     def ask(self, question: bytes) -> None:
         try:
@@ -135,7 +146,7 @@ class Peer:
         self.connection = connection
         connection.setblocking(False)
         self.fd = connection.fileno()
-        self.poller.register(self.fd, select.POLLIN)
+        self.read(True)
         if self.scenario.transport in (TCP, TLS):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self.scenario.transport == TLS:
@@ -187,7 +198,7 @@ class Peer:
         if not data:
             self.end = self.end or "EOF"
             self.over = True
-            self.poller.unregister(self.fd)
+            self.read(False)
         elif self.tls is None:
             self.received += data
         elif self.end is None:
