@@ -104,7 +104,7 @@ GROUPS = [
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("transport", "ending"), GROUPS)
-def test_the_peer_sees_what_asyncios_sees(
+def test_the_peer_cannot_tell_the_loop_by_what_it_sees(
     programs: Programs, kind: str, transport: str, ending: str
 ) -> None:
     expected = programs.cached(ORACLE, transport, ending)

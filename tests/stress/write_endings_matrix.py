@@ -60,6 +60,9 @@ ENDINGS = (
     *OVERTAKING,
 )
 
+COLLECTING = ("sys.exit", "fork, child raises SystemExit", "stop, loop collected")
+"""With what else is collected."""
+
 STAYING_OPEN = (
     "return",
     *INTERRUPTING,
@@ -123,6 +126,15 @@ EXCLUSIONS: tuple[tuple[dict[str, tuple[str, ...]], str], ...] = (
         {"place": ("pause_writing",), "ending": (*OVERTAKING, *WITHOUT_LOOP)},
         "the kernel's buffer is full: with asyncio, too, what was written waits for the loop",
     ),
+    (
+        {
+            "transport": (TLS,),
+            "place": ("pause_writing",),
+            "ending": ("close",),
+            "state": ("unread",),
+        },
+        "asyncio fails where data comes after close(), and drops what waits; ours sends it",
+    ),
 )
 
 
@@ -137,10 +149,15 @@ class Scenario(NamedTuple):
     def accepted(self) -> bool:
         """Whether its connection is accepted or made by the loop: each is half of the matrix.
 
-        What fills the kernel's buffer needs a small one, which a listener hands on.
+        What fills the kernel's buffer needs a small one, which a listener hands on.  And where a
+        coroutine that connects is collected it closes its transport, in no certain order.
         """
+        if self.place in CALLBACKS_OF_WRITING:
+            return True
+        if self.place == "connection_made" and self.ending in COLLECTING:
+            return True
         names = f"{self.transport} {self.place} {self.ending} {self.state} {self.writes}"
-        return self.place in CALLBACKS_OF_WRITING or zlib.crc32(names.encode()) % 2 == 0
+        return zlib.crc32(names.encode()) % 2 == 0
 
     def __str__(self) -> str:
         return f"{self.place}, {self.state}, {self.writes} written"
