@@ -41,6 +41,7 @@ HANG_S = 60  # only what hangs takes as long
 LOOPS: dict[str, Callable[[], Any]] = {
     "asyncio": asyncio.SelectorEventLoop,
     "aio": lambda: aiopoll.new_event_loop(backend="aio"),
+    "aio, not gathering": lambda: aiopoll.new_event_loop(backend="aio", gather_writes=False),
     "epoll": lambda: aiopoll.new_event_loop(backend="epoll"),
 }
 
@@ -134,6 +135,7 @@ class Child:
         contexts: tuple[ssl.SSLContext, ssl.SSLContext],
     ) -> None:
         self.scenario = scenario
+        self.kind = kind
         self.control = control
         self.address = address  # of the peer, or what to listen on
         self.server_context, self.client_context = contexts
@@ -242,10 +244,11 @@ class Child:
             await self.round
 
     def more_sends(self) -> int | None:
-        """Sends that said that more would follow; None of a loop that does not count them."""
-        if not isinstance(self.loop, aiopoll.EventLoop):
+        """Sends that said that more would follow; None of a loop that has none."""
+        if self.kind not in ("aio", "epoll"):
             return None
-        return getattr(self.loop.statistics(), "more_sends", None)
+        sends: int = self.loop.statistics().more_sends
+        return sends
 
     def write_to_warm(self) -> None:
         for _ in range(WARM_PIECES):
