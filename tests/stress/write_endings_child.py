@@ -388,7 +388,8 @@ class Child:
         if self.scenario.transport == TLS:
             transport = transport._ssl_protocol._transport
         transport.pause_reading()
-        self.transport = None
+        self.transport = transport = None
+        gc.collect()  # and again later, if a caller still has it
 
     def block(self) -> None:
         """Goes on until the peer says that it has received."""

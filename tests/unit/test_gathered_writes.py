@@ -2,9 +2,11 @@
 
 import array
 import asyncio
+import fcntl
 import select
 import socket
 import ssl
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 
 import aiopoll
 
+SIOCOUTQNSD = 0x894B  # linux/sockios.h
 HANG_MS = 10_000  # only what hangs takes as long
 PIECES = (b"<one>", b"<two>", b"<three>")
 
@@ -85,6 +88,12 @@ def receive(theirs: socket.socket, size: int) -> bytes:
     return received
 
 
+def held(transport: Any) -> int:
+    """Bytes that the kernel has and has not sent: SIOCOUTQNSD."""
+    answer = fcntl.ioctl(transport._sock_fd, SIOCOUTQNSD, bytes(4))
+    return int.from_bytes(answer, sys.byteorder)
+
+
 async def in_a_callback(body: Callable[[], None]) -> None:
     """Runs `body` in a callback of its own, whose end it waits for."""
     loop = asyncio.get_running_loop()
@@ -116,6 +125,7 @@ def test_what_a_callback_did_last_time_is_expected_again(
         for count in (3, 3, 1, 1, 3):
             await in_a_callback(write(transport, count))
             seen.append(counts(loop))
+            assert held(transport) == 0
             written = b"".join(PIECES[:count])
             assert receive(theirs, len(written)) == written
         # Two of three are held; one that comes alone is held, and pushed as its callback ends.
@@ -173,6 +183,7 @@ def test_an_exception_in_the_callback_pushes(
     except KeyboardInterrupt:
         pass
     assert counts(loop) == (1, 1)
+    assert held(transport) == 0
     assert receive(theirs, 10) == b"last words"
 
 
