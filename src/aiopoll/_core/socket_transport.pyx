@@ -17,7 +17,7 @@ from libc.errno cimport EBADF, errno
 from aiopoll._core.handles cimport slot_offset
 from aiopoll._core.loop cimport LoopCore
 from aiopoll._core.protocols cimport attach
-from aiopoll._core.stream cimport Stream, limit_as_size, socket_name
+from aiopoll._core.stream cimport STARTED, Stream, limit_as_size, socket_name
 
 import os
 import socket
@@ -154,7 +154,7 @@ class SocketTransport(transports._FlowControlMixin):
         if stream.closing or not stream.paused:
             return
         stream.paused = False
-        if stream.started:
+        if stream.started == STARTED:
             stream.start_reading()
         if stream.loop._debug:
             logger.debug("%r resumes reading", self)

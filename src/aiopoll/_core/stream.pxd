@@ -11,6 +11,11 @@ cdef extern from "socket_names.h" nogil:
     union socket_name:
         unsigned short family
 
+cdef enum Beginning:
+    NEW = 0  # the protocol does not know of the connection
+    INTRODUCED = 1  # connection_made() runs, or has ended the run of the loop
+    STARTED = 2  # data is read when the transport is not paused
+
 @cython.final
 cdef class WriteReady(Runnable):
     cdef Stream stream
@@ -34,7 +39,7 @@ cdef class Stream(Runnable):
     cdef Py_ssize_t low
     cdef int fd
     cdef uint8_t conn_lost  # each of these a byte: there may be many connections
-    cdef uint8_t started
+    cdef uint8_t started  # a Beginning
     cdef uint8_t buffered
     cdef uint8_t compiled  # the protocol is a DataReceiver that is
     cdef uint8_t closing
@@ -54,6 +59,7 @@ cdef class Stream(Runnable):
 
     cdef int set_protocol(self, object protocol) except -1
     cdef int begin(self) except -1
+    cdef int start(self) except -1
     cdef int start_reading(self) except -1
     cdef int stop_reading(self) except -1
     cdef bint read_plain(self) except -1

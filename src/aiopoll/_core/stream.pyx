@@ -147,8 +147,8 @@ cdef class Stream(Runnable):
     cdef int run(self) except -1:
         cdef bint hit = False
         cdef Runnable outer = self.loop.running
-        if not self.started:
-            return self.begin()
+        if self.started != STARTED:
+            return self.begin() if self.started == NEW else self.start()
         if self.reading is None:
             return 0
         context = enter_context(self.context)
@@ -178,23 +178,29 @@ cdef class Stream(Runnable):
     cdef int begin(self) except -1:
         """Introduces the protocol, and reads from then on."""
         cdef Runnable outer = self.loop.running
-        self.started = True
+        self.started = INTRODUCED
         context = enter_context(self.context)
         self.loop.running = self
         try:
             self.protocol.connection_made(self.transport)
         except (SystemExit, KeyboardInterrupt):
+            self.loop.ready.push(self)  # the loop may go on
             raise
         except BaseException as error:
             self.report("Exception in callback protocol.connection_made()", error)
         finally:
             self.loop.running = outer
             PyContext_Exit(context)
-            if not self.closing and not self.paused:
-                try:
-                    self.start_reading()
-                except OSError as error:
-                    self.fatal_error(error, "Fatal read error on socket transport")
+        return self.start()
+
+    cdef int start(self) except -1:
+        """Reads from now on, unless connection_made() has said otherwise."""
+        self.started = STARTED
+        if not self.closing and not self.paused:
+            try:
+                self.start_reading()
+            except OSError as error:
+                self.fatal_error(error, "Fatal read error on socket transport")
         return 0
 
     cdef int start_reading(self) except -1:

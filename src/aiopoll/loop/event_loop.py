@@ -145,7 +145,8 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
             )
             return await made
         except BaseException:
-            transport = self._transports.get(fd)
+            # A task that is collected after the loop was closed leaves all as it is.
+            transport = None if self.is_closed() else self._transports.get(fd)
             if isinstance(transport, (SocketTransport, SelectorSocketTransport)):
                 transport._close_if_lost(sock)
             raise
