@@ -64,8 +64,13 @@ ENDINGS = (
     *OVERTAKING,
 )
 
-COLLECTING = ("sys.exit", "fork, child raises SystemExit", "stop, loop collected")
-"""With what else is collected."""
+ABANDONING = (
+    "sys.exit",
+    "fork, child raises SystemExit",
+    "stop, loop closed",
+    "stop, loop collected",
+)
+"""What drops a task that has not finished."""
 
 STAYING_OPEN = (
     "return",
@@ -156,12 +161,12 @@ class Scenario(NamedTuple):
     def accepted(self) -> bool:
         """Whether its connection is accepted or made by the loop: each is half of the matrix.
 
-        What fills the kernel's buffer needs a small one, which a listener hands on.  And where a
-        coroutine that connects is collected it closes its transport, in no certain order.
+        What fills the kernel's buffer needs a small one, which a listener hands on.  And a
+        coroutine that connects closes its transport when it is dropped, sooner or later.
         """
         if self.place in CALLBACKS_OF_WRITING:
             return True
-        if self.place == "connection_made" and self.ending in COLLECTING:
+        if self.place == "connection_made" and self.ending in ABANDONING:
             return True
         names = f"{self.transport} {self.place} {self.ending} {self.state} {self.writes}"
         return zlib.crc32(names.encode()) % 2 == 0
