@@ -191,7 +191,8 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
             self._remove_reader(sock)  # by the object: its owner may have closed it
         except ValueError:
             pass  # before it was served
-        sock.close()
+        if sock.fileno() >= 0:
+            super()._stop_serving(sock)  # type: ignore[misc]  # from 3.13 on removes its file too
 
     def _make_tls_protocol(
         self,
