@@ -3,7 +3,8 @@
 Facts.  Most writes fit the socket's buffer.  On TCP a small write costs a segment, and wakes the
 peer; one with MSG_MORE (send(2)) is in the kernel as any other, but waits there for the next one
 without the flag, for TCP_CORK to be cleared (tcp(7)), or for 200 ms.  It is sent all the same if
-the process ends in whatever way.  Sockets of other kinds ignore the flag.  A send or recv that fails
+the process ends in whatever way, but for one: a socket that is closed with input unread sends a
+reset and drops what it holds (net/ipv4/tcp.c, __tcp_close).  Sockets of other kinds ignore the flag.  A send or recv that fails
 takes the socket's error with it: the next call reports another one.
 
 Rule.  Reads are those of recv.pyx.  What is written has reached the kernel when write() returns, as
