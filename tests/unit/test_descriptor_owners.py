@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import aiopoll
+from aiopoll._core.descriptor import Descriptor
 
 from .conftest import stream_pair
 
@@ -334,6 +335,126 @@ def test_duplicate_of_a_closed_file_does_not_make_the_loop_spin(loop: Any, by: s
 
     with ExitStack() as stack:
         loop.run_until_complete(scenario(stack))
+
+
+@pytest.mark.parametrize("call", WAITS)
+def test_waiting_call_woken_by_a_duplicate_raises_ebadf(loop: Any, call: str) -> None:
+    """The duplicate keeps the file waited for, while its number is another one's."""
+
+    async def scenario(stack: ExitStack) -> None:
+        ours, theirs = stream_pair()
+        stack.callback(theirs.close)
+        number = ours.fileno()
+        waiting = asyncio.ensure_future(WAITS[call](loop, ours))
+        await turns()
+        stack.callback(ours.dup().close)
+        ours.close()
+        stranger, peer = take(number, stack)
+        peer.send(b"the stranger's")
+        theirs.send(b"wakes a reader")
+        while received(theirs):
+            pass  # wakes a writer
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            await waiting
+        assert received(stranger) == b"the stranger's"
+        assert received(peer) is None
+
+    with ExitStack() as stack:
+        loop.run_until_complete(scenario(stack))
+
+
+def test_listener_kept_by_a_duplicate_is_served_no_more(loop: Any) -> None:
+    async def scenario(stack: ExitStack) -> None:
+        reported: list[Any] = []
+        loop.set_exception_handler(lambda _, context: reported.append(context["exception"].errno))
+        listener = socket.create_server(("127.0.0.1", 0))
+        address, number = listener.getsockname(), listener.fileno()
+        server = await loop.create_server(asyncio.Protocol, sock=listener)
+        await turns()
+        stack.callback(listener.dup().close)
+        listener.close()
+        stranger = socket.create_server(("127.0.0.1", 0))
+        stack.callback(stranger.close)
+        assert stranger.fileno() == number
+        stranger.setblocking(False)
+        for where in (stranger.getsockname(), address):
+            stack.callback(socket.create_connection(where).close)
+        await turns()
+        assert reported == [errno.EBADF]
+        stranger.accept()[0].close()  # it is still there
+        server.close()
+
+    with ExitStack() as stack:
+        loop.run_until_complete(scenario(stack))
+
+
+def test_resumed_transport_does_not_wait_for_the_next_file(loop: Any) -> None:
+    async def scenario(stack: ExitStack) -> None:
+        ours, theirs = stream_pair()
+        stack.callback(theirs.close)
+        number = ours.fileno()
+        transport, heard = await loop.create_connection(Heard, sock=ours)
+        await turns()
+        transport.pause_reading()
+        ours.close()
+        stranger, peer = take(number, stack)
+        before = loop.statistics().watched
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            transport.resume_reading()
+        assert loop.statistics().watched == before
+        peer.send(b"the stranger's")
+        await turns()
+        assert received(stranger) == b"the stranger's"
+        transport.abort()
+        await turns()
+        assert len(heard.ends) == 1
+
+    with ExitStack() as stack:
+        loop.run_until_complete(scenario(stack))
+
+
+def test_next_file_of_a_number_can_have_a_transport(loop: Any) -> None:
+    """The end of the one that has lost the number leaves the new one known."""
+
+    async def scenario(stack: ExitStack) -> None:
+        ours, theirs = stream_pair()
+        stack.callback(theirs.close)
+        number = ours.fileno()
+        dead, _ = await loop.create_connection(Heard, sock=ours)
+        await turns()
+        ours.close()
+        stranger, peer = take(number, stack)
+        alive, heard = await loop.create_connection(Heard, sock=stranger)
+        dead.abort()
+        await turns()
+        peer.send(b"for the second")
+        await turns()
+        assert heard.data == b"for the second"
+        with pytest.raises(RuntimeError, match="is used by transport"):
+            await loop.sock_recv(stranger, 1)
+        alive.abort()
+        await turns()
+
+    with ExitStack() as stack:
+        loop.run_until_complete(scenario(stack))
+
+
+def test_descriptor_of_a_closed_file_removes_nothing_of_the_next(loop: Any) -> None:
+    """asyncio's own transports come with the number that they had."""
+    with ExitStack() as stack:
+        ours, theirs = stream_pair()
+        stack.callback(theirs.close)
+        mine = Descriptor(ours.fileno(), ours)
+        loop._add_reader(mine, lambda: None)
+        ours.close()
+        stranger, _ = take(int(mine), stack)
+        loop.add_reader(stranger, lambda: None)
+        assert not loop._remove_reader(mine)
+        assert not loop._remove_writer(mine)
+        assert loop.remove_reader(stranger)
+        loop.add_reader(int(mine), lambda: None)  # by the number: nobody knows whose
+        assert not loop._remove_reader(mine)
+        assert loop.remove_reader(int(mine))
 
 
 @as_asyncio
