@@ -1,6 +1,7 @@
 # make run: serve the example on AIO poll.  make test: the whole suite.
 # make conformance: the long comparison with the Linux underneath.
 # make soak: tests/stress and tests/leaks at ten times their size; AIOPOLL_SOAK=100 for more.
+#   Half an hour of it are descriptors that change hands; AIOPOLL_SOAK_SECONDS for less or more.
 # make test-vm: 30,000 connections, or PYTEST_ARGS, in a virtual machine with Debian's kernel.
 # make bench: everyone side by side.  BENCH_ARGS="--aims --rounds 3": --help names them all.
 # Another interpreter: make test PYTHON=/path/to/python3.12 (it gets an environment of its own).
@@ -72,10 +73,13 @@ conformance: $(VENV)/.built
 	AIOPOLL_DIFFERENTIAL_OPERATIONS=100000 $(BIN)/python -m pytest -o faulthandler_timeout=1800 \
 		tests/conformance tests/kernel/test_differential.py $(PYTEST_ARGS)
 
-# AIOPOLL_SOAK multiplies the number of connections, timers, signals and examples.
+# AIOPOLL_SOAK multiplies the number of connections, timers, signals and examples;
+# AIOPOLL_SOAK_SECONDS is how long descriptors change hands on each backend: half an hour for both.
 AIOPOLL_SOAK ?= 10
+AIOPOLL_SOAK_SECONDS ?= 900
 soak: $(VENV)/.built
-	AIOPOLL_SOAK=$(AIOPOLL_SOAK) $(BIN)/python -m pytest -o faulthandler_timeout=0 \
+	AIOPOLL_SOAK=$(AIOPOLL_SOAK) AIOPOLL_SOAK_SECONDS=$(AIOPOLL_SOAK_SECONDS) \
+		$(BIN)/python -m pytest -o faulthandler_timeout=0 \
 		tests/stress tests/leaks $(PYTEST_ARGS)
 
 bench: $(VENV)/.bench
