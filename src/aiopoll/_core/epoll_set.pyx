@@ -22,7 +22,7 @@ Cost.  One epoll_ctl an event.
 
 cimport cython
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
-from libc.errno cimport EBADF, EEXIST, ENOENT, errno
+from libc.errno cimport EBADF, EEXIST, ENOENT, EPERM, errno
 from libc.stdint cimport uint32_t, uint64_t
 from posix.unistd cimport close
 
@@ -94,7 +94,7 @@ cdef class EpollSet:
     cdef bint ask_again(self, EpollEntry entry) except -1:
         """Waits for the file once more; False if the descriptor names it no more."""
         cdef int error = self.control(EPOLL_CTL_MOD, entry)
-        if error == ENOENT or error == EBADF:
+        if error == ENOENT or error == EBADF or error == EPERM:
             return False
         if error:
             raise OSError(error, os.strerror(error))

@@ -31,7 +31,7 @@ No asyncio name occurs here: a target is any object, put into the queue when its
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
-from libc.errno cimport EBADF, EEXIST, EINTR, ENOENT, errno
+from libc.errno cimport EBADF, EEXIST, EINTR, ENOENT, EPERM, errno
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
 from posix.unistd cimport close, read, write
@@ -166,6 +166,8 @@ cdef class Reactor:
         """
         cdef Watch watch
         self.check_process()
+        if file is not None and not has_number(file, fd):
+            raise os_error(EBADF, "epoll_ctl")
         watch = self.find(fd)
         if watch is not None and self.is_dead(watch):
             self.forget(watch)
@@ -287,7 +289,7 @@ cdef class Reactor:
                     # ENOENT, EBADF: it was closed, and nothing of it is left to be told.
                     self.control(self.epoll_fd, watch, EPOLL_CTL_MOD)
                 except OSError as error:
-                    if error.errno != EBADF:
+                    if error.errno != EBADF and error.errno != EPERM:
                         raise
             return target
         self.watches[watch.fd] = None
@@ -406,7 +408,7 @@ cdef class Reactor:
                     if self.control(self.epoll_fd, watch, EPOLL_CTL_MOD) == 0:
                         self.control(anew, watch, EPOLL_CTL_ADD)
                 except OSError as error:
-                    if error.errno != EBADF:
+                    if error.errno != EBADF and error.errno != EPERM:
                         raise
             if dup3(anew, self.epoll_fd, O_CLOEXEC) < 0:
                 raise os_error(errno, "dup3")
