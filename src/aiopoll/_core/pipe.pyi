@@ -4,6 +4,10 @@ from typing import Any, final
 from aiopoll._core.reader import Reader
 
 @final
+class PipeEnd:
+    def __new__(cls, pipe: Any) -> PipeEnd: ...
+
+@final
 class PipeReader(Reader): ...
 
 class ReadPipeTransport(asyncio.ReadTransport):

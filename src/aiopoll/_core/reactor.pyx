@@ -167,7 +167,7 @@ cdef class Reactor:
         cdef Watch watch
         self.check_process()
         if file is not None and not has_number(file, fd):
-            raise os_error(EBADF, "epoll_ctl")
+            raise os_error(EBADF, "epoll_ctl")  # before anything of the number's owner is touched
         watch = self.find(fd)
         if watch is not None and self.is_dead(watch):
             self.forget(watch)
