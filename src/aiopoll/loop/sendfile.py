@@ -38,7 +38,7 @@ class Sending:
         """Sends what the socket takes, and comes again when it takes more."""
         first = not self.waits
         if self.waits:
-            self.loop.remove_writer(self.sock)
+            self.unwatch()
         if self.done.cancelled():
             self.set_position()
             return
@@ -82,8 +82,14 @@ class Sending:
         self.loop.add_writer(self.sock, self.later_step)
 
     def unwatch_cancelled(self, done: "asyncio.Future[int]") -> None:
-        if done.cancelled() and self.sock.fileno() != -1:
+        if done.cancelled():
+            self.unwatch()
+
+    def unwatch(self) -> None:
+        try:
             self.loop.remove_writer(self.sock)
+        except ValueError:
+            pass  # it was closed, and its number is watched for another one
 
     def translated(self, error: OSError, first: bool) -> Exception:
         """What asyncio makes of an error of sendfile(2)."""
