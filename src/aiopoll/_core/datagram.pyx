@@ -5,7 +5,11 @@ to who has just been heard.  Making the address of one is dearer than receiving 
 
 Rule.  Up to a handful of datagrams are received each time that the socket is ready; the address
 of the last one is kept in both its forms.  What can be sent at once is; what cannot, and whatever
-only the socket module can judge (names, odd arguments), goes to asyncio's own sendto().
+only the socket module can judge (names, odd arguments), goes to asyncio's own sendto().  The socket
+is asked for its number before each call.  One that was closed by its owner is EBADF, which the
+protocol is told by error_received(): once for receiving, which ends with it, and for each sendto().
+
+Why.  asyncio's transport tells the same, but where a duplicate is open in each turn again.
 
 Cost.  Datagrams of one sender share one address tuple.
 """
@@ -13,12 +17,13 @@ Cost.  Datagrams of one sender share one address tuple.
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.errno cimport EAGAIN, EINTR, errno
+from libc.errno cimport EAGAIN, EBADF, EINTR, errno
 from libc.string cimport memcmp
 
 from aiopoll._core.address cimport (
     address, address_clear, address_from_python, address_to_python, is_known_family, socklen_t,
 )
+from aiopoll._core.descriptor cimport socket_fd
 from aiopoll._core.reader cimport Reader
 from aiopoll._core.recv cimport READ_SIZE, read_buffer
 
@@ -48,6 +53,7 @@ cdef enum:
 cdef class DatagramReader(Reader):
     """The reading side, and the address that was heard last."""
 
+    cdef object sock
     cdef int family
     cdef bint connected
     cdef address heard
@@ -65,6 +71,9 @@ cdef class DatagramReader(Reader):
         cdef ssize_t count
         cdef int i
         for i in range(AT_ONCE):
+            if socket_fd(self.sock) != self.fd:
+                self.transport._lost_number()
+                return i > 0
             address_clear(&sender)
             count = c_recvfrom(self.fd, read_buffer, READ_SIZE, MSG_DONTWAIT, &sender.sa,
                                &sender.length)
@@ -104,6 +113,9 @@ cdef class DatagramReader(Reader):
                 to = &self.heard
             elif not address_from_python(receiver, self.family, &named):
                 return 0
+        if socket_fd(self.sock) != self.fd:
+            self.transport._protocol.error_received(OSError(EBADF, os.strerror(EBADF)))
+            return 1
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         if self.connected:
             count = c_send(self.fd, view.buf, view.len, MSG_DONTWAIT | MSG_NOSIGNAL)
@@ -126,6 +138,7 @@ class DatagramTransport(SelectorDatagramTransport):
         super().__init__(loop, sock, protocol, address, waiter, extra)
         cdef DatagramReader reader = DatagramReader.__new__(DatagramReader)
         reader.family = sock.family
+        reader.sock = sock
         reader.fd = self._sock_fd
         reader.transport = self
         reader.connected = bool(self._extra["peername"])

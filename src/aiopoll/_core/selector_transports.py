@@ -16,6 +16,8 @@ Failure prevented.  A program counts what its connection receives by overriding 
 of ours would call recv(2), and the program would count nothing.
 """
 
+import errno
+import os
 import socket
 from asyncio import selector_events, transports
 from typing import TYPE_CHECKING, Any
@@ -35,7 +37,9 @@ if TYPE_CHECKING:
         _buffer: Any
         _buffer_size: int
         _protocol: Any
+        _loop: Any
 
+        def _read_ready(self) -> None: ...
         def _sendto_ready(self) -> None: ...
         def _maybe_resume_protocol(self) -> None: ...
 
@@ -80,6 +84,17 @@ class SelectorDatagramTransport(_DatagramBase):
     @_sock_fd.setter
     def _sock_fd(self, number: int) -> None:
         self._descriptor = Descriptor(number, self._sock)
+
+    def _lost_number(self) -> None:
+        """Tells that the socket was closed by its owner; once, for nothing will be received."""
+        self._loop._remove_reader(self._sock_fd)
+        self._protocol.error_received(OSError(errno.EBADF, os.strerror(errno.EBADF)))
+
+    def _read_ready(self) -> None:
+        if self._sock is None or self._conn_lost or self._sock.fileno() == self._sock_fd:
+            super()._read_ready()
+        else:
+            self._lost_number()
 
     def _sendto_ready(self) -> None:
         super()._sendto_ready()
