@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import struct
 import threading
 from collections.abc import Callable
 
@@ -163,3 +164,40 @@ def test_what_is_no_number_of_seconds_is_refused(value: object) -> None:
 def test_a_number_of_seconds_that_makes_no_sense_is_refused(value: float) -> None:
     with pytest.raises(ValueError, match="busy_poll must be"):
         aiopoll.new_event_loop(busy_poll=value)
+
+
+@pytest.mark.parametrize("backend", ["aio", "epoll"])
+@pytest.mark.parametrize("how", ["close", "shutdown", "reset"])
+def test_end_of_a_connection_is_told_in_time(backend: str, how: str) -> None:
+    """The kernel wakes without a key then, which AIO poll alone notices turns later."""
+
+    class Ending(asyncio.Protocol):
+        def connection_lost(self, exc: Exception | None) -> None:
+            ended.append(turn)
+
+    async def scenario() -> None:
+        nonlocal turn
+        loop = asyncio.get_running_loop()
+        for _ in range(300):
+            ended.clear()
+            _, theirs = await accepted(loop, Ending)
+            await asyncio.sleep(0)
+            turn = 0
+            if how == "shutdown":
+                theirs.shutdown(socket.SHUT_WR)
+            else:
+                if how == "reset":
+                    linger = struct.pack("ii", 1, 0)
+                    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                theirs.close()
+            while not ended:
+                turn += 1
+                await asyncio.sleep(0)
+            theirs.close()
+            late.append(ended[0])
+
+    turn = 0
+    ended: list[int] = []
+    late: list[int] = []
+    aiopoll.run(scenario(), backend=backend)
+    assert max(late) <= 4

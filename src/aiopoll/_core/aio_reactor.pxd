@@ -4,6 +4,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from aiopoll._core cimport abi
 from aiopoll._core.reactor cimport EVENTS_MAX, Reactor, Watch
+from aiopoll._core.rider cimport RIDER_TAG, Rider
 
 cdef extern from "poll_pool.h" nogil:
     enum:
@@ -56,18 +57,6 @@ cdef extern from "wait.h" nogil:
 cdef enum Delivery:
     HAND_OVER
     ONLY_ARM  # not the time to hand over: let the next submission tell
-
-cdef enum:
-    # Marks the aio_data of a rider's request: no poll request has so high an index.
-    RIDER_TAG = 0x80000000
-
-cdef class Rider:
-    cdef Py_ssize_t waiting
-    cdef Py_ssize_t in_flight
-
-    cdef Py_ssize_t board(self, abi.iocb **batch, Py_ssize_t room) except -1
-    cdef int refuse(self, abi.iocb **batch, Py_ssize_t nr, long error) except -1
-    cdef int complete(self, abi.io_event *event) except -1
 
 cdef class AioReactor(Reactor):
     cdef Rider rider

@@ -1,12 +1,7 @@
 from typing import final
 
-from typing_extensions import disjoint_base
-
 from aiopoll._core.reactor import Reactor
 from aiopoll._core.ready_queue import ReadyQueue
-
-@disjoint_base
-class Rider: ...
 
 @final
 class AioReactor(Reactor):

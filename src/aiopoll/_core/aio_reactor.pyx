@@ -5,14 +5,18 @@ io_submit.  Its result is of the moment of the wake-up, and is the raw wake key:
 has bits that nobody asked for.  A parked request pins its file: after close(2) the peer sees no
 end of file and a listener goes on accepting.  It also holds one of the slots of its context
 until its event is reaped.  Some files AIO poll refuses (EINVAL), or never completes (signalfd).
-io_cancel only starts the cancellation; a kernel worker lets go of the file, and if that is the
+The end of a connection wakes
+without a key (sk_state_change): AIO poll then leaves the completion to a kernel worker (fs/aio.c,
+aio_poll_wake), which on a busy machine runs milliseconds later.  io_cancel only starts the
+cancellation; a kernel worker lets go of the file, and if that is the
 last to do so, one jiffy after close(2) at the earliest (fs/file_table.c, delayed fput).
 
 Rule.  Only OWNED files are polled by requests of their own, for unwatch() comes before their
 close(2): it cancels at once and waits for the event, so that close(2) is the last to let go.  All
 others, whatever AIO poll refuses, and whatever finds no slot, live in the epoll set.  A watch whose
 request has completed is armed again in the next turn's io_submit, of which there is one a turn.
-Events are masked with what was asked plus ERR and HUP.  A file that finds no room in the epoll set
+Events are masked with what was asked plus ERR and HUP.  Its end is watched for in the epoll set as
+well, edge-triggered, which is woken at once.  A file that finds no room in the epoll set
 either (ENOSPC: fs.epoll.max_user_watches) is reported once, and tried again.  A turn takes EVENTS_MAX
 events out of the ring, more if it has tried more readers unarmed; the event of the epoll set hands
 over all that is ready there.  So each file has its turn once a round.
@@ -38,7 +42,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from aiopoll._core cimport abi
 from aiopoll._core.context_pool cimport keep_context, release_contexts, take_context
 from aiopoll._core.reactor cimport (
-    EAGER, NO_REQUEST, POLL_ALWAYS, POLL_IN, POLL_OUT, READ, TRYING, Reactor, Watch, os_error,
+    EAGER, EPOLL_CTL_ADD, NO_REQUEST, POLL_ALWAYS, POLL_IN, POLL_OUT, READ, TRYING, Reactor, Watch, os_error,
 )
 
 import os
@@ -58,27 +62,6 @@ cdef enum:
 
 cdef inline int asked(int direction) noexcept:
     return POLL_OUT if direction else POLL_IN
-
-
-cdef class Rider:
-    """Who has requests of another kind, reads and writes of files, travel on a reactor's ring.
-
-    waiting: how many requests want to be submitted; in_flight: how many have an event to come.
-    The aio_data of each carries RIDER_TAG.  A rider's methods never raise for one request's
-    sake: its owner is told.
-    """
-
-    cdef Py_ssize_t board(self, abi.iocb **batch, Py_ssize_t room) except -1:
-        """Puts up to `room` requests into the batch, and answers how many."""
-        raise NotImplementedError
-
-    cdef int refuse(self, abi.iocb **batch, Py_ssize_t nr, long error) except -1:
-        """Takes back requests that io_submit did not take; EAGAIN: for want of a slot."""
-        raise NotImplementedError
-
-    cdef int complete(self, abi.io_event *event) except -1:
-        """Takes the event of a request."""
-        raise NotImplementedError
 
 
 @cython.final
@@ -180,11 +163,23 @@ cdef class AioReactor(Reactor):
         watch.requests[direction] = self.queue[self.queued - 1]
         return 0
 
+    cdef int watch_end(self, Watch watch) except -1:
+        watch.generation = self.generation = self.generation + 1 or 1
+        watch.end_in_epoll = True
+        try:
+            if self.control(self.epoll_fd, watch, EPOLL_CTL_ADD) == 0:
+                return 0
+        except OSError:
+            pass  # no room: its end may come late
+        watch.end_in_epoll = False
+        return 0
+
     cdef int own(self, Watch watch) except -1:
         cdef int direction
         Reactor.own(self, watch)
         if watch.nested:
             self.leave_epoll(watch)
+            self.watch_end(watch)
             for direction in range(2):
                 if watch.target(direction) is not None:
                     self.arm(watch, direction)

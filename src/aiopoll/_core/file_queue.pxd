@@ -3,7 +3,8 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from aiopoll._core cimport abi
-from aiopoll._core.aio_reactor cimport AioReactor, Rider
+from aiopoll._core.aio_reactor cimport AioReactor
+from aiopoll._core.rider cimport Rider
 from aiopoll._core.buffers cimport AlignedBuffer, BufferPool
 from aiopoll._core.reactor cimport Reactor
 from aiopoll._core.ready_queue cimport ReadyQueue

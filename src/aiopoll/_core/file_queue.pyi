@@ -4,9 +4,9 @@ from typing import Any, TypeVar, final
 
 from typing_extensions import disjoint_base
 
-from aiopoll._core.aio_reactor import Rider
 from aiopoll._core.buffers import BufferPool
 from aiopoll._core.file_statistics import FileStatistics
+from aiopoll._core.rider import Rider
 
 _T = TypeVar("_T")
 

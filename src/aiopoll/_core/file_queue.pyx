@@ -33,7 +33,7 @@ import warnings
 from aiopoll._core.file_ring import FileRing
 from aiopoll._core.file_statistics import FileStatistics
 from aiopoll._core.loop cimport LoopCore, future_for
-from aiopoll._core.aio_reactor cimport RIDER_TAG
+from aiopoll._core.rider cimport RIDER_TAG
 
 cdef extern from "mm_generation.h":
     void aio_mm_page_map()

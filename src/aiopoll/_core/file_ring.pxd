@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint64_t
 
 from aiopoll._core cimport abi
-from aiopoll._core.aio_reactor cimport Rider
+from aiopoll._core.rider cimport Rider
 from aiopoll._core.reactor cimport EVENTS_MAX
 
 cdef extern from "wait.h" nogil:

@@ -1,7 +1,7 @@
 from asyncio import AbstractEventLoop
 from typing import final
 
-from aiopoll._core.aio_reactor import Rider
+from aiopoll._core.rider import Rider
 
 @final
 class FileRing:

@@ -219,6 +219,8 @@ class ReadPipeTransport(unix_events._UnixReadPipeTransport):
             logger.debug("%r resumes reading", self)
 
     def _call_connection_lost(self, exc):
+        if self._loop is None:
+            return  # a close() after an error calls for it again
         try:
             super()._call_connection_lost(exc)
         finally:
@@ -275,6 +277,15 @@ class WritePipeTransport(unix_events._UnixWritePipeTransport):
             self._loop._add_writer(self._fileno, self._write_ready)
         self._buffer += memoryview(data)[written:] if written else data
         self._maybe_pause_protocol()
+
+    def abort(self):
+        """Closes the pipe at once; once it is closed nothing happens."""
+        if self._loop is not None:
+            super().abort()
+
+    def _call_connection_lost(self, exc):
+        if self._loop is not None:  # an abort() after an error calls for it again
+            super()._call_connection_lost(exc)
 
     def _write_ready(self):
         cdef ssize_t written

@@ -19,7 +19,9 @@ cdef extern from "<sys/epoll.h>" nogil:
         EPOLL_CTL_ADD
         EPOLL_CTL_DEL
         EPOLL_CTL_MOD
+        EPOLLET
         EPOLLONESHOT
+        EPOLLRDHUP
 
     int epoll_create1(int flags)
     int epoll_ctl(int epoll_fd, int operation, int fd, epoll_event *event)
@@ -56,6 +58,7 @@ cdef class Watch:
     cdef int fd
     cdef uint8_t nested  # it is in the epoll set
     cdef uint8_t owned  # OWNED
+    cdef uint8_t end_in_epoll  # polled by AIO, and the epoll set reports its end
     cdef uint8_t once  # the epoll set reports it once
     cdef uint8_t fired  # and has done so
     cdef uint8_t eager  # an Eagerness
@@ -115,6 +118,7 @@ cdef class Reactor:
     cdef int arm(self, Watch watch, int direction) except -1
     cdef int disarm(self, Watch watch, int direction) except -1
     cdef int nest(self, Watch watch) except -1
+    cdef int watch_end(self, Watch watch) except -1
     cdef int leave_epoll(self, Watch watch) except -1
     cdef int control(self, int epoll_fd, Watch watch, int operation) except? -1
     cdef int note_left(self, int fd, bint left) except -1

@@ -200,6 +200,7 @@ cdef class Reactor:
         watch.once = (manner & ONCE) != 0
         if watch.owned:
             self.arm(watch, direction)
+            self.watch_end(watch)
         else:
             self.nest(watch)
         while len(self.watches) <= fd:
@@ -294,7 +295,7 @@ cdef class Reactor:
             return target
         self.watches[watch.fd] = None
         self.nr_watched -= 1
-        if watch.nested:
+        if watch.nested or watch.end_in_epoll:
             self.leave_epoll(watch)
         return target
 
@@ -330,6 +331,7 @@ cdef class Reactor:
         cdef int result
         self.generation = self.generation + 1 or 1
         watch.generation = self.generation
+        watch.end_in_epoll = False
         result = self.control(self.epoll_fd, watch, EPOLL_CTL_MOD if left else EPOLL_CTL_ADD)
         if result < 0:
             # EEXIST: it was left there.  ENOENT: it was closed, and another has its number.
@@ -342,10 +344,14 @@ cdef class Reactor:
             self.nr_nested += 1
         return 0
 
+    cdef int watch_end(self, Watch watch) except -1:
+        """Has the epoll set report the end of a file that is polled by other means."""
+        return 0
+
     cdef int leave_epoll(self, Watch watch) except -1:
         """Takes a file out of the epoll set; one that was reported once is left there, disarmed."""
-        watch.nested = False
-        self.nr_nested -= 1
+        self.nr_nested -= watch.nested
+        watch.nested = watch.end_in_epoll = False
         if watch.once and watch.fired:
             self.note_left(watch.fd, True)
         elif not self.is_foreign() and self.epoll_fd >= 0:
@@ -358,9 +364,12 @@ cdef class Reactor:
         cdef epoll_event event
         if self.is_foreign() or epoll_fd < 0:
             return 0  # the set is shared with the parent of the fork: it is not ours to change
-        event.events = ((POLL_IN if watch.reader is not None else 0)
-                        | (POLL_OUT if watch.writer is not None else 0)
-                        | (EPOLLONESHOT if watch.once else 0))
+        if watch.end_in_epoll:
+            event.events = EPOLLRDHUP | EPOLLET
+        else:
+            event.events = ((POLL_IN if watch.reader is not None else 0)
+                            | (POLL_OUT if watch.writer is not None else 0)
+                            | (EPOLLONESHOT if watch.once else 0))
         event.data.u64 = <uint64_t>watch.generation << 32 | <uint32_t>watch.fd
         if watch.file is not None and not has_number(watch.file, watch.fd):
             raise os_error(EBADF, "epoll_ctl")
@@ -401,7 +410,8 @@ cdef class Reactor:
                 if epoll_ctl(anew, EPOLL_CTL_ADD, self.wake_fd, &event) != 0:
                     raise os_error(errno, "epoll_ctl")
             for watch in self.watches:
-                if watch is None or not watch.nested or watch.once and watch.fired:
+                if watch is None or not (watch.nested or watch.end_in_epoll) or (
+                        watch.once and watch.fired):
                     continue
                 try:
                     # The old set knows whether the number still is that file's.
@@ -456,11 +466,13 @@ cdef class Reactor:
                 self.drain_wake()
                 continue
             watch = self.find(fd)
-            if (watch is None or not watch.nested
+            if (watch is None or not (watch.nested or watch.end_in_epoll)
                     or watch.generation != self.epoll_events[i].data.u64 >> 32):
                 dead = True
                 continue
             watch.fired = True
+            if ready & EPOLLRDHUP:
+                ready |= POLL_IN
             for direction in range(2):
                 if ready & (ASKED[direction] | POLL_ALWAYS):
                     self.hand_over(watch, direction)
