@@ -18,6 +18,9 @@ from typing import Any
 
 from aiopoll._core.duplicate import Duplicate
 
+PART_MAX = 1 << 30
+"""Bytes asked for at once, as asyncio from 3.13 on on small machines: any count is taken then."""
+
 
 class Sending:
     """One file on its way into a socket."""
@@ -48,7 +51,7 @@ class Sending:
                 self.finish(None)
                 return
         try:
-            sent = self.file.sendfile(self.sock, self.offset, self.block_size)
+            sent = self.file.sendfile(self.sock, self.offset, min(self.block_size, PART_MAX))
         except (BlockingIOError, InterruptedError):
             self.wait()
         except OSError as error:
