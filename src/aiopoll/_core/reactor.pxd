@@ -2,9 +2,6 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-cdef extern from "wait.h" nogil:
-    int wait_needs_epoll(int fd)
-
 cdef extern from "<sys/epoll.h>" nogil:
     union epoll_data_t:
         int fd

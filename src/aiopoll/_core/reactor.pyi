@@ -5,7 +5,6 @@ from typing_extensions import disjoint_base
 from aiopoll._core.reactor_statistics import ReactorStatistics
 from aiopoll._core.ready_queue import ReadyQueue
 
-def needs_epoll(fd: int) -> bool: ...
 
 @final
 class Watch: ...

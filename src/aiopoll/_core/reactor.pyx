@@ -75,14 +75,6 @@ ASKED[0] = POLL_IN
 ASKED[1] = POLL_OUT
 
 
-def needs_epoll(int fd):
-    """Whether a file is of a kind that AIO poll does not serve.  Raises OSError (EBADF)."""
-    cdef int kind = wait_needs_epoll(fd)
-    if kind < 0:
-        raise OSError(-kind, os.strerror(-kind))
-    return kind > 0
-
-
 cdef object os_error(int code, str call):
     return OSError(code, f"{call}: {os.strerror(code)}")
 

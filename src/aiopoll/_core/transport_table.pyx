@@ -8,7 +8,7 @@ Rule.  A stream connection lends its transport as it begins and takes it back be
 is closed, at the latest when it is deallocated; it holds the transport as long.  All others are
 in a WeakValueDictionary as before, and who knows `_transports` finds the methods of a mapping.
 
-Cost.  Eight bytes for each descriptor up to the highest that was ever lent.
+Cost.  Eight bytes for each descriptor up to the highest that was ever entered.
 """
 
 cimport cython

@@ -1,11 +1,9 @@
 /*
- * Waiting: for the ring, for an epoll set, and what has to be known of a file before.
+ * Waiting: for the ring and for an epoll set.
  *
  * Facts.  io_pgetevents came with Linux 4.18; seccomp profiles that were written before allow
  * io_getevents and answer EPERM or ENOSYS to the newer call.  Both take nanoseconds.
- * epoll_pwait2 (5.11) does too, epoll_wait takes milliseconds.  A signalfd that is polled by AIO
- * never completes: the kernel worker that asks again has no signals.  Character devices
- * (terminals) have two wait queues, which AIO poll refuses unless they happen to be ready.
+ * epoll_pwait2 (5.11) does too, epoll_wait takes milliseconds.
  *
  * Rule.  A call that is refused once is not tried again.  Milliseconds are rounded up: too late
  * is right, too early would make the loop spin.
@@ -14,13 +12,8 @@
 #define AIOPOLL_WAIT_H
 
 #include <limits.h>
-#include <poll.h>
 #include <stdbool.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
-#include <sys/stat.h>
 
 #include "syscalls.h"
 
@@ -71,40 +64,6 @@ static inline long wait_epoll(int epoll_fd, int nr, struct epoll_event *events, 
 	}
 	return aio_result(epoll_wait(epoll_fd, events, nr,
 				     timeout_ms > INT_MAX ? INT_MAX : (int)timeout_ms));
-}
-
-/* 1 if `fd` has to be served by epoll, 0 if AIO poll may be tried, -errno if it is not open. */
-static inline int wait_needs_epoll(int fd)
-{
-	char path[32], target[32];
-	struct stat status;
-	ssize_t length;
-
-	if (fstat(fd, &status) != 0)
-		return -errno;
-	switch (status.st_mode & S_IFMT) {
-	case S_IFSOCK:
-	case S_IFIFO:
-		return 0;
-	case 0:
-		/* An anonymous inode has no type; the signalfd is known by its name only. */
-		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-		length = readlink(path, target, sizeof(target) - 1);
-		if (length < 0)
-			return 1;
-		target[length] = '\0';
-		return strcmp(target, "anon_inode:[signalfd]") == 0;
-	default:
-		return 1;
-	}
-}
-
-/* What of `events` holds for `fd` at this moment; ERR and HUP always count. */
-static inline int wait_poll_now(int fd, short events)
-{
-	struct pollfd entry = { .fd = fd, .events = events };
-
-	return poll(&entry, 1, 0) > 0 ? entry.revents : 0;
 }
 
 #endif
