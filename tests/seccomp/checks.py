@@ -23,6 +23,9 @@ import bpf
 import aiopoll
 from aiopoll.probe import require_aio_poll
 
+FIRST_REFUSED = 100
+"""From this descriptor on the filter of `no_room` refuses room in the epoll set."""
+
 
 def syscall_errno(name: str, *arguments: int) -> int:
     """The errno of a system call made with these arguments; 0 if it succeeds."""
@@ -223,39 +226,49 @@ def falls_back() -> None:
 
 
 def no_room() -> None:
-    """Far more files than slots, and none may go into the epoll set: each gets its turn."""
+    """Far more connections than slots, and none may go into the epoll set: each gets its turn."""
     reported = []
-    waiting = set()
+    waiting: set[asyncio.Protocol] = set()
+    lost: set[asyncio.Protocol] = set()
+
+    class Waiting(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = transport
+            waiting.add(self)
+
+        def data_received(self, data: bytes) -> None:
+            assert data == b"x"
+            waiting.remove(self)
+            self.transport.close()  # its slot is another one's
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            lost.add(self)
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda loop, context: reported.append(context))
-        finished = loop.create_future()
-
-        def read(reader: socket.socket) -> None:
-            assert reader.recv(2) == b"x"
-            loop.remove_reader(reader)
-            waiting.discard(reader)
-            if not waiting:
-                finished.set_result(None)
-
-        pairs = [socket.socketpair() for _ in range(200)]
-        for reader, _ in pairs:
-            waiting.add(reader)
-            loop.add_reader(reader, read, reader)
+        server = await loop.create_server(Waiting, "127.0.0.1", 0)
+        below = []
+        while not below or below[-1] < FIRST_REFUSED:
+            below.append(os.dup(server.sockets[0].fileno()))
+        clients = []
+        for number in range(200):
+            clients.append(socket.create_connection(server.sockets[0].getsockname()))
+            while len(waiting) <= number:
+                await asyncio.sleep(0)
         while not reported:  # nothing is ready: what has a slot keeps it
             await asyncio.sleep(0)
-        told = asyncio.Event()
-        loop.add_reader(pairs[0][1], told.set)  # ours to forget, while it has found no room
-        await asyncio.sleep(0)
-        loop.remove_reader(pairs[0][1])
-        for _, writer in pairs:
-            writer.send(b"x")
-        await finished
-        assert not told.is_set()
-        for reader, writer in pairs:
-            reader.close()
-            writer.close()
+        for client in clients:
+            client.send(b"x")
+        while waiting:
+            await asyncio.sleep(0)
+        while len(lost) < len(clients):
+            await asyncio.sleep(0)
+        for client in clients:
+            client.close()
+        server.close()
+        for fd in below:
+            os.close(fd)
 
     aiopoll.run(main(), backend="aio", nr_events=1)
     assert all(context["exception"].errno == errno.ENOSPC for context in reported), reported

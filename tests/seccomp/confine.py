@@ -1,7 +1,8 @@
 """Executes a command under a seccomp filter: confine.py FILTER COMMAND [ARGS…].
 
 FILTER is `docker`, Docker's default profile, or a list such as `io_setup=EPERM,io_cancel=ENOSYS`
-of system calls that answer an errno while all others are allowed.
+of system calls that answer an errno while all others are allowed.  `epoll_ctl:2:GE:100=ENOSPC`
+refuses the call only if its third argument is 100 or more.
 """
 
 import errno
@@ -19,8 +20,14 @@ def program_of(name: str) -> bytes:
     numbers = bpf.syscall_numbers()
     rules = []
     for item in name.split(","):
-        syscall, _, answer = item.partition("=")
-        rules.append(bpf.Rule(numbers[syscall], bpf.refuse(getattr(errno, answer))))
+        call, _, answer = item.partition("=")
+        syscall, *condition = call.split(":")
+        conditions = []
+        if condition:
+            index, op, value = condition
+            conditions.append(bpf.Condition(int(index), op, int(value)))
+        action = bpf.refuse(getattr(errno, answer))
+        rules.append(bpf.Rule(numbers[syscall], action, conditions))
     return bpf.assemble(rules, bpf.ALLOW)
 
 

@@ -114,4 +114,12 @@ def test_run_ends_with_the_reason_where_aio_is_forced(confined, monkeypatch):
 
 
 def test_no_file_is_forgotten_where_neither_ring_nor_epoll_set_has_room(check):
-    assert int(check("epoll_ctl=ENOSPC", "no_room")) > 0
+    assert int(check("epoll_ctl:2:GE:100=ENOSPC", "no_room")) > 0
+
+
+def test_loop_without_room_for_its_own_pipe_cannot_be_made(confined):
+    """As asyncio's: every file but connections is in the epoll set."""
+    program = "import aiopoll; aiopoll.new_event_loop(backend='aio')"
+    child = confined("epoll_ctl=ENOSPC", "-c", program)
+    assert child.returncode == 1
+    assert "OSError: [Errno 28] epoll_ctl" in child.stderr
