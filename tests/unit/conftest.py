@@ -25,7 +25,6 @@ LOOPS: dict[str, Callable[[], Any]] = {
     "aio": lambda: aiopoll.new_event_loop(backend="aio"),
     "one-slot": lambda: aiopoll.new_event_loop(backend="aio", nr_events=1),
     "syscall-reap": lambda: aiopoll.new_event_loop(backend="aio"),
-    "not-trying": lambda: aiopoll.new_event_loop(backend="aio"),  # once a test has made it so
     "epoll": lambda: aiopoll.new_event_loop(backend="epoll"),
     "asyncio": asyncio.SelectorEventLoop,  # the oracle
 }

@@ -337,6 +337,26 @@ def test_duplicate_of_a_closed_file_does_not_make_the_loop_spin(loop: Any, by: s
         loop.run_until_complete(scenario(stack))
 
 
+def test_reader_of_a_closed_file_is_called_once_more_at_most(loop: Any) -> None:
+    """A duplicate keeps it ready: asyncio calls for ever."""
+
+    async def scenario(stack: ExitStack) -> None:
+        ours, theirs = stream_pair()
+        stack.callback(theirs.close)
+        calls: list[int] = []
+        loop.add_reader(ours, calls.append, 1)
+        await turns()
+        stack.callback(ours.dup().close)
+        ours.close()
+        theirs.send(b"for the duplicate")
+        for _ in range(10):
+            await turns()
+        assert calls == [1]
+
+    with ExitStack() as stack:
+        loop.run_until_complete(scenario(stack))
+
+
 @pytest.mark.parametrize("call", WAITS)
 def test_waiting_call_woken_by_a_duplicate_raises_ebadf(loop: Any, call: str) -> None:
     """The duplicate keeps the file waited for, while its number is another one's."""

@@ -8,6 +8,7 @@ import inspect
 import os
 import socket
 import ssl
+import sys
 import tempfile
 from collections.abc import Awaitable
 from pathlib import Path
@@ -20,34 +21,12 @@ import aiopoll
 from .conftest import stream_pair
 
 
-@pytest.fixture(params=["aio", "not-trying", "one-slot", "epoll", "asyncio"])
+@pytest.fixture(params=["aio", "one-slot", "epoll", "asyncio"])
 def loop_kind(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
-@pytest.fixture
-def loop(loop: Any, loop_kind: str) -> Any:
-    if loop_kind == "not-trying":
-        loop.run_until_complete(find_nothing_often(loop))
-    return loop
-
-
-async def find_nothing_often(loop: Any) -> None:
-    """After this a read waits for the event before it makes a system call, for a while."""
-    ours, theirs = stream_pair()
-    with ours, theirs:
-        for _ in range(64):
-            task = await parked(loop.sock_recv(ours, 1))
-            theirs.send(b"x")
-            assert await task == b"x"
-        theirs.send(b"x")
-        task = asyncio.ensure_future(loop.sock_recv(ours, 1))
-        await asyncio.sleep(0)
-        assert not task.done()
-        assert await task == b"x"
-
-
-ours_only = pytest.mark.parametrize("loop_kind", ["aio", "not-trying", "epoll"])
+ours_only = pytest.mark.parametrize("loop_kind", ["aio", "epoll"])
 
 
 def datagram_socket(family: int, address: Any) -> socket.socket:
@@ -64,6 +43,81 @@ async def parked(awaitable: Any) -> "asyncio.Task[Any]":
         await asyncio.sleep(0)
     assert not task.done()
     return task
+
+
+def test_read_is_tried_at_once_however_many_found_nothing(loop: Any) -> None:
+    """It is done in the task's first step, and leaves alone who waits for the file."""
+
+    async def scenario() -> None:
+        ours, theirs = stream_pair()
+        calls: list[int] = []
+        with ours, theirs:
+            for _ in range(100):
+                task = await parked(loop.sock_recv(ours, 1))
+                theirs.send(b"x")
+                assert await task == b"x"
+            loop.add_reader(ours, calls.append, 1)
+            theirs.send(b"x")
+            task = asyncio.ensure_future(loop.sock_recv(ours, 1))
+            await asyncio.sleep(0)
+            assert task.done()
+            theirs.send(b"x")
+            while not calls:
+                await asyncio.sleep(0)
+            assert loop.remove_reader(ours)
+
+    loop.run_until_complete(scenario())
+
+
+def test_connection_in_progress_can_be_waited_for_again(loop: Any) -> None:
+    """As after a time-out: connect(2) answers EALREADY then."""
+
+    async def scenario() -> None:
+        with socket.socket() as listener, socket.socket() as ours:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen(0)
+            full = [socket.socket() for _ in range(4)]
+            for sock in (*full, ours):
+                sock.setblocking(False)
+                sock.connect_ex(listener.getsockname())
+            waiting = await parked(loop.sock_connect(ours, listener.getsockname()))
+            waiting.cancel()
+            await asyncio.wait([waiting])
+            waiting = await parked(loop.sock_connect(ours, listener.getsockname()))
+            for sock in full:
+                sock.close()
+            waiting.cancel()
+            await asyncio.wait([waiting])
+
+    loop.run_until_complete(scenario())
+
+
+def test_audit_hooks_are_told_of_addresses(loop: Any) -> None:
+    """A hook cannot be taken away again: it is one that does nothing once the test is over."""
+    told: list[str] = []
+    listening = True
+
+    def hook(event: str, arguments: Any) -> None:
+        if listening and event in ("socket.connect", "socket.sendto"):
+            told.append(event)
+
+    async def scenario() -> None:
+        nonlocal listening
+        with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as ours:
+            ours.setblocking(False)
+            await loop.sock_connect(ours, listener.getsockname())
+        with datagram_socket(socket.AF_INET, ("127.0.0.1", 0)) as ours:
+            await loop.sock_sendto(ours, b"x", ours.getsockname())
+            transport, _ = await loop.create_datagram_endpoint(
+                asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0)
+            )
+            transport.sendto(b"x", ours.getsockname())
+            transport.close()
+        listening = False
+
+    sys.addaudithook(hook)
+    loop.run_until_complete(scenario())
+    assert told == ["socket.connect", "socket.sendto", "socket.sendto"]
 
 
 def test_what_is_there_is_received_at_once_and_what_is_not_is_waited_for(loop: Any) -> None:

@@ -42,7 +42,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from aiopoll._core cimport abi
 from aiopoll._core.context_pool cimport keep_context, release_contexts, take_context
 from aiopoll._core.reactor cimport (
-    EAGER, EPOLL_CTL_ADD, NO_REQUEST, POLL_ALWAYS, POLL_IN, POLL_OUT, READ, TRYING, Reactor, Watch, os_error,
+    EAGER, EPOLL_CTL_ADD, EPOLL_CTL_MOD, NO_REQUEST, POLL_ALWAYS, POLL_IN, POLL_OUT, READ, TRYING, Reactor, Watch, os_error,
 )
 
 import os
@@ -167,7 +167,8 @@ cdef class AioReactor(Reactor):
         watch.generation = self.generation = self.generation + 1 or 1
         watch.end_in_epoll = True
         try:
-            if self.control(self.epoll_fd, watch, EPOLL_CTL_ADD) == 0:
+            if (self.control(self.epoll_fd, watch, EPOLL_CTL_ADD) == 0
+                    or self.control(self.epoll_fd, watch, EPOLL_CTL_MOD) == 0):  # of ONCE
                 return 0
         except OSError:
             pass  # no room: its end may come late

@@ -17,6 +17,7 @@ Cost.  Datagrams of one sender share one address tuple.
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.object cimport PyObject
 from libc.errno cimport EAGAIN, EBADF, EINTR, errno
 from libc.string cimport memcmp
 
@@ -44,6 +45,9 @@ cdef extern from "address.h" nogil:
     ssize_t c_send "send"(int fd, const void *buffer, size_t length, int flags)
     ssize_t c_sendto "sendto"(int fd, const void *buffer, size_t length, int flags,
                               const void *address, socklen_t address_length)
+
+cdef extern from "Python.h":
+    int PySys_Audit(const char *event, const char *arguments, ...) except -1
 
 cdef enum:
     AT_ONCE = 16  # so that other files get their turn
@@ -113,6 +117,13 @@ cdef class DatagramReader(Reader):
                 to = &self.heard
             elif not address_from_python(receiver, self.family, &named):
                 return 0
+            try:
+                PySys_Audit("socket.sendto", "OO", <PyObject *>self.sock, <PyObject *>receiver)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                self.transport._fatal_error(error, "Fatal write error on datagram transport")
+                return 1
         if socket_fd(self.sock) != self.fd:
             self.transport._protocol.error_received(OSError(EBADF, os.strerror(EBADF)))
             return 1

@@ -45,7 +45,7 @@ cdef extern from *:
 cdef type Socket = socket_module.socket
 
 PLAIN_METHODS = (
-    "accept", "connect", "detach", "fileno", "getsockopt", "recv", "recv_into", "recvfrom",
+    "accept", "close", "connect", "detach", "fileno", "getpeername", "getsockname", "getsockopt", "recv", "recv_into", "recvfrom",
     "recvfrom_into", "recvmsg", "send", "sendall", "sendmsg", "sendto", "setsockopt", "shutdown",
     "_accept",
 )

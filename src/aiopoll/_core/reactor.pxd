@@ -61,6 +61,7 @@ cdef class Watch:
     cdef uint8_t eager  # an Eagerness
     cdef uint8_t reported  # that it cannot be waited for at present
     cdef uint32_t generation  # of its place in the epoll set
+    cdef uint32_t read_turn  # in which it was handed over for reading, where the set reports its end
     cdef object file  # whose number it is; None where it was given as a number
     cdef object reader
     cdef object writer

@@ -32,7 +32,7 @@ cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from libc.errno cimport EBADF, EEXIST, EINTR, ENOENT, EPERM, errno
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 from posix.unistd cimport close, read, write
 
@@ -161,7 +161,7 @@ cdef class Reactor:
         if file is not None and not has_number(file, fd):
             raise os_error(EBADF, "epoll_ctl")  # before anything of the number's owner is touched
         watch = self.find(fd)
-        if watch is not None and self.is_dead(watch):
+        if watch is not None and (self.is_dead(watch) or manner & OWNED and not watch.owned):
             self.forget(watch)
             watch = None
         if watch is None:
@@ -411,7 +411,7 @@ cdef class Reactor:
                         self.control(anew, watch, EPOLL_CTL_ADD)
                 except OSError as error:
                     if error.errno != EBADF and error.errno != EPERM:
-                        raise
+                        return 0  # no room for another set: the next event tries again
             if dup3(anew, self.epoll_fd, O_CLOEXEC) < 0:
                 raise os_error(errno, "dup3")
             if self.left_room:
@@ -468,6 +468,10 @@ cdef class Reactor:
             for direction in range(2):
                 if ready & (ASKED[direction] | POLL_ALWAYS):
                     self.hand_over(watch, direction)
+            if self.is_dead(watch):
+                # A duplicate keeps it there.  What was handed over meets EBADF, and nothing more comes.
+                self.forget(watch)
+                dead = True
         if dead:
             self.rebuild_epoll()
         return count
@@ -475,6 +479,11 @@ cdef class Reactor:
     cdef int hand_over(self, Watch watch, int direction) except -1:
         target = watch.target(direction)
         if target is not None:
+            if watch.end_in_epoll and direction == READ:
+                # The end and the poll may tell of the same: once a turn is enough.
+                if watch.read_turn == <uint32_t>self.turns:
+                    return 0
+                watch.read_turn = <uint32_t>self.turns
             self.dispatched += 1
             self.ready.push(target)
         return 0

@@ -16,13 +16,7 @@ cdef class Wait(Runnable):
     cdef object attempt(self)
     cdef int stop(self) except -1
 
-cdef extern from "speculation.h" nogil:
-    struct speculation:
-        pass
-
 cdef class SockMethods(LoopCore):
-    cdef speculation reading
-
     cdef object receive(self, Wait wait, object sock)
     cdef object start(self, Wait wait, object sock, int fd, int direction)
     cdef int check_socket(self, object sock) except -1

@@ -4,8 +4,8 @@ Facts.  recv(2), send(2) and their kin take MSG_DONTWAIT: they never block, what
 mode.  accept(2) and connect(2) go by the mode.  A future wakes its task in the turn after.  The
 socket module tells EAGAIN by an exception.
 
-Rule.  The system call is made at once, on the descriptor that the socket has at that moment, except
-a read where most have found nothing of late (c/speculation.h).  After EAGAIN one Wait is made,
+Rule.  The system call is made at once, on the descriptor that the socket has at that moment.  After
+EAGAIN one Wait is made,
 which is what the reactor hands over: it tries again whenever the file is ready, and takes itself off
 before it sets the future.  The socket is its owner's, who may close it meanwhile: a Wait whose socket
 has lost the number it waits for fails with EBADF, and calls nothing by that number.  What is not a
@@ -25,7 +25,8 @@ from cpython.buffer cimport (
     PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.errno cimport EAGAIN, EBADF, EINPROGRESS, EINTR, errno
+from cpython.object cimport PyObject
+from libc.errno cimport EAGAIN, EALREADY, EBADF, EINPROGRESS, EINTR, errno
 from libc.stdint cimport uint8_t
 from posix.unistd cimport close
 
@@ -60,9 +61,8 @@ cdef extern from "address.h" nogil:
     int c_accept4 "accept4"(int fd, void *address, socklen_t *address_length, int flags)
     int getsockopt(int fd, int level, int name, void *value, socklen_t *length)
 
-cdef extern from "speculation.h" nogil:
-    bint speculation_due(speculation *speculation)
-    void speculation_tried(speculation *speculation, bint hit)
+cdef extern from "Python.h":
+    int PySys_Audit(const char *event, const char *arguments, ...) except -1
 
 cdef uint8_t recv_pages = 0  # what recv_bytes() keeps, of all sockets
 cdef type Socket = socket_module.socket
@@ -342,18 +342,16 @@ cdef class SockMethods(LoopCore):
     cdef object receive(self, Wait wait, object sock):
         """Begins a read; answers its result, or None where `wait.future` is to be awaited.
 
-        Where most tries have found nothing of late none is made; a closed socket's tells its error.
+        It is tried at once, as in asyncio: who waits for the file already is replaced only if there
+        is nothing to read.
         """
-        cdef int fd
         self.check_socket(sock)
         wait.sock = sock
-        fd = wait.fd = socket_fd(sock)
-        if speculation_due(&self.reading) or fd < 0:
-            result = wait.attempt()
-            speculation_tried(&self.reading, result is not NOT_YET)
-            if result is not NOT_YET:
-                return result
-        self.start(wait, sock, fd, READ)
+        wait.fd = socket_fd(sock)
+        result = wait.attempt()
+        if result is not NOT_YET:
+            return result
+        self.start(wait, sock, wait.fd, READ)
         return None
 
     async def sock_recv(self, sock, n):
@@ -450,6 +448,7 @@ cdef class SockMethods(LoopCore):
         if not address_from_python(address, family_of(sock), &wait.receiver):
             return await super(SockMethods, self).sock_sendto(sock, data, address)
         self.check_socket(sock)
+        PySys_Audit("socket.sendto", "OO", <PyObject *>sock, <PyObject *>address)
         fd = socket_fd(sock)
         count = sendto_now(sock, fd, data, &wait.receiver)
         if count is not NOT_YET:
@@ -489,12 +488,14 @@ cdef class SockMethods(LoopCore):
         target = SendTo.__new__(SendTo)
         if not address_from_python(address, family_of(sock), &target.receiver):
             return await super(SockMethods, self).sock_connect(sock, address)
+        PySys_Audit("socket.connect", "OO", <PyObject *>sock, <PyObject *>address)
         fd = socket_fd(sock)
         check_number(sock, fd)
         if c_connect(fd, &target.receiver.sa, target.receiver.length) == 0:
             return None
         # EAGAIN of a Unix socket: the listener's queue is full, and nothing will tell of room.
-        if errno != EINPROGRESS and errno != EINTR:
+        # EALREADY: an earlier call was given up, and goes on.
+        if errno != EINPROGRESS and errno != EINTR and errno != EALREADY:
             raise failure(errno)
         wait = Connect.__new__(Connect)
         wait.where = address_to_python(&target.receiver)

@@ -52,6 +52,8 @@ cdef extern from *:
     unsigned int name_flowinfo(const socket_name *name)
     unsigned int name_scope_id(const socket_name *name)
 
+cdef object Socket = socket.socket  # whatever a program puts in its place later
+
 cdef enum:
     HIGH_WATER = 64 * 1024  # asyncio's default, in bytes
 
@@ -120,7 +122,7 @@ class SocketTransport(transports._FlowControlMixin):
             elif name == "socket":
                 # Asked too late, it is one without a descriptor, which asyncio's has become, too.
                 extra[name] = trsock.TransportSocket(
-                    stream.python_socket() or socket.socket.__new__(socket.socket))
+                    stream.python_socket() or Socket.__new__(Socket))
         return extra.get(name, default)
 
     def set_protocol(self, protocol):

@@ -81,6 +81,8 @@ cdef extern from "Python.h":
 cdef enum:
     IOV_MAX = 64  # pieces in one sendmsg
 
+cdef object Socket = socket.socket  # whatever a program puts in its place later
+
 cdef enum Holding:  # whether the kernel may hold a connection's writes back
     NOT_ASKED = 0  # nor is there a reason, so far
     YES = 1
@@ -669,7 +671,7 @@ cdef class Stream(Runnable):
         """
         cdef Watch watch
         if self.sock is None and self.fd >= 0:
-            self.sock = socket.socket(fileno=self.fd)
+            self.sock = Socket(fileno=self.fd)
             self.sock.setblocking(False)
             watch = self.watch()
             if watch is not None:
