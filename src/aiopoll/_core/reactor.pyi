@@ -5,7 +5,6 @@ from typing_extensions import disjoint_base
 from aiopoll._core.reactor_statistics import ReactorStatistics
 from aiopoll._core.ready_queue import ReadyQueue
 
-
 @final
 class Watch: ...
 
