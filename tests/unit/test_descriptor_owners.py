@@ -13,7 +13,7 @@ import pytest
 import aiopoll
 from aiopoll._core.descriptor import Descriptor
 
-from .conftest import stream_pair
+from .conftest import stream_pair, tls_contexts
 
 TURNS = 8
 """Iterations in which whatever is ready is noticed: the ring, the epoll set, a task's step."""
@@ -534,3 +534,26 @@ def test_file_put_under_a_waiting_number_is_found(loop: Any) -> None:
 
     with ExitStack() as stack:
         loop.run_until_complete(scenario(stack))
+
+
+@pytest.mark.parametrize("how", ["closed before", "closed in between", "tls"])
+def test_transport_of_a_closed_socket_is_not_made(loop: Any, how: str) -> None:
+    """Another thread may close it between any two steps; here the protocol factory does."""
+    made: list[asyncio.Protocol] = []
+
+    def make() -> asyncio.Protocol:
+        made.append(Heard())
+        if how != "closed before":
+            ours.close()
+        return made[-1]
+
+    async def scenario() -> None:
+        if how == "closed before":
+            ours.close()
+        options = {"ssl": tls_contexts()[1], "server_hostname": "name"} if how == "tls" else {}
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            await loop.create_connection(make, sock=ours, **options)
+
+    ours, theirs = stream_pair()
+    with theirs:
+        loop.run_until_complete(scenario())

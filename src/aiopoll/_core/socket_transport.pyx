@@ -394,7 +394,10 @@ cdef object refusal(Stream stream, str call):
 
 
 cdef Stream new_stream(object transport, LoopCore loop, int fd, object protocol):
-    cdef Stream stream = Stream.__new__(Stream)
+    cdef Stream stream
+    if fd < 0:
+        raise OSError(EBADF, f"{os.strerror(EBADF)}: the socket was closed")
+    stream = Stream.__new__(Stream)
     stream.fd = fd
     stream.loop = loop
     stream.transport = transport

@@ -32,6 +32,8 @@ cdef class TransportTable:
     cdef int lend(self, int fd, object transport) except -1:
         """Enters a transport that lives until take_back()."""
         cdef Py_ssize_t room = self.room
+        if fd < 0:
+            raise ValueError(f"a transport needs a descriptor, not {fd}")
         if fd >= room:
             room = max(64, 2 * room, fd + 1)
             memory = PyMem_Realloc(self.borrowed, room * sizeof(PyObject *))

@@ -1,7 +1,9 @@
 """EventLoop: asyncio's loop with a compiled core on AIO poll."""
 
 import asyncio
+import errno
 import functools
+import os
 import socket
 import ssl
 from collections.abc import Callable, Coroutine
@@ -113,6 +115,8 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         **timeouts: Any,
     ) -> asyncio.Transport:
         self._ensure_fd_no_transport(rawsock)
+        if rawsock.fileno() < 0:  # before anything of TLS is made that would have to be closed
+            raise OSError(errno.EBADF, f"{os.strerror(errno.EBADF)}: the socket was closed")
         tls: Any = TLSProtocol(
             self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
         )
