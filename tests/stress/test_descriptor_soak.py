@@ -77,6 +77,8 @@ def open_soak() -> Iterator[Callable[[str], Soak]]:
     gc.collect()  # what is left of tests before
     before = descriptors()
     yield make
+    if not made:
+        return  # the setup has failed
     [soak] = made
     left = asyncio.all_tasks(soak.loop)
     soak.close()

@@ -115,14 +115,18 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         **timeouts: Any,
     ) -> asyncio.Transport:
         self._ensure_fd_no_transport(rawsock)
-        if rawsock.fileno() < 0:  # before anything of TLS is made that would have to be closed
+        if rawsock.fileno() < 0:
             raise OSError(errno.EBADF, f"{os.strerror(errno.EBADF)}: the socket was closed")
         tls: Any = TLSProtocol(
             self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
         )
         make: Any = SocketTransport if is_plain(rawsock) else SelectorSocketTransport
-        make(self, rawsock, tls, None, extra, server)
         transport: asyncio.Transport = tls._app_transport
+        try:
+            make(self, rawsock, tls, None, extra, server)
+        except BaseException:
+            transport._closed = True  # type: ignore[attr-defined]  # it never had a connection
+            raise
         return transport
 
     async def start_tls(
