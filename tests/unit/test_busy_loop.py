@@ -1,6 +1,9 @@
 """What the loop does for busy connections: reading again before arming, looking before sleeping."""
 
 import asyncio
+import contextlib
+import pathlib
+import select
 import socket
 import struct
 import threading
@@ -201,3 +204,38 @@ def test_end_of_a_connection_is_told_in_time(backend: str, how: str) -> None:
     late: list[int] = []
     aiopoll.run(scenario(), backend=backend)
     assert max(late) <= 4
+
+
+EPOLLRDHUP = 0x2000
+
+
+def events_in_epoll(number: int) -> list[int]:
+    """What this process's epoll sets wait for on a descriptor (proc(5), fdinfo)."""
+    found = []
+    for path in pathlib.Path("/proc/self/fdinfo").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the listing's own
+            for line in path.read_text().splitlines():
+                if line.startswith("tfd:"):
+                    _, target, _, events, *_ = line.split()
+                    if int(target) == number:
+                        found.append(int(events, 16))
+    return found
+
+
+def test_the_epoll_set_waits_for_the_end_of_what_aio_polls() -> None:
+    """Also where the end would have been told in time by chance."""
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        transport, theirs = await accepted(loop, asyncio.Protocol)
+        number = transport._sock_fd  # type: ignore[attr-defined]
+        [events] = events_in_epoll(number)
+        assert events & (EPOLLRDHUP | select.EPOLLIN) == EPOLLRDHUP  # AIO polls for the data
+        assert events & select.EPOLLET
+        transport.abort()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert events_in_epoll(number) == []
+        theirs.close()
+
+    aiopoll.run(scenario(), backend="aio")

@@ -221,3 +221,26 @@ def test_nothing_is_ignored_and_everything_is_closed(
         with contextlib.suppress(ChildProcessError):  # its Popen may have reaped it
             os.waitpid(pid, 0)
     assert descriptors() == before
+
+
+@pytest.mark.parametrize("loop_kind", ["aio", "epoll"])
+@pytest.mark.parametrize("how", ["close", "abort"])
+@pytest.mark.parametrize("make", [stream, stream_with_unsent_data, accepted_stream])
+def test_a_stream_is_closed_even_then(
+    make: Callable[[Any, Kept], Awaitable[None]], how: str, loop_kind: str
+) -> None:
+    loop = aiopoll.new_event_loop(backend=loop_kind)
+    kept: Kept = []
+    loop.run_until_complete(make(loop, kept))
+    with warnings.catch_warnings():
+        if make is stream_with_unsent_data and how == "close":
+            warnings.simplefilter("ignore", ResourceWarning)
+        loop.close()
+        kept[0].pause_reading()
+        with pytest.raises(RuntimeError, match=r"^Event loop is closed$"):
+            kept[0].resume_reading()
+        getattr(kept[0], how)()
+        assert kept[0].is_closing()
+        kept[1].close()
+        kept.clear()
+        gc.collect()

@@ -4,7 +4,6 @@ import asyncio
 import math
 import socket
 import struct
-import sys
 
 import pytest
 
@@ -205,11 +204,9 @@ def test_water_marks_may_be_any_number(loop: aiopoll.EventLoop) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
             transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
-            transport.set_write_buffer_limits(high=1.5)
-            assert transport.get_write_buffer_limits() == (0, 1)
-            for high in (math.inf, 10**30):
-                transport.set_write_buffer_limits(high=high, low=7)
-                assert transport.get_write_buffer_limits() == (7, sys.maxsize)
+            for high in (1.5, math.inf, 10**30):
+                transport.set_write_buffer_limits(high=high, low=0.5)
+                assert transport.get_write_buffer_limits() == (0.5, high)
             transport.abort()
 
     loop.run_until_complete(scenario())
@@ -276,6 +273,49 @@ def test_a_protocol_that_has_only_a_buffer_need_not_be_a_buffered_protocol(
         assert protocol.data == b"hello, ring"
 
     loop.run_until_complete(scenario())
+
+
+@pytest.mark.parametrize("loop_kind", ["aio", "epoll", "asyncio"])
+@pytest.mark.parametrize("does", ["close", "abort", "set_protocol"])
+def test_what_get_buffer_does_to_its_connection(loop: asyncio.AbstractEventLoop, does: str) -> None:
+    """The read that has begun goes on, to whoever is the protocol by then."""
+
+    class Buffered(asyncio.BufferedProtocol):
+        def __init__(self, does: str) -> None:
+            self.does = does
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = transport
+
+        def get_buffer(self, sizehint: int) -> bytearray:
+            told.append(f"{self.does} get_buffer")
+            if self.does == "set_protocol":
+                self.transport.set_protocol(Buffered("nothing"))
+            elif self.does != "nothing":
+                getattr(self.transport, self.does)()
+            return buffer
+
+        def buffer_updated(self, nbytes: int) -> None:
+            told.append(f"{self.does} {bytes(buffer[:nbytes])!r}")
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            told.append(f"{self.does} lost {exc}")
+            lost.set_result(None)
+
+    async def scenario() -> None:
+        ours, theirs = socket.socketpair()
+        await loop.create_connection(lambda: Buffered(does), sock=ours)
+        theirs.sendall(b"hello")
+        theirs.close()
+        await lost
+
+    told: list[str] = []
+    buffer = bytearray(8)
+    lost = loop.create_future()
+    loop.run_until_complete(scenario())
+    reader = "nothing" if does == "set_protocol" else does
+    again = [f"{reader} get_buffer"] if does == "set_protocol" else []
+    assert told == [f"{does} get_buffer", f"{reader} b'hello'", *again, f"{reader} lost None"]
 
 
 @pytest.mark.parametrize("loop_kind", ["aio", "epoll", "asyncio"])

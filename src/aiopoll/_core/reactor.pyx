@@ -138,7 +138,7 @@ cdef class Reactor:
 
     cdef int check_process(self) except -1:
         if self.epoll_fd < 0:
-            raise RuntimeError("this reactor is closed")
+            raise RuntimeError("Event loop is closed")
         if self.is_foreign():
             raise RuntimeError("this event loop belongs to the parent process: after fork() make"
                                " a new one")

@@ -209,9 +209,9 @@ class SocketTransport(transports._FlowControlMixin):
         return stream_of(self).size
 
     def get_write_buffer_limits(self):
-        """The low-water and the high-water mark, in bytes."""
+        """The low-water and the high-water mark, in bytes, as they were set."""
         cdef Stream stream = stream_of(self)
-        return stream.low, stream.high
+        return (stream.low, stream.high) if stream.limits is None else stream.limits
 
     def set_write_buffer_limits(self, high=None, low=None):
         """Sets the marks at which the protocol is told to pause and to resume writing.
@@ -300,6 +300,7 @@ class SocketTransport(transports._FlowControlMixin):
         if not high >= low >= 0:
             raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
         stream.high, stream.low = limit_as_size(high), limit_as_size(low)
+        stream.limits = low, high
 
     def _make_empty_waiter(self):
         cdef Stream stream = stream_of(self)

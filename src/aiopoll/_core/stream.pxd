@@ -32,6 +32,7 @@ cdef class Stream(Runnable):
     cdef object server
     cdef object context
     cdef object empty_waiter
+    cdef object limits  # low and high as they were set; None if they were not
     cdef object queue  # what waits: None, bytes, or a list of several
     cdef Py_ssize_t sent  # of the first that waits
     cdef Py_ssize_t size

@@ -248,11 +248,10 @@ cdef class Stream(Runnable):
         cdef Py_buffer view
         cdef ssize_t count
         cdef int code
-        protocol = self.protocol
-        if isinstance(protocol, Receiver):
+        if isinstance(self.protocol, Receiver):
             return self.read_memory()
         try:
-            buffer = protocol.get_buffer(-1)
+            buffer = self.protocol.get_buffer(-1)
             if not len(buffer):
                 raise RuntimeError("get_buffer() returned an empty buffer")
         except (SystemExit, KeyboardInterrupt):
@@ -260,8 +259,7 @@ cdef class Stream(Runnable):
         except BaseException as error:
             self.fatal_error(error, "Fatal error: protocol.get_buffer() call failed.")
             return False
-        if self.conn_lost:
-            return False  # get_buffer() has aborted the connection
+        # get_buffer() may have closed the connection, or handed it on: asyncio reads all the same.
         try:
             PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
         except BaseException as error:
@@ -275,7 +273,7 @@ cdef class Stream(Runnable):
             self.nothing_read(count, code)
             return False
         try:
-            protocol.buffer_updated(count)
+            self.protocol.buffer_updated(count)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
@@ -618,6 +616,8 @@ cdef class Stream(Runnable):
 
     cdef int lose(self, object error) except -1:
         self.conn_lost += 1
+        if self.loop._closed:
+            return self.give_back()  # nobody will be told; whoever closes may be being collected
         self.loop.schedule(self.transport._call_connection_lost, (error,), self.context)
         return 0
 
