@@ -33,6 +33,7 @@ from aiopoll._core.errors import (
     read_sysctl,
 )
 from aiopoll._core.iocb import Iocb
+from aiopoll.missed_wakeups import missed_wakeups
 
 # An event that is due is in the ring at once, or when a kworker has run: this is never waited out
 # where AIO poll works.
@@ -56,7 +57,7 @@ class Support:
     """What `probe` found.  Source: io_setup(2), io_submit(2), io_getevents(2), io_cancel(2)."""
 
     aio_poll: bool = False
-    """AIO poll can be relied on: a POLL is taken, completes, and can be cancelled."""
+    """AIO poll can be relied on: a POLL is taken, completes, misses nothing, can be cancelled."""
     setup: bool = False
     """io_setup makes a context."""
     submit: bool = False
@@ -117,6 +118,7 @@ class _Findings:
     submit: bool = False
     completed: bool = False
     cancel: bool = False
+    misses: bool = False
     pgetevents: bool = False
     user_ring: bool = False
     errno: int = 0
@@ -126,7 +128,7 @@ class _Findings:
 
     @property
     def aio_poll(self) -> bool:
-        return self.submit and self.completed and self.cancel
+        return self.submit and self.completed and self.cancel and not self.misses
 
     def refuse(self, error: OSError, reason: str = "") -> None:
         """Notes what stands in the way of AIO poll: the first thing counts, if any does."""
@@ -192,6 +194,9 @@ def _try_context(context: Context, findings: _Findings) -> None:
         _try_poll(context, reader, writer, findings)
         if findings.completed:
             _try_cancel(context, reader, findings)
+        if findings.cancel and (reason := missed_wakeups()):
+            findings.misses = True
+            findings.refuse(OSError(errno.EOPNOTSUPP, reason))
 
 
 def _try_pgetevents(context: Context, findings: _Findings) -> bool:

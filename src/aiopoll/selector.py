@@ -35,6 +35,7 @@ from aiopoll._core.aio import Context
 from aiopoll._core.epoll_set import EpollEntry, EpollSet
 from aiopoll._core.iocb import Iocb
 from aiopoll._core.statistics import ContextStatistics
+from aiopoll.missed_wakeups import require_wakeups
 from aiopoll.probe import require_aio_poll
 
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ class AioSelector(selectors.BaseSelector):
         self._entries: dict[int, EpollEntry] = {}
         self._map: _Map | None = _Map(self)
         try:
+            require_wakeups()
             with ExitStack() as undo:
                 self._context = undo.enter_context(Context(nr_events, user_ring=user_ring))
                 self._set = EpollSet()

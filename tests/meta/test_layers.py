@@ -17,12 +17,13 @@ PACKAGE = Path(__file__).parents[2] / "src" / "aiopoll"
 MAY_IMPORT: dict[str, set[str]] = {
     "_core": set(),
     "kernel": set(),
-    "probe": {"_core"},
+    "missed_wakeups": {"_core"},
+    "probe": {"_core", "missed_wakeups"},
     "libaio": {"_core"},
-    "selector": {"_core", "probe"},
+    "selector": {"_core", "missed_wakeups", "probe"},
     "files": {"_core", "probe"},
     "streams": {"_core"},
-    "loop": {"_core", "probe", "selector"},
+    "loop": {"_core", "missed_wakeups", "probe", "selector"},
     "cli": {"_core", "probe", "libaio", "selector", "kernel", "files", "loop", "streams", ""},
     "__main__": {"cli"},
     # The names that the package shows.

@@ -26,6 +26,7 @@ from aiopoll.loop.server import CLEANS_SOCKETS, serve
 from aiopoll.loop.subprocess import SubprocessTransport, start_subprocess
 from aiopoll.loop.tls import start_tls
 from aiopoll.loop.wakeup import claim_wakeup, release_wakeup_pipe, set_wakeup_pipe
+from aiopoll.missed_wakeups import require_wakeups
 from aiopoll.probe import require_aio_poll
 
 _T = TypeVar("_T")
@@ -70,6 +71,8 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         self.backend_reason: str | None = None
         """Why the backend is epoll where "auto" was asked for; else None."""
         try:
+            if wanted != "epoll":
+                require_wakeups()
             self._open_reactor("epoll" if wanted == "epoll" else "aio", nr_events, None, spin_ns)
         except OSError as error:
             if wanted != "auto":
