@@ -1,3 +1,4 @@
+import sys
 from typing import Any
 
 from typing_extensions import disjoint_base
@@ -7,7 +8,13 @@ PLAIN_METHODS: tuple[str, ...]
 def is_plain(sock: object) -> bool: ...
 def number_of(sock: object) -> int: ...
 
-@disjoint_base
-class Descriptor(int):
-    file: Any
-    def __new__(cls, number: int, file: object) -> Descriptor: ...
+if sys.version_info >= (3, 12):
+    class Descriptor(int):
+        file: Any
+        def __new__(cls, number: int, file: object) -> Descriptor: ...
+
+else:
+    @disjoint_base
+    class Descriptor(int):
+        file: Any
+        def __new__(cls, number: int, file: object) -> Descriptor: ...
