@@ -1,12 +1,19 @@
 """What every test folder shares: both ways of reaping, the kinds of loop."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from aiopoll import Context
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interrupts_are_taken() -> None:
+    """A shell's background jobs ignore SIGINT, and so would the tests of KeyboardInterrupt."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=[True, False], ids=["ring-reap", "syscall-reap"])
