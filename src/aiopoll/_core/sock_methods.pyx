@@ -1,3 +1,4 @@
+# cython: iterable_coroutine=True
 """The loop's sock_* methods.
 
 Facts.  recv(2), send(2) and their kin take MSG_DONTWAIT: they never block, whatever the socket's

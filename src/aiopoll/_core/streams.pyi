@@ -3,6 +3,7 @@ from typing import Any, final
 
 from typing_extensions import disjoint_base
 
+from aiopoll._core.coroutine import CompiledCoroutine
 from aiopoll._core.protocols import DataReceiver
 
 DEFAULT_LIMIT: int
@@ -30,12 +31,7 @@ class ReaderCore:
     def _maybe_resume_transport(self) -> None: ...
 
 @final
-class Awaiting:
-    __name__: str
-    __qualname__: str
-    @property
-    def cr_await(self) -> asyncio.Future[None] | None: ...
-    def __await__(self) -> Awaiting: ...
+class Awaiting(CompiledCoroutine):
     def __next__(self) -> asyncio.Future[None]: ...
     def send(self, value: None) -> asyncio.Future[None]: ...
     def throw(self, typ: Any, val: Any = None, tb: Any = None) -> asyncio.Future[None]: ...

@@ -14,14 +14,15 @@ asyncio calls it.
 
 Why.  Neither a frame nor a future where the data is there.
 
-Cost.  inspect.iscoroutine() is false of what read() answers, as of each compiled coroutine, and
-iscoroutinefunction() of read; it is a collections.abc.Coroutine, which is what asyncio asks for.
+Cost.  inspect.iscoroutine() is false of what read() answers, as of each compiled coroutine; it is a
+collections.abc.Coroutine, which is what asyncio asks for.
 Unlike in asyncio, a read that wakes does not forget another read that began to wait meanwhile.
 """
 
 cimport cython
 from cpython.bytes cimport PyBytes_GET_SIZE
 
+from aiopoll._core.coroutine cimport CompiledCoroutine
 from aiopoll._core.loop cimport future_for
 from aiopoll._core.protocols cimport DataReceiver
 from aiopoll._core.socket_transport cimport stream_behind, write_to
@@ -33,6 +34,8 @@ import sys
 import warnings
 
 from asyncio import format_helpers, streams
+
+from aiopoll._core.coroutine import mark_coroutine_functions
 
 cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
@@ -262,14 +265,15 @@ cdef class ReaderCore:
         return self.reading(NEXT_LINE, 0, b"\n")
 
 
-cdef tuple NAMES = (
-    "StreamReader.read", "StreamReader.read", "StreamReader.readexactly", "StreamReader.readuntil",
-    "StreamReader.readline", "StreamReader.__anext__", "StreamWriter.drain",
+cdef tuple FUNCTIONS = (
+    BaseReader.read, BaseReader.read, BaseReader.readexactly, BaseReader.readuntil,
+    BaseReader.readline, BaseReader.__anext__, BaseWriter.drain,
 )
 
 
 cdef int warn_of_no_await(Operation operation) except -1:
-    warnings.warn(f"coroutine '{NAMES[operation]}' was never awaited", RuntimeWarning, stacklevel=1)
+    warnings.warn(f"coroutine '{FUNCTIONS[operation].__qualname__}' was never awaited",
+                  RuntimeWarning, stacklevel=1)
     return 0
 
 
@@ -283,7 +287,7 @@ cdef object refuse(object error):
 
 @cython.final
 @cython.freelist(64)
-cdef class Awaiting:
+cdef class Awaiting(CompiledCoroutine):
     """What a method answers: a collections.abc.Coroutine, started by the first send()."""
 
     cdef State state
@@ -304,10 +308,7 @@ cdef class Awaiting:
             self.stop()
 
     def __repr__(self):
-        return f"<coroutine {NAMES[self.operation]} at {<size_t><void *>self:#x}>"
-
-    def __await__(self):
-        return self
+        return f"<coroutine {self.__qualname__} at {<size_t><void *>self:#x}>"
 
     def __next__(self):
         value = self.resumed()
@@ -346,18 +347,17 @@ cdef class Awaiting:
         """Ends it where it waits; as of a coroutine."""
         self.stop()
 
-    @property
-    def __name__(self):
-        return NAMES[self.operation].rpartition(".")[2]
+    cdef object function(self):
+        return FUNCTIONS[self.operation]
 
-    @property
-    def __qualname__(self):
-        return NAMES[self.operation]
-
-    @property
-    def cr_await(self):
-        """What it waits for."""
+    cdef object awaited(self):
         return self.waiter if self.state == WAITING else None
+
+    cdef bint is_suspended(self) noexcept:
+        return self.state == WAITING or self.state == YIELDED
+
+    cdef bint has_ended(self) noexcept:
+        return self.state == DONE
 
     cdef object resumed(self):
         """Goes on: answers what to wait for, or in the state DONE the result."""
@@ -423,7 +423,7 @@ cdef class Awaiting:
     cdef object wait_for_data(self):
         cdef ReaderCore reader = self.reader
         if reader._waiter is not None:
-            name = NAMES[min(<int>self.operation, <int>READ_UNTIL)].rpartition(".")[2]
+            name = FUNCTIONS[min(<int>self.operation, <int>READ_UNTIL)].__name__
             raise RuntimeError(f"{name}() called while another coroutine is already waiting for "
                                "incoming data")
         if reader._paused:
@@ -683,3 +683,5 @@ class StreamReaderProtocol(ProtocolCore, asyncio.StreamReaderProtocol):
 
 reader_type = StreamReader
 protocol_type = StreamReaderProtocol
+mark_coroutine_functions(ReaderCore.read, ReaderCore.readexactly, ReaderCore.readline,
+                         ReaderCore.readuntil, WriterCore.drain)

@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Callable, Coroutine, Generator
 from types import TracebackType
-from typing import Any, Generic, Literal, Protocol, TypeVar, overload
+from typing import Any, Literal, Protocol, TypeVar, overload
 
 from aiopoll._core.file_queue import queue_of
 from aiopoll.files.binary import BinaryFile
@@ -38,15 +38,34 @@ class AnyFile(Protocol):
 F = TypeVar("F", bound=AnyFile)
 
 
-class Opening(Generic[F]):
+class Opening(Coroutine[Any, Any, F]):
     """What aiopoll.open() answers: await it for the file, or enter it with `async with`."""
 
-    def __init__(self, make: Callable[[], Coroutine[Any, Any, F]]) -> None:
-        self._make = make
+    def __init__(self, opening: Coroutine[Any, Any, F]) -> None:
+        self._opening = opening
         self._file: F | None = None
 
     def __await__(self) -> Generator[Any, None, F]:
-        return self._make().__await__()
+        return self._opening.__await__()
+
+    __iter__ = __await__  # for generators that are coroutines
+
+    def send(self, value: Any, /) -> Any:
+        """Starts it, or goes on."""
+        return self._opening.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """Raises an exception where it waits."""
+        return self._opening.throw(*error)
+
+    def close(self) -> None:
+        """Ends it where it waits."""
+        self._opening.close()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("cr_"):
+            return getattr(self._opening, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     async def __aenter__(self) -> F:
         self._file = await self
@@ -294,16 +313,12 @@ def open(
                 raise ValueError(f"binary mode doesn't take an {name} argument")
         if buffering == 1:
             raise ValueError("line buffering needs a text mode")
-        return Opening(
-            functools.partial(open_binary, path, parts, buffering, closefd, opener, direct)
-        )
+        return Opening(open_binary(path, parts, buffering, closefd, opener, direct))
     if direct:
         raise ValueError("direct=True needs a binary mode")
     if buffering == 0:
         raise ValueError("can't have unbuffered text I/O")
     TextFile.check(encoding, errors, newline)
     return Opening(
-        functools.partial(
-            open_text, path, parts, mode, buffering, encoding, errors, newline, closefd, opener
-        )
+        open_text(path, parts, mode, buffering, encoding, errors, newline, closefd, opener)
     )
