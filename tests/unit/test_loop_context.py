@@ -80,6 +80,26 @@ def test_the_context_of_a_loop_that_never_ran_is_kept_too() -> None:
     assert contexts() == before + 1
 
 
+def rings() -> list[str]:
+    """Where the rings of this process's contexts are: each context has one."""
+    maps = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+    return [line.split()[0] for line in maps if MAPPED in line]
+
+
+@pytest.mark.parametrize("turns", ["used unused used unused", "unused unused", "unused used"])
+def test_used_and_unused_loops_hand_on_one_context(turns: str) -> None:
+    before = rings()
+    seen: set[str] = set()
+    for turn in turns.split():
+        loop = aiopoll.new_event_loop(backend="aio", nr_events=64)
+        if turn == "used":
+            loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+        [ring] = [ring for ring in rings() if ring not in before]
+        seen.add(ring)
+    assert len(seen) == 1
+
+
 def test_what_was_watched_at_the_end_reaches_no_later_loop() -> None:
     before = contexts()
     pairs = [socket.socketpair() for _ in range(20)]

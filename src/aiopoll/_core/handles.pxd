@@ -24,7 +24,7 @@ cdef class Handles:
     cdef Py_ssize_t weakrefs
 
 cdef object new_handle(object callback, tuple args, object loop, object context)
-cdef object new_timer_handle(double when, object callback, tuple args, object loop, object context)
+cdef object new_timer_handle(object when, object callback, tuple args, object loop, object context)
 cdef void settle(object handle, bint hide, bint context_too) noexcept
 cdef int show(object handle) except -1
 cdef int drop_handle(object handle) except -1

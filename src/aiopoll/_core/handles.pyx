@@ -242,7 +242,7 @@ cdef object new_handle(object callback, tuple args, object loop, object context)
     return handle
 
 
-cdef object new_timer_handle(double when, object callback, tuple args, object loop,
+cdef object new_timer_handle(object when, object callback, tuple args, object loop,
                              object context):
     """TimerHandle(when, callback, args, loop, context), likewise."""
     if not fast:

@@ -55,7 +55,7 @@ cdef class LoopCore(TimerOwner):
     cdef int run_ready(self) except -1
     cdef int push_held(self) except -1
     cdef object schedule(self, object callback, tuple args, object context)
-    cdef object schedule_at(self, double when, object callback, tuple args, object context)
+    cdef object schedule_at(self, object when, object callback, tuple args, object context)
     cdef object pop_timer(self)
     cdef int sweep_timers(self) except -1
     cdef int fit_timers(self) except -1

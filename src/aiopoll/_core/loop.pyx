@@ -7,13 +7,12 @@ method resolution order defines as a data descriptor takes the place of such an 
 
 Rule.  LoopCore stands before asyncio's class and overrides what runs for every callback: call_soon,
 call_at, the turn, the watching of files.  The attributes that asyncio names keep their names and
-meaning, `_ready` with a queue and `_transports` with a table of our own that have the methods of
-asyncio's.
+meaning, `_ready` with a queue, `_transports` with a table and `_scheduled` with a view of our own that
+have the methods of asyncio's.
 
 Why.  All that is cold stays asyncio's own and right on every Python version.
 
-Cost.  A turn is still called from asyncio's run_forever, in Python.  Timers are not in
-`_scheduled`, which stays empty.
+Cost.  A turn is still called from asyncio's run_forever, in Python.  `_scheduled` can only be read.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
@@ -36,6 +35,7 @@ from aiopoll._core.transport_table cimport TransportTable
 import asyncio
 
 from aiopoll._core.descriptor import Descriptor
+from aiopoll._core.timer_view import TimerView
 from asyncio.log import logger
 
 cdef object Future = asyncio.Future
@@ -89,6 +89,25 @@ cdef class LoopCore(TimerOwner):
     def _transports(self, transports):
         for fd, transport in transports.items():
             self.transports[fd] = transport
+
+    @property
+    def _scheduled(self):
+        # Whoever runs the turns in the loop's place would run them twice.
+        return TimerView(self) if type(self)._run_once is LoopCore._run_once else []
+
+    @_scheduled.setter
+    def _scheduled(self, timers):
+        if timers:
+            raise AttributeError("_scheduled can only be read: timers are added by call_at()")
+
+    def _timer_count(self):
+        return self.timers.count
+
+    def _timer_at(self, Py_ssize_t index):
+        """The timer at a place of the heap; IndexError beyond its end."""
+        if not 0 <= index < self.timers.count:
+            raise IndexError("list index out of range")
+        return self.timer_handles[self.timers.timers[index].slot]
 
     def _report_unwatched(self, fd, error):
         self.schedule(self.call_exception_handler, ({
@@ -216,8 +235,9 @@ cdef class LoopCore(TimerOwner):
         if self.reactor is not None:
             self.reactor.wake()
 
-    cdef object schedule_at(self, double when, object callback, tuple args, object context):
+    cdef object schedule_at(self, object when, object callback, tuple args, object context):
         cdef bint debug = self._debug
+        cdef double deadline = when  # the handle keeps what was given, an int too
         cdef int64_t slot
         self.check_open()
         if debug:
@@ -227,7 +247,7 @@ cdef class LoopCore(TimerOwner):
         else:
             handle = new_timer_handle(when, callback, args, self, context)
         # NaN is neither before nor after anything: it is due at once, as in asyncio.
-        slot = timer_heap_push(&self.timers, when if when == when else 0)
+        slot = timer_heap_push(&self.timers, deadline if deadline == deadline else 0)
         if slot < 0:
             raise MemoryError
         if slot == len(self.timer_handles):

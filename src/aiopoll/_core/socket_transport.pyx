@@ -271,6 +271,10 @@ class SocketTransport(transports._FlowControlMixin):
     def _protocol(self):
         return stream_of(self).protocol
 
+    @_protocol.setter
+    def _protocol(self, protocol):
+        stream_of(self).set_protocol(protocol)
+
     @property
     def _protocol_paused(self):
         return stream_of(self).protocol_paused != 0
@@ -282,6 +286,10 @@ class SocketTransport(transports._FlowControlMixin):
     @property
     def _closing(self):
         return stream_of(self).closing != 0
+
+    @_closing.setter
+    def _closing(self, closing):
+        stream_of(self).closing = bool(closing)
 
     @property
     def _conn_lost(self):
