@@ -1,8 +1,10 @@
 """getaddrinfo without threads for numbers, with socket.getaddrinfo as the oracle; eyeballs."""
 
+import _socket
 import asyncio
 import socket
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -147,6 +149,51 @@ def test_names_of_addresses(loop: aiopoll.EventLoop) -> None:
         found = loop.run_until_complete(loop.getnameinfo(("127.0.0.1", 1), socket.NI_NUMERICHOST))
         assert found == socket.getnameinfo(("127.0.0.1", 1), socket.NI_NUMERICHOST)
         assert executor.asked == 1
+
+
+@pytest.mark.parametrize("place", [socket, _socket])
+@pytest.mark.parametrize(
+    ("name", "args", "options"),
+    [
+        ("getaddrinfo", ("127.0.0.1", 80), {"type": socket.SOCK_STREAM}),
+        ("getaddrinfo", ("name", 80), {}),
+        ("getnameinfo", (("127.0.0.1", 80), socket.NI_NUMERICHOST | socket.NI_NUMERICSERV), {}),
+        ("getnameinfo", (("127.0.0.1", 80), 0), {}),
+    ],
+)
+def test_a_function_that_a_program_has_replaced_is_called_in_a_thread_and_once(
+    loop: aiopoll.EventLoop,
+    monkeypatch: pytest.MonkeyPatch,
+    place: Any,
+    name: str,
+    args: tuple[Any, ...],
+    options: dict[str, Any],
+) -> None:
+    if place is _socket and name == "getnameinfo":
+        place = socket  # where it is the same function
+    calls: list[tuple[int, tuple[Any, ...]]] = []
+    found = [(2, 1, 6, "", ("192.0.2.1", 80))] if name == "getaddrinfo" else ("own", "80")
+
+    def own(*args: Any, **options: Any) -> Any:
+        calls.append((threading.get_ident(), args))
+        return found
+
+    monkeypatch.setattr(place, name, own)
+    assert loop.run_until_complete(getattr(loop, name)(*args, **options)) == found
+    [(thread, given)] = calls
+    assert thread != threading.get_ident()
+    assert given[: len(args)] == args
+
+
+def test_a_function_that_forbids_is_asked_of_literals_too(
+    loop: aiopoll.EventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbid(*args: Any, **options: Any) -> Any:
+        raise PermissionError("no network here")
+
+    monkeypatch.setattr(socket, "getaddrinfo", forbid)
+    with pytest.raises(PermissionError):
+        loop.run_until_complete(loop.getaddrinfo("127.0.0.1", 80))
 
 
 class Resolved(aiopoll.EventLoop):

@@ -10,9 +10,13 @@ put together from what the C library has answered for another literal of the fam
 in the address alone.  All other forms are asked with the two flags; who fails goes to the executor,
 for the answer or the error.
 
+A program may have put a function of its own in the place of one of the socket module's, which looks
+up, forbids or counts: it is called, and in the executor, as by asyncio.
+
 Cost.  A name is looked at twice: some microseconds before its look-up.
 """
 
+import _socket
 import functools
 import socket
 from typing import Any, TypeAlias
@@ -28,6 +32,15 @@ _NUMERIC_NAME = int(socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)
 _SPECIAL = ~(_NUMERIC | int(socket.AI_PASSIVE))
 
 
+# Those of Python, if nobody has replaced them before: of socket.py, and of the C module below.
+_GLOBALS = getattr(socket.getaddrinfo, "__globals__", None)
+_REAL = (
+    socket.getaddrinfo if _GLOBALS is vars(socket) else None,
+    _socket.getaddrinfo,
+    _socket.getnameinfo,
+)
+
+
 def numeric_addresses(
     host: Any, port: Any, family: int, type: int, proto: int, flags: int
 ) -> list[Any] | None:
@@ -35,6 +48,8 @@ def numeric_addresses(
 
     Raises what that raises for arguments that are wrong in themselves, but no gaierror.
     """
+    if socket.getaddrinfo is not _REAL[0] or _socket.getaddrinfo is not _REAL[1]:
+        return None
     if host.__class__ is str and port.__class__ is int and 0 <= port <= 65535:
         try:
             if not flags & _SPECIAL:
@@ -71,4 +86,4 @@ def _shape(
 
 def is_numeric_name(flags: int) -> bool:
     """Whether socket.getnameinfo() with these flags looks nothing up."""
-    return flags & _NUMERIC_NAME == _NUMERIC_NAME
+    return flags & _NUMERIC_NAME == _NUMERIC_NAME and socket.getnameinfo is _REAL[2]
