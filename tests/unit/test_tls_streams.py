@@ -239,6 +239,73 @@ def test_a_client_may_begin_the_handshake_before_the_server_does(package: Any) -
     aiopoll.run(asyncio.wait_for(main(), SECONDS_MAX))
 
 
+FLOOD = 4 << 20  # bytes, far more than what is on the way when a transport pauses
+
+
+async def paused_in_time(reader: Any, carrier: Any) -> bool:
+    """Whether the connection pauses before all has been taken."""
+    while carrier.is_reading() and len(reader._buffer) < FLOOD:
+        await asyncio.sleep(0)
+    return len(reader._buffer) < FLOOD
+
+
+@pytest.mark.parametrize("backend", ["aio", "epoll"])
+@pytest.mark.parametrize("package", [asyncio, aiopoll])
+@pytest.mark.parametrize("full", ["server", "client"])
+def test_a_reader_that_is_full_before_start_tls_pauses_after_it(
+    full: str, package: Any, backend: str
+) -> None:
+    """asyncio's stays full, and takes whatever comes."""
+    server_context, client_context = tls_contexts()
+
+    async def flooded(
+        reader: Any, writer: asyncio.StreamWriter, *args: Any, **options: Any
+    ) -> bool:
+        while not reader._paused:
+            await asyncio.sleep(0)
+        carrier = writer.transport
+        await writer.start_tls(*args, **options)
+        in_time = await paused_in_time(reader, carrier)
+        writer.transport.abort()
+        return in_time
+
+    async def flood(writer: asyncio.StreamWriter, *args: Any, **options: Any) -> None:
+        await writer.start_tls(*args, **options)
+        writer.write(bytes(FLOOD))
+        try:
+            await writer.drain()
+            await writer.wait_closed()
+        except OSError:
+            pass  # the other end has seen enough
+        writer.close()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        seen: asyncio.Future[bool] = loop.create_future()
+        ended: asyncio.Future[None] = loop.create_future()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if full == "server":  # of the ClientHello
+                seen.set_result(await flooded(reader, writer, server_context))
+            else:
+                writer.write(bytes(1000))
+                await flood(writer, server_context)
+            ended.set_result(None)
+
+        async with await package.start_server(serve, "127.0.0.1", 0, limit=64) as server:
+            address = server.sockets[0].getsockname()
+            reader, writer = await package.open_connection(*address, limit=64)
+            named: dict[str, Any] = {"server_hostname": "localhost"}
+            if full == "server":
+                await flood(writer, client_context, **named)
+            else:
+                seen.set_result(await flooded(reader, writer, client_context, **named))
+            await ended
+            assert await seen
+
+    aiopoll.run(asyncio.wait_for(main(), SECONDS_MAX), backend=backend)
+
+
 def test_start_tls_answers_before_the_first_data_comes() -> None:
     """As in uvloop: else the answer to it would go out in plain text, by the old transport."""
 

@@ -40,9 +40,11 @@ async def start_tls(
     )
     # Nothing may be read before the protocol has its transport.
     transport.pause_reading()
-    if server_side and isinstance(protocol, asyncio.StreamReaderProtocol):
-        reader: Any = protocol._stream_reader  # type: ignore[attr-defined]
-        if reader is not None and reader._buffer:
+    reader: Any = getattr(protocol, "_stream_reader", None)
+    if isinstance(protocol, asyncio.StreamReaderProtocol) and reader is not None:
+        # The connection goes on below: a reader that was full has to pause it again.
+        reader._paused = False
+        if server_side and reader._buffer:
             tls._incoming.write(reader._buffer)
             reader._buffer.clear()
     transport.set_protocol(tls)
