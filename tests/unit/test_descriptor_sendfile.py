@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.conftest import LOOPS
+from tests.unit.conftest import LOOPS, tls_contexts
 
 SECONDS_MAX = 60
 BIG = 8 << 20  # more than a pair of sockets holds
@@ -166,6 +166,70 @@ def test_sendfile_of_a_transport(kind: str, tmp_path: Path) -> None:
             writer.close()
             await writer.wait_closed()
             assert await reading == b"before" + OURS[2:-2] + b"after"
+
+    run(kind, main)
+
+
+@pytest.mark.parametrize("kind", ["aio", "epoll"])
+@pytest.mark.parametrize(("offset", "count"), [(0, None), (0, 300), (100, None), (1000, 10)])
+@pytest.mark.parametrize("position", [0, 700, 1000])
+@pytest.mark.parametrize("way", ["tls", "sock"])
+def test_what_is_sent_without_sendfile_begins_at_the_offset(
+    kind: str, way: str, position: int, offset: int, count: int | None
+) -> None:
+    """asyncio's begins at the file's position where the offset is 0."""
+    data = bytes(range(250)) * 4
+
+    async def over_tls(loop: Loop, file: io.BytesIO) -> bytes:
+        server_context, client_context = tls_contexts()
+        got: asyncio.Future[bytes] = loop.create_future()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            got.set_result(await reader.read())
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=server_context)
+        async with server:
+            _, writer = await asyncio.open_connection(
+                *server.sockets[0].getsockname(), ssl=client_context, server_hostname="localhost"
+            )
+            await loop.sendfile(writer.transport, file, offset, count)
+            writer.close()
+            return await got
+
+    async def by_socket(loop: Loop, file: io.BytesIO) -> bytes:
+        ours, theirs = pair()
+        with ours, theirs:
+            await loop.sock_sendfile(ours, file, offset, count)
+            ours.shutdown(socket.SHUT_WR)
+            return await received(loop, theirs)
+
+    async def main(loop: Loop) -> None:
+        file = io.BytesIO(data)
+        file.seek(position)
+        want = data[offset:] if count is None else data[offset : offset + count]
+        send = over_tls if way == "tls" else by_socket
+        assert await send(loop, file) == want
+        if want:
+            assert file.tell() == offset + len(want)
+
+    run(kind, main)
+
+
+@pytest.mark.parametrize("kind", ["aio", "epoll", "asyncio"])
+def test_what_has_no_positions_is_sent_from_where_it_is(kind: str) -> None:
+    class Stream:
+        data = io.BytesIO(b"as it comes")
+
+        def readinto(self, buffer: Any) -> int:
+            return self.data.readinto(buffer)
+
+    async def main(loop: Loop) -> None:
+        ours, theirs = pair()
+        with ours, theirs:
+            file: Any = Stream()
+            assert await loop.sock_sendfile(ours, file) == 11
+            assert theirs.recv(100) == b"as it comes"
 
     run(kind, main)
 

@@ -21,7 +21,7 @@ from aiopoll.loop.backend import busy_poll_ns, requested_backend
 from aiopoll.loop.dns import is_numeric_name, numeric_addresses
 from aiopoll.loop.pipes import check_pipe
 from aiopoll.loop.selector_view import SelectorView
-from aiopoll.loop.sendfile import send_by_sendfile, send_for_transport
+from aiopoll.loop.sendfile import seek_to, send_by_sendfile, send_for_transport
 from aiopoll.loop.server import CLEANS_SOCKETS, serve
 from aiopoll.loop.subprocess import SubprocessTransport, start_subprocess
 from aiopoll.loop.tls import start_tls
@@ -310,6 +310,24 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         self, sock: Any, file: Any, offset: int, count: int | None
     ) -> int:
         return await send_by_sendfile(self, sock, file, offset, count)
+
+    async def _sock_sendfile_fallback(
+        self, sock: Any, file: Any, offset: int, count: int | None
+    ) -> int:
+        seek_to(file, offset)
+        sent: int = await super()._sock_sendfile_fallback(  # type: ignore[misc]
+            sock, file, offset, count
+        )
+        return sent
+
+    async def _sendfile_fallback(
+        self, transp: Any, file: Any, offset: int, count: int | None
+    ) -> int:
+        seek_to(file, offset)
+        sent: int = await super()._sendfile_fallback(  # type: ignore[misc]
+            transp, file, offset, count
+        )
+        return sent
 
     async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
         return await send_for_transport(self, transp, file, offset, count)

@@ -158,3 +158,16 @@ async def send_for_transport(
         # Unless it was closed meanwhile, and the number is another one's.
         if sock is not None and sock.fileno() == fd:
             loop._transports[fd] = transport
+
+
+def seek_to(file: Any, offset: int) -> None:
+    """Brings a file to the offset that it is sent from, before it is read.
+
+    asyncio does so unless that is 0.  What has no positions is read from where it is.
+    """
+    try:
+        if file.tell() != offset:
+            file.seek(offset)
+    except (AttributeError, OSError, ValueError):
+        if offset:
+            raise
