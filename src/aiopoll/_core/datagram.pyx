@@ -167,7 +167,8 @@ class DatagramTransport(SelectorDatagramTransport):
         try:
             super()._call_connection_lost(exc)
         finally:
-            self._reader = None  # which holds the transport
+            if self._sock is None:
+                self._reader = None  # which holds the transport
 
     def sendto(self, data, addr=None):
         """Sends a datagram, or keeps it until it can be sent.

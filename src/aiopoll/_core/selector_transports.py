@@ -50,7 +50,29 @@ else:
         pass
 
 
-class SelectorSocketTransport(_SocketBase):
+class ToldOnce:
+    """Tells its protocol of the end of the connection once.
+
+    asyncio's calls connection_lost() a second time where resume_writing(), called for the last of
+    what waited, ends the connection: the call that this queues is the one that counts.
+    """
+
+    _sending = False
+
+    def _call_connection_lost(self, exc: BaseException | None) -> None:
+        transport: Any = self
+        if transport._sock is not None and not (self._sending and transport._conn_lost):
+            super()._call_connection_lost(exc)  # type: ignore[misc]
+
+    def _sends(self, name: str) -> None:
+        self._sending = True
+        try:
+            getattr(super(), name)()
+        finally:
+            self._sending = False
+
+
+class SelectorSocketTransport(ToldOnce, _SocketBase):
     """asyncio's transport of a stream connection."""
 
     _descriptor: int
@@ -63,6 +85,17 @@ class SelectorSocketTransport(_SocketBase):
     def _sock_fd(self, number: int) -> None:
         self._descriptor = Descriptor(number, self._sock)
 
+    # What asyncio names its sending from 3.12 on, and before.
+
+    def _write_sendmsg(self) -> None:
+        self._sends("_write_sendmsg")
+
+    def _write_send(self) -> None:
+        self._sends("_write_send")
+
+    def _write_ready(self) -> None:
+        self._sends("_write_ready")
+
     def _close_if_lost(self, sock: socket.socket) -> None:
         """Closes `sock` at once, if it is this connection's and nothing more will be sent.
 
@@ -72,7 +105,7 @@ class SelectorSocketTransport(_SocketBase):
             sock.close()
 
 
-class SelectorDatagramTransport(_DatagramBase):
+class SelectorDatagramTransport(ToldOnce, _DatagramBase):
     """asyncio's transport of a UDP or Unix datagram socket."""
 
     _descriptor: int
@@ -97,7 +130,7 @@ class SelectorDatagramTransport(_DatagramBase):
             self._lost_number()
 
     def _sendto_ready(self) -> None:
-        super()._sendto_ready()
+        self._sends("_sendto_ready")
         if not self._buffer and self._buffer_size:
             # Python 3.13.0 counts in what it does not count out, and then never resumes.
             self._buffer_size = 0
