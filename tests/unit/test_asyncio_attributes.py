@@ -160,9 +160,18 @@ def test_the_protocol_below_tls_can_be_set(loop_kind: str) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         server_context, client_context = tls_contexts()
-        server = await asyncio.start_server(
-            lambda reader, writer: writer.write(b"hello"), "127.0.0.1", 0, ssl=server_context
-        )
+        ended = loop.create_future()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"hello")
+            try:
+                await reader.read()
+            except OSError:
+                pass  # the other end aborts
+            writer.close()
+            ended.set_result(None)
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=server_context)
         async with server:
             options: dict[str, Any] = {"ssl": client_context, "server_hostname": "localhost"}
             transport, heard = await loop.create_connection(
@@ -173,6 +182,7 @@ def test_the_protocol_below_tls_can_be_set(loop_kind: str) -> None:
             while heard.data != b"hello":
                 await asyncio.sleep(0)
             transport.abort()
+            await ended
             await turns()
 
     run(loop_kind, main())
