@@ -212,6 +212,33 @@ def test_water_marks_may_be_any_number(loop: aiopoll.EventLoop) -> None:
     loop.run_until_complete(scenario())
 
 
+@pytest.mark.parametrize("loop_kind", ["aio", "epoll", "asyncio"])
+def test_get_extra_info_is_what_asyncio_transport_has(
+    loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tests of other programs replace it there."""
+
+    async def scenario() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            address = listener.getsockname()
+            transport, _ = await loop.create_connection(asyncio.Protocol, *address)
+            extra = transport._extra  # type: ignore[attr-defined]
+            assert transport.get_extra_info("peername") == extra["peername"] == address
+            assert transport.get_extra_info("sockname") == extra["sockname"]
+            assert transport.get_extra_info("socket").getpeername() == address
+            assert transport.get_extra_info("neither", 7) == 7
+            assert transport.get_extra_info("neither") is None
+            with pytest.raises(KeyError):
+                extra["neither"]
+            extra["neither"] = 8
+            assert transport.get_extra_info("neither") == 8
+            monkeypatch.setattr(asyncio.Transport, "get_extra_info", lambda *args: args[1:])
+            assert transport.get_extra_info("peername") == ("peername",)  # type: ignore[comparison-overlap]
+            transport.abort()
+
+    loop.run_until_complete(scenario())
+
+
 def test_the_socket_of_a_closed_connection_is_a_closed_one(loop: aiopoll.EventLoop) -> None:
     async def scenario() -> None:
         ours, theirs = socket.socketpair()

@@ -4,7 +4,13 @@ from asyncio.transports import _FlowControlMixin
 from collections.abc import Callable
 from typing import Any
 
+class ExtraInfo(dict[str, Any]):
+    def get(self, name: str, default: Any = None) -> Any: ...
+    def __missing__(self, name: str) -> Any: ...
+
 class SocketTransport(_FlowControlMixin):
+    @property
+    def _extra(self) -> ExtraInfo: ...
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,

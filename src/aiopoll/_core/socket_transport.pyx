@@ -70,6 +70,24 @@ cdef object python_name(const socket_name *name):
     return host, port
 
 
+class ExtraInfo(dict):
+    """What asyncio's get_extra_info() looks at: an entry is made when somebody asks for it."""
+
+    __slots__ = ("_stream",)
+
+    def get(self, name, default=None):
+        """The entry of that name, else `default`."""
+        return self[name] if name in self or add_extra(self, self._stream, name) else default
+
+    def __missing__(self, name):
+        if not add_extra(self, self._stream, name):
+            raise KeyError(name)
+        return self[name]
+
+
+cdef object extra_slot = transports.BaseTransport._extra
+
+
 class SocketTransport(transports._FlowControlMixin):
     """The transport of a stream connection over `sock`, which becomes its own."""
 
@@ -84,12 +102,13 @@ class SocketTransport(transports._FlowControlMixin):
         socket_set_nodelay(stream.fd)
         socket_name_here(stream.fd, &stream.here)
         socket_name_peer(stream.fd, &stream.peer)
-        self._extra = extra
+        extra_slot.__set__(self, None)
+        if extra:
+            self._extra.update(extra)
         if not stream.here.family:
             # No IP: there is nothing to gain by asking late.
-            extra = known(self)
-            extra.setdefault("sockname", ask(sock.getsockname))
-            extra.setdefault("peername", ask(sock.getpeername))
+            self._extra.setdefault("sockname", ask(sock.getsockname))
+            self._extra.setdefault("peername", ask(sock.getpeername))
         start(self, stream, server)
         if waiter is not None:
             (<LoopCore>loop).schedule(set_connected, (waiter,), None)
@@ -109,21 +128,6 @@ class SocketTransport(transports._FlowControlMixin):
                 _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
             finally:
                 stream.give_back()
-
-    def get_extra_info(self, name, default=None):
-        """What is known of the connection: "peername", "sockname", "socket"; else `default`."""
-        cdef Stream stream = stream_of(self)
-        extra = known(self)
-        if name not in extra:
-            if name == "peername":
-                extra[name] = python_name(&stream.peer)
-            elif name == "sockname":
-                extra[name] = python_name(&stream.here)
-            elif name == "socket":
-                # Asked too late, it is one without a descriptor, which asyncio's has become, too.
-                extra[name] = trsock.TransportSocket(
-                    stream.python_socket() or Socket.__new__(Socket))
-        return extra.get(name, default)
 
     def set_protocol(self, protocol):
         """Hands the connection to another protocol."""
@@ -248,7 +252,16 @@ class SocketTransport(transports._FlowControlMixin):
         if stream.conn_lost and stream.sock is sock:
             stream.close_file(self)
 
-    # Names that asyncio's sendfile(), start_tls() and sslproto use, and programs too.
+    # Names that asyncio's own methods use, and programs too.
+
+    @property
+    def _extra(self):
+        extra = extra_slot.__get__(self)
+        if extra is None:  # few ask
+            extra = ExtraInfo()
+            extra._stream = stream_of(self)
+            extra_slot.__set__(self, extra)
+        return extra
 
     @property
     def _loop(self):
@@ -353,11 +366,18 @@ cdef inline Stream stream_of(object transport):
     return <Stream?><object>stream
 
 
-cdef dict known(object transport):
-    """What get_extra_info() has been told; made when somebody asks, which few do."""
-    if transport._extra is None:
-        transport._extra = {}
-    return transport._extra
+cdef bint add_extra(object extra, Stream stream, object name) except -1:
+    """Makes the entry of that name; whether there is such a one."""
+    if name == "peername":
+        extra[name] = python_name(&stream.peer)
+    elif name == "sockname":
+        extra[name] = python_name(&stream.here)
+    elif name == "socket":
+        # Asked too late, it is one without a descriptor, which asyncio's has become, too.
+        extra[name] = trsock.TransportSocket(stream.python_socket() or Socket.__new__(Socket))
+    else:
+        return False
+    return True
 
 
 cdef object ask(object call):
@@ -454,11 +474,10 @@ cdef object accepted_transport(LoopCore loop, int fd, socket_name *peer, object 
     cdef Stream stream = new_stream(transport, loop, fd, protocol)
     stream.peer = peer[0]
     socket_name_here(fd, &stream.here)
-    transport._extra = None
+    extra_slot.__set__(transport, None)
     if not stream.here.family:
         sock = stream.python_socket()
-        transport._extra = {
-            "sockname": ask(sock.getsockname), "peername": ask(sock.getpeername),
-        }
+        transport._extra.update(
+            sockname=ask(sock.getsockname), peername=ask(sock.getpeername))
     start(transport, stream, server)
     return transport
