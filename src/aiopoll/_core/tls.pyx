@@ -11,7 +11,8 @@ Rule.  Compiled is what runs for every message once the handshake is done; hands
 errors, timeouts and the flow control that has something to do stay asyncio's own methods, on the
 same attributes.  Reading ends without another SSL_read where the incoming BIO is empty and the last
 record was taken whole: nothing that OpenSSL has not seen is left.  What is written is encrypted and
-handed to the transport when write() returns, as in asyncio: a record a write.
+handed to the transport when write() returns, as in asyncio: a record a write.  Only a MemoryBIO of
+ssl's own is lent memory; an SSLObject, which may be a program's, gets objects that own theirs.
 
 Why.  No exception for each message, and no buffer of 256 KiB for each connection and each read.
 
@@ -45,6 +46,11 @@ cdef object DO_HANDSHAKE = sslproto.SSLProtocolState.DO_HANDSHAKE
 cdef object WRAPPED = sslproto.SSLProtocolState.WRAPPED
 cdef object FLUSHING = sslproto.SSLProtocolState.FLUSHING
 cdef object SHUTDOWN = sslproto.SSLProtocolState.SHUTDOWN
+
+# What ssl had at import, and what SSLObject's calls were: programs subclass and replace them.
+cdef object SSLObject = ssl.SSLObject
+cdef object MemoryBIO = ssl.MemoryBIO
+cdef object CALLS = (SSLObject.read, SSLObject.write, SSLObject.pending)
 
 # The class at the end of this module, for comparisons.
 cdef type protocol_type
@@ -97,7 +103,7 @@ compiled = is_known()
 
 @cython.final
 cdef class Window:
-    """Memory that _ssl reads from or writes to in one call; nobody else gets to see it."""
+    """Memory that MemoryBIO.write() copies; empty before and after, and nobody else gets to see it."""
 
     cdef char *data
     cdef Py_ssize_t size
@@ -110,9 +116,30 @@ cdef inline Py_ssize_t pending(object bio) except -1:
     return bio.pending
 
 
-cdef inline object raw(object sslobj):
-    """The object of _ssl that an SSLObject calls; itself, where that is not known."""
-    return sslobj._sslobj if type(sslobj) is ssl.SSLObject else sslobj
+cdef object raw(object sslobj):
+    """The object of _ssl that an SSLObject calls; itself, where a program has its own way."""
+    if type(sslobj) is SSLObject and CALLS == (
+            SSLObject.read, SSLObject.write, SSLObject.pending):
+        return sslobj._sslobj
+    return sslobj
+
+
+cdef Py_ssize_t size_of(object buffer, int flags) except -1:
+    """The bytes of a buffer; TypeError or BufferError for what is none."""
+    cdef Py_buffer view
+    PyObject_GetBuffer(buffer, &view, flags)
+    PyBuffer_Release(&view)
+    return view.len
+
+
+cdef object part_of(object data, Py_ssize_t start):
+    """A buffer from `start` on, of one that owns its memory or keeps the owner."""
+    return data if start == 0 else memoryview(data).cast("B")[start:]
+
+
+cdef inline bytes as_bytes(object data):
+    """What was read, as a bytes object, whatever an SSLObject of a program's answers."""
+    return <bytes>data if type(data) is bytes else bytes(memoryview(data or b""))
 
 
 cdef Py_ssize_t mark_as_size(object limit) except -1:
@@ -217,9 +244,17 @@ cdef class TLSCore(Receiver):
     # Reading
 
     cdef int received(self, char *data, Py_ssize_t size) except -1:
-        self.window.data = data
-        self.window.size = size
-        self.incoming_write(self.window)
+        cdef Window window = self.window
+        if type(self.incoming) is not MemoryBIO:
+            self.incoming_write(PyBytes_FromStringAndSize(data, size))
+        else:
+            window.data = data
+            window.size = size
+            try:
+                self.incoming_write(window)
+            finally:
+                window.data = NULL
+                window.size = 0
         self.arrived = size
         return self.go_on()
 
@@ -300,7 +335,7 @@ cdef class TLSCore(Receiver):
                     wanted = self.arrived or pending(self.incoming)
                     wanted = min(max(wanted, 1), <Py_ssize_t>RECORD_MAX)
                 self.arrived = 0
-                chunk = self.ssl_read(wanted)
+                chunk = as_bytes(self.ssl_read(wanted))
                 self.record_begun = False
                 if not PyBytes_GET_SIZE(chunk):
                     break
@@ -322,26 +357,21 @@ cdef class TLSCore(Receiver):
 
     cdef int read_buffered(self) except -1:
         """Fills the buffer of a BufferedProtocol once."""
-        cdef Py_buffer view
-        cdef Py_ssize_t filled = 0, count = 1
+        cdef Py_ssize_t filled = 0, count = 1, room
         cdef bint more = True
         buffer = self._app_protocol_get_buffer(pending(self.incoming))
-        PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
+        room = size_of(buffer, PyBUF_WRITABLE)
         try:
-            while more and count > 0 and filled < view.len:
-                self.window.data = <char *>view.buf + filled
-                self.window.size = view.len - filled
-                count = self.ssl_read(view.len - filled, self.window)
+            while more and count > 0 and filled < room:
+                count = self.ssl_read(room - filled, part_of(buffer, filled))
                 self.record_begun = False
                 filled += count
-                more = self.may_have_more(filled == view.len)
+                more = self.may_have_more(filled == room)
         except AGAIN:
             self.record_begun = True
             self.left = -1
             more = False
-        finally:
-            PyBuffer_Release(&view)
-        if view.len == 0:
+        if room == 0:
             count = 0  # what asyncio takes for the end
         elif more and count > 0:
             self._loop.call_soon(self._do_read)
@@ -404,8 +434,7 @@ cdef class TLSCore(Receiver):
 
     cdef int write_first(self) except -1:
         """Encrypts the first part; what is left of it stays where OpenSSL wants to read first."""
-        cdef Py_buffer view
-        cdef Py_ssize_t done = 0
+        cdef Py_ssize_t done = 0, size
         data = self._write_backlog[0]
         if type(data) is bytes and 0 < PyBytes_GET_SIZE(data) <= RECORD_MAX:
             done = self.ssl_write(data)
@@ -413,18 +442,14 @@ cdef class TLSCore(Receiver):
                 self._write_buffer_size -= done
                 self._write_backlog.popleft()
                 return 0
-        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        size = size_of(data, PyBUF_SIMPLE)
         try:
-            while done < view.len:
-                self.window.data = <char *>view.buf + done
-                self.window.size = view.len - done
-                done += <Py_ssize_t>self.ssl_write(self.window)
+            while done < size:
+                done += <Py_ssize_t>self.ssl_write(part_of(data, done))
         finally:
-            if 0 < done < view.len:
-                rest = PyBytes_FromStringAndSize(<char *>view.buf + done, view.len - done)
-                self._write_backlog[0] = rest
-                self._write_buffer_size += len(rest) - <Py_ssize_t>len(data)
-            PyBuffer_Release(&view)
+            if 0 < done < size:
+                self._write_backlog[0] = bytes(part_of(data, done))
+                self._write_buffer_size += size - done - <Py_ssize_t>len(data)
         self._write_buffer_size -= <Py_ssize_t>len(data)
         self._write_backlog.popleft()
         return 0
@@ -440,7 +465,7 @@ cdef class TLSCore(Receiver):
             size += pending(self.outgoing)
         else:
             data = self.outgoing_read()
-            if PyBytes_GET_SIZE(data):
+            if data:
                 self._transport.write(data)
         if self._app_writing_paused or size >= self.outgoing_high:
             self._control_app_writing()
