@@ -38,6 +38,7 @@ setup(
     ext_modules=cythonize(
         extensions,
         include_path=["src"],
-        compiler_directives={"language_level": "3", "binding": True},
+        # nonecheck: an object that was never initialised raises where it lacks something.
+        compiler_directives={"language_level": "3", "binding": True, "nonecheck": True},
     )
 )

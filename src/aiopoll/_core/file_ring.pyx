@@ -49,6 +49,8 @@ cdef class FileRing:
     def __init__(self, loop, Rider rider not None, nr_events):
         cdef unsigned nr = nr_events
         cdef long result
+        if self.ctx:
+            raise RuntimeError("a FileRing is initialised once")
         self.mm_generation = aio_mm_generation()
         result = abi.aio_sys_setup(nr, &self.ctx)
         if result < 0:

@@ -33,6 +33,7 @@ import asyncio
 from asyncio import format_helpers
 
 cdef extern from "Python.h":
+    bint PyContext_CheckExact(object context)
     object PyType_GenericAlloc(type type, Py_ssize_t nitems)
     int context_enter "PyContext_Enter"(object context)
     int PyMember_Check "PyObject_TypeCheck"(object descriptor, void *type)
@@ -268,7 +269,8 @@ cdef void settle(object handle, bint hide, bint context_too) noexcept:
 
 cdef inline void show_context(object handle) noexcept:
     cdef PyObject *context = (<PyObject **>(<char *><PyObject *>handle + slots.context))[0]
-    if context != NULL and not PyObject_GC_IsTracked(context):
+    if context != NULL and PyContext_CheckExact(<object>context) and (
+            not PyObject_GC_IsTracked(context)):
         PyObject_GC_Track(context)
 
 
@@ -362,6 +364,9 @@ cdef int run_handle(object handle) except -1:
     context = get(handle, slots.context)
     callback = get(handle, slots.callback)
     args = get(handle, slots.args)
+    if type(args) is not tuple:  # whoever made the handle has given it something else
+        handle._run()
+        return 0
     if context_enter(context) < 0:  # it is in use, by whoever runs the loop or higher up
         return failed(handle, None, callback, <tuple>args)
     result = PyObject_Vectorcall(callback, (<PyTupleObject *>args).ob_item, len(<tuple>args), NULL)

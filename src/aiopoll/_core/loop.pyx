@@ -1,4 +1,3 @@
-# cython: nonecheck=True
 """The compiled half of the event loop: callbacks, timers, turns, and what is watched.
 
 Facts.  asyncio.BaseEventLoop keeps its state in attributes (_ready, _debug, _stopping, …) that

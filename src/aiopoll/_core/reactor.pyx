@@ -158,7 +158,7 @@ cdef class Reactor:
         """
         cdef Watch watch
         self.check_process()
-        if file is not None and not has_number(file, fd):
+        if fd < 0 or file is not None and not has_number(file, fd):
             raise os_error(EBADF, "epoll_ctl")  # before anything of the number's owner is touched
         watch = self.find(fd)
         if watch is not None and (self.is_dead(watch) or manner & OWNED and not watch.owned):

@@ -1,4 +1,4 @@
-# cython: auto_pickle=False, nonecheck=True
+# cython: auto_pickle=False
 """StreamReader, StreamWriter and their protocol, compiled.
 
 Facts.  Each method of asyncio's reader is a coroutine: a frame, and for drain() a second one.

@@ -1,4 +1,4 @@
-# cython: auto_pickle=False, nonecheck=True
+# cython: auto_pickle=False
 """TLS over a stream: asyncio's SSLProtocol with its hot path compiled.
 
 Facts.  asyncio.sslproto is Python over ssl.SSLObject and two ssl.MemoryBIO: what came goes into the

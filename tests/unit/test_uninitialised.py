@@ -1,0 +1,55 @@
+"""Objects that __new__ alone has made: exceptions, whatever is called; never the process's end.
+
+A subclass that forgets super().__init__(), a copy, a mock, a debugger make them.
+"""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import aiopoll
+
+from . import uninitialised_child as child
+
+MODULES = [name for name in child.modules() if child.classes_of(importlib.import_module(name))]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_calls_of_empty_objects_raise(module: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", str(Path(child.__file__)), module],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        timeout=2 * child.SECONDS_MAX,
+        check=False,
+    )
+    lines = result.stderr.decode(errors="replace").splitlines()
+    assert (result.returncode, lines[-1:]) == (0, ["end"]), "\n".join(lines[-40:])
+    assert [line for line in lines if line.startswith("cannot be made")] == []
+    kinds = child.classes_of(importlib.import_module(module))
+    assert {f"class {kind.__qualname__}" for kind in kinds} <= set(lines)
+
+
+def test_all_compiled_classes_are_found() -> None:
+    """By what Cython puts into a class that has C methods."""
+    found = child.everything()
+    names = {kind.__name__ for kind in found}
+    assert {"Context", "Stream", "LoopCore", "Window", "EventLoop", "BinaryFile"} <= names
+    for module in list(sys.modules.values()):
+        if (getattr(module, "__name__", "") or "").startswith("aiopoll."):
+            for kind in vars(module).values():
+                if isinstance(kind, type) and "__pyx_vtable__" in vars(kind):
+                    assert kind in found
+
+
+def test_what_is_private_and_what_is_inherited_is_called() -> None:
+    """The child must not come to call less than it should."""
+    names = set(child.names_of(aiopoll.EventLoop))
+    assert {"_run_once", "_call_soon", "_open_reactor", "call_at", "__repr__"} <= names
+    assert {"_returned_later", "_closed", "loop", "__del__"} <= set(
+        child.names_of(aiopoll.BinaryFile)
+    )
