@@ -121,7 +121,7 @@ class AioSelector(selectors.BaseSelector):
 
     def __init__(self, nr_events: int = 1, *, user_ring: bool | None = None) -> None:
         self._entries: dict[int, EpollEntry] = {}
-        self._map: _Map | None = _Map(self)
+        self._map: _Map | None = None  # closed, until all is there
         try:
             require_wakeups()
             with ExitStack() as undo:
@@ -134,9 +134,11 @@ class AioSelector(selectors.BaseSelector):
                 self._context.cancel(self._poll)
                 self._context.reap(1)
                 undo.pop_all()
-        except OSError:
-            require_aio_poll()  # raises with the cause, where that is it
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                require_aio_poll()  # raises with the cause, where that is it
             raise
+        self._map = _Map(self)
 
     def register(self, fileobj: "FileDescriptorLike", events: int, data: Any = None) -> SelectorKey:
         """Registers a file for EVENT_READ, EVENT_WRITE or both.

@@ -35,6 +35,9 @@ NR_EVENTS = 512
 """Slots that a loop asks of fs.aio-max-nr where it is not told; more files use the epoll set."""
 
 
+OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
+
+
 class EventLoop(SockMethods, asyncio.SelectorEventLoop):
     """asyncio's event loop, with callbacks, timers and waiting compiled, on AIO poll.
 
@@ -75,13 +78,28 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
                 require_wakeups()
             self._open_reactor("epoll" if wanted == "epoll" else "aio", nr_events, None, spin_ns)
         except OSError as error:
+            if error.errno in OUT_OF_FILES:
+                raise  # epoll and the probe would find none either
             if wanted != "auto":
                 require_aio_poll()  # raises with the cause, where that is it
                 raise
             self.backend_reason = str(error)
             self._open_reactor("epoll", nr_events, None, spin_ns)
-        super().__init__(SelectorView(self))
+        try:
+            super().__init__(SelectorView(self))
+        except BaseException:
+            self._give_up()
+            raise
         self._set_gather_writes(gather_writes)
+
+    def _give_up(self) -> None:
+        """Gives back what a constructor that fails has taken; nobody has the loop to close it."""
+        for name in ("_ssock", "_csock"):
+            sock = vars(self).get(name)
+            if sock is not None:
+                sock.close()
+        self._close_reactor()
+        self._closed = True
 
     def _ensure_fd_no_transport(self, fd: Any) -> None:
         # A transport whose socket was closed by its owner has no claim on the next one's number.
