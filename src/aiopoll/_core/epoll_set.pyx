@@ -37,6 +37,12 @@ cdef extern from "<sys/epoll.h>" nogil:
     enum:
         EPOLLONESHOT
 
+cdef extern from "mm_generation.h":
+    void aio_mm_page_map()
+    uint64_t aio_mm_generation()
+
+aio_mm_page_map()
+
 
 @cython.final
 cdef class EpollEntry:
@@ -61,6 +67,7 @@ cdef class EpollSet:
     """
 
     cdef int epoll_fd
+    cdef uint64_t mm_generation
     cdef dict entries  # by serial number
     cdef dict lost  # as an ordered set
     cdef uint64_t serials
@@ -71,6 +78,7 @@ cdef class EpollSet:
     def __cinit__(self):
         self.entries = {}
         self.lost = {}
+        self.mm_generation = aio_mm_generation()
         self.epoll_fd = epoll_create1(EPOLL_CLOEXEC)
         if self.epoll_fd < 0:
             raise OSError(errno, os.strerror(errno))
@@ -87,6 +95,8 @@ cdef class EpollSet:
     cdef int control(self, int operation, EpollEntry entry) noexcept:
         """epoll_ctl(2); answers 0 or the errno."""
         cdef epoll_event event
+        if self.mm_generation != aio_mm_generation():
+            return 0  # the set is shared with the parent of the fork: it is not ours to change
         event.events = entry.events | <uint32_t>EPOLLONESHOT
         event.data.u64 = entry.serial
         return errno if epoll_ctl(self.epoll_fd, operation, entry.fd, &event) < 0 else 0

@@ -17,6 +17,7 @@ from aiopoll._core.selector_transports import SelectorDatagramTransport, Selecto
 from aiopoll._core.sock_methods import SockMethods
 from aiopoll._core.socket_transport import SocketTransport, adopt, has_lost_its_number
 from aiopoll._core.tls import TLSProtocol
+from aiopoll._core.wakeup import mark_pipe, unmark_pipe
 from aiopoll.loop.backend import busy_poll_ns, requested_backend
 from aiopoll.loop.dns import is_numeric_name, numeric_addresses
 from aiopoll.loop.pipes import check_pipe
@@ -90,7 +91,12 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         except BaseException:
             self._give_up()
             raise
+        mark_pipe(self._pipe_fd())
         self._set_gather_writes(gather_writes)
+
+    def _pipe_fd(self) -> int:
+        """The descriptor that signals write to; -1 once closed."""
+        return -1 if self._csock is None else self._csock.fileno()
 
     def _give_up(self) -> None:
         """Gives back what a constructor that fails has taken; nobody has the loop to close it."""
@@ -397,6 +403,7 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
     def close(self) -> None:
         """Gives everything back, but for a context that is kept for the next loop."""
         if not self.is_running() and not self.is_closed():
+            unmark_pipe(self._pipe_fd())
             if self._aiopoll_files is not None:
                 self._aiopoll_files.shut()
             self._clear_timers()
