@@ -11,7 +11,7 @@ import sys
 import tempfile
 import termios
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from selectors import EVENT_READ, EVENT_WRITE
 
@@ -367,3 +367,21 @@ def fill(ours: socket.socket, theirs: socket.socket) -> None:
 def test_timeouts_shorter_than_a_millisecond_are_kept(selector: AioSelector) -> None:
     assert selector.select(0.0001) == []
     assert selector.select(-1) == []
+
+
+def test_a_forked_child_changes_nothing(
+    selector: AioSelector, pipe: tuple[int, int], in_child: Callable[[Callable[[], object]], str]
+) -> None:
+    reader, writer = pipe
+    selector.register(reader, EVENT_READ)
+    assert ready_fds(selector) == set()
+
+    def use() -> str:
+        selector.modify(reader, EVENT_WRITE)
+        selector.unregister(reader)
+        selector.close()
+        return "used"
+
+    assert in_child(use) == "'used'"
+    os.write(writer, b"x")
+    assert ready_fds(selector, 10) == {reader}

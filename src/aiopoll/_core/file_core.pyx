@@ -226,6 +226,7 @@ cdef class FileCore(FileRoutes):
                 request.hold_vector(buffers, True)
             else:
                 request.hold(buffers, True)
+            self.check_open(True, False)  # a buffer made in Python may have closed it
             end_of(offset, request.length)
         except BaseException:
             self.queue.release(request)
@@ -246,6 +247,7 @@ cdef class FileCore(FileRoutes):
         return self.read_request(buffers, offset_of(offset), True)
 
     cdef object write_request(self, object data, int64_t offset, bint dsync, bint append):
+        """append: to the end, wherever that is once `data` is held."""
         cdef FileRequest request
         self.check_open(False, True)
         self.writes += 1
@@ -259,6 +261,10 @@ cdef class FileCore(FileRoutes):
                 request.hold_vector(data, False)
             else:
                 request.hold(data, False)
+            # A buffer made in Python may have closed the file, or appended to it.
+            self.check_open(False, True)
+            if append:
+                offset = self.append_at
             end_of(offset, request.length)
         except BaseException:
             self.queue.release(request)
@@ -296,7 +302,7 @@ cdef class FileCore(FileRoutes):
         "a") and not direct appends where the kernel finds the end, one at a time.
         A future of the offset that the data has gone to.
         """
-        return self.write_request(data, self.append_at, dsync, True)
+        return self.write_request(data, 0, dsync, True)
 
     cdef object sync(self, int opcode):
         cdef FileRequest request

@@ -256,6 +256,8 @@ class WritePipeTransport(unix_events._UnixWritePipeTransport):
         assert isinstance(data, (bytes, bytearray, memoryview)), repr(data)
         if not data:
             return
+        if type(data) is not bytes and type(data) is not memoryview:
+            data = memoryview(data)  # before the look at what waits: a subclass's own may write
         if self._conn_lost or self._closing:
             if self._conn_lost >= constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES:
                 logger.warning("pipe closed by peer or os.write(pipe, data) raised exception.")

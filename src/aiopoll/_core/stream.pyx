@@ -262,6 +262,8 @@ cdef class Stream(Runnable):
         # get_buffer() may have closed the connection, or handed it on: asyncio reads all the same.
         try:
             PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
+        except (SystemExit, KeyboardInterrupt):
+            raise
         except BaseException as error:
             self.fatal_error(error, "Fatal read error on socket transport")
             return False
@@ -353,11 +355,13 @@ cdef class Stream(Runnable):
             if sent == PyBytes_GET_SIZE(plain) or sent < 0:
                 return 0
             self.keep_rest(plain, sent)
-        elif self.size or self.blocked or type(data) is memoryview and not data.c_contiguous:
+        elif type(data) is memoryview and not data.c_contiguous:
             return self.write(bytes(data))
         else:
-            PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+            PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)  # a subclass's own may write
             try:
+                if self.size or self.blocked:
+                    return self.write(PyBytes_FromStringAndSize(<char *>view.buf, view.len))
                 sent = self.send(<char *>view.buf, view.len)
                 if sent == view.len or sent < 0:
                     return 0
