@@ -47,14 +47,15 @@ def raising(error: BaseException) -> Acting:
 
 
 class Buffered(asyncio.BufferedProtocol):
-    """Lends a buffer that raises."""
+    """Lends a buffer that raises, once the connection is there."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
+        self.armed = False
         self.lost: list[Exception | None] = []
 
     def get_buffer(self, sizehint: int) -> Any:
-        return raising(self.error)
+        return raising(self.error) if self.armed else bytearray(100)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost.append(exc)
@@ -70,6 +71,7 @@ async def reading(protocol: Buffered, tls: bool) -> None:
         loop.connect_accepted_socket(asyncio.Protocol, theirs, ssl=server if tls else None),
         loop.create_connection(lambda: protocol, sock=ours, **options),
     )
+    protocol.armed = True
     peer.write(b"x")
     try:
         await until(lambda: protocol.lost)
@@ -79,7 +81,8 @@ async def reading(protocol: Buffered, tls: bool) -> None:
         await asyncio.sleep(0)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+# Not as asyncio: recv_into() makes a TypeError of whatever a buffer raises.
+@pytest.mark.parametrize("kind", ["aio", "epoll"])
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 def test_what_must_end_the_loop_does(error: type[BaseException], tls: bool, kind: str) -> None:
@@ -87,7 +90,7 @@ def test_what_must_end_the_loop_does(error: type[BaseException], tls: bool, kind
         runner.run(asyncio.wait_for(reading(Buffered(error("by the buffer")), tls), SECONDS_MAX))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["aio", "epoll"])
 def test_other_errors_end_the_connection(kind: str) -> None:
     error = ValueError("by the buffer")
     protocol = Buffered(error)
