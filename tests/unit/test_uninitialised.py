@@ -34,6 +34,13 @@ def test_calls_of_empty_objects_raise(module: str) -> None:
     assert {f"class {kind.__qualname__}" for kind in kinds} <= set(lines)
 
 
+def test_the_descriptor_of_a_file_that_has_none() -> None:
+    """-1 was answered for a number, and taken for an exception that nobody had raised."""
+    file = aiopoll.BinaryFile.__new__(aiopoll.BinaryFile)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        file._enter()
+
+
 def test_all_compiled_classes_are_found() -> None:
     """By what Cython puts into a class that has C methods."""
     found = child.everything()

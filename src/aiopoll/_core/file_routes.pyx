@@ -73,10 +73,10 @@ cdef class FileRoutes(FileOwner):
         Raises OSError (EBADF) if the number that was given names another file by now.
         """
         cdef int fd
-        if not self.borrowed:
-            return self.fd
         if self.fd < 0:
             raise self.os_error(EBADF)
+        if not self.borrowed:
+            return self.fd
         fd = duplicate(self.fd)
         if not self.is_given(fd):
             close(fd)

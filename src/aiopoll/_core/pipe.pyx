@@ -89,7 +89,7 @@ cdef class PipeEnd:
     cdef object descriptor(self):
         return Descriptor(self.fd, self.pipe)
 
-    cdef ssize_t transfer(self, void *data, size_t length, bint writing) except -1:
+    cdef ssize_t transfer(self, void *data, size_t length, bint writing) except? -1:
         """One read or write: the bytes that it took, or -errno."""
         cdef iovec vector
         cdef ssize_t count
