@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import aiopoll
+from aiopoll.loop import subprocess as subprocess_module
 from aiopoll.loop.subprocess import SubprocessTransport
 
 PIPE = subprocess.PIPE
@@ -206,6 +207,30 @@ def test_a_status_that_was_stolen_is_asked_of_the_pidfd(
     kept = KEEPS_STATUS and "no pidfd" not in request.node.name
     assert loop.run_until_complete(scenario()) == (7 if kept else 255)
     assert ("exit status already read" in caplog.text) == (not kept)
+
+
+@pytest.mark.parametrize("loop_kind", ["aio", "epoll"])
+def test_a_status_that_is_not_filled_in_yet_is_asked_for_again(
+    loop: aiopoll.EventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def ioctl(fd: int, request: int, data: bytes) -> bytes:
+        asked.append(fd)
+        ready = len(asked) == 4
+        mask = subprocess_module._PIDFD_INFO_EXIT if ready else 0
+        return subprocess_module._PIDFD_INFO.pack(mask, *[0] * 12, 7 << 8 if ready else 0)
+
+    monkeypatch.setattr(subprocess_module.fcntl, "ioctl", ioctl)
+
+    async def scenario() -> int:
+        process, end = await exits_with_7_when_let()
+        os.close(end)
+        os.waitpid(process.pid, 0)
+        return await process.wait()
+
+    assert loop.run_until_complete(asyncio.wait_for(scenario(), 30)) == 7
+    assert len(asked) == 4
 
 
 def test_without_the_kernels_help_a_stolen_status_is_255(

@@ -3,13 +3,17 @@
 Facts.  A pidfd is readable from when its process is dead (pidfd_open(2)); a parent may wait for
 it in any thread, needs no SIGCHLD, and takes nobody else's child.  Whoever calls waitpid(2) first
 gets the status, and where SIGCHLD is ignored the kernel throws it away.  From Linux 6.15 on a
-pidfd keeps it: PIDFD_GET_INFO (include/uapi/linux/pidfd.h).  Popen.send_signal() polls, and may be
-the one who reaps.
+pidfd keeps it: PIDFD_GET_INFO (include/uapi/linux/pidfd.h).  It is filled in by release_task, which
+comes after the pidfd is readable, and after waitpid(2) answers ECHILD.  Popen.send_signal() polls,
+and may be the one who reaps.  A pipe has POLLHUP or POLLERR once nobody has its other end, which a
+child's child may keep.
 
 Rule.  Each transport watches a pidfd of its own, then reaps; a status that somebody else has
-taken is asked of the Popen, then of the pidfd.  Only if neither has it, it is 255 with a warning,
-as in asyncio.  Where pidfds are refused, or have run out, a thread waits.  stdin, stdout and stderr
-are plain pipes, which a child can open again through /dev/stdin.
+taken is asked of the Popen, then of the pidfd, again until the kernel has filled it in.  Only if
+neither has it, it is 255 with a warning, as in asyncio.  Where pidfds are refused, or have run
+out, a thread waits.  stdin, stdout and stderr are plain pipes, which a child can open again through
+/dev/stdin.  wait() waits for the process: as in asyncio also for what its pipes still hold, but
+not for a pipe that nobody reads, nor for one that another process keeps.
 
 Cost.  Child watchers, which asyncio removes in 3.14, are neither needed nor asked.
 """
@@ -17,6 +21,7 @@ Cost.  Child watchers, which asyncio removes in 3.14, are neither needed nor ask
 import asyncio
 import fcntl
 import os
+import select
 import signal
 import struct
 import subprocess
@@ -30,6 +35,7 @@ from typing import Any
 _PIDFD_INFO = struct.Struct("=QQ11Ii")  # struct pidfd_info up to exit_code
 _PIDFD_INFO_EXIT = 1 << 3
 _PIDFD_GET_INFO = 3 << 30 | _PIDFD_INFO.size << 16 | 0xFF << 8 | 11  # _IOWR(0xFF, 11, …)
+_ASK_AGAIN_S = 0.0005, 0.1  # the first pause between two questions, and the longest
 
 
 class SubprocessTransport(BaseSubprocessTransport):
@@ -40,8 +46,13 @@ class SubprocessTransport(BaseSubprocessTransport):
     _proc: "subprocess.Popen[bytes] | None"
     _returncode: int | None
     _closed: bool
+    _pipes: dict[int, Any]
+    _pending_calls: Any
+    _exit_waiters: Any
 
     _pidfd = -1
+    _connecting = True
+    _pause_s = _ASK_AGAIN_S[0]
 
     def _start(self, *args: Any, **options: Any) -> None:
         """Starts the child, for asyncio's constructor; raises what Popen does."""
@@ -82,12 +93,17 @@ class SubprocessTransport(BaseSubprocessTransport):
 
     def _process_ended(self) -> None:
         process = self._proc
-        assert process is not None
+        if process is None:
+            return  # closed, and told so, by one who polled the Popen
         if process.returncode is None:
             try:
                 pid, status = os.waitpid(process.pid, os.WNOHANG)
             except ChildProcessError:
-                process.returncode = self._status_kept(process.pid)
+                kept = self._status_kept(process.pid)
+                if kept is None:
+                    self._ask_again()
+                    return
+                process.returncode = kept
             else:
                 if pid == 0:
                     # Dead, but not ours to reap yet: a debugger is told first.
@@ -99,8 +115,8 @@ class SubprocessTransport(BaseSubprocessTransport):
         if self._returncode is None:
             self._process_exited(process.returncode)
 
-    def _status_kept(self, pid: int) -> int:
-        """The status of a child that somebody else has reaped."""
+    def _status_kept(self, pid: int) -> int | None:
+        """The status of a child that somebody else has reaped; None: not yet."""
         if self._pidfd >= 0:
             request = _PIDFD_INFO.pack(_PIDFD_INFO_EXIT, *[0] * 13)
             try:
@@ -110,10 +126,66 @@ class SubprocessTransport(BaseSubprocessTransport):
             else:
                 if answer[0] & _PIDFD_INFO_EXIT:
                     return os.waitstatus_to_exitcode(answer[-1])
+                return None
         logger.warning(
             "child process pid %d exit status already read: will report returncode 255", pid
         )
         return 255
+
+    def _ask_again(self) -> None:
+        """Has _process_ended called again, a little later each time: the pidfd stays readable."""
+        self._loop._remove_reader(self._pidfd)
+        self._loop.call_later(self._pause_s, self._process_ended)
+        self._pause_s = min(2 * self._pause_s, _ASK_AGAIN_S[1])
+
+    # Who waits
+
+    def _process_exited(self, returncode: int) -> None:
+        super()._process_exited(returncode)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Wakes who waits for the process, once no pipe will end by itself that is not read."""
+        if not self._exit_waiters:
+            return
+        if self._connecting or any(self._will_end(pipe) for pipe in self._pipes.values()):
+            self._loop.call_soon(self._let_go)
+            return
+        waiters = self._exit_waiters[:]
+        self._exit_waiters.clear()  # connection_lost() may come, and wakes those in it
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(self._returncode)
+
+    @staticmethod
+    def _will_end(pipe: Any) -> bool:
+        """Whether the end of a pipe is about to come: the loop finds it, or has found it."""
+        if pipe is None or pipe.disconnected:
+            return False
+        transport = pipe.pipe
+        if transport.is_closing():
+            if pipe.fd != 0 or not transport.get_write_buffer_size():
+                return True
+        elif pipe.fd != 0 and not transport.is_reading():
+            return False
+        file = transport.get_extra_info("pipe")
+        if file.closed:
+            return False
+        poll = select.poll()
+        poll.register(file, 0)  # POLLHUP and POLLERR: nobody has the other end
+        return bool(poll.poll(0))
+
+    async def _connect_pipes(self, waiter: Any) -> None:
+        try:
+            await super()._connect_pipes(waiter)
+        finally:
+            self._connecting = False
+            if self._pending_calls is not None and self._proc is not None:
+                # It failed, and what was not connected nobody else will close.
+                files = self._proc.stdin, self._proc.stdout, self._proc.stderr
+                for fd, file in enumerate(files):
+                    if file is not None and self._pipes[fd] is None:
+                        file.close()
 
     def send_signal(self, number: int) -> None:
         """Sends a signal to the child, and to no later process of its number.
@@ -139,7 +211,7 @@ class SubprocessTransport(BaseSubprocessTransport):
         self.send_signal(signal.SIGKILL)
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
-        if not self._closed and self._loop.is_closed():
+        if not self._closed and self._loop is not None and self._loop.is_closed():
             # close() asks for a turn to close the pipes in; they are collected as this is.
             _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
             self._closed = True
