@@ -10,7 +10,7 @@ way of that is in file_routes.pyx.
 from cpython.number cimport PyNumber_Index
 from libc.errno cimport EINTR, errno
 from libc.stdint cimport int64_t
-from posix.stat cimport S_ISCHR, S_ISFIFO, S_ISSOCK
+from posix.stat cimport S_ISBLK, S_ISCHR, S_ISFIFO, S_ISREG, S_ISSOCK
 from posix.unistd cimport SEEK_CUR, SEEK_END, lseek
 
 from aiopoll._core cimport abi
@@ -18,7 +18,9 @@ from aiopoll._core.duplicate cimport duplicate, is_same_file, release
 from aiopoll._core.file_queue cimport (
     COUNTS, EXCLUSIVE, FILE_CALL, FILE_READ, FILE_SYNC, FILE_WRITE, FileRequest,
 )
-from aiopoll._core.file_routes cimport FILE_RWF_DSYNC, FileRoutes, file_direct_alignment
+from aiopoll._core.file_routes cimport (
+    FILE_RWF_DSYNC, FileRoutes, file_direct_alignment, file_takes_offsets,
+)
 
 import collections
 import functools
@@ -105,6 +107,8 @@ cdef class FileCore(FileRoutes):
                             or S_ISCHR(status.st_mode)):
             self.borrowed = True
             self.identify(fd)
+        self.streaming = not (S_ISBLK(status.st_mode)
+                              or S_ISREG(status.st_mode) and file_takes_offsets(fd))
         self.held = collections.deque()
         self.closefd = closefd
         self.can_read = (flags & os.O_ACCMODE) != os.O_WRONLY
@@ -170,7 +174,7 @@ cdef class FileCore(FileRoutes):
         self.leave(fd)
 
     def _first_position(self, bint at_end):
-        """Where the descriptor stands, once it was brought to the end if asked; -1: nowhere."""
+        """Where the descriptor stands, once it was brought to the end if asked; -errno: nowhere."""
         cdef int fd = self.enter()
         cdef int64_t position
         # What was given is asked: the duplicate may be another opening of the same file.
@@ -178,6 +182,8 @@ cdef class FileCore(FileRoutes):
             position = lseek(self.number, 0, SEEK_END if at_end else SEEK_CUR)
         else:
             position = lseek(fd, 0, SEEK_END if at_end else SEEK_CUR)
+        if position < 0:
+            position = -errno
         self.leave(fd)
         return position
 
@@ -369,7 +375,7 @@ cdef class FileCore(FileRoutes):
     def _call(self, function, *, bint exclusive=False):
         """Calls `function` in a thread; a future of what it returns.  close() waits for it."""
         self.check_open(False, False)
-        return self.call(function, exclusive)
+        return self.call(function, exclusive)  # which may wait for ever in a stream
 
     # What every call does
 
@@ -385,6 +391,7 @@ cdef class FileCore(FileRoutes):
     cdef object call(self, object function, bint exclusive):
         cdef FileRequest request = self.queue.take(self, FILE_CALL)
         request.call = function
+        request.patient = self.streaming
         if exclusive:
             request.turnstile = EXCLUSIVE
         return self.start(request)

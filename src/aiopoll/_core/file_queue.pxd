@@ -48,6 +48,7 @@ cdef class FileRequest:
     cdef bint as_offset
     cdef bint unaligned
     cdef bint threaded
+    cdef bint patient
     cdef bint begun
     cdef FileOwner owner
     cdef object future
@@ -93,6 +94,7 @@ cdef class FileQueue(Rider):
     cdef list free
     cdef ReadyQueue queue
     cdef object threads
+    cdef object patient_threads
     cdef object done
     cdef bint collecting
     cdef readonly Py_ssize_t in_threads
@@ -113,5 +115,7 @@ cdef class FileQueue(Rider):
     cdef int submit(self, FileRequest request) except -1
     cdef int hurry(self) except -1
     cdef int to_thread(self, FileRequest request) except -1
+    cdef bint hand_over(self, FileRequest request, bint patient) except -1
+    cdef int end_threads(self) except -1
     cdef bint spend(self, int64_t size) except -1
     cdef int deliver(self, FileRequest request, object result, object error) except -1

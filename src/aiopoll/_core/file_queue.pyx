@@ -11,7 +11,8 @@ is not done.  Requests are held back for one io_submit at the turn's end, but ne
 than are in flight.  No more than IN_FLIGHT_MAX are in flight; the rest wait here, in order.  What
 finds no slot waits for one of ours to come back, and where none of ours is under way, goes to a
 thread.  Whatever io_submit refuses otherwise goes to a thread too, whose system call has the last
-word.  A loop that closes waits for all of it.
+word.  What may wait for ever for another process, as a FIFO's opening does, is patient: it gets a
+thread of its own, so that ordinary files never wait for one.  A loop that closes waits for all of it.
 
 Why.  A device that has nothing to do while callbacks run is the loss of a whole turn; doubling
 makes that a handful of calls.  Waiting for a slot costs nothing, and a slot of ours always comes
@@ -44,6 +45,7 @@ aio_mm_page_map()
 cdef enum:
     IN_FLIGHT_MAX = 128  # a device's queue has 256 requests by default; io_submit waits beyond
     THREADS_MAX = 32
+    PATIENT_THREADS_MAX = 1 << 20  # no limit but the system's: made when needed, and used again
     INLINE_BYTES_MAX = 128 << 10  # answered from memory in one turn, before others get theirs
     INLINE_COST = 4096  # what a request counts for besides its bytes
 
@@ -190,6 +192,7 @@ cdef class FileQueue(Rider):
         request.kind = kind
         request.turnstile = FREE_PASS
         request.appending = request.as_offset = request.unaligned = request.threaded = False
+        request.patient = False
         request.offset = request.length = request.skip = request.done = request.result = 0
         request.rw_flags = 0
         return request
@@ -298,21 +301,42 @@ cdef class FileQueue(Rider):
             self.count(request.owner, THREAD_SYNCS)
         else:
             self.count(request.owner, THREAD_CALLS)
-        if self.threads is None:
-            from concurrent.futures import ThreadPoolExecutor
-            self.threads = ThreadPoolExecutor(THREADS_MAX, "aiopoll-files")
         self.in_threads += 1
         request.threaded = True
         request.begun = False
         try:
-            self.threads.submit(self._run, request, request.generation)
-        except RuntimeError:
-            # The interpreter ends, or no thread can be started; then one that lives may be
-            # handed it too.
-            self._run(request, request.generation)
+            if not (request.patient and self.hand_over(request, True)):
+                if not self.hand_over(request, False):
+                    self._run(request, request.generation)
         except BaseException as error:
             self.in_threads -= 1
             self.deliver(request, None, error)
+        return 0
+
+    cdef bint hand_over(self, FileRequest request, bint patient) except -1:
+        """Gives a request to a pool; False if the interpreter ends, or no thread can be started.
+
+        One that lives may be handed it all the same, then.
+        """
+        try:
+            if patient:
+                if self.patient_threads is None:
+                    self.patient_threads = new_pool(PATIENT_THREADS_MAX, "aiopoll-patient")
+                self.patient_threads.submit(self._run, request, request.generation)
+            else:
+                if self.threads is None:
+                    self.threads = new_pool(THREADS_MAX, "aiopoll-files")
+                self.threads.submit(self._run, request, request.generation)
+        except RuntimeError:
+            return False
+        return True
+
+    cdef int end_threads(self) except -1:
+        """Waits for what the threads do, and lets them go."""
+        for pool in (self.threads, self.patient_threads):
+            if pool is not None:
+                pool.shutdown(True)
+        self.threads = self.patient_threads = None
         return 0
 
     def _run(self, FileRequest request, uint32_t generation):
@@ -352,11 +376,15 @@ cdef class FileQueue(Rider):
             else:
                 request.owner.returned(request, request.result)
 
-    def call(self, function):
-        """Calls `function` in a thread of the pool; answers a future of what it returns."""
+    def call(self, function, *, bint patient=False):
+        """Calls `function` in a thread; answers a future of what it returns.
+
+        patient: it may wait for ever.
+        """
         cdef FileRequest request = self.take(None, FILE_CALL)
         future = request.future = future_for(self.loop)
         request.call = function
+        request.patient = patient
         self.to_thread(request)
         return future
 
@@ -421,19 +449,17 @@ cdef class FileQueue(Rider):
                 elif self.ring is not None:
                     self.ring.settle()
             if self.in_threads > 0:
-                self.threads.shutdown(True)
-                self.threads = None
+                self.end_threads()
             self.collect()
         if self.ring is not None:
             self.ring.close()
             self.ring = None
             self.no_ring = "the event loop is about to close"
-        if self.threads is not None:
-            try:
-                self.threads.shutdown(True)
-            except RuntimeError:
-                pass  # the last reference was in one of them, which cannot wait for itself
-            self.threads = None
+        try:
+            self.end_threads()
+        except RuntimeError:
+            # The last reference was in one of them, which cannot wait for itself.
+            self.threads = self.patient_threads = None
         return pending
 
     def __del__(self):
@@ -448,6 +474,12 @@ cdef class FileQueue(Rider):
         return FileStatistics(*[self.counts[i] for i in range(COUNTS)],
                               in_flight=self.in_flight, waiting=self.waiting,
                               in_threads=self.in_threads)
+
+
+cdef object new_pool(int size, str name):
+    # Raises RuntimeError, the import too, once the interpreter ends.
+    from concurrent.futures import ThreadPoolExecutor
+    return ThreadPoolExecutor(size, name)
 
 
 def queue_of(loop):

@@ -22,6 +22,7 @@ cdef extern from "file_ops.h" nogil:
     int64_t file_append(int fd, iovec **vector, size_t *nr, int64_t length, int rw_flags,
                         int64_t *done)
     int file_direct_alignment(int fd, uint32_t *memory, uint32_t *offset)
+    bint file_takes_offsets(int fd)
 
 cdef class FileRoutes(FileOwner):
     cdef FileQueue queue
@@ -35,6 +36,7 @@ cdef class FileRoutes(FileOwner):
     cdef readonly bint borrowed  # `fd` is somebody else's: enter() looks whose it is before each use
     cdef uint64_t[3] identity  # of the file that was given, if it is borrowed
     cdef int kind
+    cdef readonly bint streaming  # the cursor is the kernel's: read(2) and write(2), no offsets
     cdef bint use_nowait
     cdef bint pumping
     cdef public object name

@@ -13,6 +13,8 @@ Rule.
   fsync, datasync                AIO, where the file takes it; else thread
   buffered read                  at once if it is cached and small, else thread
   all else                       thread
+What is `streaming` (no disk's file: pipes, devices, proc) has a cursor of the kernel's: what is done at
+it is a call in a thread, one of those that may wait for ever.
 A descriptor that somebody else owns (closefd=False) is duplicated at once if it is a file without
 another end.  A duplicate of a pipe, socket or terminal would keep its peer from seeing the end: that
 is made for each call, in a thread, and only while the number names the file that was given.

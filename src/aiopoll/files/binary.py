@@ -35,6 +35,9 @@ class BinaryFile(FileCore):
 
     A read that is cancelled leaves the cursor where it was; a write that is cancelled while it is
     under way goes on, and its error comes with the next call, at the latest with close().
+
+    A file that is `streaming` (a pipe, a device, what proc and sysfs make up) has the kernel's own
+    cursor: read(2), write(2) and lseek(2) say what happens, as they do under open().
     """
 
     def __init__(
@@ -52,7 +55,6 @@ class BinaryFile(FileCore):
             raise ValueError("invalid buffering size")
         super().__init__(loop, fd, name, closefd=closefd)
         self.mode = mode
-        self._buffer_size = BUFFER_SIZE if buffering < 0 else buffering
         self._readable = "r" in mode or "+" in mode
         self._writable = "r" not in mode or "+" in mode
         # Whatever the mode says: the kernel writes to the end where the descriptor has O_APPEND.
@@ -61,6 +63,14 @@ class BinaryFile(FileCore):
         position = self._first_position(appending)
         self._seekable = position >= 0
         self._position = max(position, 0)
+        if buffering >= 0:
+            self._buffer_size = buffering
+        elif self.streaming and self._seekable:
+            self._buffer_size = self._block_size()  # as open() has it: each read(2) may count
+        else:
+            self._buffer_size = BUFFER_SIZE
+        # Whether write() gathers: what another process waits for is written at once.
+        self._gathers = self._seekable and self._buffer_size > 0
         # Bytes ahead of the cursor: _ahead[_taken:] are those at _position.
         self._ahead = b""
         self._taken = 0
@@ -86,7 +96,10 @@ class BinaryFile(FileCore):
                     start = self._position - len(unwritten)
                     end = self.append_offset  # where O_APPEND would have it go in any case
                     with self._descriptor() as fd:
-                        os.pwrite(fd, unwritten, end if self._appending else start)
+                        if self.streaming:
+                            os.write(fd, unwritten)
+                        else:
+                            os.pwrite(fd, unwritten, end if self._appending else start)
             except OSError:
                 pass  # there is nobody to tell
         super().__del__()
@@ -105,11 +118,11 @@ class BinaryFile(FileCore):
 
     def readable(self) -> bool:
         """Whether the file is open for reading."""
-        return super().readable() and self._readable
+        return (super().readable() or self.streaming) and self._readable
 
     def writable(self) -> bool:
         """Whether the file is open for writing."""
-        return super().writable() and self._writable
+        return (super().writable() or self.streaming) and self._writable
 
     def seekable(self) -> bool:
         """Whether the file has positions: a pipe has none."""
@@ -131,22 +144,38 @@ class BinaryFile(FileCore):
     def _descriptor(self) -> Iterator[int]:
         """What system calls are made on, in the loop's thread or another.
 
-        Raises OSError (EBADF) if the number that was given names another file by now.
+        Raises OSError (EBADF) if the number that was given names another file by now.  What is
+        raised within names the file.
         """
         fd = self._enter()
         try:
             yield fd
+        except OSError as error:
+            if error.errno is not None and error.filename is None:
+                error.filename = self.name
+            raise
         finally:
             self._leave(fd)
+
+    def _block_size(self) -> int:
+        with self._descriptor() as fd:
+            size = os.fstat(fd).st_blksize
+        return size if size > 1 else io.DEFAULT_BUFFER_SIZE
 
     def _read_once(self, size: int) -> bytes:
         with self._descriptor() as fd:
             return os.read(fd, size)
 
-    def _write_all(self, data: bytes) -> int:
-        """Writes all of `data` to a pipe; blocks, whether or not its descriptor does."""
+    def _write_stream(self, data: bytes, ahead: int, whole: bool) -> int:
+        """write(2), until all is written if `whole`; blocks, whether or not the descriptor does.
+
+        ahead: how far the kernel's cursor is before ours.  Answers the number of bytes.  After an
+        OSError _unwritten has what is left, for another try, as in io's buffers.
+        """
         view = memoryview(data)
-        while view:
+        if ahead:
+            self._seek(-ahead, os.SEEK_CUR)
+        while True:
             with self._descriptor() as fd:
                 try:
                     view = view[os.write(fd, view) :]
@@ -154,7 +183,13 @@ class BinaryFile(FileCore):
                     poll = select.poll()
                     poll.register(fd, select.POLLOUT)
                     poll.poll()
-        return len(data)
+                    continue
+                except OSError:
+                    if self._gathers:
+                        self._unwritten[:0] = view
+                    raise
+            if not (view and whole):
+                return len(data) - len(view)
 
     def _seek(self, offset: int, whence: int) -> int:
         with self._descriptor() as fd:
@@ -177,7 +212,7 @@ class BinaryFile(FileCore):
 
     def _available(self) -> int:
         """How many bytes ahead of the cursor are known."""
-        if self._ahead_writes != self.writes and self._seekable:
+        if self._ahead_writes != self.writes and not self.streaming:
             self._drop_ahead()
         return len(self._ahead) - self._taken
 
@@ -190,19 +225,36 @@ class BinaryFile(FileCore):
 
     async def _read_raw(self, size: int) -> bytes:
         """Bytes that come after those that are known; fewer at the end, or in a pipe."""
-        if self._seekable:
+        if not self.streaming:
             return await self.pread(size, self._position + self._available())
-        return await self._from_pipe(size)
+        return await self._from_stream(size)
 
-    async def _from_pipe(self, size: int) -> bytes:
+    async def _from_stream(self, size: int) -> bytes:
         """What read(2) answers; it may be what one who was cancelled has asked for, and longer."""
         if self._reading is None:
-            await self._wait_readable()
+            if size and not self._fails_at_once():
+                await self._wait_readable()
             self._reading = self._call(functools.partial(self._read_once, size))
         reading = self._reading
         await asyncio.wait([reading])
         self._reading = None
         return reading.result()
+
+    async def _read_late(self) -> int:
+        """How far the kernel's cursor is before ours, with what one who was cancelled has read."""
+        if self._reading is not None:
+            rest = self._ahead[self._taken :]
+            self._ahead, self._taken = rest + await self._from_stream(0), 0
+        return self._available()
+
+    def _fails_at_once(self) -> bool:
+        """Whether read(2) fails whatever comes: nothing need be waited for."""
+        try:
+            with self._descriptor() as fd:
+                os.readv(fd, [])  # takes nothing
+        except OSError:
+            return True
+        return False
 
     async def _wait_readable(self) -> None:
         """Waits for data in a pipe on the loop, so that no thread is left waiting for it."""
@@ -217,10 +269,10 @@ class BinaryFile(FileCore):
         finally:
             unwatch(self.loop, watched)
 
-    async def _fill(self) -> bool:
-        """Reads a buffer's worth more; whether there was any."""
+    async def _fill(self, size: int | None = None) -> bool:
+        """Reads a buffer's worth more, or up to `size` bytes; whether there was any."""
         rest = self._ahead[self._taken :] if self._available() else b""
-        data = await self._read_raw(max(self._buffer_size, 1))
+        data = await self._read_raw(max(self._buffer_size, 1) if size is None else size)
         self._ahead = rest + data if rest else data
         self._taken = 0
         self._ahead_writes = self.writes
@@ -236,11 +288,15 @@ class BinaryFile(FileCore):
             return await self._read(size)
 
     async def _read(self, size: int) -> bytes:
+        if self.streaming and not self._buffer_size:
+            if not self._available():
+                await self._fill(size)  # one read(2)
+            return self._take(size)
         while (known := self._available()) < size:
             if size - known >= self._buffer_size:
                 data = await self._read_raw(size - known)
                 joined = self._ahead[self._taken :] + data if known else data
-                if self._seekable:
+                if not self.streaming:
                     self._position += len(joined)
                     self._drop_ahead()
                     return joined
@@ -258,17 +314,17 @@ class BinaryFile(FileCore):
         end = self._position + known
         try:
             while True:
-                if self._seekable:
-                    part = await self.pread(size, end)
+                if self.streaming:
+                    part = await self._from_stream(size)
                 else:
-                    part = await self._from_pipe(size)
+                    part = await self.pread(size, end)
                 parts.append(part)
                 end += len(part)
-                if len(part) < size if self._seekable else not part:
+                if not part if self.streaming else len(part) < size:
                     break
                 size = min(2 * size, READ_MAX)
         except BaseException:
-            if not self._seekable:
+            if self.streaming:
                 self._ahead, self._taken = b"".join(parts), 0
             raise
         data = b"".join(parts) if len(parts) > 1 else parts[0]
@@ -346,7 +402,10 @@ class BinaryFile(FileCore):
     # Writing
 
     async def write(self, data: "Buffer", /) -> int:
-        """Writes all of `data`, into the buffer first; answers the number of bytes."""
+        """Writes all of `data`, into the buffer first; answers the number of bytes.
+
+        Unbuffered to what is neither a file, a pipe nor a socket: one write(2), and what that took.
+        """
         self._check_writable()
         if isinstance(data, str):
             raise TypeError("a bytes-like object is required, not 'str'")
@@ -354,19 +413,23 @@ class BinaryFile(FileCore):
             with memoryview(data) as view, view.cast("B") as source:
                 size = len(source)
                 self.fileno()  # it may have been closed meanwhile
-                if not self._seekable:
+                if self.streaming and (not self._gathers or size > self._buffer_size):
                     await self._flush()
-                    await self._to_pipe(bytes(source))
-                    return size
-                self._drop_ahead()
-                if size >= self._buffer_size:
+                    return await self._to_stream(bytes(source))
+                if self.streaming and len(self._unwritten) + size > self._buffer_size:
+                    await self._flush()
+                if not size:
+                    return 0
+                if not self.streaming:
+                    self._drop_ahead()
+                if size >= self._buffer_size and not self.streaming:
                     await self._flush()
                     self._begin_write(bytes(source))
                     await self._settle()
                 else:
                     self._unwritten += source
                     self._position += size
-                    if len(self._unwritten) >= self._buffer_size:
+                    if len(self._unwritten) >= self._buffer_size and not self.streaming:
                         await self._flush()
                 return size
 
@@ -382,21 +445,28 @@ class BinaryFile(FileCore):
             self._writing = self.pwrite(data, self._position)
             self._position += len(data)
 
-    async def _to_pipe(self, data: bytes) -> None:
-        self._writing = self._call(functools.partial(self._write_all, data))
-        await self._settle()
+    async def _to_stream(self, data: bytes) -> int:
+        ahead = 0
+        if self._seekable:
+            ahead = await self._read_late()
+            self._drop_ahead()
+        whole = self._gathers or not self._seekable
+        self._writing = self._call(functools.partial(self._write_stream, data, ahead, whole))
+        count: int = await self._settle()
+        return count
 
-    async def _settle(self) -> None:
-        """Waits for the write or truncate() that is under way, and raises its error."""
+    async def _settle(self) -> Any:
+        """Waits for the write or truncate() that is under way; its result, or raises its error."""
         if self._writing is None:
-            return
+            return None
         # Who cancels the waiting does not cancel the write.
         writing = self._writing
         await asyncio.wait([writing])
         self._writing = None
-        moved = writing.result() is not None  # truncate() moves no cursor
-        if self._appending and moved:
+        result = writing.result()
+        if self._appending and result is not None:  # truncate() moves no cursor
             self._position = self.append_offset
+        return result
 
     async def _flush(self) -> None:
         if self._writing is not None:
@@ -405,6 +475,9 @@ class BinaryFile(FileCore):
             data = bytes(self._unwritten)
             self._unwritten.clear()
             self._position -= len(data)
+            if self.streaming:
+                await self._to_stream(data)
+                return
             self._begin_write(data)
             await self._settle()
 
@@ -419,6 +492,9 @@ class BinaryFile(FileCore):
     async def tell(self) -> int:
         """The position of the cursor."""
         self._check_seekable()
+        if self.streaming:
+            ahead = await self._read_late()
+            return max(self._seek(0, os.SEEK_CUR) - ahead, 0) + len(self._unwritten)
         return self._position
 
     def _check_seekable(self) -> None:
@@ -427,10 +503,20 @@ class BinaryFile(FileCore):
 
     async def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         """Moves the cursor; answers its position.  whence as in io.IOBase.seek."""
-        self._check_seekable()
         offset = operator.index(offset)
+        if not self.seekable() and self._buffer_size:
+            raise io.UnsupportedOperation("File or stream is not seekable.")
+        self._check_seekable()
         async with self._lock:
             await self._flush()
+            if self.streaming:
+                ahead = await self._read_late()
+                if whence == os.SEEK_CUR:
+                    offset -= ahead
+                position = await self._call(functools.partial(self._seek, offset, whence))
+                self._drop_ahead()
+                self._position = position
+                return position
             if whence == os.SEEK_SET:
                 position = offset
             elif whence == os.SEEK_CUR:
@@ -456,7 +542,7 @@ class BinaryFile(FileCore):
         async with self._lock:
             await self._flush()
             if size is None:
-                size = self._position
+                size = await self.tell() if self.streaming else self._position
             if size < 0:
                 raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), self.name)
             truncate = functools.partial(self._truncate, size)

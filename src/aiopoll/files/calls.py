@@ -9,7 +9,7 @@ import os
 import shutil
 import stat
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from aiopoll._core.file_queue import queue_of
 from aiopoll.files.lifetime import keep_until_shutdown
@@ -37,6 +37,29 @@ def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> as
     return queue.call(functools.partial(function, *args, **kwargs))
 
 
+def waits_in_open(path: Any) -> bool:
+    """Whether opening may wait for ever: a FIFO for its other end, a terminal for its line."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
+
+
+def unless_waits(path: Any, function: Callable[[], T]) -> T | None:
+    """What `function` returns, which opens `path`; None, and no call, where that may wait."""
+    return None if waits_in_open(path) else function()
+
+
+async def with_file_at(path: Any, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """in_thread() for a function that opens `path`; no ordinary thread waits there for ever."""
+    call = functools.partial(function, *args, **kwargs)
+    done = await in_thread(unless_waits, path, lambda: (call(),))
+    if done is not None:
+        return done[0]
+    return await queue_of(asyncio.get_running_loop()).call(call, patient=True)
+
+
 async def to_the_end(future: asyncio.Future[T]) -> T:
     """Waits for a future; who is cancelled meanwhile has the cancellation after its end."""
     cancelled = None
@@ -52,7 +75,7 @@ async def to_the_end(future: asyncio.Future[T]) -> T:
 
 async def read_bytes(path: StrPath) -> bytes:
     """The contents of a file, in one hop."""
-    return await in_thread(_read_bytes, path)
+    return await with_file_at(path, _read_bytes, path)
 
 
 def _read_bytes(path: StrPath) -> bytes:
@@ -65,7 +88,7 @@ async def write_bytes(path: StrPath, data: "Buffer") -> int:
 
     Who reads meanwhile may see a part: write_atomic() has no such moment.
     """
-    return await in_thread(_write_bytes, path, data)
+    return await with_file_at(path, _write_bytes, path, data)
 
 
 def _write_bytes(path: StrPath, data: "Buffer") -> int:
@@ -139,7 +162,7 @@ async def copyfile(source: StrPath, target: StrPath) -> int:
     An existing target is replaced.  Raises shutil.SameFileError, an OSError, where both are one
     file.
     """
-    return await in_thread(_copyfile, source, target)
+    return await with_file_at(source, _copyfile, source, target)
 
 
 def _copyfile(source: StrPath, target: StrPath) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import functools
+import io
 import os
 import stat
 from collections.abc import Callable, Coroutine, Generator
@@ -11,6 +12,7 @@ from typing import Any, Literal, Protocol, TypeVar, overload
 
 from aiopoll._core.file_queue import queue_of
 from aiopoll.files.binary import BinaryFile
+from aiopoll.files.calls import unless_waits
 from aiopoll.files.lifetime import keep_until_shutdown
 from aiopoll.files.text import TextFile
 
@@ -36,6 +38,7 @@ class AnyFile(Protocol):
 
 
 F = TypeVar("F", bound=AnyFile)
+D = TypeVar("D", int, int | None)  # of a descriptor
 
 
 class Opening(Coroutine[Any, Any, F]):
@@ -142,23 +145,31 @@ def open_descriptor(path: Any, mode: Mode, direct: bool, opener: Opener | None) 
         raise ValueError(f"opener returned {fd}")
     try:
         os.set_inheritable(fd, False)
-        check_descriptor(fd, path)
+        check_descriptor(fd, path, mode)
     except BaseException:
         os.close(fd)
         raise
     return fd
 
 
-def check_descriptor(fd: int, path: Any) -> None:
-    """Raises IsADirectoryError for a directory."""
+def check_descriptor(fd: int, path: Any, mode: Mode) -> None:
+    """Raises IsADirectoryError for a directory; OSError for what cannot be appended to."""
     if stat.S_ISDIR(os.fstat(fd).st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    if mode.appending:
+        try:
+            os.lseek(fd, 0, os.SEEK_END)
+        except OSError as error:
+            if error.errno != errno.ESPIPE:
+                raise
 
 
-def close_late(opened: asyncio.Future[int]) -> None:
+def close_late(opened: asyncio.Future[D]) -> None:
     """Closes what was opened for one who does not wait any more."""
     if not opened.cancelled() and opened.exception() is None:
-        os.close(opened.result())
+        fd = opened.result()
+        if fd is not None:
+            os.close(fd)
 
 
 def other_end(path: Any) -> int | None:
@@ -176,6 +187,17 @@ def close_end(fd: int, opened: object) -> None:
     os.close(fd)
 
 
+async def opened_at(path: Any, opened: asyncio.Future[D]) -> D:
+    """What `opened` answers; if it is cancelled, closes that later, and has it come soon."""
+    try:
+        return await asyncio.shield(opened)
+    except asyncio.CancelledError:
+        opened.add_done_callback(close_late)
+        if not opened.done() and (end := other_end(path)) is not None:
+            opened.add_done_callback(functools.partial(close_end, end))
+        raise
+
+
 async def open_binary(
     path: Any,
     mode: Mode,
@@ -189,19 +211,16 @@ async def open_binary(
     queue = queue_of(loop)
     keep_until_shutdown(loop, queue)
     if isinstance(path, int):
-        check_descriptor(path, path)
+        check_descriptor(path, path, mode)
         fd = path
     else:
-        opened = queue.call(functools.partial(open_descriptor, path, mode, direct, opener))
-        try:
-            fd = await asyncio.shield(opened)
-        except asyncio.CancelledError:
-            opened.add_done_callback(close_late)
-            if not opened.done() and (end := other_end(path)) is not None:
-                opened.add_done_callback(functools.partial(close_end, end))
-            raise
+        make = functools.partial(open_descriptor, path, mode, direct, opener)
+        found = None
+        if opener is None:  # which may do anything
+            found = await opened_at(path, queue.call(functools.partial(unless_waits, path, make)))
+        fd = await opened_at(path, queue.call(make, patient=True)) if found is None else found
     try:
-        return BinaryFile(
+        file = BinaryFile(
             loop,
             fd,
             path,
@@ -214,6 +233,10 @@ async def open_binary(
         if closefd:
             os.close(fd)
         raise
+    if mode.updating and buffering and not file.seekable():
+        await file.close()
+        raise io.UnsupportedOperation("File or stream is not seekable.")
+    return file
 
 
 async def open_text(
@@ -230,7 +253,7 @@ async def open_text(
     """A TextFile for these arguments."""
     buffer = await open_binary(path, mode, -1, closefd, opener, False)
     try:
-        return TextFile(buffer, shown_mode, encoding, errors, newline, buffering == 1)
+        return TextFile(buffer, shown_mode, buffering, encoding, errors, newline)
     except BaseException:
         await buffer.close()
         raise

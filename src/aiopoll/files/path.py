@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Iterable
 from typing import TYPE_CHECKING, Any, Self
 
 from aiopoll.files import calls
-from aiopoll.files.calls import in_batches, in_thread
+from aiopoll.files.calls import in_batches, in_thread, with_file_at
 from aiopoll.files.opening import Opening, open
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ class Path(pathlib.PurePosixPath):
 
     async def read_text(self, encoding: str | None = None, errors: str | None = None) -> str:
         """The contents, decoded."""
-        return await in_thread(self._sync.read_text, encoding, errors)
+        return await with_file_at(self, self._sync.read_text, encoding, errors)
 
     async def write_bytes(self, data: "Buffer") -> int:
         """Replaces the contents; the number of bytes."""
@@ -220,7 +220,7 @@ class Path(pathlib.PurePosixPath):
         newline: str | None = None,
     ) -> int:
         """Replaces the contents; the number of characters."""
-        return await in_thread(self._sync.write_text, data, encoding, errors, newline)
+        return await with_file_at(self, self._sync.write_text, data, encoding, errors, newline)
 
     async def write_atomic(self, data: "Buffer", *, mode: int | None = None) -> None:
         """aiopoll.write_atomic() of this path."""

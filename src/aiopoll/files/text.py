@@ -6,8 +6,10 @@ line.
 
 Rule.  A TextIOWrapper over the same file does the work.  Lines are fetched many at once, and
 handed out without a hop; tell() goes back to where the batch began and counts the characters.
-What is written is checked at once, gathered, and handed over in one call.  A call whose caller was
-cancelled is waited for by the next one, and the wrapper is closed after all of them, come what may.
+What is written is checked at once, gathered, and handed over in one call.  In a mode with "+" each
+call is the wrapper's own: where a write goes after a readline() depends on what it has read ahead.
+A call whose caller was cancelled is waited for by the next one, and the wrapper is closed after all
+of them, come what may.
 
 Why.  No line of it can differ from open().  A wrapper that is left open writes what it holds when
 it is collected, and the descriptor's number may be another file's by then.
@@ -91,7 +93,12 @@ class BorrowedRaw(io.RawIOBase):
 
 
 def wrapper_of(
-    buffer: BinaryFile, mode: str, encoding: str | None, errors: str | None, newline: str | None
+    buffer: BinaryFile,
+    mode: str,
+    buffering: int,
+    encoding: str | None,
+    errors: str | None,
+    newline: str | None,
 ) -> io.TextIOWrapper:
     """What open() makes of the file, which it does not close."""
     if not buffer.borrowed:
@@ -99,6 +106,7 @@ def wrapper_of(
             return open(  # type: ignore[return-value]
                 fd,
                 mode.replace("x", "w"),  # of a descriptor neither creates nor truncates
+                buffering,
                 encoding=encoding,
                 errors=errors,
                 newline=newline,
@@ -106,10 +114,11 @@ def wrapper_of(
             )
     raw = BorrowedRaw(buffer)
     layer: Any
+    size = buffering if buffering > 1 else io.DEFAULT_BUFFER_SIZE
     if "+" in mode:
-        layer = io.BufferedRandom(raw)
+        layer = io.BufferedRandom(raw, size)
     else:
-        layer = io.BufferedReader(raw) if "r" in mode else io.BufferedWriter(raw)
+        layer = io.BufferedReader(raw, size) if "r" in mode else io.BufferedWriter(raw, size)
     return io.TextIOWrapper(layer, encoding, errors, newline, line_buffering=raw.isatty())
 
 
@@ -129,14 +138,15 @@ class TextFile:
         self,
         buffer: BinaryFile,
         mode: str,
+        buffering: int,
         encoding: str | None,
         errors: str | None,
         newline: str | None,
-        line_buffering: bool,
     ) -> None:
         self.buffer = buffer
         self.mode = mode
-        self._wrapper = wrapper_of(buffer, mode, encoding, errors, newline)
+        self._wrapper = wrapper_of(buffer, mode, buffering, encoding, errors, newline)
+        self._batches = "+" not in mode
         self._lines: deque[str] = deque()
         self._mark: int | None = None  # tell() before the first of the batch
         self._turn_lines = 0
@@ -148,7 +158,7 @@ class TextFile:
         self._lock = asyncio.Lock()
         self._encode = codecs.getencoder(self._wrapper.encoding)
         self._error: Exception | None = None  # what comes after the batch
-        self._line_buffering = line_buffering or buffer.isatty()
+        self._line_buffering = buffering == 1 or (buffering < 0 and buffer.isatty())
 
     def __repr__(self) -> str:
         state = " closed" if self.closed else ""
@@ -339,6 +349,9 @@ class TextFile:
         self._check_readable()
         async with self._lock:
             await self._flush()
+            if not self._batches:
+                limit = -1 if size is None else size
+                return await self._do(functools.partial(self._wrapper.readline, limit))
             if size == 0:
                 return ""
             if not self._lines:
@@ -381,6 +394,8 @@ class TextFile:
         async with self._lock:
             await self._settle()
             self.fileno()  # it may have been closed meanwhile
+            if not self._batches:
+                return await self._do(functools.partial(self._wrapper.write, text))
             self._forget()
             self._unwritten.append(text)
             self._unwritten_size += len(text)

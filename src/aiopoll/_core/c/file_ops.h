@@ -25,6 +25,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -229,6 +230,51 @@ static inline int64_t file_append(int fd, struct iovec **vector, size_t *nr, int
 	}
 	end = lseek(fd, 0, SEEK_CUR);
 	return end < 0 ? 0 : end - length;
+}
+
+/* What the kernel makes up as it is read: there a read(2) has its own length, and its own end. */
+static inline bool file_is_made_up(int fd)
+{
+	struct statfs status;
+
+	if (fstatfs(fd, &status) != 0)
+		return false;
+	switch ((uint32_t)status.f_type) {	/* include/uapi/linux/magic.h */
+	case 0x00009fa0u:	/* proc */
+	case 0x62656572u:	/* sysfs */
+	case 0x0027e0ebu:	/* cgroup */
+	case 0x63677270u:	/* cgroup2 */
+	case 0x64626720u:	/* debugfs */
+	case 0x74726163u:	/* tracefs */
+	case 0x73636673u:	/* securityfs */
+	case 0x62656570u:	/* configfs */
+	case 0x07655821u:	/* resctrl */
+	case 0x42494e4du:	/* binfmt_misc */
+	case 0xde5e81e4u:	/* efivarfs */
+	case 0x6e736673u:	/* nsfs */
+	case 0x50494446u:	/* pidfs */
+	case 0x09041934u:	/* anonymous inodes */
+	case 0xf97cff8cu:	/* selinuxfs */
+	case 0x43415d53u:	/* smackfs */
+		return true;
+	default:
+		return false;
+	}
+}
+
+/*
+ * Whether a regular file is read and written at offsets.  lseek(2) does not tell: a file may take
+ * it, and answer ESPIPE to pread(2) or pwrite(2).  A vector of nothing asks without a transfer.
+ */
+static inline bool file_takes_offsets(int fd)
+{
+	struct iovec nothing = { NULL, 0 };
+
+	if (file_is_made_up(fd))
+		return false;
+	if (preadv(fd, &nothing, 0, 0) < 0 && errno == ESPIPE)
+		return false;
+	return !(pwritev(fd, &nothing, 0, 0) < 0 && errno == ESPIPE);
 }
 
 /*
