@@ -1,31 +1,22 @@
-"""What is counted before and after: descriptors, rings, the machine's slots."""
+"""What is counted before and after: this process's descriptors, rings and slots."""
 
 import os
+import re
 from pathlib import Path
 
-from aiopoll import Context
-
-# fs.aio-nr is of the whole machine, where others may run: a Context this large stands out.
+RING = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) .*\[aio\]", re.MULTILINE)
+# A Context of these takes more than a page: rings() tells its ring from a small one.
 MANY_SLOTS = 8000
 
 
-def rings() -> int:
-    """The AIO rings mapped into this process: one for each of its live contexts."""
-    return Path("/proc/self/maps").read_text(encoding="utf-8").count("[aio]")
+def rings() -> list[int]:
+    """The sizes of the AIO rings of this process, one for each of its live contexts.
+
+    io_destroy(2) gives slots and ring back; /proc/sys/fs/aio-nr counts other processes' too.
+    """
+    maps = Path("/proc/self/maps").read_text(encoding="utf-8")
+    return sorted(int(end, 16) - int(start, 16) for start, end in RING.findall(maps))
 
 
 def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
-
-
-def read_aio_nr() -> int:
-    return int(Path("/proc/sys/fs/aio-nr").read_text(encoding="ascii"))
-
-
-def slots_are_back(slots: int) -> bool:
-    """Whether aio-nr is no longer a large Context above `slots`; others may hold one a while."""
-    for _ in range(100):
-        if read_aio_nr() < slots + MANY_SLOTS:
-            return True
-        Context(1).close()  # takes some tens of milliseconds in the kernel
-    return False

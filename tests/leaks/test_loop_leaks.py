@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 import aiopoll
+from aiopoll._core import context_pool
 
-from .counts import MANY_SLOTS, descriptors, read_aio_nr, slots_are_back
+from .counts import MANY_SLOTS, descriptors, rings
 
 CONNECTS = 10_000
 BATCH = 50
@@ -161,12 +162,13 @@ async def all_closed(loop: aiopoll.EventLoop, watched: int) -> None:
 def loop(loop_options: dict[str, Any]) -> Iterator[aiopoll.EventLoop]:
     if loop_options == {"backend": "aio"}:
         loop_options = {"backend": "aio", "nr_events": MANY_SLOTS}
-    slots, open_before = read_aio_nr(), descriptors()
+    context_pool.release()
+    before = rings(), descriptors()
     loop = aiopoll.new_event_loop(**loop_options)
     yield loop
     loop.close()
-    assert slots_are_back(slots)
-    assert descriptors() == open_before
+    context_pool.release()
+    assert (rings(), descriptors()) == before
 
 
 def test_ten_thousand_connects(loop: aiopoll.EventLoop, soak: Callable[[int], int]) -> None:
