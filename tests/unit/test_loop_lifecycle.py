@@ -4,6 +4,7 @@ what a subclass overrides is asked.
 
 import asyncio
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +102,52 @@ def test_the_futures_of_a_subclass_are_its_own(backend: str, tmp_path: Path) -> 
     loop.run_until_complete(main())
     loop.close()
     assert isinstance(aiopoll.EventLoop.create_future(loop), asyncio.Future)
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, at a chosen moment."""
+
+
+def interrupt_setting_up(loop: Any, patch: pytest.MonkeyPatch) -> None:
+    set_up = getattr(loop, "_run_forever_setup", None)  # from 3.13 on; from 3.13.1 on before `try`
+
+    def interrupted() -> None:
+        assert set_up is not None
+        set_up()
+        raise Interrupted
+
+    if set_up is None:
+        interrupt_cleaning_up(loop, patch)
+    else:
+        patch.setattr(loop, "_run_forever_setup", interrupted)
+
+
+def interrupt_cleaning_up(loop: Any, patch: pytest.MonkeyPatch) -> None:
+    set_running_loop = asyncio.events._set_running_loop
+
+    def interrupted(running: Any) -> None:
+        if running is None:
+            raise Interrupted
+        set_running_loop(running)
+
+    patch.setattr(asyncio.events, "_set_running_loop", interrupted)
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("moment", [interrupt_setting_up, interrupt_cleaning_up])
+def test_an_interrupt_around_the_run_leaves_no_running_loop(
+    loop: Any, moment: Any, debug: bool
+) -> None:
+    loop.set_debug(debug)
+    hooks, depth = sys.get_asyncgen_hooks(), sys.get_coroutine_origin_tracking_depth()
+    with pytest.MonkeyPatch.context() as patch:
+        moment(loop, patch)
+        loop.call_soon(loop.stop)
+        with pytest.raises(Interrupted):
+            loop.run_forever()
+    assert not loop.is_running()
+    assert asyncio._get_running_loop() is None
+    assert sys.get_asyncgen_hooks() == hooks
+    assert sys.get_coroutine_origin_tracking_depth() == depth
+    loop.set_debug(False)
+    assert loop.run_until_complete(asyncio.sleep(0, "it runs")) == "it runs"

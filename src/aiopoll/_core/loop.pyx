@@ -32,6 +32,7 @@ from aiopoll._core.ready_queue cimport ReadyQueue
 from aiopoll._core.transport_table cimport TransportTable
 
 import asyncio
+import sys
 
 from aiopoll._core.descriptor import Descriptor
 from aiopoll._core.timer_view import TimerView
@@ -162,15 +163,36 @@ cdef class LoopCore(TimerOwner):
     def run_forever(self):
         """Runs until stop() is called."""
         cdef bint forever = self.forever
+        cdef bint running = self._thread_id is not None
+        hooks = sys.get_asyncgen_hooks()
         self.forever = True
         try:
             super(LoopCore, self).run_forever()
         finally:
             self.forever = forever
+            if not running:
+                self.end_run(hooks)
             for handle in self.ready:
                 show(handle)
             for handle in self.timer_handles:
                 show(handle)
+
+    cdef int end_run(self, object hooks) except -1:
+        """Does of asyncio's clean-up what an interrupt has kept from being done.
+
+        From 3.13.1 on it sets up outside of its `try`, and the clean-up is in Python, where a
+        Ctrl-C may come between any two calls: the loop would be running for ever.  Here none comes.
+        """
+        if self._thread_id is not None or asyncio._get_running_loop() is self:
+            self._stopping = False
+            self._thread_id = None
+            asyncio._set_running_loop(None)
+        if self._coroutine_origin_tracking_enabled:
+            sys.set_coroutine_origin_tracking_depth(self._coroutine_origin_tracking_saved_depth)
+            self._coroutine_origin_tracking_enabled = False
+        if sys.get_asyncgen_hooks() != hooks:
+            sys.set_asyncgen_hooks(*hooks)
+        return 0
 
     def get_debug(self):
         """Whether the loop is in debug mode."""
