@@ -1,6 +1,7 @@
 """What waits for another process keeps no ordinary file waiting; files at the very end."""
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -46,7 +47,8 @@ async def contents(fifo: Path) -> None:
 
 
 async def new_contents(fifo: Path) -> None:
-    await aiopoll.write_bytes(fifo, b"x")
+    with contextlib.suppress(BrokenPipeError):  # the other end may be gone before the write
+        await aiopoll.write_bytes(fifo, b"x")
 
 
 async def text_contents(fifo: Path) -> None:
