@@ -150,4 +150,6 @@ def test_an_interrupt_around_the_run_leaves_no_running_loop(
     assert sys.get_asyncgen_hooks() == hooks
     assert sys.get_coroutine_origin_tracking_depth() == depth
     loop.set_debug(False)
+    loop.call_soon(loop.stop)  # the other may still be to come
+    loop.run_forever()
     assert loop.run_until_complete(asyncio.sleep(0, "it runs")) == "it runs"
