@@ -15,10 +15,13 @@ import aiopoll
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
+PAGES = {path.relative_to(DOCS).as_posix(): path for path in sorted(DOCS.rglob("*.md"))}
+"""By what a request names: no path that somebody sends reaches the file system."""
+
+
 def render_index() -> str:
-    pages = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
     links = "".join(
-        f'<li><a href="/docs/{html.escape(page)}">{html.escape(page)}</a></li>' for page in pages
+        f'<li><a href="/docs/{html.escape(page)}">{html.escape(page)}</a></li>' for page in PAGES
     )
     return (
         "<!doctype html><title>aiopoll</title><h1>aiopoll</h1>"
@@ -34,8 +37,8 @@ async def index(request: web.Request) -> web.Response:
 
 
 async def page(request: web.Request) -> web.StreamResponse:
-    path = (DOCS / request.match_info["path"]).resolve()
-    if not path.is_relative_to(DOCS) or not path.is_file():
+    path = PAGES.get(request.match_info["path"])
+    if path is None:
         raise web.HTTPNotFound
     return web.FileResponse(path, headers={"Content-Type": "text/plain; charset=utf-8"})
 

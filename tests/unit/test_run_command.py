@@ -1,5 +1,6 @@
 """`aiopoll run` behaves as `python` does, on loops of ours."""
 
+import http.client
 import os
 import re
 import signal
@@ -142,6 +143,38 @@ def test_ctrl_c_ends_it_as_it_ends_python(tmp_path: Path) -> None:
     assert statuses[0] == statuses[1] == -signal.SIGINT
 
 
+NO_PAGES = [
+    "/docs/",
+    "/docs/none.md",
+    "/docs/how-to",
+    "/docs/index.md/",
+    "/docs/index.md/x",
+    "/docs/..%2fREADME.md",
+    "/docs/%2e%2e/README.md",
+    "/docs//etc/passwd",
+    "/docs/%2fetc%2fpasswd",
+    "/docs/%00",
+    "/docs/index.md%00",
+    "/docs/%ff",
+    "/docs/%ed%b2%80",
+    "/docs/%0a",
+    "/docs/" + 300 * "n",
+    "/docs/" + 2000 * "n/",
+]
+"""Paths of which every one is answered with 404, the strangest included."""
+
+
+def status_of(url: str, path: str) -> int:
+    """The status of a request for the path as it stands, unchanged by the client."""
+    host = url.removeprefix("http://")
+    connection = http.client.HTTPConnection(host, timeout=60)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
 def test_the_example_serves_documents_and_counters_and_stops_on_ctrl_c() -> None:
     root = Path(__file__).resolve().parents[2]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
@@ -152,20 +185,25 @@ def test_the_example_serves_documents_and_counters_and_stops_on_ctrl_c() -> None
         text=True,
         env=environment,
     ) as process:
-        assert process.stdout is not None
-        match = None
-        while match is None:
-            line = process.stdout.readline()
-            assert line, process.stderr.read() if process.stderr else ""
-            match = re.search(r"http://[\d.]+:\d+", line)
-        url = match[0]
-        with urllib.request.urlopen(f"{url}/", timeout=60) as answer:
-            assert b"docs/index.md" in answer.read()
-        with urllib.request.urlopen(f"{url}/docs/index.md", timeout=60) as answer:
-            assert answer.read() == (root / "docs" / "index.md").read_bytes()
-        with urllib.request.urlopen(f"{url}/stats", timeout=60) as answer:
-            text = answer.read().decode()
-        assert int(re.findall(r'"submitted": (\d+)', text)[0]) > 0
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        try:
+            assert process.stdout is not None
+            match = None
+            while match is None:
+                line = process.stdout.readline()
+                assert line, process.stderr.read() if process.stderr else ""
+                match = re.search(r"http://[\d.]+:\d+", line)
+            url = match[0]
+            with urllib.request.urlopen(f"{url}/", timeout=60) as answer:
+                assert b"docs/index.md" in answer.read()
+            with urllib.request.urlopen(f"{url}/docs/index.md", timeout=60) as answer:
+                assert answer.read() == (root / "docs" / "index.md").read_bytes()
+            statuses = {path: status_of(url, path) for path in NO_PAGES}
+            assert statuses == dict.fromkeys(NO_PAGES, 404)
+            with urllib.request.urlopen(f"{url}/stats", timeout=60) as answer:
+                text = answer.read().decode()
+            assert int(re.findall(r'"submitted": (\d+)', text)[0]) > 0
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert (process.returncode, err) == (0, "")
