@@ -9,13 +9,15 @@ device, and no reader sees it before.  What the commands do is in kv_store.py.
 import argparse
 import asyncio
 import collections
+import functools
+import resource
 import signal
 import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from kv_log import Damaged
+from kv_manifest import Damaged
 from kv_resp import NULL, CommandParser, ProtocolError, bulk, error_reply, integer
 from kv_store import Later, Reply, Store
 
@@ -25,6 +27,9 @@ BACKLOG_MAX = 8 << 20
 """Bytes of records waiting for the device at which connections are no longer read."""
 OWED_MAX = 4 << 20
 """Bytes of replies, of one connection, at which it is no longer read."""
+RESERVED = 128
+"""Descriptors that clients may not have, but for half of all: for the log, and for those who are
+told that there is no room for them."""
 FAREWELL_S = 2.0
 """What clients may take, when the server is told to end, to receive their last replies."""
 
@@ -33,9 +38,9 @@ class Connection(asyncio.Protocol):
     """Carries out a client's commands in order, without waiting for one to be durable before the
     next; replies in order."""
 
-    def __init__(self, store: Store, connections: set["Connection"]) -> None:
+    def __init__(self, store: Store, connections: dict["Connection", None]) -> None:
         self.store = store
-        self.connections = connections
+        self.connections = connections  # who was silent longest is the first
         self.parser = CommandParser(store.command_max)
         self.replies: collections.deque[Reply] = collections.deque()
         self.protocol = 2
@@ -49,15 +54,20 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
-        self.connections.add(self)
+        self.connections[self] = None
+        # The kernel gives the smallest number that is free: this many are taken.
+        if transport.get_extra_info("socket").fileno() >= descriptors_for_clients():
+            self.replies.append(error_reply("ERR max number of clients reached"))
+            self.end()
 
     def connection_lost(self, error: Exception | None) -> None:
         self.ending = True
         self.replies.clear()
-        self.connections.discard(self)
+        self.connections.pop(self, None)
         self.ended.set_result(None)
 
     def data_received(self, data: bytes) -> None:
+        self.connections[self] = self.connections.pop(self)
         self.parser.feed(data)
         self.run()
 
@@ -175,6 +185,21 @@ class Connection(asyncio.Protocol):
             self.transport.write(b"".join(ready))
 
 
+def descriptors_for_clients() -> int:
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return allowed - min(RESERVED, allowed // 2)
+
+
+async def make_room(connections: dict[Connection, None]) -> bool:
+    """Ends the connection that was silent longest, for the log; False if there is none."""
+    connection = next(iter(connections), None)
+    if connection is None:
+        return False
+    connection.transport.abort()
+    await connection.ended
+    return True
+
+
 def set_done(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
@@ -185,9 +210,12 @@ async def serve(arguments: argparse.Namespace) -> int:
     stop = loop.create_future()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, set_done, stop)
+    _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))
+    connections: dict[Connection, None] = {}
     store = Store(arguments.directory, arguments.segment_mib << 20, arguments.cache_mib << 20)
+    store.log.make_room = functools.partial(make_room, connections)
     await store.open()
-    connections: set[Connection] = set()
     try:
         server = await loop.create_server(
             lambda: Connection(store, connections), arguments.host, arguments.port

@@ -4,15 +4,18 @@ Records wait for one another: while one batch is written, what arrives goes into
 write is in flight, with O_DIRECT and RWF_DSYNC: it is on the device when it is done.
 
 A segment is a file, 000001.log, 000002.log, …, allocated and filled with zeroes ahead:
-  segment   a block that holds its number and a random salt, then batches, each from a new block
+  segment   a block that holds its number, its size and a random salt, then batches, each from
+            a new block
   batch     checksum, length, sequence number, records: a batch is there as a whole, or not at all
   record    kind, length of key and of value, key, value
 The checksum of a batch starts from the salt, so that what a recycled segment held before, or a
 value made to look like a batch, is never taken for one.  Sequence numbers have no gaps.
 
 At the start all batches are applied in order.  The first that is not whole is the end: a write that
-was cut off, of which nobody was told.  If a whole one comes after it, the disk has lost what was
-promised, and the log refuses to open.  Damage to the very last batch cannot be told from that.
+was cut off, of which nobody was told.  If a whole one comes after it, or a segment that the
+manifest (kv_manifest.py) names is missing, or one is not as long as it was made, the disk has lost
+what was promised, and the log refuses to open, naming the file and the place in it.  Damage to the
+very last batch cannot be told from a write that was cut off.
 
 Segments are given up at the oldest end only, when nothing in them is needed; the file becomes the
 next new segment.
@@ -27,9 +30,18 @@ import secrets
 import struct
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
+
+from kv_manifest import (
+    Damaged,
+    Manifest,
+    path_of,
+    read_manifest,
+    sync_directory,
+    write_manifest,
+)
 
 import aiopoll
 
@@ -38,22 +50,20 @@ BATCH_SIZE = 256 << 10
 """Bytes after which records go into another batch; one command's records stay together."""
 
 MAGIC = b"aiopolkv"
-SEGMENT = struct.Struct("<8sQQI")  # magic, number, salt, checksum
+SEGMENT = struct.Struct("<8sQQQI")  # magic, number, size, salt, checksum
 BATCH = struct.Struct("<IIQ")  # checksum of the rest, length of the records, sequence number
 RECORD = struct.Struct("<BII")  # kind, lengths of key and value
 SET, DELETE, FLUSH = 1, 2, 3
 
 Record = tuple[int, bytes, bytes]
-
-
-class Damaged(Exception):
-    """The log does not hold what was promised to be in it."""
+T = TypeVar("T")
 
 
 class Segment:
-    """A file of the log.  end: where the next batch goes.  live: bytes of what is still needed."""
+    """A file of the log.  end: where the next batch goes.  live: bytes of what is still needed.
+    sequence: that of its first batch, once it has one."""
 
-    __slots__ = ("end", "file", "live", "number", "seed", "size")
+    __slots__ = ("end", "file", "live", "number", "seed", "sequence", "size")
 
     def __init__(self, file: aiopoll.BinaryFile, number: int, seed: int, size: int) -> None:
         self.file = file
@@ -62,6 +72,7 @@ class Segment:
         self.size = size
         self.end = BLOCK
         self.live = 0
+        self.sequence = 0
 
 
 class Place(NamedTuple):
@@ -94,18 +105,20 @@ def record_size(key: bytes, value_length: int) -> int:
     return RECORD.size + len(key) + value_length
 
 
-def encode_segment(number: int, salt: int) -> bytes:
-    head = SEGMENT.pack(MAGIC, number, salt, 0)[:-4]
+def encode_segment(number: int, size: int, salt: int) -> bytes:
+    head = SEGMENT.pack(MAGIC, number, size, salt, 0)[:-4]
     return head + zlib.crc32(head).to_bytes(4, "little")
 
 
-def decode_segment(data: bytes, number: int) -> int:
-    """The checksum that those of the segment's batches start from."""
+def decode_segment(data: bytes, number: int, size: int) -> int:
+    """The checksum that those of the segment's batches start from.  size: the file's."""
     if len(data) < BLOCK:
-        raise Damaged("it is shorter than its first block")
-    magic, found, _, checksum = SEGMENT.unpack_from(data)
+        raise Damaged(f"it ends at {len(data)}, within its first block")
+    magic, found, made, _, checksum = SEGMENT.unpack_from(data)
     if magic != MAGIC or found != number or checksum != zlib.crc32(data[: SEGMENT.size - 4]):
-        raise Damaged("its first block is not that of this segment")
+        raise Damaged("its first block, at 0, is not that of this segment")
+    if size != made:
+        raise Damaged(f"it ends at {size}, and was made to end at {made}")
     return int(checksum)
 
 
@@ -172,16 +185,12 @@ def place_records(
         offset += len(value)
 
 
-def sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 Apply = Callable[[Record, Place, int], None]
 """Told of each record that is durable, in order: the record, its place, its sequence number."""
+
+
+async def no_room() -> bool:
+    return False
 
 
 class Log:
@@ -202,7 +211,10 @@ class Log:
         self._batches: collections.deque[Batch] = collections.deque()
         self.last: Batch | None = None
         """The batch that was begun last."""
+        self.make_room: Callable[[], Awaitable[bool]] = no_room
+        """Asked where the process has no descriptor left; whether one was given up."""
         self._sequence = 1
+        self._durable = 1  # the sequence number after that of the last batch that is durable
         self._pool = aiopoll.BufferPool()
         self._writer: asyncio.Task[None] | None = None
         self._direct = True
@@ -219,6 +231,7 @@ class Log:
             os.close(self._lock)
             raise BlockingIOError(error.errno, "another server uses it", self.directory) from None
         try:
+            await self._find_segments()
             written = await self._recover()
             if not self.segments:
                 self.segments.append(await self._prepare(1))
@@ -231,31 +244,67 @@ class Log:
             return
         self._next = asyncio.create_task(self._prepare(self.segments[-1].number + 1))
 
+    async def _find_segments(self) -> None:
+        """Reads the manifest, and undoes what was begun and not finished when the server died."""
+        stems = {path.stem for path in self.directory.glob("*.log")}
+        numbers = {int(s) for s in stems if s.isdecimal() and self._path(int(s)).stem == s}
+        manifest = read_manifest(self.directory)
+        if manifest is None:
+            if numbers:
+                raise Damaged(f"{path_of(self.directory)}: it is missing, and segments are there")
+            await self._note(Manifest(1, 0, 1))
+            return
+        self._manifest = manifest
+        first, last, _ = manifest
+        for number in sorted(numbers.difference(range(first - 1, last + 2))):
+            raise Damaged(f"{self._path(number)}: the manifest has no such segment")
+        if first - 1 in numbers:
+            await self._rename(self._path(first - 1), self._spare)  # it was given up
+        if last + 1 in numbers:
+            # It was made, but not begun.
+            await self._note(manifest._replace(last=last + 1))
+
+    async def _note(self, manifest: Manifest) -> None:
+        """Makes the manifest say what is now true."""
+        await self._with_room(lambda: asyncio.to_thread(write_manifest, self.directory, manifest))
+        self._manifest = manifest
+
     async def _recover(self) -> int:
         """Applies all batches; how many segments come up to the last that has one."""
-        stems = [path.stem for path in self.directory.glob("*.log")]
-        numbers = sorted(int(stem) for stem in stems if stem.isdecimal())
-        expected: int | None = None
+        first, last, expected = self._manifest
         written = 0
-        for number in numbers:
+        for number in range(first, last + 1):
+            path = self._path(number)
             try:
-                if number != numbers[0] + len(self.segments):
-                    raise Damaged(f"{self._path(number - 1).name} is missing before it")
                 expected = await self._recover_segment(number, expected)
             except Damaged as error:
-                raise Damaged(f"{self._path(number)}: {error}") from None
+                raise Damaged(f"{path}: {error}") from None
+            except FileNotFoundError:
+                raise Damaged(f"{path}: it is missing") from None
+            except OSError as error:
+                error.filename = error.filename or str(path)
+                raise
             if self.segments[-1].end > BLOCK:
                 written = len(self.segments)
-        self._sequence = expected or 1
+        self._sequence = self._durable = expected
         return written
 
     def _path(self, number: int) -> Path:
         return self.directory / f"{number:06}.log"
 
+    async def _with_room(self, operation: Callable[[], Awaitable[T]]) -> T:
+        """Does it again where a descriptor was missing, as long as somebody gives one up."""
+        while True:
+            try:
+                return await operation()
+            except OSError as error:
+                if error.errno != errno.EMFILE or not await self.make_room():
+                    raise
+
     async def _open_file(self, path: Path, mode: Literal["r+b", "w+b"]) -> aiopoll.BinaryFile:
         if self._direct:
             try:
-                return await aiopoll.open(path, mode, direct=True)
+                return await self._with_room(lambda: aiopoll.open(path, mode, direct=True))
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     raise
@@ -264,17 +313,17 @@ class Log:
                 f"kv: {self.directory} takes no O_DIRECT: its page cache is used, and threads",
                 file=sys.stderr,
             )
-        return await aiopoll.open(path, mode)
+        return await self._with_room(lambda: aiopoll.open(path, mode))
 
-    async def _recover_segment(self, number: int, expected: int | None) -> int | None:
+    async def _recover_segment(self, number: int, expected: int) -> int:
         """Applies the segment's batches; the sequence number that comes next."""
         file = await self._open_file(self._path(number), "r+b")
-        segment = Segment(file, number, 0, os.fstat(file.fileno()).st_size & -BLOCK)
+        segment = Segment(file, number, 0, os.fstat(file.fileno()).st_size)
         self.segments.append(segment)
+        segment.seed = decode_segment(await file.pread(BLOCK, 0), number, segment.size)
         # What is written again must fit, if segments were larger then.
         self.segment_size = max(self.segment_size, segment.size)
         data = await file.pread(segment.size, 0)
-        segment.seed = decode_segment(data, number)
         for start, sequence, records in read_batches(data, segment.seed, expected):
             self._apply_batch(segment, start, sequence, records)
             expected = sequence + 1
@@ -285,6 +334,8 @@ class Log:
     def _apply_batch(
         self, segment: Segment, start: int, sequence: int, records: Sequence[Record]
     ) -> None:
+        if segment.end == BLOCK:
+            segment.sequence = sequence
         for record, place in place_records(segment, start, records):
             self._apply(record, place, sequence)
         size = sum(record_size(key, len(value)) for _, key, value in records)
@@ -305,19 +356,21 @@ class Log:
                     for offset in range(0, self.segment_size, len(zeroes)):
                         await file.pwrite(zeroes, offset)
                 block = aiopoll.AlignedBuffer(BLOCK)
-                head = encode_segment(number, secrets.randbits(64))
+                head = encode_segment(number, self.segment_size, secrets.randbits(64))
                 block[: len(head)] = head
                 await file.pwrite(block, 0)
                 await file.fsync()
                 await self._rename(self._spare, self._path(number))
+                await self._note(self._manifest._replace(last=number))
             except BaseException:
                 await file.close()
                 raise
-        return Segment(file, number, decode_segment(bytes(block), number), self.segment_size)
+        seed = decode_segment(bytes(block), number, self.segment_size)
+        return Segment(file, number, seed, self.segment_size)
 
     async def _rename(self, old: Path, new: Path) -> None:
         await aiopoll.Path(old).rename(new)
-        await asyncio.to_thread(sync_directory, self.directory)
+        await self._with_room(lambda: asyncio.to_thread(sync_directory, self.directory))
 
     def append(self, records: Sequence[Record]) -> Batch:
         """Puts records into the batch that is written next, all into the same one."""
@@ -354,8 +407,14 @@ class Log:
     async def _commit(self, batch: Batch) -> None:
         length = blocks(batch.size)
         while self.segments[-1].end + length > self.segments[-1].size:
-            self.segments.append(await self._next)
-            self._next = asyncio.create_task(self._prepare(self.segments[-1].number + 1))
+            number = self.segments[-1].number + 1
+            try:
+                segment = await self._next
+            except OSError:
+                # What it lacked when it was to be made ready may be there by now.
+                segment = await self._prepare(number)
+            self.segments.append(segment)
+            self._next = asyncio.create_task(self._prepare(number + 1))
             self.switched.set()
         segment = self.segments[-1]
         start = segment.end
@@ -367,6 +426,7 @@ class Log:
             await segment.file.pwrite(view, start, dsync=True)
         self._pool.give(buffer)
         self._apply_batch(segment, start, batch.sequence, batch.records)
+        self._durable = batch.sequence + 1
         self.backlog -= batch.size - BATCH.size
         self.commits += 1
         batch.durable.set_result(None)
@@ -394,6 +454,9 @@ class Log:
         await segment.file.close()  # when those who read from it have read
         # Its name is gone for good before anything else happens to the file, or to the next one.
         async with self._renaming:
+            head = self.segments[0]
+            sequence = head.sequence or self._durable
+            await self._note(self._manifest._replace(first=head.number, sequence=sequence))
             await self._rename(self._path(segment.number), self._spare)
 
     async def close(self) -> None:

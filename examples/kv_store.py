@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import kv_log
-from kv_log import DELETE, FLUSH, SET, Batch, Damaged, Log, Place, Record, record_size
+from kv_log import DELETE, FLUSH, SET, Batch, Log, Place, Record, record_size
+from kv_manifest import Damaged
 from kv_resp import ARGUMENTS_MAX, NULL, OK, array, bulk, error_reply, integer
 
 import aiopoll

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,41 +25,15 @@ import redis.asyncio
 import redis.exceptions
 
 from .children import NO_PRELOAD, Child, python
+from .kv_servers import KV, Start, client_of, end, servers_in
 
 ROOT = Path(__file__).parents[2]
-KV = ROOT / "examples" / "kv.py"
 KILLS = int(os.environ.get("AIOPOLL_KV_KILLS", "5"))
-
-Start = Callable[..., tuple[Child, int]]
 
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Start]:
-    """serve(options) starts the server on the test's directory: (the Child, its port)."""
-    children: list[Child] = []
-
-    def start(
-        *options: str, directory: Path = tmp_path / "kv", command: list[str | Path] | None = None
-    ) -> tuple[Child, int]:
-        if command is None:
-            command = python(KV, "--port", "0", "--directory", directory, "--segment-mib", "1")
-        child = Child([*command, *options], cwd=tmp_path)
-        children.append(child)
-        return child, int(child.wait_for("ready on").rpartition(":")[2])
-
-    yield start
-    for child in children:
-        child.kill()
-
-
-def end(child: Child) -> None:
-    """Ends a server as it should end."""
-    assert child.finish(signal.SIGTERM) == 0, child.output
-    child.check_quiet()
-
-
-def client_of(port: int, **options: Any) -> redis.Redis:
-    return redis.Redis(port=port, **options)
+    yield from servers_in(tmp_path)
 
 
 def info(client: redis.Redis) -> dict[str, int]:

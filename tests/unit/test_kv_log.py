@@ -22,21 +22,25 @@ SEED = 0x1234_5678
 BLOCK = 4096
 
 
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+def load(*names: str) -> list[ModuleType]:
+    """Modules of the examples, which find one another by their names meanwhile."""
+    modules = []
     try:
-        spec.loader.exec_module(module)
+        for name in names:
+            spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+            assert spec is not None
+            assert spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[name] = module
+            spec.loader.exec_module(module)
+            modules.append(module)
     finally:
-        del sys.modules[name]
-    return module
+        for name in names:
+            sys.modules.pop(name, None)
+    return modules
 
 
-kv_log = load("kv_log")
-kv_resp = load("kv_resp")
+kv_manifest, kv_log, kv_resp = load("kv_manifest", "kv_log", "kv_resp")
 
 RECORDS = [
     [(kv_log.SET, b"first", b"1" * 5000)],
@@ -143,13 +147,17 @@ def test_batches_of_another_place_in_the_order_are_damage() -> None:
 
 
 def test_a_segment_tells_its_number() -> None:
-    block = kv_log.encode_segment(7, 99).ljust(BLOCK, b"\0")
-    assert kv_log.decode_segment(block, 7) != kv_log.decode_segment(
-        kv_log.encode_segment(7, 98).ljust(BLOCK, b"\0"), 7
+    size = 1 << 20
+    block = kv_log.encode_segment(7, size, 99).ljust(BLOCK, b"\0")
+    assert kv_log.decode_segment(block, 7, size) != kv_log.decode_segment(
+        kv_log.encode_segment(7, size, 98).ljust(BLOCK, b"\0"), 7, size
     )
     for data, number in ((block, 8), (bytes(BLOCK), 0), (block[:100], 7)):
         with pytest.raises(kv_log.Damaged):
-            kv_log.decode_segment(data, number)
+            kv_log.decode_segment(data, number, size)
+    for other in (BLOCK, size - 1, size + 1):
+        with pytest.raises(kv_log.Damaged, match=f"it ends at {other}, and was made to end at"):
+            kv_log.decode_segment(block, 7, other)
 
 
 # The log on a file system
@@ -243,10 +251,10 @@ def test_a_missing_segment_and_a_damaged_end_within_the_log_are_told(tmp_path: P
     path = tmp_path / "000002.log"
     data = path.read_bytes()
     path.rename(tmp_path / "kept")
-    aiopoll.run(refused("000002.log is missing before it"))
+    aiopoll.run(refused("000002.log: it is missing"))
     (tmp_path / "kept").rename(path)
     # The last batch of a segment that is followed by another.
-    seed = kv_log.decode_segment(data, 2)
+    seed = kv_log.decode_segment(data, 2, len(data))
     *_, (start, _, _) = kv_log.read_batches(data, seed, None)
     path.write_bytes(data[: start + 100] + b"x" + data[start + 101 :])
     aiopoll.run(refused(r"000003.log: a batch is missing at 4096"))

@@ -1,0 +1,80 @@
+"""The manifest of the key-value server's log: which segments there must be.
+
+A log begins where its oldest segment was given up, and ends where the newest was begun.  No segment
+can tell that one before or after it is lost, so that a file beside them says which there are.
+
+It is replaced as a whole, by a rename: before a segment is given up, and after one is made.  Dying
+in between leaves one segment that it does not name, the one before its first or after its last.
+"""
+
+import os
+import struct
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+MAGIC = b"aiopolmf"
+MANIFEST = struct.Struct("<8sQQQ")  # magic, first and last segment, sequence number
+CHECKSUM = struct.Struct("<I")
+
+
+class Damaged(Exception):
+    """The log does not hold what was promised to be in it."""
+
+
+class Manifest(NamedTuple):
+    """sequence: that of the first batch in the first segment."""
+
+    first: int
+    last: int
+    sequence: int
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    data = MANIFEST.pack(MAGIC, *manifest)
+    return data + CHECKSUM.pack(zlib.crc32(data))
+
+
+def decode_manifest(data: bytes) -> Manifest:
+    if len(data) != MANIFEST.size + CHECKSUM.size:
+        raise Damaged(f"it ends at {len(data)}")
+    magic, *numbers = MANIFEST.unpack_from(data)
+    (checksum,) = CHECKSUM.unpack_from(data, MANIFEST.size)
+    if magic != MAGIC or checksum != zlib.crc32(data[: MANIFEST.size]):
+        raise Damaged("it is not what was written")
+    return Manifest(*numbers)
+
+
+def path_of(directory: Path) -> Path:
+    return directory / "manifest"
+
+
+def read_manifest(directory: Path) -> Manifest | None:
+    """What the directory's manifest says; None if it has none."""
+    path = path_of(directory)
+    try:
+        return decode_manifest(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except Damaged as error:
+        raise Damaged(f"{path}: {error}") from None
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Replaces the manifest; it is on the device when this returns."""
+    path = path_of(directory)
+    new = path.with_suffix(".new")
+    with new.open("wb") as file:
+        file.write(encode_manifest(manifest))
+        file.flush()
+        os.fsync(file.fileno())
+    new.rename(path)
+    sync_directory(directory)
+
+
+def sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
