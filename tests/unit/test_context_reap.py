@@ -131,6 +131,16 @@ def test_events_pending_looks_without_taking(context, eventfd):
     assert not context.events_pending()
 
 
+def test_events_pending_sees_an_event_at_every_place_of_the_ring(user_ring, eventfd):
+    with Context(1, user_ring=user_ring) as context:
+        batch = writable(eventfd)
+        for _ in range(1000):  # a ring of one page has some hundred places
+            context.submit(batch)
+            assert context.events_pending() == context.user_ring
+            assert len(context.reap(1)) == 1
+            assert not context.events_pending()
+
+
 def test_counters_add_up(context, eventfd, pipe):
     parked = Iocb.poll(pipe[0], select.POLLIN)
     context.submit([*writable(eventfd, 3), parked])

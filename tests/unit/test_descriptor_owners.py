@@ -4,6 +4,7 @@ import asyncio
 import errno
 import gc
 import os
+import select
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
@@ -572,3 +573,35 @@ def test_transport_of_a_closed_socket_is_not_made(
     with theirs:
         loop.run_until_complete(scenario())
     gc.collect()
+
+
+@as_asyncio
+def test_peer_of_a_blocked_writer_sees_the_abort(loop: Any, tmp_path: Any) -> None:
+    """Without reading what is there: a poll for writing would keep the file open until it does."""
+
+    class Blocked(asyncio.Protocol):
+        def connection_made(self, transport: Any) -> None:
+            self.lost = loop.create_future()
+            transport.write(b"\0" * 4_000_000)
+            assert transport.get_write_buffer_size()
+            made.set_result((transport, self))
+
+        def connection_lost(self, error: Exception | None) -> None:
+            self.lost.set_result(error)
+
+    async def scenario() -> None:
+        server = await loop.create_unix_server(Blocked, tmp_path / "socket")
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.connect(str(tmp_path / "socket"))
+            transport, protocol = await made
+            await turns()  # it is polled for writing
+            transport.abort()
+            await protocol.lost
+            await turns()
+            poller = select.poll()
+            poller.register(peer, 0)
+            assert [event for _, event in poller.poll(10_000)] == [select.POLLHUP]
+        server.close()
+
+    made = loop.create_future()
+    loop.run_until_complete(scenario())

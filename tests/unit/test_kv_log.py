@@ -285,6 +285,30 @@ def test_without_o_direct_the_log_says_so_and_uses_the_page_cache(
     assert capsys.readouterr().err.count("takes no O_DIRECT") == 2  # once for each log
 
 
+def test_each_batch_is_written_to_be_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[dict[str, Any]] = []
+    write = aiopoll.BinaryFile.pwrite
+
+    def pwrite(file: Any, data: Any, offset: int, **options: Any) -> Any:
+        calls.append(options)
+        return write(file, data, offset, **options)
+
+    async def main() -> None:
+        log, values = await opened(tmp_path)
+        monkeypatch.setattr(aiopoll.BinaryFile, "pwrite", pwrite)
+        for number in range(3):
+            log.append([(kv_log.SET, b"%d" % number, b"value")])
+            await log.sync()
+        assert len(values) == 3
+        monkeypatch.undo()
+        await log.close()
+
+    aiopoll.run(main())
+    assert [options for options in calls if options.get("dsync")] == [{"dsync": True}] * 3
+
+
 def test_a_log_that_cannot_be_written_says_so_to_all_who_wait(tmp_path: Path) -> None:
     async def main() -> None:
         log, values = await opened(tmp_path)

@@ -160,6 +160,33 @@ def test_all_slots_are_there_again() -> None:
         loop.close()
 
 
+def test_hundreds_of_loops_in_a_row_leave_every_slot(tmp_path: Path) -> None:
+    """Each of them has polls in flight when it is closed."""
+    for _ in range(300):
+        run_one(8)
+    loop = aiopoll.new_event_loop(backend="aio", nr_events=8)
+
+    async def scenario() -> None:
+        server = await loop.create_unix_server(asyncio.Protocol, tmp_path / "socket")
+        transports = []
+        for _ in range(20):
+            transport, _ = await loop.create_unix_connection(
+                asyncio.Protocol, str(tmp_path / "socket")
+            )
+            transports.append(transport)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert loop.statistics().overflowed == 0
+        for transport in transports:
+            transport.abort()
+        server.close()
+        while loop.statistics().watched > 1:
+            await asyncio.sleep(0)
+
+    loop.run_until_complete(scenario())
+    loop.close()
+
+
 def test_a_loop_in_another_thread_may_have_it() -> None:
     before = contexts()
     run_one()

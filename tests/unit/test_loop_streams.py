@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import os
 import socket
 import struct
 
@@ -85,6 +86,36 @@ def test_a_bytearray_may_be_changed_after_write(loop: aiopoll.EventLoop) -> None
             received += part
         assert received == b"x" * 2_000_000
         await protocol.lost
+        theirs.close()
+
+    loop.run_until_complete(scenario())
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_what_meets_a_full_socket_is_sent_later(loop: aiopoll.EventLoop, kind: type[bytes]) -> None:
+    """The kernel takes nothing of it, though nothing of the transport's waits before it."""
+
+    async def scenario() -> None:
+        protocol, theirs = await connect(loop)
+        filled = 0
+        with socket.socket(
+            fileno=os.dup(protocol.transport.get_extra_info("socket").fileno())
+        ) as s:
+            s.setblocking(False)
+            try:
+                while True:
+                    filled += s.send(b"f" * 4096)
+            except BlockingIOError:
+                pass
+        protocol.transport.write(kind(b"first,"))
+        assert protocol.transport.get_write_buffer_size() == len(b"first,")
+        protocol.transport.write(kind(b"second"))
+        protocol.transport.close()
+        received = b""
+        while part := await loop.sock_recv(theirs, 1 << 20):
+            received += part
+        assert received == b"f" * filled + b"first,second"
+        assert await protocol.lost is None
         theirs.close()
 
     loop.run_until_complete(scenario())

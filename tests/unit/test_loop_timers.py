@@ -30,6 +30,24 @@ def test_timers_run_in_the_order_of_their_deadlines_then_of_their_making(
     assert ran == [1, 3, 5, 2, 0, 4]
 
 
+@pytest.mark.parametrize("count", [3, 8, 100, 3000])
+def test_timers_of_one_deadline_run_in_the_order_of_their_making(
+    loop: aiopoll.EventLoop, count: int
+) -> None:
+    """Those that are cancelled, and others before and after, change nothing of it."""
+    ran: list[int] = []
+    when = loop.time()
+    handles = [loop.call_at(when, ran.append, number) for number in range(count)]
+    for number in range(count):
+        loop.call_at(when - 1 - number % 7, list)
+        loop.call_at(when + 100 + number % 7, ran.append, -1)
+    for handle in handles[::3]:
+        handle.cancel()
+    loop.call_at(when, loop.stop)
+    run_until_stopped(loop)
+    assert ran == [number for number in range(count) if number % 3]
+
+
 def test_a_timer_never_runs_early(loop: aiopoll.EventLoop) -> None:
     late: list[float] = []
     for delay in (0.0001, 0.00037, 0.0021, 0.003):
