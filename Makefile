@@ -3,6 +3,8 @@
 # make soak: tests/stress and tests/leaks at ten times their size; AIOPOLL_SOAK=100 for more.
 #   Half an hour of it are descriptors that change hands; AIOPOLL_SOAK_SECONDS for less or more.
 # make test-vm: 30,000 connections, or PYTEST_ARGS, in a virtual machine with Debian's kernel.
+# make mutants: plants some ninety faults, one at a time, and tells which ones the tests notice.
+#   MUTANTS="--area ring": --help of tools/mutants.py names what it takes.  Half an hour.
 # make bench: everyone side by side.  BENCH_ARGS="--aims --rounds 3": --help names them all.
 # Another interpreter: make test PYTHON=/path/to/python3.12 (it gets an environment of its own).
 
@@ -17,8 +19,9 @@ BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(wildcard src/aiopoll/_core/*.pyx src/aiopoll/_core/*.pxd src/aiopoll/_core/c/*.h)
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+MUTANTS ?=
 
-.PHONY: help run test lint test-asan test-vm conformance soak bench clean check-machine
+.PHONY: help run test lint test-asan test-vm conformance soak mutants bench clean check-machine
 
 help:
 	@sed -n 's/^# \(make\)/\1/p' Makefile
@@ -81,6 +84,10 @@ soak: $(VENV)/.built
 	AIOPOLL_SOAK=$(AIOPOLL_SOAK) AIOPOLL_SOAK_SECONDS=$(AIOPOLL_SOAK_SECONDS) \
 		$(BIN)/python -m pytest -o faulthandler_timeout=0 \
 		tests/stress tests/leaks $(PYTEST_ARGS)
+
+# Each in a copy of the checkout; tools/mutants.toml has the faults.
+mutants: $(VENV)/.built
+	$(BIN)/python tools/mutants.py $(MUTANTS)
 
 bench: $(VENV)/.bench
 	@exec $(BIN)/aiopoll bench $(BENCH_ARGS)
