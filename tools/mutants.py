@@ -24,18 +24,24 @@ import tempfile
 import threading
 import time
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(__file__).with_suffix(".toml")
 CORE = Path("src/aiopoll/_core")
 MARK = "AIOPOLL_MUTANT_TREE"
 """The variable that every process of a worker has in its environment."""
+SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
+INCLUDE = sysconfig.get_path("include")
 LIMIT_S = 90
 """What tests may take that take no time unmutated."""
 LEFT_OUT = (".git", ".venv*", "build", "dist", "__pycache__", ".*_cache", ".hypothesis", "results")
+
+Job = TypeVar("Job")
 
 
 @dataclass(frozen=True)
@@ -105,8 +111,6 @@ class Tree:
 
     def compile(self, modules: Iterable[str], *, from_cython: bool) -> None:
         """Compiles modules anew, as fast as it goes; CalledProcessError if it does not."""
-        suffix = sysconfig.get_config_var("EXT_SUFFIX")
-        include = sysconfig.get_path("include")
         cc = shlex.split(os.environ.get("CC", "gcc"))
         for name in modules:
             source = CORE / f"{name}.pyx"
@@ -114,8 +118,8 @@ class Tree:
                 cython = [sys.executable, "-m", "cython", "-3", "-X", "binding=True", "-Isrc"]
                 self.call([*cython, str(source)])
             flags = ["-O0", "-w", "-std=c11", "-D_GNU_SOURCE", "-DCYTHON_WITHOUT_ASSERTIONS"]
-            paths = [f"-I{CORE / 'c'}", f"-I{include}", str(source.with_suffix(".c"))]
-            output = CORE / f"{name}{suffix}"
+            paths = [f"-I{CORE / 'c'}", f"-I{INCLUDE}", str(source.with_suffix(".c"))]
+            output = CORE / f"{name}{SUFFIX}"
             (self.path / output).unlink(missing_ok=True)
             self.call([*cc, "-shared", "-fPIC", *flags, *paths, "-o", str(output)])
 
@@ -123,10 +127,6 @@ class Tree:
         subprocess.run(
             command, cwd=self.path, env=self.environment, check=True, capture_output=True, text=True
         )
-
-    def restore(self, names: Iterable[Path]) -> None:
-        for name in names:
-            shutil.copy2(ROOT / name, self.path / name)
 
     def test(self, tests: str, limit_s: float) -> tuple[int | None, str]:
         """The exit status of pytest, None if it hung, and its last lines."""
@@ -176,19 +176,22 @@ class Tree:
         if source.suffix == ".pyx":
             modules = [source.stem]
         elif source.suffix == ".h":
-            modules = users_of(source.name, ROOT / CORE)
-        suffix = sysconfig.get_config_var("EXT_SUFFIX")
+            modules = users_of(source.name, self.path / CORE)
+        changed = [source]
+        for name in modules:
+            changed += [CORE / f"{name}.c", CORE / f"{name}{SUFFIX}"]
+        kept = {path: (self.path / path).read_bytes() for path in changed}
         try:
-            text = (ROOT / source).read_text("utf-8")
-            (self.path / source).write_text(apply(text, mutant), encoding="utf-8")
+            mutated = apply(kept[source].decode("utf-8"), mutant)
+            (self.path / source).write_text(mutated, encoding="utf-8")
             self.compile(modules, from_cython=source.suffix == ".pyx")
             status, output = self.test(mutant.tests, limit_s)
         except subprocess.CalledProcessError as error:
             return Outcome("broken", time.monotonic() - began, str(error.stderr)[-2000:])
         finally:
-            self.restore([source])
-            for name in modules:
-                self.restore([CORE / f"{name}.c", CORE / f"{name}{suffix}"])
+            for path, data in kept.items():
+                (self.path / path).unlink(missing_ok=True)  # it may be mapped
+                (self.path / path).write_bytes(data)
         return Outcome(*verdict_of(status, output, time.monotonic() - began))
 
 
@@ -220,25 +223,22 @@ def check_tree(tree: Tree) -> None:
         raise SystemExit(f"mutants: {found} is imported, not the copy in {tree.path}")
 
 
-def work(trees: list[Tree], jobs: Iterable[object], do: object) -> None:
+def work(trees: list[Tree], jobs: Iterable[Job], do: Callable[[Tree, Job], None]) -> None:
     """do(tree, job) for every job, each tree busy with one at a time."""
-    waiting: queue.SimpleQueue[object] = queue.SimpleQueue()
-    for job in jobs:
-        waiting.put(job)
+    free: queue.SimpleQueue[Tree] = queue.SimpleQueue()
+    for tree in trees:
+        free.put(tree)
 
-    def serve(tree: Tree) -> None:
-        while True:
-            try:
-                job = waiting.get_nowait()
-            except queue.Empty:
-                return
-            do(tree, job)  # type: ignore[operator]
+    def run(job: Job) -> None:
+        tree = free.get()
+        try:
+            do(tree, job)
+        finally:
+            free.put(tree)
 
-    threads = [threading.Thread(target=serve, args=(tree,)) for tree in trees]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(len(trees)) as pool:
+        for done in [pool.submit(run, job) for job in jobs]:
+            done.result()
 
 
 def check_unmutated(trees: list[Tree], mutants: list[Mutant]) -> dict[str, float]:
