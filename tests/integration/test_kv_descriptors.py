@@ -120,20 +120,3 @@ def test_a_log_that_lacked_a_descriptor_goes_on_when_there_is_one(serve: Start) 
         fill_segments(client, 3, acknowledged)
     end(child)
     check_all_there(serve, acknowledged)
-
-
-def test_a_log_without_descriptors_ends_the_server_and_keeps_what_it_has(serve: Start) -> None:
-    child, port = serve()
-    acknowledged: dict[str, bytes] = {}
-    with client_of(port, retry=None) as client:
-        fill_segments(client, 1, acknowledged)
-        allow_descriptors(child, 3)
-        with client.pipeline(transaction=False) as pipeline:
-            for number in range(30):
-                pipeline.set(f"lost {number}", bytes(200_000))
-            with pytest.raises(redis.exceptions.ConnectionError):
-                pipeline.execute()
-    assert child.finish() == 1
-    assert "Too many open files" in child.lines[-1]
-    child.check_quiet()
-    check_all_there(serve, acknowledged)

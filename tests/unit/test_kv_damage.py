@@ -269,3 +269,32 @@ def test_the_log_asks_for_room_until_it_has_a_descriptor(
         with pytest.raises(OSError, match="Too many open files"):
             aiopoll.run(main())
         assert asked == rooms + 1
+
+
+def test_a_log_that_gets_no_descriptor_fails_and_keeps_what_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody gives one up: those who wait are told, and what was told before is there."""
+    acknowledged: list[bytes] = []
+
+    async def open_without(path: Any, mode: Any, **options: Any) -> Any:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
+
+    async def fill(log: Any) -> None:
+        for number in range(30):
+            key = b"%d" % number
+            await log.append([(kv_log.SET, key, bytes(200_000))]).durable
+            acknowledged.append(key)
+
+    async def main() -> None:
+        log, _ = await opened(tmp_path)
+        with monkeypatch.context() as patch:
+            patch.setattr(aiopoll, "open", open_without)
+            with pytest.raises(OSError, match=r"cannot be written: .*Too many open files"):
+                await fill(log)
+            assert "Too many open files" in str(await log.failed)
+            await log.close()
+
+    aiopoll.run(main())
+    assert len(acknowledged) >= 5
+    assert sorted(values_in(tmp_path)) == sorted(acknowledged)
