@@ -333,6 +333,8 @@ def main() -> int:
             print(f"{mutant.area:<18} {mutant.name}")
     if arguments.list:
         return 0
+    # Who is started in the background ignores it, and tests of Ctrl-C would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="aiopoll-mutants-") as folder:
         count = max(1, min(arguments.workers, len(mutants)))
