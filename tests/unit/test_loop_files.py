@@ -329,6 +329,25 @@ def test_resets_are_reported_and_leave_nothing_behind(loop: aiopoll.EventLoop) -
     assert loop.statistics().watched == 1
 
 
+def test_a_file_that_is_not_watched_any_more_has_no_place(loop: aiopoll.EventLoop) -> None:
+    """What comes for it later is no event that the loop has to put right."""
+    before = loop.statistics()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for _ in range(3):
+            loop.add_reader(ours, pytest.fail, "nothing was sent yet")
+            assert loop.statistics().nested == before.nested + 1
+            loop.add_writer(ours, list)
+            loop.run_until_complete(asyncio.sleep(0))
+            loop.remove_reader(ours)
+            loop.remove_writer(ours)
+            assert loop.statistics().nested == before.nested
+        theirs.send(b"x")
+        for _ in range(5):
+            loop.run_until_complete(asyncio.sleep(0))
+    assert loop.statistics().rebuilt == before.rebuilt
+
+
 def test_a_file_can_be_forgotten_after_it_was_closed(loop: aiopoll.EventLoop) -> None:
     ours, theirs = stream_pair()
     with theirs:

@@ -139,6 +139,25 @@ def test_half_close_lets_the_other_direction_go_on(loop: aiopoll.EventLoop) -> N
     loop.run_until_complete(scenario())
 
 
+def test_a_half_close_follows_what_waits(loop: aiopoll.EventLoop) -> None:
+    async def scenario() -> None:
+        protocol, theirs = await connect(loop)
+        payload = bytes(range(256)) * 8192
+        protocol.transport.write(payload)
+        assert protocol.transport.get_write_buffer_size() > 0
+        protocol.transport.write_eof()
+        received = b""
+        while part := await asyncio.wait_for(loop.sock_recv(theirs, 1 << 20), 60):
+            received += part
+        assert received == payload
+        await loop.sock_sendall(theirs, b"the other direction")
+        theirs.close()
+        assert await protocol.lost is None
+        assert protocol.data == b"the other direction"
+
+    loop.run_until_complete(scenario())
+
+
 def test_the_error_of_a_reset_connection_reaches_the_protocol(loop: aiopoll.EventLoop) -> None:
     async def scenario(action: str) -> Exception | None:
         server = socket.create_server(("127.0.0.1", 0))

@@ -247,6 +247,25 @@ def test_timers_that_outlive_thousands_of_others_keep_their_order(loop: aiopoll.
     assert ran == [i for i in range(300) if i % 3] + list(range(300, 3299))
 
 
+def test_timers_that_wait_while_memory_is_given_back_are_still_theirs(
+    loop: aiopoll.EventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[int] = []
+    now = loop.time()
+    for number in range(100):
+        loop.call_at(now + 1000 + number, ran.append, number)
+    for handle in [loop.call_at(now + 9999, ran.append, -1) for _ in range(20_000)]:
+        handle.cancel()
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    for number in range(100, 400):
+        loop.call_at(now + 1000 + number, ran.append, number)
+    monkeypatch.setattr(loop, "time", lambda: now + 2000)
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert ran == list(range(400))
+
+
 def test_a_deadline_of_nan_is_due_at_once_and_stops_no_other(loop: aiopoll.EventLoop) -> None:
     ran: list[str] = []
     loop.call_later(0.001, ran.append, "later")
