@@ -166,6 +166,28 @@ def test_what_cannot_be_sent_waits_in_order(loop: aiopoll.EventLoop) -> None:
     loop.run_until_complete(scenario())
 
 
+def test_what_could_be_sent_again_waits_in_order_too(loop: aiopoll.EventLoop) -> None:
+    """There is room again, and the loop has not yet seen it."""
+
+    async def scenario() -> None:
+        sock, theirs = datagram_pair()
+        theirs.setblocking(False)
+        _, ours = await loop.create_datagram_endpoint(Recorder, sock=sock)
+        sent = [b"%d" % number for number in range(500)]
+        for data in sent:
+            ours.transport.sendto(data)
+        assert ours.transport.get_write_buffer_size() > 0
+        received = [theirs.recv(100) for _ in range(5)]
+        sent.append(b"after")
+        ours.transport.sendto(b"after")
+        received += [await loop.sock_recv(theirs, 100) for _ in sent[5:]]
+        assert received == sent
+        await closed(ours)
+        theirs.close()
+
+    loop.run_until_complete(scenario())
+
+
 def test_errors_of_the_network_go_to_the_protocol(loop: aiopoll.EventLoop) -> None:
     async def scenario() -> None:
         with socket.socket(type=socket.SOCK_DGRAM) as nobody:
