@@ -152,6 +152,19 @@ def test_io_getevents(both):
         run(events, k, ctx, 0, 5, -1)
 
 
+def test_slots_come_back_with_their_events(both):
+    @both
+    def scenario(k, run):
+        ctx = k.io_setup(1)
+        _, writer = k.pipe2(NB)
+
+        def turn():
+            k.io_submit(ctx, 3, [Iocb.poll(writer, EPOLLOUT, data) for data in (1, 2, 3)])
+            return len(events(k, ctx, 3))
+
+        run(lambda: [turn() for _ in range(1000)] == [3] * 1000)
+
+
 def test_io_cancel(both):
     @both
     def scenario(k, run):

@@ -380,6 +380,18 @@ def test_epoll_level_edge_and_oneshot(kernel):
         kernel.read(reader, 2)
 
 
+def test_who_has_waited_longest_for_a_set_is_woken_first(kernel):
+    reader, writer = kernel.pipe2()
+    epoll = kernel.epoll_create1()
+    kernel.epoll_ctl(epoll, EPOLL_CTL_ADD, reader, EPOLLIN | EPOLLET)
+    tasks = []
+    for _ in range(3):
+        tasks.append(kernel.spawn(kernel.epoll_wait, epoll, 1, NSEC_PER_SEC))
+        kernel.nanosleep(1)
+    kernel.write(writer, b"x")
+    assert [len(kernel.join(task)) for task in tasks] == [1, 0, 0]
+
+
 def test_epoll_exclusive_wakes_one(kernel):
     """Two sets watch one pipe, each with a sleeper: one byte is one wake-up, and not two."""
     for flags, sleepers_woken in ((EPOLLEXCLUSIVE, 1), (0, 2)):
