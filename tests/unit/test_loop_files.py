@@ -274,6 +274,9 @@ def test_accept_backs_off_when_descriptors_run_out(loop: aiopoll.EventLoop) -> N
                 client.connect(server.sockets[0].getsockname())
                 while not reports:
                     await asyncio.sleep(0)
+                for _ in range(20):
+                    await asyncio.sleep(0)
+                assert len(reports) == 1
                 assert not accepted.is_set()
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -182,6 +182,21 @@ def test_a_dead_child_that_is_not_reaped_yet_can_be_signalled(loop: aiopoll.Even
     loop.run_until_complete(scenario())
 
 
+def test_a_child_that_somebody_else_has_reaped_can_be_signalled(loop: aiopoll.EventLoop) -> None:
+    """There is nobody to signal any more, and the loop has not been told yet."""
+
+    async def scenario() -> None:
+        process, end = await exits_with_7_when_let()
+        os.close(end)
+        os.waitpid(process.pid, 0)
+        process.terminate()
+        process.send_signal(signal.SIGUSR1)
+        process.kill()
+        await process.wait()
+
+    loop.run_until_complete(scenario())
+
+
 def test_a_status_that_the_popen_has_taken_is_kept(loop: aiopoll.EventLoop) -> None:
     async def scenario() -> None:
         process = await asyncio.create_subprocess_shell("exit 7")

@@ -236,6 +236,22 @@ def test_hang_up_wakes_readers_and_writers(selector: AioSelector, pipe: tuple[in
     assert selector.select(0) == [(selector.get_key(reader), EVENT_READ)]
 
 
+def test_the_end_of_a_full_pipe_wakes_its_writer(
+    selector: AioSelector, pipe: tuple[int, int]
+) -> None:
+    """An error is all that there is: there is no room."""
+    reader, writer = pipe
+    try:
+        while True:
+            os.write(writer, bytes(65536))
+    except BlockingIOError:
+        pass
+    selector.register(writer, EVENT_WRITE)
+    assert selector.select(0) == []
+    os.close(reader)
+    assert selector.select(10) == [(selector.get_key(writer), EVENT_WRITE)]
+
+
 def test_urgent_data_alone_wakes_nobody(
     selector: AioSelector, tcp_pair: tuple[socket.socket, socket.socket]
 ) -> None:
