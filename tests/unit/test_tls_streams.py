@@ -385,6 +385,39 @@ def test_what_comes_after_close_is_dropped(version: str) -> None:
     assert not reports
 
 
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
+@pytest.mark.parametrize("run", [asyncio.run, aiopoll.run], ids=["asyncio", "aiopoll"])
+def test_the_end_of_tls_is_an_end_though_the_connection_is_open(version: str, run: Any) -> None:
+    """The other side says close_notify, and waits for ours."""
+    told: list[bytes | str] = []
+
+    class Told(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            told.append(data)
+
+        def eof_received(self) -> None:
+            told.append("eof")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        server_context, client_context = tls_contexts(version)
+        server = await loop.create_server(Told, "127.0.0.1", 0, ssl=server_context)
+        address = server.sockets[0].getsockname()
+
+        def client() -> socket.socket:
+            plain = socket.create_connection(address, timeout=SECONDS_MAX)
+            secure = client_context.wrap_socket(plain, server_hostname="localhost")
+            secure.sendall(b"data")
+            return secure.unwrap()
+
+        still_open = await loop.run_in_executor(None, client)
+        assert told == [b"data", "eof"]
+        still_open.close()
+        server.close()
+
+    run(asyncio.wait_for(main(), SECONDS_MAX))
+
+
 def test_a_protocol_that_has_only_a_buffer_need_not_be_a_buffered_protocol() -> None:
     class Own(asyncio.BaseProtocol):
         def __init__(self) -> None:
