@@ -30,6 +30,8 @@ OWED_MAX = 4 << 20
 RESERVED = 128
 """Descriptors that clients may not have, but for half of all: for the log, and for those who are
 told that there is no room for them."""
+ROOM_RETRY_S = 0.1
+"""Between two tries of the log to get a descriptor where no client is left."""
 FAREWELL_S = 2.0
 """What clients may take, when the server is told to end, to receive their last replies."""
 
@@ -191,12 +193,14 @@ def descriptors_for_clients() -> int:
 
 
 async def make_room(connections: dict[Connection, None]) -> bool:
-    """Ends the connection that was silent longest, for the log; False if there is none."""
+    """Ends the connection that was silent longest, for the log; if there is none, it waits."""
     connection = next(iter(connections), None)
     if connection is None:
-        return False
-    connection.transport.abort()
-    await connection.ended
+        print("kv: the log needs a descriptor, and no client has one", file=sys.stderr)
+        await asyncio.sleep(ROOM_RETRY_S)
+    else:
+        connection.transport.abort()
+        await connection.ended
     return True
 
 
@@ -214,8 +218,8 @@ async def serve(arguments: argparse.Namespace) -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))
     connections: dict[Connection, None] = {}
     store = Store(arguments.directory, arguments.segment_mib << 20, arguments.cache_mib << 20)
-    store.log.make_room = functools.partial(make_room, connections)
     await store.open()
+    store.log.make_room = functools.partial(make_room, connections)
     try:
         server = await loop.create_server(
             lambda: Connection(store, connections), arguments.host, arguments.port

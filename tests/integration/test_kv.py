@@ -404,9 +404,9 @@ def test_a_log_that_grows_is_compacted(serve: Start) -> None:
         client.delete("deleted")
         for number in range(200):
             client.mset({f"key {n}": b"%d" % number * 20_000 for n in range(4)})
-        facts = info(client)
+        while (facts := info(client))["segments"] >= 10:
+            time.sleep(0.01)  # compaction runs beside the clients
         assert facts["compacted_segments"] > 5
-        assert facts["segments"] < 10
         assert client.mget(list(kept)) == list(kept.values())
     end(child)
     child, port = serve()
