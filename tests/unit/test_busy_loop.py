@@ -15,17 +15,27 @@ import aiopoll
 
 
 async def accepted(
-    loop: asyncio.AbstractEventLoop, protocol_factory: Callable[[], asyncio.Protocol]
+    loop: asyncio.AbstractEventLoop,
+    protocol_factory: Callable[[], asyncio.Protocol],
+    path: pathlib.Path | None = None,
 ) -> tuple[asyncio.Transport, socket.socket]:
-    """A connection that the loop has accepted, whose number is the loop's own, and its peer."""
+    """A connection that the loop has accepted, whose number is the loop's own, and its peer.
+
+    It is a TCP connection, or with a path a Unix one.
+    """
     made: asyncio.Future[asyncio.Protocol] = loop.create_future()
 
     def make() -> asyncio.Protocol:
         made.set_result(protocol_factory())
         return made.result()
 
-    server = await loop.create_server(make, "127.0.0.1", 0)
-    peer = socket.create_connection(server.sockets[0].getsockname())
+    if path is None:
+        server = await loop.create_server(make, "127.0.0.1", 0)
+        peer = socket.create_connection(server.sockets[0].getsockname())
+    else:
+        server = await loop.create_unix_server(make, path)
+        peer = socket.socket(socket.AF_UNIX)
+        peer.connect(str(path))
     await made
     await asyncio.sleep(0)
     (transport,) = server._connections()  # type: ignore[attr-defined]
@@ -222,12 +232,16 @@ def events_in_epoll(number: int) -> list[int]:
     return found
 
 
-def test_the_epoll_set_waits_for_the_end_of_what_aio_polls() -> None:
+@pytest.mark.parametrize("family", ["tcp", "unix"])
+def test_the_epoll_set_waits_for_the_end_of_what_aio_polls(
+    family: str, tmp_path: pathlib.Path
+) -> None:
     """Also where the end would have been told in time by chance."""
+    path = tmp_path / "socket" if family == "unix" else None
 
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
-        transport, theirs = await accepted(loop, asyncio.Protocol)
+        transport, theirs = await accepted(loop, asyncio.Protocol, path)
         number = transport._sock_fd  # type: ignore[attr-defined]
         [events] = events_in_epoll(number)
         assert events & (EPOLLRDHUP | select.EPOLLIN) == EPOLLRDHUP  # AIO polls for the data

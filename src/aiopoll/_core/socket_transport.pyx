@@ -476,8 +476,11 @@ cdef object accepted_transport(LoopCore loop, int fd, socket_name *peer, object 
     socket_name_here(fd, &stream.here)
     extra_slot.__set__(transport, None)
     if not stream.here.family:
-        sock = stream.python_socket()
-        transport._extra.update(
-            sockname=ask(sock.getsockname), peername=ask(sock.getpeername))
+        sock = Socket(fileno=fd)
+        try:
+            transport._extra.update(
+                sockname=ask(sock.getsockname), peername=ask(sock.getpeername))
+        finally:
+            sock.detach()  # the number stays the connection's own
     start(transport, stream, server)
     return transport
