@@ -5,7 +5,6 @@ import contextlib
 import ctypes
 import os
 import pty
-import signal
 import socket
 import struct
 import tty
@@ -74,20 +73,6 @@ def timerfd(_: Path) -> contextlib.AbstractContextManager[Target]:
     fd = LIBC.timerfd_create(1, 0)
     LIBC.timerfd_settime(fd, 0, struct.pack("qqqq", 0, 0, 0, 1), None)
     return descriptor(fd)
-
-
-@contextlib.contextmanager
-def signalfd(_: Path) -> Iterator[Target]:
-    mask = bytearray(128)
-    mask[(signal.SIGWINCH - 1) // 8] = 1 << (signal.SIGWINCH - 1) % 8
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGWINCH])
-    fd = LIBC.signalfd(-1, (ctypes.c_char * 128).from_buffer(mask), 0)
-    os.kill(os.getpid(), signal.SIGWINCH)
-    try:
-        yield fd
-    finally:
-        signal.sigtimedwait([signal.SIGWINCH], 0)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def pidfd(_: Path) -> contextlib.AbstractContextManager[Target]:
@@ -196,7 +181,6 @@ READABLE: dict[str, tuple[Make, Steps]] = {
     "inotify": (inotify, [("read", 32)]),
     "inotify: what there is": (inotify, [("read1", 4096)]),
     "timerfd": (timerfd, [("read", 8)]),
-    "signalfd": (signalfd, [("read", 128)]),
     "pidfd": (pidfd, READ),
     "epoll": (epoll, READ),
     "memfd": (memfd, READ + SEEK),
