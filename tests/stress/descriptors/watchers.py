@@ -36,7 +36,10 @@ class Watcher(Operation):
     def called(self) -> None:
         self.calls += 1
         if self.calls > 10:  # enough: nobody takes what makes it ready
-            self.unwatch()
+            try:
+                self.unwatch()
+            except ValueError:  # a thread has closed it, and its number is watched for another
+                assert self.file.fileno() < 0
 
     def unwatch(self) -> None:
         if self.watched:
