@@ -69,37 +69,33 @@ def small(error: Exception) -> object:
     return (type(error), getattr(error, "errno", None))
 
 
-def expected(path: Path, mode: str, buffering: int, steps: list[Step]) -> list[object]:
+async def answers(file: Any, mode: str, steps: list[Step]) -> list[object]:
+    """What each step answers, of open()'s file or of ours."""
     told: list[object] = []
     marks: list[int] = []
-    with path.open(mode, buffering, **({} if "b" in mode else {"newline": ""})) as file:
-        for step in steps:
-            name, arguments = call_of(step, "b" not in mode, marks)
-            try:
-                answer = getattr(file, name)(*arguments)
-            except (OSError, ValueError) as error:
-                answer = small(error)
-            told.append((step, answer, bytes(arguments[0]) if name == "readinto" else None))
-            if name == "tell" and isinstance(answer, int):
-                marks.append(answer)
+    for step in steps:
+        name, arguments = call_of(step, "b" not in mode, marks)
+        try:
+            answer = getattr(file, name)(*arguments)
+            if hasattr(answer, "__await__"):
+                answer = await answer
+        except (OSError, ValueError) as error:
+            answer = small(error)
+        told.append((step, answer, bytes(arguments[0]) if name == "readinto" else None))
+        if name == "tell" and isinstance(answer, int):
+            marks.append(answer)
     return told
+
+
+async def expected(path: Path, mode: str, buffering: int, steps: list[Step]) -> list[object]:
+    with path.open(mode, buffering, newline=None if "b" in mode else "") as file:
+        return await answers(file, mode, steps)
 
 
 async def answered(path: Path, mode: str, buffering: int, steps: list[Step]) -> list[object]:
-    told: list[object] = []
-    marks: list[int] = []
     newline = None if "b" in mode else ""
     async with aiopoll.open(path, mode, buffering, newline=newline) as file:
-        for step in steps:
-            name, arguments = call_of(step, "b" not in mode, marks)
-            try:
-                answer = await getattr(file, name)(*arguments)
-            except (OSError, ValueError) as error:
-                answer = small(error)
-            told.append((step, answer, bytes(arguments[0]) if name == "readinto" else None))
-            if name == "tell" and isinstance(answer, int):
-                marks.append(answer)
-    return told
+        return await answers(file, mode, steps)
 
 
 def same(folder: Path, size: int, mode: str, buffering: int, steps: list[Step]) -> None:
@@ -108,7 +104,7 @@ def same(folder: Path, size: int, mode: str, buffering: int, steps: list[Step]) 
         path.unlink(missing_ok=True)
         if "x" not in mode:
             path.write_text(LINES[:size])
-    told = expected(theirs, mode, buffering, steps)
+    told = aiopoll.run(expected(theirs, mode, buffering, steps))
     assert aiopoll.run(answered(ours, mode, buffering, steps)) == told
     assert ours.read_bytes() == theirs.read_bytes()
 

@@ -245,19 +245,25 @@ def small(value: object) -> object:
     return value if not isinstance(value, OSError) else (type(value), value.errno)
 
 
-def model(target: Target, mode: str, buffering: int, steps: Steps) -> list[object]:
+async def note(told: list[object], file: Any, steps: Steps) -> None:
+    """Notes what each step answers, of open()'s file or of ours."""
+    for name, *arguments in steps:
+        into = bytearray(arguments[0]) if name == "readinto" else None
+        try:
+            answer = getattr(file, name)(*([into] if into is not None else arguments))
+            told.append(await answer if hasattr(answer, "__await__") else answer)
+        except (OSError, ValueError, AttributeError) as error:
+            told.append(small(error) if isinstance(error, OSError) else type(error))
+        told.append(into)
+    told.append("end")
+
+
+async def model(target: Target, mode: str, buffering: int, steps: Steps) -> list[object]:
     """What open() and its methods answer."""
     told: list[object] = []
     try:
         with open(target, mode, buffering) as file:
-            for name, *arguments in steps:
-                into = bytearray(arguments[0]) if name == "readinto" else None
-                try:
-                    told.append(getattr(file, name)(*([into] if into is not None else arguments)))
-                except (OSError, ValueError, AttributeError) as error:
-                    told.append(small(error) if isinstance(error, OSError) else type(error))
-                told.append(into)
-            told.append("end")
+            await note(told, file, steps)
     except (OSError, ValueError) as error:
         told.append(small(error))
     return told
@@ -267,16 +273,7 @@ async def ours(target: Target, mode: str, buffering: int, steps: Steps) -> list[
     told: list[object] = []
     try:
         async with aiopoll.open(target, mode, buffering) as file:
-            for name, *arguments in steps:
-                into = bytearray(arguments[0]) if name == "readinto" else None
-                try:
-                    told.append(
-                        await getattr(file, name)(*([into] if into is not None else arguments))
-                    )
-                except (OSError, ValueError, AttributeError) as error:
-                    told.append(small(error) if isinstance(error, OSError) else type(error))
-                told.append(into)
-            told.append("end")
+            await note(told, file, steps)
     except (OSError, ValueError) as error:
         told.append(small(error))
     return told
@@ -284,7 +281,7 @@ async def ours(target: Target, mode: str, buffering: int, steps: Steps) -> list[
 
 async def same(folder: Path, make: Make, mode: str, buffering: int, steps: Steps) -> None:
     with make(folder) as target:
-        expected = model(target, mode, buffering, steps)
+        expected = await model(target, mode, buffering, steps)
         close_if_refused(target)
     with make(folder) as target:
         told = await asyncio.wait_for(ours(target, mode, buffering, steps), SECONDS_MAX)
