@@ -58,11 +58,12 @@ $(VENV)/.built: $(VENV)/.tools $(SOURCES)
 
 # The extension under AddressSanitizer and UBSan, with the debug build's checks, in build/asan.
 # PYTHONMALLOC=malloc lets ASan see Python's objects; leaks are the business of tests/leaks.
+# An allocation that is too large is a MemoryError, as it is without ASan.
 test-asan: $(VENV)/.built
 	AIOPOLL_SANITIZE=1 AIOPOLL_DEBUG=1 $(BIN)/python setup.py --quiet build \
 		--build-base build/asan-objects --build-lib build/asan
 	LD_PRELOAD="$$($${CC:-gcc} -print-file-name=libasan.so) $$($${CC:-gcc} -print-file-name=libubsan.so)" \
-	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1 \
+	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
 	PYTHONMALLOC=malloc PYTHONPATH=$(CURDIR)/build/asan AIOPOLL_DEBUG=1 \
 	$(BIN)/python -m pytest -p no:cacheprovider $(PYTEST_ARGS)
 
@@ -81,7 +82,7 @@ conformance: $(VENV)/.built
 AIOPOLL_SOAK ?= 10
 AIOPOLL_SOAK_SECONDS ?= 900
 soak: $(VENV)/.built
-	AIOPOLL_SOAK=$(AIOPOLL_SOAK) AIOPOLL_SOAK_SECONDS=$(AIOPOLL_SOAK_SECONDS) \
+	AIOPOLL_SOAK=$(AIOPOLL_SOAK) AIOPOLL_SOAK_SECONDS=$(AIOPOLL_SOAK_SECONDS) AIOPOLL_SOAK_RATE=1000 \
 		$(BIN)/python -m pytest -o faulthandler_timeout=0 \
 		tests/stress tests/leaks $(PYTEST_ARGS)
 

@@ -5,6 +5,7 @@ the loop's thread or in another one.  A stranger's file has the number at once, 
 not, and may be served by the loop itself.  Each byte says whose it is.
 
 AIOPOLL_SOAK_SECONDS: how long each backend is soaked.  AIOPOLL_SOAK_SEED: what a failure printed.
+AIOPOLL_SOAK_RATE: the reuses a second below which the soak fails; `make soak` asks for 1,000.
 """
 
 import asyncio
@@ -30,7 +31,8 @@ from .descriptors.strangers import WEIGHTS, UnixStranger
 
 SECONDS = float(os.environ.get("AIOPOLL_SOAK_SECONDS", "30"))
 SEED = int(os.environ.get("AIOPOLL_SOAK_SEED") or random.randrange(1 << 32))
-REUSES_A_SECOND = 1000
+RATE = float(os.environ.get("AIOPOLL_SOAK_RATE", "50"))
+"""Low, for a slow machine is no fault; below it, the soak has stood still."""
 
 LOOPS: dict[str, Callable[[], Any]] = {
     "aio": lambda: aiopoll.new_event_loop(backend="aio"),
@@ -184,5 +186,5 @@ def test_every_kind_while_numbers_change_hands(
     run(soak, main)
     rate = sum(soak.reuses.values()) / (time.monotonic() - began)
     print(f"{rate:.0f} reuses a second")
-    assert rate >= REUSES_A_SECOND, f"only {rate:.0f} reuses a second"
+    assert rate >= RATE, f"only {rate:.0f} reuses a second"
     assert set(soak.reuses) == {kind.kind for kind in kinds}
