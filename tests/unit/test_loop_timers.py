@@ -81,14 +81,19 @@ def test_a_million_cancelled_timers_are_forgotten(loop: aiopoll.EventLoop) -> No
 
 def test_a_cancelled_timer_does_not_run(loop: aiopoll.EventLoop) -> None:
     ran: list[str] = []
+    reported: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda loop, context: reported.append(context))
     cancelled = loop.call_later(0, ran.append, "cancelled")
     cancelled.cancel()
+    assert cancelled.cancelled()
     also_cancelled = loop.call_soon(ran.append, "cancelled")
     also_cancelled.cancel()
+    assert also_cancelled.cancelled()
     loop.call_later(0, ran.append, "ran")
     loop.call_later(0.001, loop.stop)
     run_until_stopped(loop)
     assert ran == ["ran"]
+    assert reported == []
 
 
 def test_handles_are_asyncios_own(loop: aiopoll.EventLoop) -> None:
