@@ -1,6 +1,7 @@
 """The way of a file's requests."""
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
+from posix.types cimport mode_t
 
 from aiopoll._core.file_queue cimport FileOwner, FileQueue, FileRequest, iovec
 
@@ -35,7 +36,7 @@ cdef class FileRoutes(FileOwner):
     cdef int number  # what was given, and fileno() answers; `fd` may be a duplicate
     cdef readonly bint borrowed  # `fd` is somebody else's: enter() looks whose it is before each use
     cdef uint64_t[3] identity  # of the file that was given, if it is borrowed
-    cdef int kind
+    cdef mode_t kind  # its bits of S_IFMT
     cdef readonly bint streaming  # the cursor is the kernel's: read(2) and write(2), no offsets
     cdef bint use_nowait
     cdef bint pumping

@@ -286,7 +286,6 @@ cdef object refuse(object error):
 
 
 @cython.final
-@cython.freelist(64)
 cdef class Awaiting(CompiledCoroutine):
     """What a method answers: a collections.abc.Coroutine, started by the first send()."""
 
