@@ -5,6 +5,7 @@
 # make test-vm: 30,000 connections, or PYTEST_ARGS, in a virtual machine with Debian's kernel.
 # make mutants: plants some ninety faults, one at a time, and tells which ones the tests notice.
 #   MUTANTS="--area ring": --help of tools/mutants.py names what it takes.  Half an hour.
+# make dist: the sdist, and a wheel of it for this Python, in dist/.
 # make bench: everyone side by side.  BENCH_ARGS="--aims --rounds 3": --help names them all.
 # Another interpreter: make test PYTHON=/path/to/python3.12 (it gets an environment of its own).
 
@@ -16,12 +17,12 @@ else
 VENV ?= .venv-$(notdir $(PYTHON))
 endif
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml setup.py $(wildcard src/aiopoll/_core/*.pyx src/aiopoll/_core/*.pxd src/aiopoll/_core/c/*.h)
+SOURCES := pyproject.toml setup.py $(shell find src -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 MUTANTS ?=
 
-.PHONY: help run test lint test-asan test-vm conformance soak mutants bench clean check-machine
+.PHONY: help run test lint test-asan test-vm conformance soak mutants bench dist clean check-machine
 
 help:
 	@sed -n 's/^# \(make\)/\1/p' Makefile
@@ -97,5 +98,12 @@ $(VENV)/.bench: $(VENV)/.built pyproject.toml
 	$(BIN)/python -m benchmarks.install
 	@touch $@
 
+# setuptools adds to an sdist what an older list in src/*.egg-info names.
+dist: $(VENV)/.tools
+	rm -rf dist src/*.egg-info
+	$(BIN)/python -c 'from setuptools.build_meta import build_sdist; build_sdist("dist")'
+	$(BIN)/python -m pip wheel --no-deps --no-build-isolation --wheel-dir dist dist/*.tar.gz
+
 clean:
-	rm -rf .venv .venv-* build dist src/*.egg-info src/aiopoll/_core/*.c src/aiopoll/_core/*.so
+	rm -rf .venv .venv-* build dist src/*.egg-info
+	find src \( -name '*.c' -o -name '*.so' \) -delete

@@ -1,4 +1,4 @@
-"""Builds the compiled modules of aiopoll._core; everything else is in pyproject.toml.
+"""Builds the compiled modules, one for each .pyx of the package; the rest is in pyproject.toml.
 
 AIOPOLL_SANITIZE=1 builds with AddressSanitizer and UndefinedBehaviorSanitizer, and
 AIOPOLL_DEBUG=1 with the invariant checks of the debug build (`make test-asan` sets both).
@@ -9,36 +9,61 @@ from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
-CORE = Path("src/aiopoll/_core")
-HEADERS = sorted(str(path) for path in CORE.glob("c/*.h"))
+SRC = Path("src")
+HEADERS = sorted(SRC.rglob("*.h"))
 
-compile_args = ["-O2", "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wno-unused-parameter"]
+compile_args = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wno-unused-parameter"]
 link_args: list[str] = []
+if not any(flag.startswith("-O") for flag in os.environ.get("CFLAGS", "").split()):
+    compile_args += ["-O2"]
 if os.environ.get("AIOPOLL_DEBUG") != "1":
     compile_args += ["-DCYTHON_WITHOUT_ASSERTIONS"]
+    # The variables of an assertion stay when it goes; the debug build warns of others.
+    compile_args += ["-Wno-unused-variable", "-Wno-unused-but-set-variable"]
 if os.environ.get("AIOPOLL_SANITIZE") == "1":
     sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
     compile_args += [*sanitize, "-g", "-O1", "-fno-omit-frame-pointer"]
     link_args += sanitize
 
-extensions = [
-    Extension(
-        f"aiopoll._core.{source.stem}",
-        [str(source)],
-        include_dirs=[str(CORE / "c")],
-        depends=[*HEADERS, *(str(path) for path in CORE.glob("*.pxd"))],
-        extra_compile_args=compile_args,
-        extra_link_args=link_args,
-    )
-    for source in sorted(CORE.glob("*.pyx"))
-]
 
-setup(
-    ext_modules=cythonize(
-        extensions,
-        include_path=["src"],
-        # nonecheck: an object that was never initialised raises where it lacks something.
-        compiler_directives={"language_level": "3", "binding": True, "nonecheck": True},
+class BuildExtensions(build_ext):
+    """Runs Cython where extensions are built: an sdist and metadata need none of its output."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        if self.parallel is None:
+            self.parallel = len(os.sched_getaffinity(0))
+
+    def build_extensions(self) -> None:
+        done = cythonize(
+            self.extensions,
+            nthreads=self.parallel,
+            force=self.force,
+            quiet=self.verbose == 0,
+            include_path=[str(SRC)],
+            # nonecheck: an object that was never initialised raises where it lacks something.
+            compiler_directives={"language_level": "3", "binding": True, "nonecheck": True},
+        )
+        sources = {extension.name: extension.sources for extension in done}
+        for extension in self.extensions:
+            extension.sources = sources[extension.name]
+        super().build_extensions()
+
+
+if __name__ == "__main__":  # the processes that run Cython may import this file too
+    setup(
+        cmdclass={"build_ext": BuildExtensions},
+        ext_modules=[
+            Extension(
+                ".".join(source.relative_to(SRC).with_suffix("").parts),
+                [str(source)],
+                include_dirs=sorted({str(header.parent) for header in HEADERS}),
+                depends=[str(path) for path in (*HEADERS, *sorted(SRC.rglob("*.pxd")))],
+                extra_compile_args=compile_args,
+                extra_link_args=link_args,
+            )
+            for source in sorted(SRC.rglob("*.pyx"))
+        ],
     )
-)
