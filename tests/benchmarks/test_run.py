@@ -187,6 +187,7 @@ def test_the_readmes_table_has_the_workloads_with_an_aim(small_run: Path) -> Non
     assert "an older one" not in table
 
 
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="known_gaps.toml: outside of a clone")
 def test_the_readme_has_the_committed_figures() -> None:
     command = [sys.executable, str(ROOT / "tools" / "readme_figures.py"), "--check"]
     done = subprocess.run(command, timeout=60)
