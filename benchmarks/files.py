@@ -1,9 +1,9 @@
-"""Reading and writing blocks of one file, by each of the contenders for files.
+"""Reading and writing blocks of one file, by each of the implementations for files.
 
-`opened(contender, path, depth, …)` is a context in which `read(offset)` and `write(data, offset)`
-are awaited.  aiopoll reads and writes past the page cache (O_DIRECT), and so do the threads; the
-other libraries have no aligned buffers, so theirs is the page cache, emptied beforehand where the
-workload is about a cold file.
+`opened(implementation, path, depth, …)` is a context in which `read(offset)` and
+`write(data, offset)` are awaited.  aiopoll reads and writes past the page cache (O_DIRECT), and so
+do the threads; the other libraries have no aligned buffers, so theirs is the page cache, emptied
+beforehand where the workload is about a cold file.
 """
 
 import asyncio
@@ -69,7 +69,7 @@ def _takes_direct(path: Path) -> bool:
 
 @contextlib.asynccontextmanager
 async def opened(
-    contender: str, path: Path, depth: int, *, direct: bool, size: int = BLOCK
+    implementation: str, path: Path, depth: int, *, direct: bool, size: int = BLOCK
 ) -> AsyncIterator[Blocks]:
     """`depth` requests may be made side by side; each read is of `size` bytes."""
     direct = direct and _takes_direct(path)
@@ -83,13 +83,13 @@ async def opened(
         "caio-threads": _caio,
         "caio-linux-aio": _caio,
     }
-    async with by[contender](contender, path, depth, direct, size) as blocks:
+    async with by[implementation](implementation, path, depth, direct, size) as blocks:
         yield blocks
 
 
 @contextlib.asynccontextmanager
 async def _aiopoll(
-    contender: str, path: Path, depth: int, direct: bool, size: int
+    implementation: str, path: Path, depth: int, direct: bool, size: int
 ) -> AsyncIterator[Blocks]:
     import aiopoll
 
@@ -102,7 +102,7 @@ async def _aiopoll(
 
 @contextlib.asynccontextmanager
 async def _threads(
-    contender: str, path: Path, depth: int, direct: bool, size: int
+    implementation: str, path: Path, depth: int, direct: bool, size: int
 ) -> AsyncIterator[Blocks]:
     loop = asyncio.get_running_loop()
     fd = os.open(path, os.O_RDWR | (os.O_DIRECT if direct else 0))
@@ -160,7 +160,7 @@ def _with_cursors(
 
 @contextlib.asynccontextmanager
 async def _aiofiles(
-    contender: str, path: Path, depth: int, direct: bool, size: int
+    implementation: str, path: Path, depth: int, direct: bool, size: int
 ) -> AsyncIterator[Blocks]:
     import aiofiles
 
@@ -175,7 +175,7 @@ async def _aiofiles(
 
 @contextlib.asynccontextmanager
 async def _anyio(
-    contender: str, path: Path, depth: int, direct: bool, size: int
+    implementation: str, path: Path, depth: int, direct: bool, size: int
 ) -> AsyncIterator[Blocks]:
     import anyio
     import anyio.to_thread
@@ -191,9 +191,9 @@ async def _anyio(
 
 @contextlib.asynccontextmanager
 async def _caio(
-    contender: str, path: Path, depth: int, direct: bool, size: int
+    implementation: str, path: Path, depth: int, direct: bool, size: int
 ) -> AsyncIterator[Blocks]:
-    if contender == "caio-threads":
+    if implementation == "caio-threads":
         from caio.thread_aio_asyncio import AsyncioContext
     else:
         from caio.linux_aio_asyncio import AsyncioContext

@@ -1,4 +1,4 @@
-"""One contender on one workload: its processes, and what the kernel counts of them.
+"""One implementation on one workload: its processes, and what the kernel counts of them.
 
 Everything is counted over a window that the client (or the program, where it has none) marks by
 `start` and by its result: connecting, warming up and starting Python are outside.
@@ -15,12 +15,15 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from benchmarks.workload import ROOT, Workload
+
+Key = TypeVar("Key", bound=Hashable)
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +36,7 @@ class Settings:
 
 
 class Failure(Exception):
-    """A contender did not do its work; the text is what its processes said."""
+    """An implementation did not do its work; the text is what its processes said."""
 
 
 @contextlib.contextmanager
@@ -48,13 +51,20 @@ def on_cpu(cpu: int | None) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
+def environment(source: Path | None = None) -> dict[str, str]:
+    """For a child that imports the benchmarks of this checkout, and aiopoll from `source`."""
+    path = [str(ROOT), str(source or ""), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
+
+
 class Process:
     """A child that talks by lines; killed at the end, or where it takes too long over one."""
 
-    def __init__(self, command: list[str], cpu: int | None, limit_seconds: float) -> None:
+    def __init__(
+        self, command: list[str], cpu: int | None, limit_seconds: float, source: Path | None = None
+    ) -> None:
         self.command = command
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
-        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         with on_cpu(cpu):
             self._popen = subprocess.Popen(
                 command,
@@ -63,7 +73,7 @@ class Process:
                 stderr=self._errors,
                 text=True,
                 cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": path},
+                env=environment(source),
                 process_group=0,  # its own children end with it
             )
         self.pid = self._popen.pid
@@ -76,7 +86,7 @@ class Process:
     def errors(self) -> str:
         """The beginning of what it wrote to its standard error."""
         # The child shares the file's position: it must not be moved.
-        return os.pread(self._errors.fileno(), 1000, 0).decode(errors="replace").strip()
+        return os.pread(self._errors.fileno(), 10_000, 0).decode(errors="replace").strip()
 
     def line(self, start: str = "") -> str:
         """The rest of the next line, which has to start so; raises Failure."""
@@ -205,15 +215,23 @@ class SystemCalls:
 
 
 class Running(contextlib.ExitStack):
-    """A contender's processes on a workload: started and warmed up, to be measured at any time.
+    """An implementation's processes on a workload, started and warmed up: to be measured any time.
 
+    `source` is where the program imports aiopoll from: without it, what is installed here.
     Raises Failure where the program or its client fails.
     """
 
-    def __init__(self, workload: Workload, contender: str, settings: Settings) -> None:
+    def __init__(
+        self,
+        workload: Workload,
+        implementation: str,
+        settings: Settings,
+        source: Path | None = None,
+    ) -> None:
         super().__init__()
         self._workload = workload
-        self._contender = contender
+        self._implementation = implementation
+        self._source = source
         self._limit_seconds = 120 + 5 * (settings.seconds + settings.warm_up)
         try:
             self._start(settings)
@@ -222,13 +240,13 @@ class Running(contextlib.ExitStack):
             raise
 
     def _process(self, command: list[str], cpu: int | None) -> Process:
-        started = Process(command, cpu, self._limit_seconds)
+        started = Process(command, cpu, self._limit_seconds, self._source)
         self.callback(started.close)
         return started
 
     def _start(self, settings: Settings) -> None:
         workload = self._workload
-        command = workload.command(self._contender)
+        command = workload.command(self._implementation)
         size = ["--seconds", str(settings.seconds), "--warm-up", str(settings.warm_up)]
         self._resident = 0
         if workload.client is None:
@@ -255,10 +273,10 @@ class Running(contextlib.ExitStack):
         after = Snapshot.of(self._server.pid)
         self._reporter.line("start")  # nothing is on its way any more
         if self._server.errors():
-            raise Failure(f"{self._contender} complained: {self._server.errors()}")
+            raise Failure(f"{self._implementation} complained: {self._server.errors()}")
         operations, seconds = said.pop("operations"), said.pop("seconds")
         if not operations:
-            raise Failure(f"{self._contender} completed nothing in {seconds:.2f} s")
+            raise Failure(f"{self._implementation} completed nothing in {seconds:.2f} s")
         result: dict[str, float] = {
             "operations": operations,
             "seconds": seconds,
@@ -290,6 +308,39 @@ class Running(contextlib.ExitStack):
         calls = SystemCalls(self._server.pid)
         result = self.measure()
         return calls.stop() / result["operations"]
+
+
+class Round(Generic[Key]):
+    """The processes that are measured beside each other, each under a key.
+
+    They are started when they are first asked, and run until the end; or, where a workload wants to
+    be alone, they are started and ended for each question.
+    """
+
+    def __init__(
+        self, alone: bool, start: Callable[[Key], Running], failures: dict[Key, str]
+    ) -> None:
+        self._alone, self._start, self._failures = alone, start, failures
+        self._running: dict[Key, Running] = {}
+
+    def ask(self, key: Key, question: Callable[[Running], Result]) -> Result | None:
+        """What `question` returns of it; None if it has failed, which `failures` keeps."""
+        if key in self._failures:
+            return None
+        try:
+            if self._alone:
+                with self._start(key) as running:
+                    return question(running)
+            if key not in self._running:
+                self._running[key] = self._start(key)
+            return question(self._running[key])
+        except Failure as failure:
+            self._failures[key] = str(failure)
+            return None
+
+    def close(self) -> None:
+        for running in self._running.values():
+            running.close()
 
 
 if __name__ == "__main__":

@@ -16,12 +16,12 @@ from array import array
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from benchmarks.contenders import loop_factory
+from benchmarks.implementations import loop_factory
 
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--contender", required=True)
+    parser.add_argument("--implementation", required=True)
     parser.add_argument("--seconds", type=float, default=1.0, help="of a program without a client")
     parser.add_argument("--warm-up", type=float, default=0.0)
     parser.add_argument("--operations", type=int, help="do about so many instead")
@@ -29,9 +29,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace, main: Callable[[argparse.Namespace], Any]) -> None:
-    """asyncio.run(main(arguments)) on the contender's loop."""
+    """asyncio.run(main(arguments)) on the implementation's loop."""
     grow_malloc_threshold()
-    with asyncio.Runner(loop_factory=loop_factory(arguments.contender)) as runner:
+    with asyncio.Runner(loop_factory=loop_factory(arguments.implementation)) as runner:
         runner.run(main(arguments))
 
 

@@ -1,7 +1,7 @@
 """python -m benchmarks.report OUT.html RESULTS.json …: an HTML page of plots, one run or several.
 
-Each workload has a bar for each contender: the median, and a line from the slowest round to the
-fastest.  The plots are SVG inside the page, which needs nothing else.
+Each workload has a bar for each implementation: the median, and a line for its 95 % interval.  The
+plots are SVG inside the page, which needs nothing else.
 """
 
 import html
@@ -16,7 +16,9 @@ matplotlib.use("svg")
 import matplotlib.pyplot as plt
 
 from benchmarks import results
-from benchmarks.results import METRICS, ours
+from benchmarks.record import short
+from benchmarks.results import goals_of, median, ours, slower_than_peers
+from benchmarks.statistics import METRICS, Estimate
 
 matplotlib.rcParams["svg.fonttype"] = "none"  # text stays text
 
@@ -34,26 +36,25 @@ def plot(runs: list[dict[str, Any]], name: str) -> str:
     """The workload's own metric, and CPU for each operation beside it where it has both."""
     found = [run["workloads"][name] for run in runs if name in run["workloads"]]
     metrics = list(dict.fromkeys([found[0]["metric"], "cpu_us"]))
-    contenders = list(
+    implementations = list(
         dict.fromkeys(
-            contender
+            implementation
             for result in found
-            for contender, one in result["contenders"].items()
-            if "median" in one
+            for implementation, one in result["implementations"].items()
+            if "estimates" in one
         )
     )
-    height = 0.5 + 0.28 * len(contenders) * len(found)
+    height = 0.5 + 0.28 * len(implementations) * len(found)
     figure, axes = plt.subplots(1, len(metrics), figsize=(9, height), sharey=True, squeeze=False)
     for axis, metric in zip(axes[0], metrics, strict=True):
         described = METRICS[metric]
         for index, result in enumerate(found):
-            for row, contender in enumerate(contenders):
-                one = result["contenders"].get(contender, {})
-                if metric not in one.get("median", {}):
+            for row, implementation in enumerate(implementations):
+                one = result["implementations"].get(implementation, {}).get("estimates", {})
+                if metric not in one:
                     continue
-                shades = OUR_SHADES if ours(contender) else SHADES
-                value = one["median"][metric] / described.scale
-                low, high = (bound / described.scale for bound in one["spread"][metric])
+                shades = OUR_SHADES if ours(implementation) else SHADES
+                value, low, high = (part / described.scale for part in Estimate(*one[metric]))
                 axis.barh(
                     row + (index + 0.5) / len(found) * 0.8 - 0.4,
                     value,
@@ -65,7 +66,7 @@ def plot(runs: list[dict[str, Any]], name: str) -> str:
         better = "more is better" if described.more_is_better else "less is better"
         axis.set_xlabel(f"{described.name} {described.unit} ({better})")
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0][0].set_yticks(range(len(contenders)), contenders)
+    axes[0][0].set_yticks(range(len(implementations)), implementations)
     axes[0][0].invert_yaxis()
     figure.tight_layout()
     drawn = io.StringIO()
@@ -78,60 +79,61 @@ def _table(result: dict[str, Any]) -> str:
     shown = [
         metric
         for metric in METRICS
-        if any(metric in one.get("median", {}) for one in result["contenders"].values())
+        if any(metric in one.get("estimates", {}) for one in result["implementations"].values())
     ]
     cells = "".join(f"<th>{METRICS[metric].title} {METRICS[metric].unit}</th>" for metric in shown)
     lines = [f"<table><tr><th></th>{cells}</tr>"]
-    for contender, one in result["contenders"].items():
+    for implementation, one in result["implementations"].items():
         if "failure" in one:
-            lines.append(f"<tr><td>{contender}</td><td class=missed>failed</td></tr>")
+            lines.append(f"<tr><td>{implementation}</td><td class=missed>failed</td></tr>")
             continue
         cells = "".join(
-            f"<td>{METRICS[metric].show(one['median'].get(metric))}</td>" for metric in shown
+            f"<td>{METRICS[metric].show(median(result, implementation, metric))}</td>"
+            for metric in shown
         )
-        lines.append(f"<tr><td>{contender}</td>{cells}</tr>")
+        lines.append(f"<tr><td>{implementation}</td>{cells}</tr>")
     return "".join([*lines, "</table>"])
 
 
-def _aims(run: dict[str, Any]) -> str:
+def _goals(run: dict[str, Any]) -> str:
     rows = []
     for name, result in run["workloads"].items():
-        for aim in result["aims"]:
-            limit = f"≤ {aim['at_most']}" if "at_most" in aim else f"≥ {aim['at_least']}"
-            beside = " and of ".join(aim.get("against", []))
-            word = {True: "reached", False: "missed", None: "not measured"}[aim["reached"]]
-            value = "" if aim["value"] is None else f"{aim['value']:.2f}"
+        for goal in goals_of(name, result):
+            limit = f"≤ {goal['at_most']}" if "at_most" in goal else f"≥ {goal['at_least']}"
+            beside = " and of ".join(goal.get("against", []))
+            word = {True: "reached", False: "missed", None: "not measured"}[goal["reached"]]
+            value = "" if goal["value"] is None else f"{goal['value']:.2f}"
             rows.append(
-                f"<tr><td>{name}: {aim['of']}, {METRICS[aim['metric']].name}"
+                f"<tr><td>{name}: {goal['of']}, {METRICS[goal['metric']].name}"
                 f"{' of ' + beside if beside else ''}</td><td>{limit}</td><td>{value}</td>"
                 f"<td class={word.split()[-1]}>{word}</td></tr>"
             )
     if not rows:
         return ""
-    return f"<table><tr><th></th><th>aim</th><th>now</th><th></th></tr>{''.join(rows)}</table>"
+    return f"<table><tr><th></th><th>goal</th><th>now</th><th></th></tr>{''.join(rows)}</table>"
 
 
-def _losses(run: dict[str, Any]) -> str:
+def _slower(run: dict[str, Any]) -> str:
     rows = [
-        f"<li>{name}: {loss['of']} has {loss['ratio']:.2f} of {loss['to']}'s"
+        f"<li>{name}: {one['of']} has {one['ratio']:.2f} of {one['to']}'s"
         f" {METRICS[result['metric']].name}</li>"
         for name, result in run["workloads"].items()
-        for loss in result["losses"]
+        for one in slower_than_peers(result)
     ]
-    return f"<h2>Behind a peer</h2><ul>{''.join(rows)}</ul>" if rows else ""
+    return f"<h2>Slower than peers</h2><ul>{''.join(rows)}</ul>" if rows else ""
 
 
-def _heading(run: dict[str, Any]) -> str:
-    machine = run["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
-    changed = ", with changes" if run["changed_since_commit"] else ""
-    settings = run["settings"]
+def _heading(record: dict[str, Any]) -> str:
+    machine = record["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    changed = ", with changes" if record["changed_since_commit"] else ""
+    settings = record["settings"]
     text = (
-        f"{run['date']}, commit {(run['commit'] or 'unknown')[:10]}{changed}. {machine['cpu']},"
+        f"{record['date']}, commit {short(record)}{changed}. {machine['cpu']},"
         f" {machine['cpus']} CPUs, {machine['memory_gib']} GiB, Linux {machine['kernel']},"
         f" {machine['file_system']}; load {machine['load_at_start']:.1f} before."
         f" {versions}. {settings['rounds']} rounds"
-        f" of {settings['seconds']} s, each in {settings.get('turns', 1)} turns."
+        f" of {settings['seconds']} s, each of {settings['samples']} samples."
     )
     return f"<p>{html.escape(text)}</p>"
 
@@ -142,11 +144,11 @@ def write(runs: list[dict[str, Any]], path: Path) -> None:
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><title>aiopoll, measured</title>",
         f"<style>{STYLE}</style><h1>aiopoll beside its peers</h1>",
-        "<p>Medians over the turns; a line spans the slowest turn and the fastest. CPU, switches"
-        " and calls are the server's for each operation.</p>",
+        "<p>Medians of the samples; a line is the 95 % interval. CPU, switches and calls are the"
+        " server's for each operation.</p>",
     ]
     for run in runs:
-        parts += [_heading(run), _aims(run), _losses(run)]
+        parts += [*map(_heading, run["runs"].values()), _goals(run), _slower(run)]
     for name in names:
         results_of = [run["workloads"][name] for run in runs if name in run["workloads"]]
         parts.append(f"<h2 id={name}>{html.escape(results_of[0]['title'])}</h2>{plot(runs, name)}")

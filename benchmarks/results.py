@@ -1,255 +1,222 @@
-"""What is made of the turns: medians, spreads, ratios within a turn, aims; and the JSON of it.
+"""What a run's samples come to, and the one file of it that is in git: benchmarks/results.
 
-{"date", "commit", "machine", "versions", "settings", "skipped": {contender or workload: reason},
- "workloads": {name: {"title", "unit", "metric",
-    "contenders": {name: {"turns": [{metric: value}], "median", "spread": {metric: [low, high]},
-                          "system_calls_reason", "failure"}},
-    "ratios": {ours: {other: {metric: median of ours by other}}},
-    "aims": [{…, "value", "reached"}], "losses": [{"of", "to", "ratio"}]}}}
+{"runs": {name: {"date", "commit", "changed_since_commit", "machine", "versions", "settings",
+                 "skipped": {implementation or workload: reason}}},
+ "workloads": {name: {"run": name of its run, "title", "unit", "metric",
+    "implementations": {name: {"sample_count", "estimates": {metric: [median, low, high]},
+                               "system_calls_reason"}, or {"failure"}},
+    "ratios": {ours: {other: {metric: [median, low, high]}}}}}}
+
+A run on its own has "samples" too, [{metric: value}], and is kept in build/bench.  latest.json has
+for each workload the newest run that measured it.
 """
 
-import datetime
-import importlib.metadata
 import json
 import os
-import platform
-import shutil
-import statistics
-import subprocess
 import tomllib
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contenders import REFERENCES
-from benchmarks.measure import Settings
+from benchmarks.implementations import REFERENCES
 from benchmarks.native import BUILD
-from benchmarks.workload import ROOT, Workload
+from benchmarks.record import name_of, short
+from benchmarks.statistics import METRICS, Estimate, estimate, paired_ratios
+from benchmarks.workload import ROOT, Workload, all_workloads
 
-FOLDER = ROOT / "benchmarks" / "results"
-PACKAGES = (
-    *("uvloop", "rloop", "uvicorn", "httptools", "aiohttp"),
-    *("caio", "aiofiles", "anyio", "Cython"),
-)
-
-
-@dataclass(frozen=True)
-class Metric:
-    title: str  # in a table of many
-    name: str  # in a sentence
-    unit: str
-    more_is_better: bool = False
-    scale: float = 1.0  # the unit shown is so much of the unit kept
-
-    def show(self, value: float | None) -> str:
-        if value is None:
-            return "-"
-        value /= self.scale
-        digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 10 else 2
-        return f"{value:,.{digits}f}"
+LATEST = ROOT / "benchmarks" / "results" / "latest.json"
+RUNS = BUILD / "runs"
+RATIOS = ("rate", "cpu_us", "context_switches")  # and what the workload is about
+NOT_JUDGED = ("aiopoll-epoll", "aiopoll-threads")
+"""The epoll backend is there to be compared with, and so is aiopoll where threads do its work on
+the disk."""
 
 
-# CPU, switches and calls are the server's; each is for one operation.
-METRICS = {
-    "rate": Metric("rate", "rate", "/s", more_is_better=True),
-    "cpu_us": Metric("CPU", "CPU time", "µs"),
-    "p50_us": Metric("p50", "latency p50", "µs"),
-    "p99_us": Metric("p99", "latency p99", "µs"),
-    "context_switches": Metric("switches", "context switches", ""),
-    "system_calls": Metric("calls", "system calls", ""),
-    "peak_memory": Metric("memory", "peak memory", "MiB", scale=1 << 20),
-    "connection_memory": Metric("each", "memory per connection", "KiB", scale=1 << 10),
-    "stall_ms": Metric("stall", "longest stall", "ms"),
-    "lost": Metric("lost", "lost datagrams", ""),
-    "unanswered": Metric("starved", "connections never answered", ""),
-    "client_cpu_share": Metric("client", "CPU of the client", "%", scale=0.01),
-}
+def ours(implementation: str) -> bool:
+    return implementation.startswith("aiopoll")
 
 
-def ours(contender: str) -> bool:
-    return contender.startswith("aiopoll")
-
-
-def summed_up(turns: list[dict[str, float]]) -> dict[str, Any]:
-    """Median and spread of each metric over the turns of all rounds."""
-    names = turns[0].keys()
-    values = {name: [one[name] for one in turns if name in one] for name in names}
+def summed_up(samples: list[dict[str, float]]) -> dict[str, Any]:
+    """What is kept of an implementation: each metric's estimate over the samples of all rounds."""
+    metrics = [metric for metric in METRICS if any(metric in one for one in samples)]
     return {
-        "turns": turns,
-        "median": {name: statistics.median(series) for name, series in values.items()},
-        "spread": {name: [min(series), max(series)] for name, series in values.items()},
+        "sample_count": len(samples),
+        "samples": samples,
+        "estimates": {
+            metric: estimate(one[metric] for one in samples if metric in one) for metric in metrics
+        },
     }
 
 
-def ratios(contenders: dict[str, Any]) -> dict[str, Any]:
-    """Of each of ours to each other: taken within a turn, then the median over the turns."""
-    return {
-        mine: {
-            other: {
-                metric: statistics.median(
-                    a[metric] / b[metric]
-                    for a, b in zip(
-                        contenders[mine]["turns"], contenders[other]["turns"], strict=False
-                    )
-                    if metric in a and b.get(metric)
-                )
-                for metric in METRICS
-                if any(
-                    metric in a and b.get(metric)
-                    for a, b in zip(
-                        contenders[mine]["turns"], contenders[other]["turns"], strict=False
-                    )
-                )
-            }
-            for other in contenders
-            if other != mine and contenders[other].get("turns")
-        }
-        for mine in contenders
-        if ours(mine) and contenders[mine].get("turns")
-    }
-
-
-def all_aims() -> list[dict[str, Any]]:
-    aims: list[dict[str, Any]] = tomllib.loads(
-        (ROOT / "benchmarks" / "aims.toml").read_text(encoding="utf-8")
-    )["aim"]
-    return aims
-
-
-def aims_of(name: str, result: dict[str, Any]) -> list[dict[str, Any]]:
-    """The aims of the workload with the value measured: None where a part of it was not."""
-    found = []
-    for aim in all_aims():
-        if aim["workload"] != name:
+def ratios(implementations: dict[str, Any], metric: str) -> dict[str, Any]:
+    """Of each of ours to each other: taken between neighbours, then their estimate."""
+    found: dict[str, Any] = {}
+    measured = {name: one["samples"] for name, one in implementations.items() if "samples" in one}
+    for mine in measured:
+        if not ours(mine) or mine in NOT_JUDGED:
             continue
-        of, metric, value = aim.get("of", "aiopoll"), aim["metric"], None
-        if against := aim.get("against"):
-            beside = result["ratios"].get(of, {})
-            values = [beside[peer][metric] for peer in against if metric in beside.get(peer, {})]
-            if values:
-                value = max(values) if "at_most" in aim else min(values)
-        elif contender := result["contenders"].get(of):
-            value = contender.get("median", {}).get(metric)
-        reached = None
-        if value is not None:
-            reached = value <= aim["at_most"] if "at_most" in aim else value >= aim["at_least"]
-        found.append({**aim, "of": of, "value": value, "reached": reached})
+        beside = found[mine] = {}
+        for other in measured:
+            if other == mine:
+                continue
+            pairs = {
+                name: paired_ratios(measured[mine], measured[other], name)
+                for name in dict.fromkeys((metric, *RATIOS))
+            }
+            beside[other] = {name: estimate(values) for name, values in pairs.items() if values}
     return found
 
 
-def losses(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """Where one of ours is behind a peer in what the workload is about.
+def workload_result(workload: Workload, implementations: dict[str, Any]) -> dict[str, Any]:
+    """`implementations`: `summed_up` of each, or a "failure"."""
+    return {
+        "title": workload.title,
+        "unit": workload.unit,
+        "metric": workload.metric,
+        "implementations": implementations,
+        "ratios": ratios(implementations, workload.metric),
+    }
 
-    The epoll backend is there to be compared with, and so is aiopoll where threads do its disk
-    work; the references have no Python, and what they do is no peer's.
+
+# ---- what is looked for in a result ----
+
+
+def median(result: dict[str, Any], implementation: str, metric: str) -> float | None:
+    found = result["implementations"].get(implementation, {}).get("estimates", {}).get(metric)
+    return None if found is None else Estimate(*found).median
+
+
+def ratio(result: dict[str, Any], mine: str, other: str, metric: str) -> float | None:
+    found = result["ratios"].get(mine, {}).get(other, {}).get(metric)
+    return None if found is None else Estimate(*found).median
+
+
+def all_goals() -> list[dict[str, Any]]:
+    goals: list[dict[str, Any]] = tomllib.loads(
+        (ROOT / "benchmarks" / "goals.toml").read_text(encoding="utf-8")
+    )["goal"]
+    return goals
+
+
+def goals_of(name: str, result: dict[str, Any]) -> list[dict[str, Any]]:
+    """The goals of the workload with the value measured: None where a part of it was not."""
+    found = []
+    for goal in all_goals():
+        if goal["workload"] != name:
+            continue
+        of, metric = goal.get("of", "aiopoll"), goal["metric"]
+        if "against" in goal:
+            beside = [ratio(result, of, peer, metric) for peer in goal["against"]]
+            values = [value for value in beside if value is not None]
+        else:
+            values = [value for value in (median(result, of, metric),) if value is not None]
+        value = reached = None
+        if values:
+            value = max(values) if "at_most" in goal else min(values)
+            reached = value <= goal["at_most"] if "at_most" in goal else value >= goal["at_least"]
+        found.append({**goal, "of": of, "value": value, "reached": reached})
+    return found
+
+
+def goal_text(goal: dict[str, Any]) -> str:
+    """`aiopoll: rate ≥ 2.5 of uvloop and of rloop`."""
+    limit = f"≤ {goal['at_most']}" if "at_most" in goal else f"≥ {goal['at_least']}"
+    peers = goal.get("against", [])
+    beside = f" of {' and of '.join(peers)}" if peers else ""
+    return f"{goal['of']}: {METRICS[goal['metric']].name} {limit}{beside}"
+
+
+def slower_than_peers(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Where one of ours is worse than a peer in what the workload is about.
+
+    The references have no Python, and what they do is no peer's.
     """
     metric = result["metric"]
     found = []
     for mine in result["ratios"]:
-        if mine in ("aiopoll-epoll", "aiopoll-threads"):
-            continue
-        for other, values in result["ratios"][mine].items():
-            ratio = values.get(metric)
-            if ours(other) or other in REFERENCES or other == "fio" or ratio is None:
+        for other in result["ratios"][mine]:
+            value = ratio(result, mine, other, metric)
+            if ours(other) or other in REFERENCES or other == "fio" or value is None:
                 continue
-            if ratio < 1 if METRICS[metric].more_is_better else ratio > 1:
-                found.append({"of": mine, "to": other, "ratio": ratio})
+            if METRICS[metric].worse(value):
+                found.append({"of": mine, "to": other, "ratio": value})
     return found
 
 
-def workload_result(workload: Workload, contenders: dict[str, Any]) -> dict[str, Any]:
-    """`contenders`: `summed_up` of each, or a "failure"."""
-    result: dict[str, Any] = {
-        "title": workload.title,
-        "unit": workload.unit,
-        "metric": workload.metric,
-        "contenders": contenders,
-        "ratios": ratios(contenders),
-    }
-    result["aims"] = aims_of(workload.name, result)
-    result["losses"] = losses(result)
-    return result
+# ---- the files ----
 
 
-# ---- the run as a whole ----
+def new_results(record: dict[str, Any]) -> dict[str, Any]:
+    """Of a run that has measured nothing yet."""
+    return {"runs": {name_of(record): record}, "workloads": {}}
 
 
-def _output(*command: str) -> str | None:
-    if not shutil.which(command[0]):
-        return None
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else None
+def default_path(record: dict[str, Any]) -> Path:
+    stamp = record["date"][:19].replace(":", "").replace("T", "-")
+    return RUNS / f"{stamp}-{short(record)}.json"
 
 
-def _file_system(path: Path) -> str:
-    """Type of the file system that has the path, as /proc/self/mounts names it."""
-    best = ("", "unknown")
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, point, kind = line.split()[:3]
-        if path.is_relative_to(point) and len(point) > len(best[0]):
-            best = (point, kind)
-    return best[1]
+def condensed(result: dict[str, Any]) -> dict[str, Any]:
+    """Without its samples, and each figure rounded."""
 
+    def rounded(estimates: dict[str, Any]) -> dict[str, Any]:
+        return {metric: Estimate(*one).rounded() for metric, one in estimates.items()}
 
-def _machine() -> dict[str, Any]:
-    information = Path("/proc/cpuinfo").read_text()
-    models = [line for line in information.splitlines() if line.startswith("model name")]
-    pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    implementations = {}
+    for name, one in result["implementations"].items():
+        kept = {key: value for key, value in one.items() if key != "samples"}
+        if "estimates" in kept:
+            kept["estimates"] = rounded(kept["estimates"])
+        implementations[name] = kept
     return {
-        "cpu": models[0].split(":", 1)[1].strip() if models else platform.machine(),
-        "cpus": os.cpu_count(),
-        "memory_gib": round(pages * size / 2**30, 1),
-        "kernel": platform.release(),
-        "file_system": _file_system(BUILD),
-        "load_at_start": os.getloadavg()[0],
+        **result,
+        "implementations": implementations,
+        "ratios": {
+            mine: {other: rounded(one) for other, one in others.items()}
+            for mine, others in result["ratios"].items()
+        },
     }
 
 
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    for program in (("gcc", "-dumpfullversion"), ("fio", "--version")):
-        if said := _output(*program):
-            versions[program[0]] = said.removeprefix("fio-")
-    return versions
+def merged(latest: dict[str, Any], run: dict[str, Any], known: Iterable[str]) -> dict[str, Any]:
+    """`latest` with what `run` has measured in place of what it had of those workloads.
 
-
-def new_run(settings: Settings, rounds: int, turns: int) -> dict[str, Any]:
+    Runs of which nothing is left go, and so do workloads that are not known any more.
+    """
+    workloads = {**latest["workloads"]}
+    for name, result in run["workloads"].items():
+        workloads[name] = condensed(result)
+    workloads = {name: workloads[name] for name in known if name in workloads}
+    runs = {**latest["runs"], **run["runs"]}
+    used = {result["run"] for result in workloads.values()}
     return {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": _output("git", "rev-parse", "HEAD"),
-        "changed_since_commit": bool(_output("git", "status", "--porcelain", "--", "src")),
-        "machine": _machine(),
-        "versions": _versions(),
-        "settings": {"rounds": rounds, "turns": turns, **asdict(settings)},
-        "skipped": {},
-        "workloads": {},
+        "runs": {name: runs[name] for name in sorted(runs) if name in used},
+        "workloads": workloads,
     }
 
 
-def default_path(run: dict[str, Any]) -> Path:
-    stamp = run["date"][:19].replace(":", "").replace("T", "-")
-    return FOLDER / f"{stamp}-{(run['commit'] or 'unknown')[:7]}.json"
+def update_latest(run: dict[str, Any], path: Path = LATEST) -> None:
+    latest = load(path) if path.exists() else {"runs": {}, "workloads": {}}
+    save(merged(latest, run, [workload.name for workload in all_workloads()]), path)
 
 
-def save(run: dict[str, Any], path: Path) -> None:
+def _text(value: Any, levels: int, indent: str = "\n") -> str:
+    """JSON with a line for each member down to so many levels, so that git shows what changed."""
+    if levels == 0 or not isinstance(value, dict) or not value:
+        return json.dumps(value, ensure_ascii=False)
+    inner = indent + " "
+    members = [f"{json.dumps(key)}: {_text(one, levels - 1, inner)}" for key, one in value.items()]
+    return "{" + inner + ("," + inner).join(members) + indent + "}"
+
+
+def save(results: dict[str, Any], path: Path) -> None:
+    """In place of what was there, in one step: a run cut short leaves a whole file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(run, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_text(_text(results, 4) + "\n", encoding="utf-8")
+    unfinished.replace(path)
 
 
 def load(path: Path) -> dict[str, Any]:
-    run: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return run
-
-
-def newest(paths: list[Path]) -> dict[str, dict[str, Any]]:
-    """For each workload its newest result, with the run that it is of under "run"."""
-    found: dict[str, dict[str, Any]] = {}
-    for run in sorted(map(load, paths), key=lambda run: str(run["date"])):
-        for name, result in run["workloads"].items():
-            found[name] = {**result, "run": {key: run[key] for key in run if key != "workloads"}}
-    return found
+    results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return results

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks import native, workloads
-from benchmarks.contenders import LOOPS, REFERENCES
+from benchmarks.implementations import LOOPS, REFERENCES
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -46,32 +46,32 @@ class Workload:
     title: str
     program: str
     options: tuple[str, ...] = ()
-    contenders: tuple[str, ...] = LOOPS
+    implementations: tuple[str, ...] = LOOPS
     client: Client | None = None
     unit: str = "request"
     metric: str = "rate"  # what it is about; what is slower is slower by this
     small_options: tuple[str, ...] = ()
     small_operations: int = 100
-    needs: str | None = None  # a module beyond the contenders' own
-    alone: bool = False  # one long turn a round, with nobody beside it
+    needs: str | None = None  # a module beyond the implementations' own
+    alone: bool = False  # one long sample a round, with nobody beside it
 
-    def command(self, contender: str) -> list[str]:
+    def command(self, implementation: str) -> list[str]:
         """How the program is started; where it is a server it prints `ready ADDRESS`."""
-        if contender in REFERENCES:
+        if implementation in REFERENCES:
             address = "udp:127.0.0.1:0" if self.program == "udp" else "tcp:127.0.0.1:0"
             if "--unix" in self.options:
                 address = f"unix:{native.socket_path()}"
-            return [native.echo_server(), contender.replace("c-", "--"), address]
+            return [native.echo_server(), implementation.replace("c-", "--"), address]
         module = f"benchmarks.workloads.{self.program}"
-        return [sys.executable, "-m", module, "--contender", contender, *self.options]
+        return [sys.executable, "-m", module, "--implementation", implementation, *self.options]
 
     def small(self) -> "Workload":
         """The same with few connections; `small_operations` is how much it has to do."""
         client = self.client and replace(self.client, connections=4, idle=min(20, self.client.idle))
         return replace(self, client=client, options=(*self.options, *self.small_options))
 
-    def missing(self, contender: str) -> str | None:
-        """Why it cannot be run here on a contender that can; None if it can."""
+    def missing(self, implementation: str) -> str | None:
+        """Why it cannot be run here on an implementation that can; None if it can."""
         if self.needs and not importlib.util.find_spec(self.needs):
             return f"{self.needs} is not installed: it is in the dependency group bench"
         try:
@@ -79,7 +79,7 @@ class Workload:
                 native.client(tls=self.client.tls)
             if self.client and self.client.tls:
                 native.certificate()
-            if contender in REFERENCES:
+            if implementation in REFERENCES:
                 native.echo_server()
         except native.CannotBuild as error:
             return str(error)

@@ -1,9 +1,10 @@
-"""Writes the README's table of figures from benchmarks/results; `--check` only says if it differs.
+"""Writes the README's table of figures from benchmarks/results/latest.json; `--check` compares.
 
-For each workload that has an aim its newest result counts.  `--check` looks at the results that
-git has, so that a run which nobody has committed fails no test.
+The table has the workloads that have a goal.  `--check` looks at the results that git has, so that
+a run which nobody has committed fails no test.
 """
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+from benchmarks.record import short  # noqa: E402
+from benchmarks.statistics import METRICS  # noqa: E402
 
 from benchmarks import results  # noqa: E402
 
@@ -20,84 +24,91 @@ PEERS = ("asyncio", "uvloop", "rloop", "c-epoll", "fio", "aiofiles")
 
 
 def _cell(result: dict[str, Any], mine: str, other: str, metric: str) -> str:
-    ratio = result["ratios"].get(mine, {}).get(other, {}).get(metric)
+    ratio = results.ratio(result, mine, other, metric)
     return "" if ratio is None else f"{ratio:.2f}"
 
 
-def _row(name: str, result: dict[str, Any], mine: str, metric: str) -> str:
-    described = results.METRICS[metric]
-    shown = result["contenders"][mine]["median"].get(metric)
+def _row(result: dict[str, Any], mine: str, metric: str) -> str:
+    described = METRICS[metric]
+    shown = described.show(results.median(result, mine, metric))
     figures = " | ".join(_cell(result, mine, other, metric) for other in PEERS)
-    shown_unit = f"{described.show(shown)} {described.unit}".strip()
     title = result["title"] if mine == "aiopoll" else f"{result['title']} ({mine})"
-    return f"| {title}: {described.name} | {shown_unit} | {figures} |"
+    return f"| {title}: {described.name} | {f'{shown} {described.unit}'.strip()} | {figures} |"
 
 
-def _counted(turns: set[int]) -> str:
-    fewest, most = min(turns, default=0), max(turns, default=0)
-    return f"{most} turns" if fewest == most else f"{fewest} to {most} turns"
+def _counted(samples: set[int]) -> str:
+    fewest, most = min(samples, default=0), max(samples, default=0)
+    return f"{most} samples" if fewest == most else f"{fewest} to {most} samples"
 
 
-def table(newest: dict[str, dict[str, Any]]) -> str:
-    """The table of the workloads that have an aim, and below it where ours is behind a peer."""
+def _run_line(record: dict[str, Any], sample_counts: set[int]) -> str:
+    versions = ", ".join(
+        f"{name} {record['versions'][name]}"
+        for name in ("python", "uvloop", "rloop")
+        if name in record["versions"]
+    )
+    machine = record["machine"]
+    changed = " with changes" if record["changed_since_commit"] else ""
+    return (
+        f"{record['date'][:10]}, commit {short(record)}{changed}: {machine['cpu']},"
+        f" {machine['cpus']} CPUs, Linux {machine['kernel']}, {versions};"
+        f" medians of {_counted(sample_counts)}, ratios taken sample by sample."
+    )
+
+
+def table(latest: dict[str, Any]) -> str:
+    """The workloads that have a goal, and below them where ours is slower than a peer."""
+    workloads = latest["workloads"]
     rows: dict[str, None] = {}
-    for aim in results.all_aims():
-        result, mine = newest.get(aim["workload"]), aim.get("of", "aiopoll")
-        if result is None or "median" not in result["contenders"].get(mine, {}):
+    for goal in results.all_goals():
+        result, mine = workloads.get(goal["workload"]), goal.get("of", "aiopoll")
+        if result is None:
             continue
-        for metric in dict.fromkeys((result["metric"], aim["metric"])):
-            if metric in result["contenders"][mine]["median"]:
-                rows[_row(aim["workload"], result, mine, metric)] = None
+        for metric in (result["metric"], goal["metric"]):
+            if results.median(result, mine, metric) is not None:
+                rows[_row(result, mine, metric)] = None
     if not rows:
         return "No run is committed yet: `make bench` measures.\n"
-    runs = {result["run"]["date"]: result["run"] for result in newest.values()}
-    turns: dict[str, set[int]] = {date: set() for date in runs}
-    for result in newest.values():
-        for one in result["contenders"].values():
-            if measured := one.get("turns") or one.get("rounds"):  # as older results call them
-                turns[result["run"]["date"]].add(len(measured))
     lines = ["| | aiopoll | " + " | ".join(f"to {peer}" for peer in PEERS) + " |"]
     lines += ["|---" * (len(PEERS) + 2) + "|", *rows, ""]
-    behind = [
-        f"{result['title']} ({loss['ratio']:.2f} to {loss['to']})"
-        for result in newest.values()
-        for loss in result["losses"]
+    slower = [
+        f"{result['title']} ({one['ratio']:.2f} to {one['to']})"
+        for result in workloads.values()
+        for one in results.slower_than_peers(result)
     ]
-    if behind:
-        lines += [f"Behind a peer: {'; '.join(behind)}.", ""]
-    for run in runs.values():
-        versions = ", ".join(
-            f"{name} {run['versions'][name]}"
-            for name in ("python", "uvloop", "rloop")
-            if name in run["versions"]
-        )
-        machine = run["machine"]
-        lines.append(
-            f"{run['date'][:10]}, commit {(run['commit'] or 'unknown')[:7]}: {machine['cpu']},"
-            f" {machine['cpus']} CPUs, Linux {machine['kernel']}, {versions};"
-            f" medians of {_counted(turns[run['date']])}, ratios taken within a turn."
-        )
+    if slower:
+        lines += [f"Slower than a peer: {'; '.join(slower)}.", ""]
+    for name, record in latest["runs"].items():
+        counts = {
+            one["sample_count"]
+            for result in workloads.values()
+            for one in result["implementations"].values()
+            if result["run"] == name and "sample_count" in one
+        }
+        lines.append(_run_line(record, counts))
     return "\n".join(lines) + "\n"
 
 
-def result_files(committed: bool) -> list[Path]:
-    command = ["git", "ls-files", "benchmarks/results/*.json"]
+def latest(committed: bool) -> dict[str, Any]:
+    """What benchmarks/results has; or git's index of it."""
     if committed:
+        command = ["git", "show", f":{results.LATEST.relative_to(ROOT)}"]
         try:
             done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         except FileNotFoundError:
             pass
         else:
             if done.returncode == 0:
-                return [ROOT / name for name in done.stdout.split()]
-    return sorted(results.FOLDER.glob("*.json"))
+                found: dict[str, Any] = json.loads(done.stdout)
+                return found
+    return results.load(results.LATEST)
 
 
 def expected_readme(committed: bool = False) -> str:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     before, rest = readme.split(START)
     after = rest.split(END, 1)[1]
-    return f"{before}{START}{table(results.newest(result_files(committed)))}{END}{after}"
+    return f"{before}{START}{table(latest(committed))}{END}{after}"
 
 
 def main() -> int:

@@ -338,7 +338,7 @@ static void resend_old(struct connection *connections, uint64_t now)
 }
 
 /* Waits for events, and goes on where there is one. */
-static void turn(struct connection *connections, uint64_t now, int timeout_ms)
+static void iterate(struct connection *connections, uint64_t now, int timeout_ms)
 {
 	static uint64_t resent_ns;
 	struct epoll_event events[256];
@@ -368,7 +368,7 @@ static void run(struct connection *connections, uint64_t until_ns, uint64_t pati
 
 	while (operations < operations_max && ((now = now_ns()) < until_ns ||
 	       (unanswered > 0 && now < until_ns + patience_ns)))
-		turn(connections, now,
+		iterate(connections, now,
 		     now >= until_ns || (until_ns - now) / 1000000 < 100 ? 1 : 100);
 }
 
@@ -379,7 +379,7 @@ static void rest(struct connection *connections)
 
 	resting = true;
 	for (; in_flight > 0 && now < until_ns; now = now_ns())
-		turn(connections, now, 1);
+		iterate(connections, now, 1);
 	resting = false;
 }
 

@@ -1,6 +1,6 @@
 """Connect, one exchange, close: what accepting and closing cost."""
 
-from benchmarks.contenders import LOOPS, REFERENCES
+from benchmarks.implementations import LOOPS, REFERENCES
 from benchmarks.workload import Client, Workload
 
 WORKLOADS = [
@@ -8,7 +8,7 @@ WORKLOADS = [
         name=f"connect-{connections}",
         title=f"connect, exchange 64 B, close; {connections} at a time",
         program="echo_protocol",
-        contenders=(*LOOPS, *REFERENCES),
+        implementations=(*LOOPS, *REFERENCES),
         client=Client(connections=connections, reconnect=True),
         unit="connection",
     )

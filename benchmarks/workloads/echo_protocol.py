@@ -6,7 +6,7 @@ import ssl
 from typing import cast
 
 from benchmarks import native, program
-from benchmarks.contenders import LOOPS, REFERENCES
+from benchmarks.implementations import LOOPS, REFERENCES
 from benchmarks.workload import Client, Workload, counted
 
 SIZES = {"64B": 64, "1KiB": 1024, "64KiB": 65536}
@@ -16,7 +16,7 @@ WORKLOADS = [
         name=f"echo-protocol-{size}-{connections}",
         title=f"echo by Protocol, {size}, {counted(connections, 'connection')}",
         program="echo_protocol",
-        contenders=(*LOOPS, *REFERENCES),
+        implementations=(*LOOPS, *REFERENCES),
         client=Client(connections=connections, request_bytes=size_bytes),
     )
     for size, size_bytes in SIZES.items()

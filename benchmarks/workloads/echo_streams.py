@@ -4,7 +4,7 @@ import argparse
 import asyncio
 
 from benchmarks import program
-from benchmarks.contenders import LOOPS
+from benchmarks.implementations import LOOPS
 from benchmarks.workload import Client, Workload, counted
 from benchmarks.workloads.echo_protocol import SIZES
 
@@ -13,7 +13,7 @@ WORKLOADS = [
         name=f"echo-streams-{size}-{connections}",
         title=f"echo by streams, {size}, {counted(connections, 'connection')}",
         program="echo_streams",
-        contenders=(*LOOPS, "aiopoll-streams"),
+        implementations=(*LOOPS, "aiopoll-streams"),
         client=Client(connections=connections, request_bytes=size_bytes),
     )
     for size, size_bytes in SIZES.items()
@@ -34,7 +34,7 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 async def main(arguments: argparse.Namespace) -> None:
     bound = program.bound_socket()
     address = program.address_of(bound)
-    if arguments.contender == "aiopoll-streams":
+    if arguments.implementation == "aiopoll-streams":
         import aiopoll
 
         start_server = aiopoll.start_server

@@ -8,7 +8,7 @@ from array import array
 from collections.abc import Iterator
 
 from benchmarks import files, fio, program
-from benchmarks.contenders import FILES
+from benchmarks.implementations import FILES
 from benchmarks.workload import Workload
 
 WORKLOADS = [
@@ -17,7 +17,7 @@ WORKLOADS = [
         title=f"cold random reads of 4 KiB, {depth} at a time",
         program="file_reads",
         options=("--depth", str(depth)),
-        contenders=FILES,
+        implementations=FILES,
         unit="read",
         alone=True,
     )
@@ -28,7 +28,7 @@ WORKLOADS = [
         title="random reads of 4 KiB from the page cache, 32 at a time",
         program="file_reads",
         options=("--depth", "32", "--hot"),
-        contenders=FILES[1:],
+        implementations=FILES[1:],
         unit="read",
         alone=True,
     )
@@ -51,14 +51,14 @@ def offsets(size: int) -> Iterator[int]:
 async def main(arguments: argparse.Namespace) -> None:
     mib = HOT_MIB if arguments.hot else COLD_MIB
     path = files.data_file("reads", SMALL_MIB if arguments.operations else mib)
-    if arguments.contender == "fio":
+    if arguments.implementation == "fio":
         fio.run(arguments, path, "randread", arguments.depth)
         return
     (files.remember if arguments.hot else files.forget)(path)
     places = offsets(path.stat().st_size)
     latencies_ns = array("q")
     async with files.opened(
-        arguments.contender, path, arguments.depth, direct=not arguments.hot
+        arguments.implementation, path, arguments.depth, direct=not arguments.hot
     ) as blocks:
 
         async def read_some(count: int) -> None:

@@ -6,7 +6,7 @@ import itertools
 import time
 
 from benchmarks import files, program
-from benchmarks.contenders import FILES
+from benchmarks.implementations import FILES
 from benchmarks.workload import Workload
 from benchmarks.workloads.file_reads import COLD_MIB, SMALL_MIB
 
@@ -17,7 +17,7 @@ WORKLOADS = [
         name="file-stall",
         title="longest gap of a 1 ms heartbeat while 1 GiB is read cold, 1 MiB at a time",
         program="file_stall",
-        contenders=FILES[1:],
+        implementations=FILES[1:],
         unit="MiB",
         metric="stall_ms",
         small_operations=4,
@@ -41,7 +41,9 @@ async def main(arguments: argparse.Namespace) -> None:
             stall_ms = max(stall_ms, (now - before) * 1e3 - 1)
             before = now
 
-    async with files.opened(arguments.contender, path, DEPTH, direct=True, size=SIZE) as blocks:
+    async with files.opened(
+        arguments.implementation, path, DEPTH, direct=True, size=SIZE
+    ) as blocks:
 
         async def read_some(count: int) -> None:
             for _ in range(count):

@@ -8,7 +8,7 @@ from array import array
 from collections import deque
 
 from benchmarks import files, fio, program
-from benchmarks.contenders import FILES
+from benchmarks.implementations import FILES
 from benchmarks.workload import Workload
 from benchmarks.workloads.file_reads import HOT_MIB, SMALL_MIB, offsets
 
@@ -18,7 +18,7 @@ WORKLOADS = [
         title=f"durable writes of 4 KiB, {depth} at a time",
         program="file_writes",
         options=("--depth", str(depth)),
-        contenders=FILES,
+        implementations=FILES,
         unit="write",
     )
     for depth in (1, 32)
@@ -27,14 +27,14 @@ WORKLOADS = [
 
 async def main(arguments: argparse.Namespace) -> None:
     path = files.data_file("writes", SMALL_MIB if arguments.operations else HOT_MIB)
-    if arguments.contender == "fio":
+    if arguments.implementation == "fio":
         fio.run(arguments, path, "randwrite", arguments.depth)
         return
     files.forget(path)
     places = offsets(path.stat().st_size)
     latencies_ns = array("q")
     written: deque[tuple[int, bytes]] = deque(maxlen=64)
-    async with files.opened(arguments.contender, path, arguments.depth, direct=True) as blocks:
+    async with files.opened(arguments.implementation, path, arguments.depth, direct=True) as blocks:
 
         async def write_some(count: int) -> None:
             for _ in range(count):

@@ -6,7 +6,7 @@ reference on AIO ends where its slots do, so it is not here.
 
 import resource
 
-from benchmarks.contenders import LOOPS
+from benchmarks.implementations import LOOPS
 from benchmarks.workload import Client, Workload
 
 IDLE_WANTED, BUSY, RESERVE = 30_000, 20, 500
@@ -18,7 +18,7 @@ WORKLOADS = [
         name="idle-connections",
         title=f"{IDLE:,} idle connections and {BUSY} busy ones",
         program="echo_protocol",
-        contenders=(*LOOPS, "c-epoll"),
+        implementations=(*LOOPS, "c-epoll"),
         client=Client(connections=BUSY, idle=IDLE),
         metric="connection_memory",
         alone=True,

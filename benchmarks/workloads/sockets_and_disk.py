@@ -16,7 +16,7 @@ WORKLOADS = [
         title="64 B request, 4 KiB answer from the cold disk, 32 connections",
         program="sockets_and_disk",
         small_options=("--mib", str(SMALL_MIB)),
-        contenders=("aiopoll-files", "threads", "uvloop-threads", "aiopoll-threads"),
+        implementations=("aiopoll-files", "threads", "uvloop-threads", "aiopoll-threads"),
         client=Client(connections=32, request_bytes=64, answer_bytes=files.BLOCK),
     )
 ]
@@ -27,7 +27,7 @@ async def main(arguments: argparse.Namespace) -> None:
     files.forget(path)
     places = offsets(arguments.mib << 20)
     tasks = set()
-    async with files.opened(arguments.contender, path, DEPTH, direct=True) as blocks:
+    async with files.opened(arguments.implementation, path, DEPTH, direct=True) as blocks:
 
         class Reader(asyncio.Protocol):
             def connection_made(self, transport: asyncio.BaseTransport) -> None:

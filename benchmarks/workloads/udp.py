@@ -6,7 +6,7 @@ import socket
 from typing import Any, cast
 
 from benchmarks import program
-from benchmarks.contenders import LOOPS, REFERENCES
+from benchmarks.implementations import LOOPS, REFERENCES
 from benchmarks.workload import Client, Workload, counted
 
 WORKLOADS = [
@@ -14,7 +14,7 @@ WORKLOADS = [
         name=f"udp-{size}-{connections}",
         title=f"UDP echo, {size}, {counted(connections, 'peer')}",
         program="udp",
-        contenders=(*LOOPS, *REFERENCES),
+        implementations=(*LOOPS, *REFERENCES),
         client=Client(connections=connections, request_bytes=size_bytes),
         unit="datagram",
     )

@@ -1,6 +1,6 @@
 """Echo over Unix sockets."""
 
-from benchmarks.contenders import LOOPS_WITHOUT_RLOOP, REFERENCES
+from benchmarks.implementations import LOOPS_WITHOUT_RLOOP, REFERENCES
 from benchmarks.workload import Client, Workload, counted
 
 WORKLOADS = [
@@ -9,7 +9,7 @@ WORKLOADS = [
         title=f"echo by Protocol over Unix sockets, {size}, {counted(connections, 'connection')}",
         program="echo_protocol",
         options=("--unix",),
-        contenders=(*LOOPS_WITHOUT_RLOOP, *REFERENCES),
+        implementations=(*LOOPS_WITHOUT_RLOOP, *REFERENCES),
         client=Client(connections=connections, request_bytes=size_bytes),
     )
     for size, size_bytes in (("64B", 64), ("64KiB", 65536))

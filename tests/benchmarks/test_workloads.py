@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-from benchmarks.contenders import CONTENDERS, REFERENCES, missing
+from benchmarks.implementations import IMPLEMENTATIONS, REFERENCES, missing
 from benchmarks.measure import Failure, Running, Settings
 from benchmarks.workload import Workload, all_workloads
 
@@ -21,33 +21,35 @@ TESTED = ("asyncio", "threads", *OURS, *REFERENCES)
 
 
 def small_workloads() -> Iterator[tuple[Workload, str]]:
-    """Those that differ once they are small, with each contender that needs no peer installed."""
+    """Those that differ once they are small, on each implementation that is surely installed."""
     seen: list[tuple[object, ...]] = []
     for workload in map(Workload.small, all_workloads()):
-        for contender in workload.contenders:
+        for implementation in workload.implementations:
             # A name of ours may come later, and AIO may be forbidden; the rest has to be there.
-            described = CONTENDERS[contender]
+            described = IMPLEMENTATIONS[implementation]
             may_miss = described.aio or (described.needs or "").startswith("aiopoll.")
-            if contender not in TESTED or (may_miss and missing(contender)):
+            if implementation not in TESTED or (may_miss and missing(implementation)):
                 continue
-            key = (workload.program, workload.options, workload.client, contender)
+            key = (workload.program, workload.options, workload.client, implementation)
             if key not in seen:
                 seen.append(key)
-                yield workload, contender
+                yield workload, implementation
 
 
 SMALL = list(small_workloads())
 
 
 @pytest.mark.parametrize(
-    ("workload", "contender"), SMALL, ids=[f"{one.name}-{name}" for one, name in SMALL]
+    ("workload", "implementation"), SMALL, ids=[f"{one.name}-{name}" for one, name in SMALL]
 )
-def test_workload_runs_and_its_answers_are_right(workload: Workload, contender: str) -> None:
-    reason = workload.missing(contender)
+def test_workload_runs_and_its_answers_are_right(workload: Workload, implementation: str) -> None:
+    reason = workload.missing(implementation)
     if reason and workload.client and workload.client.tls:
         pytest.skip(reason="known_gaps.toml: TLS in the benchmarks")
     assert reason is None
-    with Running(workload, contender, Settings(operations=workload.small_operations)) as running:
+    with Running(
+        workload, implementation, Settings(operations=workload.small_operations)
+    ) as running:
         metrics = running.measure()
         if not workload.alone:
             assert running.measure()["operations"] >= workload.small_operations
@@ -63,7 +65,7 @@ def test_every_name_is_told_once_and_known() -> None:
     names = [workload.name for workload in workloads]
     assert len(names) == len(set(names))
     for workload in workloads:
-        assert set(workload.contenders) <= set(CONTENDERS)
+        assert set(workload.implementations) <= set(IMPLEMENTATIONS)
 
 
 def test_system_calls_are_counted_or_the_reason_is_said() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contender:
+class Implementation:
     loop: str = "asyncio"  # a module with new_event_loop
     options: dict[str, Any] = field(default_factory=dict)  # of new_event_loop
     needs: str | None = None  # a module, or aiopoll.NAME: a public name of ours
@@ -18,28 +18,28 @@ class Contender:
     aio: bool = False  # is about AIO poll: nothing without it
 
 
-CONTENDERS = {
+IMPLEMENTATIONS = {
     # loops
-    "asyncio": Contender(),
-    "uvloop": Contender(loop="uvloop"),
-    "rloop": Contender(loop="rloop"),
-    "aiopoll": Contender(loop="aiopoll", aio=True),
-    "aiopoll-epoll": Contender(loop="aiopoll", options={"backend": "epoll"}),
+    "asyncio": Implementation(),
+    "uvloop": Implementation(loop="uvloop"),
+    "rloop": Implementation(loop="rloop"),
+    "aiopoll": Implementation(loop="aiopoll", aio=True),
+    "aiopoll-epoll": Implementation(loop="aiopoll", options={"backend": "epoll"}),
     # our own streams and files, on our loop
-    "aiopoll-streams": Contender(loop="aiopoll", needs="aiopoll.start_server", aio=True),
-    "aiopoll-files": Contender(loop="aiopoll", needs="aiopoll.open", aio=True),
+    "aiopoll-streams": Implementation(loop="aiopoll", needs="aiopoll.start_server", aio=True),
+    "aiopoll-files": Implementation(loop="aiopoll", needs="aiopoll.open", aio=True),
     # files by other means
-    "threads": Contender(),
-    "uvloop-threads": Contender(loop="uvloop"),
-    "aiopoll-threads": Contender(loop="aiopoll"),
-    "aiofiles": Contender(needs="aiofiles"),
-    "anyio": Contender(needs="anyio"),
-    "caio-threads": Contender(needs="caio"),
-    "caio-linux-aio": Contender(needs="caio"),
+    "threads": Implementation(),
+    "uvloop-threads": Implementation(loop="uvloop"),
+    "aiopoll-threads": Implementation(loop="aiopoll"),
+    "aiofiles": Implementation(needs="aiofiles"),
+    "anyio": Implementation(needs="anyio"),
+    "caio-threads": Implementation(needs="caio"),
+    "caio-linux-aio": Implementation(needs="caio"),
     # references without Python: benchmarks/c/echo_server.c, and fio with libaio
-    "c-epoll": Contender(),
-    "c-aio": Contender(aio=True),
-    "fio": Contender(executable="fio"),
+    "c-epoll": Implementation(),
+    "c-aio": Implementation(aio=True),
+    "fio": Implementation(executable="fio"),
 }
 
 LOOPS = ("asyncio", "uvloop", "rloop", "aiopoll", "aiopoll-epoll")
@@ -52,16 +52,16 @@ FILES = (
 )
 
 
-def loop_factory(contender: str) -> Callable[[], Any]:
-    """What makes the contender's loop.  Raises ImportError where it is not installed."""
-    described = CONTENDERS[contender]
+def loop_factory(implementation: str) -> Callable[[], Any]:
+    """What makes the implementation's loop.  Raises ImportError where it is not installed."""
+    described = IMPLEMENTATIONS[implementation]
     module = importlib.import_module(described.loop)
     return functools.partial(module.new_event_loop, **described.options)
 
 
-def missing(contender: str) -> str | None:
-    """Why the contender cannot run here; None if it can."""
-    described = CONTENDERS[contender]
+def missing(implementation: str) -> str | None:
+    """Why the implementation cannot run here; None if it can."""
+    described = IMPLEMENTATIONS[implementation]
     if described.executable and not shutil.which(described.executable):
         return f"{described.executable} is not there: apt-get install {described.executable}"
     for need in filter(None, (described.loop, described.needs)):

@@ -9,13 +9,13 @@ from benchmarks.workload import Workload
 
 WORKLOADS = [
     Workload(
-        name="quiet",
+        name="idle",
         title="100 ms asleep after a burst of traffic",
-        program="quiet",
+        program="idle",
         unit="100 ms",
         metric="cpu_us",
         small_operations=1,
-        alone=True,  # for long: so little is measured that a turn of its own would show
+        alone=True,  # for long: so little is measured that a neighbour would show
     )
 ]
 
