@@ -6,7 +6,8 @@
 # make mutants: plants some ninety faults, one at a time, and tells which ones the tests notice.
 #   MUTANTS="--area ring": --help of tools/mutants.py names what it takes.  Half an hour.
 # make dist: the sdist, and a wheel of it for this Python, in dist/.
-# make bench: everyone side by side.  BENCH_ARGS="--goals --rounds 3": --help names them all.
+# make bench: everyone side by side, into benchmarks/results.  BENCH_ARGS="--goals --rounds 5":
+#   --help names them all.  BENCH_ARGS="--compare REV": this checkout beside a commit.
 # Another interpreter: make test PYTHON=/path/to/python3.12 (it gets an environment of its own).
 
 PYTHON ?= python3

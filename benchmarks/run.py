@@ -25,6 +25,7 @@ from benchmarks.record import name_of, new_record
 from benchmarks.workload import Workload, all_workloads
 
 try:
+    from benchmarks import compare
     from benchmarks.show import Screen
 except ModuleNotFoundError as error:
     sys.exit(f"{error.name} is not installed: pip install --group bench, or run make bench")
@@ -46,20 +47,20 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help=f"only these of {', '.join(IMPLEMENTATIONS)}",
     )
-    parser.add_argument("--rounds", type=int, default=3, metavar="N")
+    parser.add_argument(
+        "--rounds", type=int, metavar="N", help="default: 3; 15 pairs with --compare"
+    )
     parser.add_argument(
         "--samples",
         type=int,
         metavar="N",
-        default=8,
-        help="of each implementation in a round",
+        help="of each implementation in a round; default: 8, with --compare 2",
     )
     parser.add_argument(
         "--seconds",
         type=float,
         metavar="S",
-        default=3.0,
-        help="of each implementation in a round",
+        help="of each implementation in a round; default: 3, with --compare 1",
     )
     parser.add_argument("--warm-up", type=float, default=0.5, help="seconds before each round")
     parser.add_argument("--server-cpu", type=int, default=cpus[0])
@@ -73,6 +74,17 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--report", type=Path, metavar="FILE.html", help="draw plots (matplotlib)")
     parser.add_argument("--list", action="store_true", help="names of the workloads, and no more")
+    parser.add_argument(
+        "--compare",
+        metavar="REV",
+        help="build that revision and this checkout, measure them in pairs; exit status 1: slower",
+    )
+    parser.add_argument(
+        "--limit",
+        type=float,
+        default=0.98,
+        help="slower is what has its whole interval below this (default: %(default)s)",
+    )
     # Former names, which --help does not list any more.
     old: dict[str, Any] = {"help": argparse.SUPPRESS, "default": argparse.SUPPRESS}
     parser.add_argument("--aims", dest="goals", action="store_true", **old)
@@ -233,12 +245,18 @@ def main(argv: list[str] | None = None) -> int:
         print("one CPU for server and client: only ratios mean something", file=sys.stderr)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # the children inherit it
+    defaults = (15, 2, 1.0) if arguments.compare else (3, 8, 3.0)
+    for name, default in zip(("rounds", "samples", "seconds"), defaults, strict=True):
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, default)
     settings = Settings(
         seconds=arguments.seconds,
         warm_up=0.0 if arguments.small else arguments.warm_up,
         server_cpu=arguments.server_cpu,
         client_cpu=arguments.client_cpu,
     )
+    if arguments.compare:
+        return compare.run(arguments, workloads, settings)
     return run_all(arguments, workloads, settings)
 
 

@@ -56,7 +56,7 @@ def test_former_options_go_on_and_help_has_the_new_ones() -> None:
     arguments = run.parser().parse_args(["--aims", "--contenders", "aiopoll", "--turns", "3"])
     assert (arguments.goals, arguments.implementations, arguments.samples) == (True, ["aiopoll"], 3)
     arguments = run.parser().parse_args([])
-    assert (arguments.goals, arguments.implementations, arguments.samples) == (False, None, 8)
+    assert (arguments.goals, arguments.implementations, arguments.samples) == (False, None, None)
     text = run.parser().format_help()
     assert "--goals" in text
     assert not any(old in text for old in ("aims", "contender", "turns"))
