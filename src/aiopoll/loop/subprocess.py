@@ -19,6 +19,7 @@ Cost.  Child watchers, which asyncio removes in 3.14, are neither needed nor ask
 """
 
 import asyncio
+import errno
 import fcntl
 import os
 import select
@@ -31,6 +32,8 @@ from asyncio.base_subprocess import BaseSubprocessTransport
 from asyncio.log import logger
 from collections.abc import Callable
 from typing import Any
+
+from aiopoll.loop.popen import start_popen
 
 _PIDFD_INFO = struct.Struct("=QQ11Ii")  # struct pidfd_info up to exit_code
 _PIDFD_INFO_EXIT = 1 << 3
@@ -56,25 +59,27 @@ class SubprocessTransport(BaseSubprocessTransport):
 
     def _start(self, *args: Any, **options: Any) -> None:
         """Starts the child, for asyncio's constructor; raises what Popen does."""
-        self._proc = subprocess.Popen[bytes](*args, **options)
+        self._proc, self._pidfd = start_popen(*args, **options)
         self._watch(self._proc.pid)
 
     def _watch(self, pid: int) -> None:
         try:
-            self._pidfd = os.pidfd_open(pid)
+            if self._pidfd < 0:
+                self._pidfd = os.pidfd_open(pid)
             self._loop._add_reader(self._pidfd, self._process_ended)
         except ProcessLookupError:
-            # SIGCHLD is ignored, and the child was faster.
+            # Somebody else has reaped it, or the kernel (SIGCHLD is ignored), and was faster.
             self._loop.call_soon(self._process_ended)
         except OSError:
-            self._unwatch()
             self._watch_by_thread(pid)
 
     def _watch_by_thread(self, pid: int) -> None:
+        """Has a thread wait; the pidfd stays, if there is one, for what it knows of the end."""
+
         def wait() -> None:
             try:
                 # Leaves the status for _process_ended.
-                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+                self._wait_for(pid, os.WEXITED | os.WNOWAIT)
             except ChildProcessError:
                 pass
             try:
@@ -84,6 +89,17 @@ class SubprocessTransport(BaseSubprocessTransport):
 
         loop = self._loop
         threading.Thread(target=wait, name=f"aiopoll-waitpid-{pid}", daemon=True).start()
+
+    def _wait_for(self, pid: int, options: int) -> Any:
+        """waitid(2) for the child, and for no later process of its number."""
+        if self._pidfd >= 0:
+            try:
+                return os.waitid(os.P_PIDFD, self._pidfd, options)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                # Linux 5.3 has pidfds, and no P_PIDFD.
+        return os.waitid(os.P_PID, pid, options)
 
     def _unwatch(self) -> None:
         if self._pidfd >= 0:
@@ -97,7 +113,7 @@ class SubprocessTransport(BaseSubprocessTransport):
             return  # closed, and told so, by one who polled the Popen
         if process.returncode is None:
             try:
-                pid, status = os.waitpid(process.pid, os.WNOHANG)
+                end = self._wait_for(process.pid, os.WEXITED | os.WNOHANG)
             except ChildProcessError:
                 kept = self._status_kept(process.pid)
                 if kept is None:
@@ -105,12 +121,13 @@ class SubprocessTransport(BaseSubprocessTransport):
                     return
                 process.returncode = kept
             else:
-                if pid == 0:
+                if end is None:
                     # Dead, but not ours to reap yet: a debugger is told first.
-                    self._unwatch()
+                    self._loop._remove_reader(self._pidfd)
                     self._watch_by_thread(process.pid)
                     return
-                process.returncode = os.waitstatus_to_exitcode(status)
+                exited = end.si_code == os.CLD_EXITED
+                process.returncode = end.si_status if exited else -end.si_status
         self._unwatch()
         if self._returncode is None:
             self._process_exited(process.returncode)

@@ -1,0 +1,16 @@
+from collections.abc import Callable, Iterable
+from typing import final
+
+@final
+class Strings:
+    def __new__(cls, values: Iterable[str | bytes]) -> Strings: ...
+
+@final
+class Numbers:
+    def __new__(cls, values: list[int], maximum: int, ascending: bool) -> Numbers: ...
+
+@final
+class Spawner:
+    def __new__(cls, stock: Callable[..., int], chdir_failed: bytes) -> Spawner: ...
+    def __call__(self, *arguments: object) -> int: ...
+    def detach(self) -> int: ...
