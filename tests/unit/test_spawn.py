@@ -72,7 +72,7 @@ def state_of(pid: int) -> dict[str, object]:
     return {
         "files": open_files(pid),
         "arguments": (proc / "cmdline").read_bytes(),
-        "environment": (proc / "environ").read_bytes(),
+        "environment": sorted((proc / "environ").read_bytes().split(b"\0")),
         "directory": os.readlink(proc / "cwd"),
         "program": os.readlink(proc / "exe"),
         "group": same.get(os.getpgid(pid), "another"),
@@ -138,7 +138,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "group": {"process_group": 0},
     "signals not restored": {"restore_signals": False},
     "descriptors not closed": {"close_fds": False},
-    "by a path, descriptors not closed": {"args": ["/bin/sh", "-c", STOPS], "close_fds": False},
+    "by a path, descriptors not closed": {
+        "args": ["/bin/sh", "-c", STOPS],
+        "close_fds": False,
+        "env": {"PATH": "/bin"},  # posix_spawn takes os.environ else, the others C's environment
+    },
     "pipes": {"stdin": PIPE, "stdout": PIPE, "stderr": PIPE},
     "small pipes": {"stdin": PIPE, "stdout": PIPE, "stderr": PIPE, "pipesize": 4096},
     "one pipe for both": {"stdout": PIPE, "stderr": STDOUT},
@@ -407,6 +411,33 @@ def test_a_status_is_not_lost_if_the_child_is_gone_before_the_loop_looks(
         signal.signal(signal.SIGCHLD, previous)
     assert found == ENDINGS
     assert len(watched) == len(ENDINGS)
+
+
+def test_a_preexec_fn_is_not_called_before_the_pidfd_is_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told, tells = os.pipe()
+    parent = os.getpid()
+    read, pidfd_open = os.read, os.pidfd_open
+    first: list[bytes] = []
+
+    def read_telling(fd: int, size: int) -> bytes:
+        if os.getpid() != parent:
+            os.write(tells, b"waits")
+        return read(fd, size)
+
+    def open_when_told(pid: int) -> int:
+        first.append(read(told, 100))
+        return pidfd_open(pid)
+
+    monkeypatch.setattr(os, "read", read_telling)
+    monkeypatch.setattr(os, "pidfd_open", open_when_told)
+    with start_ours(["true"], preexec_fn=lambda: os.write(tells, b"called")):
+        pass
+    assert first == [b"waits"]
+    assert read(told, 100) == b"called"
+    os.close(told)
+    os.close(tells)
 
 
 @pytest.mark.skipif(not KEEPS_STATUS, reason="the pidfd keeps the status from Linux 6.15 on")
