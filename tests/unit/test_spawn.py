@@ -37,8 +37,10 @@ Start = Callable[..., "subprocess.Popen[bytes]"]
 
 def start_ours(*args: Any, **options: Any) -> "subprocess.Popen[bytes]":
     """Starts it as the loop does; the child must have got a pidfd that no program inherits."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     popen, pidfd = start_popen(*args, **options)
     try:
+        assert signal.pthread_sigmask(signal.SIG_SETMASK, mask) == mask
         assert pidfd >= 0
         assert fcntl.fcntl(pidfd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
         pid = Path(f"/proc/self/fdinfo/{pidfd}").read_text(encoding="ascii").split("Pid:")[1]
@@ -240,7 +242,6 @@ def signals_of_many_kinds() -> Iterator[None]:
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
     try:
         yield
-        assert signal.pthread_sigmask(signal.SIG_SETMASK, mask) == mask | blocked
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for number, handler in before.items():
@@ -597,6 +598,22 @@ def test_no_descriptor_is_left_for_a_pidfd(in_child: Callable[[Callable[[], obje
         return pidfd, popen.wait()
 
     assert in_child(scenario) == "(-1, 0)"
+
+
+def test_stacks_are_given_back() -> None:
+    def mapped_kib() -> int:
+        text = Path("/proc/self/status").read_text(encoding="ascii")
+        return int(text.split("VmSize:")[1].split()[0])
+
+    def spawn(count: int) -> None:
+        for _ in range(count):
+            with start_ours(["true"]):
+                pass
+
+    spawn(5)
+    before = mapped_kib()
+    spawn(100)
+    assert mapped_kib() - before < 100 * 128 / 2
 
 
 @pytest.mark.parametrize("name", ["pipe", "pidfd_open"])
