@@ -475,8 +475,11 @@ def test_no_later_process_of_the_number_is_reaped(loop: aiopoll.EventLoop) -> No
         os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
 
         async def status() -> int:
-            process = await asyncio.create_subprocess_exec("sh", "-c", "exit 7")
+            reader, writer = os.pipe()
+            process = await asyncio.create_subprocess_shell("read line; exit 7", stdin=reader)
+            os.close(reader)
             popen: Any = process._transport.get_extra_info("subprocess")  # type: ignore[attr-defined]
+            os.close(writer)
             os.waitpid(popen.pid, 0)
             popen.pid = other.pid  # as if the number had been given to it
             return await asyncio.wait_for(process.wait(), SECONDS_MAX)
