@@ -85,6 +85,8 @@ class Values:
             (IO_CMD_FSYNC, self.pipe[0]),
             (self.pipe[0], 1, None),
             (self.loop, queue, 8),
+            ([1, 2], 7, True),
+            (print, b"noexec"),
         ]
         self.makers = [make for make in map(self.empty, everything()) if make is not None]
 

@@ -73,13 +73,14 @@ cdef class Strings:
 
 @cython.final
 cdef class Numbers:
-    """An array of C ints, or of gid_t.  Raises TypeError, OverflowError; ValueError by `above`."""
+    """An array of C ints, or of gid_t.  Raises TypeError, OverflowError; ValueError by range, order."""
 
     cdef unsigned int *array
     cdef Py_ssize_t count
 
     def __cinit__(self, values, long maximum, bint ascending):
         cdef long value, last = -1
+        values = tuple(values)  # which nobody changes meanwhile
         self.array = <unsigned int *>PyMem_Malloc((len(values) + 1) * sizeof(unsigned int))
         if self.array == NULL:
             raise MemoryError

@@ -8,10 +8,10 @@ comes after the pidfd is readable, and after waitpid(2) answers ECHILD.  Popen.s
 and may be the one who reaps.  A pipe has POLLHUP or POLLERR once nobody has its other end, which a
 child's child may keep.
 
-Rule.  Each transport watches a pidfd of its own, then reaps; a status that somebody else has
-taken is asked of the Popen, then of the pidfd, again until the kernel has filled it in.  Only if
-neither has it, it is 255 with a warning, as in asyncio.  Where pidfds are refused, or have run
-out, a thread waits.  stdin, stdout and stderr are plain pipes, which a child can open again through
+Rule.  Each transport watches a pidfd of its own, born with the child (popen.py), then reaps by it;
+a status that somebody else has taken is asked of the Popen, then of the pidfd, again until the
+kernel has filled it in.  Only if neither has it, it is 255 with a warning, as in asyncio.  Where
+pidfds are refused, have run out, or cannot be watched, a thread waits.  stdin, stdout and stderr are plain pipes, which a child can open again through
 /dev/stdin.  wait() waits for the process: as in asyncio also for what its pipes still hold, but
 not for a pipe that nobody reads, nor for one that another process keeps.
 
