@@ -1,19 +1,20 @@
 """Subprocesses: a child is a file that the loop waits for.
 
 Facts.  A pidfd is readable from when its process is dead (pidfd_open(2)); a parent may wait for
-it in any thread, needs no SIGCHLD, and takes nobody else's child.  Whoever calls waitpid(2) first
-gets the status, and where SIGCHLD is ignored the kernel throws it away.  From Linux 6.15 on a
-pidfd keeps it: PIDFD_GET_INFO (include/uapi/linux/pidfd.h).  It is filled in by release_task, which
-comes after the pidfd is readable, and after waitpid(2) answers ECHILD.  Popen.send_signal() polls,
-and may be the one who reaps.  A pipe has POLLHUP or POLLERR once nobody has its other end, which a
-child's child may keep.
+it in any thread, needs no SIGCHLD, and takes nobody else's child.  Whoever calls waitpid(2)
+first gets the status, and where SIGCHLD is ignored the kernel throws it away.  From Linux 6.15
+on a pidfd keeps it: PIDFD_GET_INFO (include/uapi/linux/pidfd.h).  It is filled in by
+release_task, which comes after the pidfd is readable, and after waitpid(2) answers
+ECHILD.  Popen.send_signal() polls, and may be the one who reaps.  A pipe has POLLHUP or POLLERR
+once nobody has its other end, which a child's child may keep.
 
-Rule.  Each transport watches a pidfd of its own, born with the child (popen.py), then reaps by it;
-a status that somebody else has taken is asked of the Popen, then of the pidfd, again until the
-kernel has filled it in.  Only if neither has it, it is 255 with a warning, as in asyncio.  Where
-pidfds are refused, have run out, or cannot be watched, a thread waits.  stdin, stdout and stderr are plain pipes, which a child can open again through
-/dev/stdin.  wait() waits for the process: as in asyncio also for what its pipes still hold, but
-not for a pipe that nobody reads, nor for one that another process keeps.
+Rule.  Each transport watches a pidfd of its own, born with the child (popen.py), then reaps by
+it; a status that somebody else has taken is asked of the Popen, then of the pidfd, again until
+the kernel has filled it in.  Only if neither has it, it is 255 with a warning, as in
+asyncio.  Where pidfds are refused, have run out, or cannot be watched, a thread waits.  stdin,
+stdout and stderr are plain pipes, which a child can open again through /dev/stdin.  wait() waits
+for the process: as in asyncio also for what its pipes still hold, but not for a pipe that
+nobody reads, nor for one that another process keeps.
 
 Cost.  Child watchers, which asyncio removes in 3.14, are neither needed nor asked.
 """
