@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "benchmarks" / "c"
-HEADERS = ROOT / "src" / "aiopoll" / "_core" / "c"
+HEADERS = ROOT / "src" / "aiopoll" / "aio" / "c"
 BUILD = ROOT / "build" / "bench"
 
 

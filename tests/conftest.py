@@ -1,11 +1,18 @@
 """What every test folder shares: both ways of reaping, the kinds of loop."""
 
+import asyncio
 import os
 import signal
+import socket
+import ssl
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.children import Waiter, call_in_child
+from tests.support.loops import CHILD_SECONDS_MAX, LOOPS, until
+from tests.support.tls import tls_contexts
 
 from aiopoll import Context
 
@@ -28,17 +35,17 @@ def context(user_ring: bool) -> Iterator[Context]:
         yield context
 
 
-LOOPS: dict[str, dict[str, Any]] = {
+LOOP_OPTIONS: dict[str, dict[str, Any]] = {
     "aio": {"backend": "aio"},
     "epoll": {"backend": "epoll"},
     "nr_events=1": {"backend": "aio", "nr_events": 1},  # nearly all files in the epoll set
 }
 
 
-@pytest.fixture(params=LOOPS)
+@pytest.fixture(params=LOOP_OPTIONS)
 def loop_options(request: pytest.FixtureRequest) -> dict[str, Any]:
     """What to give to new_event_loop(); tests that use it run on each kind of loop."""
-    return LOOPS[request.param]
+    return LOOP_OPTIONS[request.param]
 
 
 @pytest.fixture
@@ -46,3 +53,83 @@ def soak() -> Callable[[int], int]:
     """How many of something: the environment variable AIOPOLL_SOAK multiplies it (make soak)."""
     factor = int(os.environ.get("AIOPOLL_SOAK", "1"))
     return lambda count: count * factor
+
+
+@pytest.fixture(params=["aio", "epoll"])
+def loop_kind(request: pytest.FixtureRequest) -> Any:
+    """The kind of `loop`, one of LOOPS; a module may have a fixture of this name with others."""
+    return request.param
+
+
+@pytest.fixture
+def loop(loop_kind: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A loop, which must be left with no file but its own."""
+    if loop_kind == "syscall-reap":
+        monkeypatch.setenv("AIOPOLL_USER_RING", "0")
+    loop = LOOPS[loop_kind]()
+    yield loop
+    if loop_kind != "asyncio" and loop.statistics().watched != 1:
+        # The other end of a connection may be told only now.
+        own = until(lambda: loop.statistics().watched == 1)
+        loop.run_until_complete(asyncio.wait_for(own, CHILD_SECONDS_MAX))
+    loop.close()
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    """An empty pipe, non-blocking; the test may close its ends."""
+    ends = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    yield ends
+    for fd in ends:
+        try:
+            os.close(fd)
+        except OSError:
+            pass
+
+
+@pytest.fixture
+def eventfd() -> Iterator[int]:
+    fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    yield fd
+    os.close(fd)
+
+
+@pytest.fixture
+def tcp_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two ends of a TCP connection: out-of-band data needs TCP."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        server, _ = listener.accept()
+    with client, server:
+        yield client, server
+
+
+@pytest.fixture
+def server_context() -> ssl.SSLContext:
+    return tls_contexts()[0]
+
+
+@pytest.fixture
+def client_context() -> ssl.SSLContext:
+    return tls_contexts()[1]
+
+
+@pytest.fixture
+def plain_file(tmp_path: Path) -> Iterator[int]:
+    """A regular file that holds `0123456789`, open for reading and writing."""
+    path = tmp_path / "plain"
+    path.write_bytes(b"0123456789")
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    yield fd
+    os.close(fd)
+
+
+@pytest.fixture
+def in_child() -> Callable[[Callable[[], object]], str]:
+    """Calls a function in a forked child and answers what it returned or raised, as text."""
+    return call_in_child
+
+
+@pytest.fixture
+def waiter() -> type[Waiter]:
+    return Waiter

@@ -32,7 +32,7 @@ from typing import TypeVar
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(__file__).with_suffix(".toml")
-CORE = Path("src/aiopoll/_core")
+SOURCES = Path("src")
 MARK = "AIOPOLL_MUTANT_TREE"
 """The variable that every process of a worker has in its environment."""
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
@@ -76,9 +76,9 @@ def apply(text: str, mutant: Mutant) -> str:
     return text.replace(mutant.search, mutant.replace)
 
 
-def users_of(header: str, core: Path) -> list[str]:
+def users_of(header: str, sources: Path) -> list[Path]:
     """The modules that use a function of a header, or of one that includes it."""
-    texts = {path.name: path.read_text("utf-8") for path in core.glob("c/*.h")}
+    texts = {path.name: path.read_text("utf-8") for path in sources.rglob("c/*.h")}
     headers = {header}
     while more := {
         name
@@ -90,8 +90,8 @@ def users_of(header: str, core: Path) -> list[str]:
     for name in headers:
         functions |= set(re.findall(r"^static inline [^(;]*?(\w+)\(", texts[name], re.MULTILINE))
     return sorted(
-        path.stem
-        for path in core.glob("*.pyx")
+        path
+        for path in sources.rglob("*.pyx")
         if functions & set(re.findall(r"\w+", path.read_text("utf-8")))
     )
 
@@ -109,19 +109,20 @@ class Tree:
             MARK: str(path),
         }
 
-    def compile(self, modules: Iterable[str], *, from_cython: bool) -> None:
+    def compile(self, modules: Iterable[Path], *, from_cython: bool) -> None:
         """Compiles modules anew, as fast as it goes; CalledProcessError if it does not."""
         cc = shlex.split(os.environ.get("CC", "gcc"))
-        for name in modules:
-            source = CORE / f"{name}.pyx"
+        folders = sorted({path.parent for path in self.path.glob("src/**/c/*.h")})
+        for source in modules:
             if from_cython:
                 cython = [sys.executable, "-m", "cython", "-3", "-X", "binding=True", "-Isrc"]
                 self.call([*cython, str(source)])
             flags = ["-O0", "-w", "-std=c11", "-D_GNU_SOURCE", "-DCYTHON_WITHOUT_ASSERTIONS"]
-            paths = [f"-I{CORE / 'c'}", f"-I{INCLUDE}", str(source.with_suffix(".c"))]
-            output = CORE / f"{name}{SUFFIX}"
+            paths = [*(f"-I{folder}" for folder in folders), f"-I{INCLUDE}"]
+            output = source.with_suffix(SUFFIX)
             (self.path / output).unlink(missing_ok=True)
-            self.call([*cc, "-shared", "-fPIC", *flags, *paths, "-o", str(output)])
+            compiled = [str(source.with_suffix(".c")), "-o", str(output)]
+            self.call([*cc, "-shared", "-fPIC", *flags, *paths, *compiled])
 
     def call(self, command: Sequence[str]) -> None:
         subprocess.run(
@@ -172,14 +173,15 @@ class Tree:
         """Plants a mutant, runs its tests, and restores the tree."""
         began = time.monotonic()
         source = Path(mutant.file)
-        modules: list[str] = []
+        modules: list[Path] = []
         if source.suffix == ".pyx":
-            modules = [source.stem]
+            modules = [source]
         elif source.suffix == ".h":
-            modules = users_of(source.name, self.path / CORE)
+            users = users_of(source.name, self.path / SOURCES)
+            modules = [path.relative_to(self.path) for path in users]
         changed = [source]
-        for name in modules:
-            changed += [CORE / f"{name}.c", CORE / f"{name}{SUFFIX}"]
+        for module in modules:
+            changed += [module.with_suffix(".c"), module.with_suffix(SUFFIX)]
         kept = {path: (self.path / path).read_bytes() for path in changed}
         try:
             mutated = apply(kept[source].decode("utf-8"), mutant)
@@ -210,7 +212,7 @@ def verdict_of(status: int | None, output: str, seconds: float) -> tuple[str, fl
 
 def check_tree(tree: Tree) -> None:
     """Whether what a worker tests is what it has compiled."""
-    program = "import aiopoll._core.loop as loop; print(loop.__file__)"
+    program = "import aiopoll.loop.core as loop; print(loop.__file__)"
     found = subprocess.run(
         [sys.executable, "-c", program],
         cwd=tree.path,

@@ -1,53 +1,91 @@
 """Linux AIO poll for Python: requests and completions, a selector, an asyncio event loop.
 
-Every name here is public and stable; aiopoll.libaio has libaio's own names.
+Every name here is public and stable; aiopoll.libaio has libaio's own names.  Each is imported when
+it is first used: aiopoll.kernel needs no compiled module, and a program without files no files.
 """
 
+import importlib
 import typing
 
-from aiopoll import libaio
-from aiopoll._core.aio import Context
-from aiopoll._core.buffers import AlignedBuffer, BufferPool
-from aiopoll._core.errors import SubmitError
-from aiopoll._core.iocb import Iocb, IoEvent
-from aiopoll._core.reactor_statistics import ReactorStatistics
-from aiopoll._core.statistics import ContextStatistics
-from aiopoll._core.streams import StreamReader, StreamReaderProtocol, StreamWriter
-from aiopoll.loop import (
-    EventLoop,
-    EventLoopPolicy,
-    alias_uvloop,
-    install,
-    new_event_loop,
-    run,
-)
-from aiopoll.probe import Support, probe
-from aiopoll.selector import AioSelector, SelectorStatistics
-from aiopoll.streams import (
-    accelerate_streams,
-    open_connection,
-    open_unix_connection,
-    start_server,
-    start_unix_server,
-)
-
 if typing.TYPE_CHECKING:
-    from aiopoll.files import (
-        BinaryFile,
-        FileStatistics,
-        NamedTemporaryFile,
-        Path,
-        TemporaryDirectory,
-        TemporaryFile,
-        TextFile,
-        copyfile,
-        file_statistics,
-        open,
-        read_bytes,
-        scandir,
-        write_atomic,
-        write_bytes,
-    )
+    from aiopoll import libaio as libaio
+    from aiopoll.aio.buffers import AlignedBuffer as AlignedBuffer
+    from aiopoll.aio.buffers import BufferPool as BufferPool
+    from aiopoll.aio.context import Context as Context
+    from aiopoll.aio.errors import SubmitError as SubmitError
+    from aiopoll.aio.iocb import Iocb as Iocb
+    from aiopoll.aio.iocb import IoEvent as IoEvent
+    from aiopoll.aio.statistics import ContextStatistics as ContextStatistics
+    from aiopoll.files import BinaryFile as BinaryFile
+    from aiopoll.files import FileStatistics as FileStatistics
+    from aiopoll.files import NamedTemporaryFile as NamedTemporaryFile
+    from aiopoll.files import Path as Path
+    from aiopoll.files import TemporaryDirectory as TemporaryDirectory
+    from aiopoll.files import TemporaryFile as TemporaryFile
+    from aiopoll.files import TextFile as TextFile
+    from aiopoll.files import copyfile as copyfile
+    from aiopoll.files import file_statistics as file_statistics
+    from aiopoll.files import open as open
+    from aiopoll.files import read_bytes as read_bytes
+    from aiopoll.files import scandir as scandir
+    from aiopoll.files import write_atomic as write_atomic
+    from aiopoll.files import write_bytes as write_bytes
+    from aiopoll.loop import EventLoop as EventLoop
+    from aiopoll.loop import EventLoopPolicy as EventLoopPolicy
+    from aiopoll.loop import alias_uvloop as alias_uvloop
+    from aiopoll.loop import install as install
+    from aiopoll.loop import new_event_loop as new_event_loop
+    from aiopoll.loop import run as run
+    from aiopoll.loop.streams.streams import StreamReader as StreamReader
+    from aiopoll.loop.streams.streams import StreamReaderProtocol as StreamReaderProtocol
+    from aiopoll.loop.streams.streams import StreamWriter as StreamWriter
+    from aiopoll.reactor.statistics import ReactorStatistics as ReactorStatistics
+    from aiopoll.selector import AioSelector as AioSelector
+    from aiopoll.selector import SelectorStatistics as SelectorStatistics
+    from aiopoll.streams import accelerate_streams as accelerate_streams
+    from aiopoll.streams import open_connection as open_connection
+    from aiopoll.streams import open_unix_connection as open_unix_connection
+    from aiopoll.streams import start_server as start_server
+    from aiopoll.streams import start_unix_server as start_unix_server
+    from aiopoll.support import Support as Support
+    from aiopoll.support import probe as probe
+
+_MODULES = {
+    "aio.buffers": ("AlignedBuffer", "BufferPool"),
+    "aio.context": ("Context",),
+    "aio.errors": ("SubmitError",),
+    "aio.iocb": ("Iocb", "IoEvent"),
+    "aio.statistics": ("ContextStatistics",),
+    "files": (
+        "BinaryFile",
+        "FileStatistics",
+        "NamedTemporaryFile",
+        "Path",
+        "TemporaryDirectory",
+        "TemporaryFile",
+        "TextFile",
+        "copyfile",
+        "file_statistics",
+        "open",
+        "read_bytes",
+        "scandir",
+        "write_atomic",
+        "write_bytes",
+    ),
+    "loop": ("EventLoop", "EventLoopPolicy", "alias_uvloop", "install", "new_event_loop", "run"),
+    "loop.streams.streams": ("StreamReader", "StreamReaderProtocol", "StreamWriter"),
+    "support": ("Support", "probe"),
+    "reactor.statistics": ("ReactorStatistics",),
+    "selector": ("AioSelector", "SelectorStatistics"),
+    "streams": (
+        "accelerate_streams",
+        "open_connection",
+        "open_unix_connection",
+        "start_server",
+        "start_unix_server",
+    ),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "AioSelector",
@@ -93,35 +131,19 @@ __all__ = [
     "write_bytes",
 ]
 
-_FILES = frozenset(
-    {
-        "BinaryFile",
-        "FileStatistics",
-        "NamedTemporaryFile",
-        "Path",
-        "TemporaryDirectory",
-        "TemporaryFile",
-        "TextFile",
-        "copyfile",
-        "file_statistics",
-        "open",
-        "read_bytes",
-        "scandir",
-        "write_atomic",
-        "write_bytes",
-    }
-)
-
 
 def __getattr__(name: str) -> object:
-    """The async files are imported at first use: a program that has none starts without them."""
-    if name in _FILES:
-        from aiopoll import files
-
-        value = globals()[name] = getattr(files, name)
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Imports the module of a public name at its first use."""
+    if name in _MODULE_OF:
+        module = importlib.import_module(f"aiopoll.{_MODULE_OF[name]}")
+        value: object = getattr(module, name)
+    elif name == "libaio":
+        value = importlib.import_module("aiopoll.libaio")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_FILES]
+    return sorted({*globals(), *__all__})

@@ -39,9 +39,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
-from aiopoll._core.aio import Context
-from aiopoll._core.errors import SubmitError
-from aiopoll._core.iocb import Iocb
+from aiopoll.aio.context import Context
+from aiopoll.aio.errors import SubmitError
+from aiopoll.aio.iocb import Iocb
 
 # fmt: off
 __all__ = [

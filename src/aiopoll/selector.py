@@ -31,12 +31,12 @@ from select import EPOLLIN, EPOLLOUT, POLLIN, POLLOUT
 from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aiopoll._core.aio import Context
-from aiopoll._core.epoll_set import EpollEntry, EpollSet
-from aiopoll._core.iocb import Iocb
-from aiopoll._core.statistics import ContextStatistics
-from aiopoll.missed_wakeups import require_wakeups
-from aiopoll.probe import require_aio_poll
+from aiopoll.aio.context import Context
+from aiopoll.aio.iocb import Iocb
+from aiopoll.aio.missed_wakeups import require_wakeups
+from aiopoll.aio.statistics import ContextStatistics
+from aiopoll.reactor.epoll_set import EpollEntry, EpollSet
+from aiopoll.support import require_aio_poll
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike

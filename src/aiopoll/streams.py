@@ -10,7 +10,12 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
-from aiopoll._core.streams import DEFAULT_LIMIT, StreamReader, StreamReaderProtocol, StreamWriter
+from aiopoll.loop.streams.streams import (
+    DEFAULT_LIMIT,
+    StreamReader,
+    StreamReaderProtocol,
+    StreamWriter,
+)
 
 ClientConnected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]
 """What a server calls for each connection: a function, or a coroutine function."""

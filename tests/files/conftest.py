@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import aiopoll
-from aiopoll._core import context_pool
+from aiopoll.aio import context_cache as context_pool
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 

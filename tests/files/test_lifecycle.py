@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import aiopoll
-from aiopoll._core.file_queue import queue_of
+from aiopoll.files.scheduler import queue_of
 
 BLOCK = 4096
 

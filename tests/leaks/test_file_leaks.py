@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import aiopoll
-from aiopoll._core.file_queue import queue_of
+from aiopoll.files.scheduler import queue_of
 
 from .counts import descriptors, rings
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import aiopoll
-from aiopoll._core import context_pool
+from aiopoll.aio import context_cache as context_pool
 
 from .counts import MANY_SLOTS, descriptors, rings
 

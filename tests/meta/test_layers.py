@@ -1,11 +1,13 @@
-"""Imports go down only: the layers of the package, and what each may import.
+"""Imports go down only: the rooms of the package, and what each may import.
 
-_core stands on nothing of the package; selector, libaio and probe stand on _core; kernel stands
-alone, but for its selector; the loop and the files stand on _core; the command line is on top.
+aio < reactor < loop < files < the façades; kernel is tied to none of them.  Below the loop nothing
+imports asyncio.
 """
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,22 +15,23 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "src" / "aiopoll"
 
-# What a module of each part may import of the others; its own part always.
+# What a module of each room may import of the others; its own room always.
 MAY_IMPORT: dict[str, set[str]] = {
-    "_core": set(),
+    "aio": set(),
+    "reactor": {"aio"},
+    "support": {"aio"},
+    "loop": {"aio", "reactor", "support", "selector"},
+    "files": {"aio", "reactor", "loop", "support"},
     "kernel": set(),
-    "missed_wakeups": {"_core"},
-    "probe": {"_core", "missed_wakeups"},
-    "libaio": {"_core"},
-    "selector": {"_core", "missed_wakeups", "probe"},
-    "files": {"_core", "probe"},
-    "streams": {"_core"},
-    "loop": {"_core", "missed_wakeups", "probe", "selector"},
-    "cli": {"_core", "probe", "libaio", "selector", "kernel", "files", "loop", "streams", ""},
+    "libaio": {"aio"},
+    "selector": {"aio", "reactor", "support"},
+    "streams": {"loop"},
+    "cli": {"aio", "support", "libaio", "selector", "kernel", "files", "loop", "streams", ""},
     "__main__": {"cli"},
     # The names that the package shows.
-    "": {"_core", "probe", "libaio", "selector", "kernel", "files", "loop", "streams"},
+    "": {"aio", "reactor", "support", "libaio", "selector", "files", "loop", "streams"},
 }
+WITHOUT_ASYNCIO = ("aio", "reactor")
 
 SOURCES = sorted(
     path
@@ -39,7 +42,7 @@ CYTHON_IMPORT = re.compile(r"^\s*(?:from\s+([\w.]+)\s+c?import\s+(.+)|c?import\s
 
 
 def part_of(module: str) -> str:
-    """`aiopoll._core.aio` belongs to `_core`; the package itself to ``."""
+    """`aiopoll.aio.context` belongs to `aio`; the package itself to ``."""
     return module.split(".")[1] if "." in module else ""
 
 
@@ -100,6 +103,40 @@ def test_imports_go_down_only(path):
         assert below == part or below in MAY_IMPORT[part], f"{part or 'aiopoll'} imports {name}"
 
 
+@pytest.mark.parametrize(
+    "path",
+    [path for path in SOURCES if part_of(module_of(path)) in WITHOUT_ASYNCIO],
+    ids=lambda path: str(path.relative_to(PACKAGE)),
+)
+def test_below_the_loop_nothing_imports_asyncio(path):
+    assert (
+        re.findall(r"^\s*(?:from|c?import) asyncio\b.*", path.read_text("utf-8"), re.MULTILINE)
+        == []
+    )
+
+
+@pytest.mark.parametrize("module", ["aiopoll", "aiopoll.kernel"])
+def test_the_face_and_the_kernel_load_no_compiled_module(module):
+    program = f"""if True:
+        import sys, {module}
+        loaded = [name for name, loaded in sys.modules.items() if name.startswith("aiopoll")
+                  and not (getattr(loaded, "__file__", None) or "").endswith(".py")]
+        print(loaded)
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "[]\n"
+
+
+def test_each_room_says_what_lives_in_it():
+    for room in ("aio", "reactor", "loop", "loop/transports", "loop/streams", "files", "kernel"):
+        opening = ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text("utf-8")))
+        assert opening, room
+        for words in ("Lives here", "May import", "Data comes"):
+            assert words in opening, f"{room}/__init__.py does not say: {words}"
+
+
 def test_the_layers_have_no_cycle():
     def reaches(part: str, seen: tuple[str, ...]) -> None:
         assert part not in seen, " → ".join((*seen, part))
@@ -111,15 +148,15 @@ def test_the_layers_have_no_cycle():
 
 
 def test_the_reader_of_imports_sees_each_form(tmp_path):
-    assert set(cython_imports("from aiopoll._core cimport abi, ring\ncimport aiopoll.a.b\n")) == {
-        "aiopoll._core.abi",
+    assert set(cython_imports("from aiopoll.aio cimport abi, ring\ncimport aiopoll.a.b\n")) == {
+        "aiopoll.aio.abi",
         "aiopoll._core.ring",
         "aiopoll.a.b",
     }
     path = PACKAGE / "kernel" / "select.py"
-    source = "from . import wait\nfrom .. import probe\nimport aiopoll.cli\n"
+    source = "from . import wait\nfrom .. import support\nimport aiopoll.cli\n"
     assert set(python_imports(path, source)) == {
         "aiopoll.kernel.wait",
-        "aiopoll.probe",
+        "aiopoll.support",
         "aiopoll.cli",
     }

@@ -5,13 +5,13 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-CORE = ROOT / "src" / "aiopoll" / "_core"
-MODULES = sorted(path.stem for path in CORE.glob("*.pyx"))
+SOURCES = sorted((ROOT / "src").rglob("*.pyx"))
+MODULES = [".".join(path.relative_to(ROOT / "src").with_suffix("").parts) for path in SOURCES]
 
 
 def test_every_compiled_module_has_a_stub():
-    assert MODULES
-    assert [name for name in MODULES if not (CORE / f"{name}.pyi").exists()] == []
+    assert SOURCES
+    assert [path for path in SOURCES if not path.with_suffix(".pyi").exists()] == []
 
 
 def test_stubs_and_modules_agree():
@@ -19,7 +19,7 @@ def test_stubs_and_modules_agree():
         [
             *(sys.executable, "-m", "mypy.stubtest"),
             *("--allowlist", "tests/meta/stubtest-allowlist.txt"),
-            *(f"aiopoll._core.{name}" for name in MODULES),
+            *MODULES,
         ],
         cwd=ROOT,
         capture_output=True,

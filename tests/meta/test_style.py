@@ -54,7 +54,7 @@ def test_no_file_names_a_path_of_one_machine():
 
 
 def test_kernel_facing_headers_open_with_their_facts_and_rule():
-    for path in (ROOT / "src" / "aiopoll" / "_core" / "c").glob("*.h"):
+    for path in (ROOT / "src").rglob("*.h"):
         opening = path.read_text(encoding="utf-8").split("*/")[0]
         for word in ("Facts.", "Rule."):
             assert word in opening, f"{path.name} opens without its {word}"

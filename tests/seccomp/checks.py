@@ -21,7 +21,7 @@ from collections.abc import Callable
 import bpf
 
 import aiopoll
-from aiopoll.probe import require_aio_poll
+from aiopoll.support import require_aio_poll
 
 FIRST_REFUSED = 100
 """From this descriptor on the filter of `no_room` refuses room in the epoll set."""

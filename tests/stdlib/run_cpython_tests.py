@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import aiopoll
-from aiopoll._core import tls
+from aiopoll.loop.transports import tls
 
 TIME_CAP_S = 100
 CHILDREN = 4

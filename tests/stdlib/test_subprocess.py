@@ -16,7 +16,7 @@ CHILDREN_MIN = 1000
 
 PROGRAM = """
 import json, os, subprocess, sys, unittest
-from aiopoll._core.spawn import Spawner
+from aiopoll.loop.spawn import Spawner
 
 fork_exec = subprocess._fork_exec
 names_chdir = "noexec:chdir" in subprocess.Popen._execute_child.__code__.co_consts

@@ -216,7 +216,7 @@ def test_interrupts_at_any_moment_lose_no_callback(
 
 INTERRUPTED_RUNS_PROGRAM = """
 import asyncio, collections, gc, os, signal, sys, aiopoll
-from aiopoll._core import context_pool
+from aiopoll.aio import context_cache as context_pool
 
 class Interrupted(KeyboardInterrupt):
     pass

@@ -6,7 +6,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 
-from aiopoll.probe import FileSupport, Support, probe
+from aiopoll.support import FileSupport, Support, probe
 
 _WIDTH = 88
 

@@ -1,9 +1,17 @@
-"""Async files: aiopoll.open and what belongs to it."""
+"""Async files: aiopoll.open and what belongs to it.
+
+Lives here: binary and text files (binary, text), paths, temporary files, whole-file calls; below
+them how a call reaches the kernel (core, routes), the requests and their queue (scheduler), a ring
+for other loops (own_ring).
+
+May import: aio, reactor, loop, support.
+
+Data comes from read() and write() as requests.  It goes to the kernel on the loop's ring, on a
+ring of its own, or in a thread; the result comes back to the request's future.
+"""
 
 import asyncio
 
-from aiopoll._core.file_queue import queue_of
-from aiopoll._core.file_statistics import FileStatistics as FileStatistics
 from aiopoll.files.binary import BinaryFile as BinaryFile
 from aiopoll.files.calls import copyfile as copyfile
 from aiopoll.files.calls import read_bytes as read_bytes
@@ -12,6 +20,8 @@ from aiopoll.files.calls import write_atomic as write_atomic
 from aiopoll.files.calls import write_bytes as write_bytes
 from aiopoll.files.opening import open as open
 from aiopoll.files.path import Path as Path
+from aiopoll.files.scheduler import queue_of
+from aiopoll.files.statistics import FileStatistics as FileStatistics
 from aiopoll.files.temporary import NamedTemporaryFile as NamedTemporaryFile
 from aiopoll.files.temporary import TemporaryDirectory as TemporaryDirectory
 from aiopoll.files.temporary import TemporaryFile as TemporaryFile

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, AnyStr, Self
 
-from aiopoll._core.file_core import FileCore
+from aiopoll.files.core import FileCore
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

@@ -11,8 +11,8 @@ import stat
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from aiopoll._core.file_queue import queue_of
 from aiopoll.files.lifetime import keep_until_shutdown
+from aiopoll.files.scheduler import queue_of
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

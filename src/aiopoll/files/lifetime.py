@@ -13,7 +13,7 @@ Cost.  One generator a loop.
 import asyncio
 from collections.abc import AsyncGenerator
 
-from aiopoll._core.file_queue import FileQueue
+from aiopoll.files.scheduler import FileQueue
 
 
 async def shut_at_close(queue: FileQueue) -> AsyncGenerator[None, None]:

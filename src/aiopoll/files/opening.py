@@ -10,10 +10,10 @@ from collections.abc import Callable, Coroutine, Generator
 from types import TracebackType
 from typing import Any, Literal, Protocol, TypeVar, overload
 
-from aiopoll._core.file_queue import queue_of
 from aiopoll.files.binary import BinaryFile
 from aiopoll.files.calls import unless_waits
 from aiopoll.files.lifetime import keep_until_shutdown
+from aiopoll.files.scheduler import queue_of
 from aiopoll.files.text import TextFile
 
 FilePath = str | bytes | os.PathLike[str] | os.PathLike[bytes] | int

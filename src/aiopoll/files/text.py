@@ -27,8 +27,8 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from aiopoll._core.file_statistics import FileStatistics
 from aiopoll.files.binary import LINES_MAX, BinaryFile, lines_of
+from aiopoll.files.statistics import FileStatistics
 
 T = TypeVar("T")
 

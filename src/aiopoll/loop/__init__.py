@@ -1,4 +1,13 @@
-"""asyncio's event loop on AIO poll."""
+"""asyncio's event loop on AIO poll.
+
+Lives here: `EventLoop` (event_loop), its compiled half (core), handles and timers, sock_recv and
+its kin (sock_ops), servers, subprocesses, name lookup; transports/ and streams/.
+
+May import: aio, reactor, support, selector.
+
+Data comes from the reactor's ready queue, which each iteration runs.  It goes to protocols and
+callbacks, and from write() and its kin to the kernel.
+"""
 
 from aiopoll.loop.event_loop import EventLoop as EventLoop
 from aiopoll.loop.event_loop import new_event_loop as new_event_loop

@@ -9,26 +9,29 @@ import ssl
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from aiopoll._core.accept import accepts_plainly, start_accepting
-from aiopoll._core.datagram import DatagramTransport
-from aiopoll._core.descriptor import is_plain
-from aiopoll._core.pipe import ReadPipeTransport, WritePipeTransport
-from aiopoll._core.selector_transports import SelectorDatagramTransport, SelectorSocketTransport
-from aiopoll._core.sock_methods import SockMethods
-from aiopoll._core.socket_transport import SocketTransport, adopt, has_lost_its_number
-from aiopoll._core.tls import TLSProtocol
-from aiopoll._core.wakeup import mark_pipe, unmark_pipe
+from aiopoll.aio.missed_wakeups import require_wakeups
 from aiopoll.loop.backend import busy_poll_ns, requested_backend
 from aiopoll.loop.dns import is_numeric_name, numeric_addresses
+from aiopoll.loop.fork_signals import mark_pipe, unmark_pipe
 from aiopoll.loop.pipes import check_pipe
 from aiopoll.loop.selector_view import SelectorView
 from aiopoll.loop.sendfile import seek_to, send_by_sendfile, send_for_transport
 from aiopoll.loop.server import CLEANS_SOCKETS, serve
+from aiopoll.loop.sock_ops import SockMethods
 from aiopoll.loop.subprocess import SubprocessTransport, start_subprocess
 from aiopoll.loop.tls import start_tls
+from aiopoll.loop.transports.accept import accepts_plainly, start_accepting
+from aiopoll.loop.transports.datagram import DatagramTransport
+from aiopoll.loop.transports.pipe import ReadPipeTransport, WritePipeTransport
+from aiopoll.loop.transports.selector_transports import (
+    SelectorDatagramTransport,
+    SelectorSocketTransport,
+)
+from aiopoll.loop.transports.socket_transport import SocketTransport, adopt, has_lost_its_number
+from aiopoll.loop.transports.tls import TLSProtocol
 from aiopoll.loop.wakeup import claim_wakeup, release_wakeup_pipe, set_wakeup_pipe
-from aiopoll.missed_wakeups import require_wakeups
-from aiopoll.probe import require_aio_poll
+from aiopoll.reactor.descriptor import is_plain
+from aiopoll.support import require_aio_poll
 
 _T = TypeVar("_T")
 

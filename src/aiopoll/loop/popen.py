@@ -25,7 +25,7 @@ from functools import partial
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
-from aiopoll._core.spawn import Spawner
+from aiopoll.loop.spawn import Spawner
 
 _CHDIR_FAILED = "noexec:chdir"  # what Pythons read that tell chdir from what else comes before exec
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from aiopoll._core.loop import LoopCore
+from aiopoll.loop.core import LoopCore
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike

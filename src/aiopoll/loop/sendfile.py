@@ -16,7 +16,7 @@ import errno
 from asyncio.exceptions import SendfileNotAvailableError
 from typing import Any
 
-from aiopoll._core.duplicate import Duplicate
+from aiopoll.reactor.duplicate import Duplicate
 
 PART_MAX = 1 << 30
 """Bytes asked for at once, as asyncio from 3.13 on on small machines: any count is taken then."""

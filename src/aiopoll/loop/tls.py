@@ -4,7 +4,7 @@ import asyncio
 import ssl
 from typing import Any
 
-from aiopoll._core.tls import TLSProtocol
+from aiopoll.loop.transports.tls import TLSProtocol
 
 
 async def start_tls(

@@ -6,7 +6,7 @@ nothing.  What does reach a sleeper is the byte that the handler writes to the w
 (signal.set_wakeup_fd), which there is one of for the process, and only the main thread may set.
 
 Rule.  While a loop runs in the main thread and nobody else has set it, the descriptor is the
-loop's own pipe, which is on the ring.  A forked child unsets it (_core/wakeup.pyx).
+loop's own pipe, which is on the ring.  A forked child unsets it (loop/fork_signals.pyx).
 
 Cost.  Two calls of set_wakeup_fd for each run_forever.
 """

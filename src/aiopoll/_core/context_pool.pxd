@@ -1,7 +1,0 @@
-"""The AIO context of a loop that was closed, for the next one."""
-
-from aiopoll._core.abi cimport aio_context_t
-
-cdef bint keep_context(aio_context_t ctx, unsigned int nr_events) noexcept
-cdef aio_context_t take_context(unsigned int nr_events) noexcept
-cdef int release_contexts() noexcept

@@ -1,0 +1,40 @@
+"""The Context, for the modules above."""
+
+from libc.stdint cimport uint64_t
+
+from aiopoll.aio cimport abi
+from aiopoll.aio.iocb cimport Completion, Iocb
+
+cdef class Context:
+    cdef object __weakref__
+    cdef abi.aio_context_t ctx
+    cdef abi.aio_ring *ring
+    cdef readonly unsigned int nr_events
+    cdef unsigned int ring_nr
+    cdef uint64_t mm_generation
+    cdef unsigned long owner
+    cdef bint busy
+    cdef list completions
+    cdef Py_ssize_t first_free
+    cdef Py_ssize_t in_flight
+    cdef abi.io_event *events
+    cdef Py_ssize_t events_room
+    cdef uint64_t submitted
+    cdef uint64_t refused
+    cdef uint64_t completed
+    cdef uint64_t cancelled
+    cdef uint64_t submit_calls
+    cdef uint64_t getevents_calls
+    cdef uint64_t ring_reaps
+
+    cdef int enter(self) except -1
+    cdef Completion take_completion(self)
+    cdef void release(self, Completion completion) noexcept
+    cdef Py_ssize_t nr_lost(self) except? -1
+    cdef Completion find(self, Iocb request)
+    cdef int reserve_events(self, Py_ssize_t nr) except -1
+    cdef list collect(self, Py_ssize_t count)
+    cdef list take(self, Py_ssize_t least, Py_ssize_t most, object timeout_ns,
+                   const uint64_t *sigmask, bint restart)
+    cdef long wait(self, long min_nr, long nr, object timeout_ns, const uint64_t *sigmask,
+                   bint restart) except? -1

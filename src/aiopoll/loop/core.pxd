@@ -1,0 +1,71 @@
+"""The compiled half of the event loop."""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from aiopoll.loop.handles cimport TimerOwner
+from aiopoll.loop.transports.table cimport TransportTable
+from aiopoll.reactor.reactor cimport Reactor
+from aiopoll.reactor.ready_queue cimport ReadyQueue
+from aiopoll.reactor.runnable cimport Runnable
+
+cdef extern from "timer_heap.h" nogil:
+    struct timer:
+        double when
+        uint32_t slot
+
+    struct timer_heap:
+        timer *timers
+        uint32_t count
+
+    int64_t timer_heap_push(timer_heap *heap, double when)
+    uint32_t timer_heap_pop(timer_heap *heap)
+    void timer_heap_drop(timer_heap *heap, uint32_t at)
+    void timer_heap_mend(timer_heap *heap)
+    void timer_heap_clear(timer_heap *heap)
+    bint timer_heap_is_sparse(const timer_heap *heap)
+    void timer_heap_fit(timer_heap *heap)
+
+cdef class LoopCore(TimerOwner):
+    cdef Reactor reactor
+    cdef ReadyQueue ready
+    cdef timer_heap timers
+    cdef list timer_handles
+    cdef uint32_t timers_cancelled
+    cdef bint in_callbacks
+    cdef bint makes_futures  # a subclass has a create_future of its own
+    cdef dict future_options
+    cdef bint forever
+    cdef uint32_t callbacks  # counts those that were run
+    cdef bint gather_writes
+    cdef list held  # streams whose writes the kernel holds back until the callback ends
+    cdef uint64_t more_sends
+    cdef uint64_t pushes
+    cdef Runnable running  # whose protocol is called
+    cdef TransportTable transports
+    cdef public bint _closed
+    cdef public bint _stopping
+    cdef public object _thread_id
+    cdef public object _current_handle
+    cdef public double _clock_resolution
+    cdef public object _aiopoll_files
+
+    cdef int check_open(self) except -1
+    cdef int end_run(self, object hooks) except -1
+    cdef object new_future(self)
+    cdef int turn(self) except -1
+    cdef int collect(self, int64_t timeout_ns) except -1
+    cdef int run_ready(self) except -1
+    cdef int push_held(self) except -1
+    cdef object schedule(self, object callback, tuple args, object context)
+    cdef object schedule_at(self, object when, object callback, tuple args, object context)
+    cdef object pop_timer(self)
+    cdef int sweep_timers(self) except -1
+    cdef int fit_timers(self) except -1
+    cdef int drop_cancelled(self) except -1
+    cdef int64_t sleep_time(self) except? -2
+    cdef int run_debug(self, object handle) except -1
+    cdef object watch(self, object file, int direction, object callback, tuple args)
+    cdef bint unwatch(self, object file, int direction) except -1
+    cdef int descriptor(self, object file) except? -1
+
+cdef object future_for(object loop)

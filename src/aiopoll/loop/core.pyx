@@ -1,0 +1,590 @@
+"""The compiled half of the event loop: callbacks, timers, turns, and what is watched.
+
+Facts.  asyncio.BaseEventLoop keeps its state in attributes (_ready, _debug, _stopping, …) that
+its own methods, CPython's tests and debuggers read and write.  What a class before it in the
+method resolution order defines as a data descriptor takes the place of such an attribute.
+
+Rule.  LoopCore stands before asyncio's class and overrides what runs for every callback: call_soon,
+call_at, the turn, the watching of files.  The attributes that asyncio names keep their names and
+meaning, `_ready` with a queue, `_transports` with a table and `_scheduled` with a view of our own that
+have the methods of asyncio's.
+
+Why.  All that is cold stays asyncio's own and right on every Python version.
+
+Cost.  A turn is still called from asyncio's run_forever, in Python.  `_scheduled` can only be read.
+"""
+
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.list cimport PyList_GET_SIZE
+from cpython.object cimport PyObject_Call
+from libc.math cimport ceil
+from libc.stdint cimport int64_t, uint32_t
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+
+from aiopoll.loop.handle_queue cimport HandleQueue
+from aiopoll.loop.handles cimport (
+    TimerOwner, cancel_handle, drop_handle, is_cancelled, is_scheduled, new_handle,
+    new_timer_handle, run_handle, set_scheduled, settle, show,
+)
+from aiopoll.loop.transports.table cimport TransportTable
+from aiopoll.reactor.aio_reactor cimport AioReactor
+from aiopoll.reactor.descriptor cimport has_number
+from aiopoll.reactor.reactor cimport GIVEN, READ, WRITE, EpollReactor, Reactor, Watch
+from aiopoll.reactor.runnable cimport Runnable
+
+import asyncio
+import sys
+
+from aiopoll.loop.timer_view import TimerView
+from aiopoll.reactor.descriptor import Descriptor
+from asyncio.log import logger
+
+cdef object Future = asyncio.Future
+
+# Python 3.14: cancel() from another thread waits for a callback that runs.
+cdef bint THREADSAFE_HANDLES = hasattr(asyncio.events, "_ThreadSafeHandle")
+
+cdef enum:
+    SLEEP_MAX = 24 * 3600  # seconds: what asyncio allows, far from any overflow
+    SWEEP_MIN = 100  # cancelled timers are swept when they are more than this and than half
+    HIDE_MIN = 64  # contexts that wait, from which on it is worth hiding them from the collector
+
+
+cdef inline double monotonic() noexcept:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return now.tv_sec + now.tv_nsec * 1e-9
+
+
+cdef class LoopCore(TimerOwner):
+    """What EventLoop puts before asyncio's own class."""
+
+    def __cinit__(self, *args, **options):
+        # Closed until asyncio's constructor says otherwise: __del__ looks at it.
+        self._closed = True
+        self.timer_handles = []
+        self.held = []
+        self.gather_writes = True
+        self.ready = HandleQueue()
+        self.transports = TransportTable()
+        self.makes_futures = type(self).create_future is not LoopCore.create_future
+        self.future_options = {"loop": self}  # made once, not for each
+
+    def __dealloc__(self):
+        timer_heap_clear(&self.timers)
+
+    @property
+    def _ready(self):
+        return self.ready
+
+    @_ready.setter
+    def _ready(self, queue):
+        self.ready = self.reactor.ready = HandleQueue(queue)
+        self.reactor.report = self._report_unwatched
+
+    @property
+    def _transports(self):
+        return self.transports
+
+    @_transports.setter
+    def _transports(self, transports):
+        for fd, transport in transports.items():
+            self.transports[fd] = transport
+
+    @property
+    def _scheduled(self):
+        # Whoever runs the turns in the loop's place would run them twice.
+        return TimerView(self) if type(self)._run_once is LoopCore._run_once else []
+
+    @_scheduled.setter
+    def _scheduled(self, timers):
+        if timers:
+            raise AttributeError("_scheduled can only be read: timers are added by call_at()")
+
+    def _timer_count(self):
+        return self.timers.count
+
+    def _timer_at(self, Py_ssize_t index):
+        """The timer at a place of the heap; IndexError beyond its end."""
+        if not 0 <= index < self.timers.count:
+            raise IndexError("list index out of range")
+        return self.timer_handles[self.timers.timers[index].slot]
+
+    def _report_unwatched(self, fd, error):
+        self.schedule(self.call_exception_handler, ({
+            "message": f"file descriptor {fd} cannot be waited for now; the loop goes on trying",
+            "exception": error,
+        },), None)
+
+    def _open_reactor(self, backend, nr_events, user_ring, busy_poll_ns):
+        """Makes the reactor, before asyncio's constructor runs.  Raises OSError as AioReactor."""
+        if backend == "aio":
+            self.reactor = AioReactor(self.ready, nr_events, user_ring, busy_poll_ns)
+        else:
+            self.reactor = EpollReactor(self.ready)
+
+    def _close_reactor(self):
+        if self.reactor is not None:
+            self.reactor.close()
+            self.reactor.report = None  # a closed loop goes without a collection
+        self.future_options = None
+
+    def _clear_timers(self):
+        timer_heap_clear(&self.timers)
+        self.timer_handles = []
+        self.timers_cancelled = 0
+
+    @property
+    def backend(self):
+        """What the loop waits on: "aio" or "epoll"."""
+        return self.reactor.backend
+
+    def statistics(self):
+        """The counters, as a ReactorStatistics; RuntimeError once the loop is closed."""
+        self.check_open()
+        return self.reactor.statistics()._replace(more_sends=self.more_sends, pushes=self.pushes)
+
+    def _set_gather_writes(self, gather_writes):
+        self.gather_writes = gather_writes
+
+    def events_pending(self):
+        """Whether files are ready that this turn does not know of yet.
+
+        A look at memory, no system call: a callback that takes long can ask it often, and yield
+        only when something waits.  Always False on the epoll backend, and where the ring cannot
+        be read (`statistics().user_ring`).
+        """
+        return self.reactor.pending()
+
+    cdef int check_open(self) except -1:
+        if self._closed:
+            raise RuntimeError("Event loop is closed")
+        return 0
+
+    def run_forever(self):
+        """Runs until stop() is called."""
+        cdef bint forever = self.forever
+        cdef bint running = self._thread_id is not None
+        hooks = sys.get_asyncgen_hooks()
+        self.forever = True
+        try:
+            super(LoopCore, self).run_forever()
+        finally:
+            self.forever = forever
+            if not running:
+                self.end_run(hooks)
+            for handle in self.ready:
+                show(handle)
+            for handle in self.timer_handles:
+                show(handle)
+
+    cdef int end_run(self, object hooks) except -1:
+        """Does of asyncio's clean-up what an interrupt has kept from being done.
+
+        From 3.13.1 on it sets up outside of its `try`, and the clean-up is in Python, where a
+        Ctrl-C may come between any two calls: the loop would be running for ever.  Here none comes.
+        """
+        if self._thread_id is not None or asyncio._get_running_loop() is self:
+            self._stopping = False
+            self._thread_id = None
+            asyncio._set_running_loop(None)
+        if self._coroutine_origin_tracking_enabled:
+            sys.set_coroutine_origin_tracking_depth(self._coroutine_origin_tracking_saved_depth)
+            self._coroutine_origin_tracking_enabled = False
+        if sys.get_asyncgen_hooks() != hooks:
+            sys.set_asyncgen_hooks(*hooks)
+        return 0
+
+    def get_debug(self):
+        """Whether the loop is in debug mode."""
+        return self._debug
+
+    def is_closed(self):
+        """Whether the loop was closed."""
+        return self._closed
+
+    def create_future(self):
+        """A Future of this loop."""
+        if self.future_options is None:
+            return Future(loop=self)
+        return PyObject_Call(Future, (), self.future_options)
+
+    cdef object new_future(self):
+        """create_future() without a call through Python."""
+        if self.makes_futures or self.future_options is None:
+            return self.create_future()
+        return PyObject_Call(Future, (), self.future_options)
+
+    # Callbacks
+
+    def time(self):
+        """The loop's clock, CLOCK_MONOTONIC, in seconds."""
+        return monotonic()
+
+    cdef object schedule(self, object callback, tuple args, object context):
+        if self._debug:
+            handle = asyncio.Handle(callback, args, self, context)
+            self.ready.push(handle)
+        else:
+            handle = new_handle(callback, args, self, context)
+            self.ready.push(handle)
+            settle(handle, self.forever, context is None and self.ready.count >= HIDE_MIN)
+        return handle
+
+    def _call_soon(self, callback, args, context):
+        return self.schedule(callback, args, context)
+
+    def call_soon(self, callback, *args, context=None):
+        """Calls `callback` with `args` in the next turn; answers its Handle."""
+        self.check_open()
+        if self._debug:
+            self._check_thread()
+            self._check_callback(callback, "call_soon")
+        return self.schedule(callback, args, context)
+
+    def call_soon_threadsafe(self, callback, *args, context=None):
+        """call_soon for other threads: wakes the loop if it sleeps."""
+        self.check_open()
+        if THREADSAFE_HANDLES:
+            return super(LoopCore, self).call_soon_threadsafe(callback, *args, context=context)
+        if self._debug:
+            self._check_callback(callback, "call_soon_threadsafe")
+        handle = self.schedule(callback, args, context)
+        self.reactor.wake()
+        return handle
+
+    def _write_to_self(self):
+        if self.reactor is not None:
+            self.reactor.wake()
+
+    cdef object schedule_at(self, object when, object callback, tuple args, object context):
+        cdef bint debug = self._debug
+        cdef double deadline = when  # the handle keeps what was given, an int too
+        cdef int64_t slot
+        self.check_open()
+        if debug:
+            self._check_thread()
+            self._check_callback(callback, "call_at")
+            handle = asyncio.TimerHandle(when, callback, args, self, context)
+        else:
+            handle = new_timer_handle(when, callback, args, self, context)
+        # NaN is neither before nor after anything: it is due at once, as in asyncio.
+        slot = timer_heap_push(&self.timers, deadline if deadline == deadline else 0)
+        if slot < 0:
+            raise MemoryError
+        if slot == len(self.timer_handles):
+            self.timer_handles.append(handle)
+        else:
+            self.timer_handles[slot] = handle
+        if not debug:
+            settle(handle, self.forever, context is None and self.timers.count >= HIDE_MIN)
+        set_scheduled(handle, True)
+        return handle
+
+    def call_at(self, when, callback, *args, context=None):
+        """Calls `callback` when time() reaches `when`, in seconds; answers its TimerHandle."""
+        if when is None:
+            raise TypeError("when cannot be None")
+        return self.schedule_at(when, callback, args, context)
+
+    def call_later(self, delay, callback, *args, context=None):
+        """Calls `callback` after `delay` seconds; answers its TimerHandle."""
+        if delay is None:
+            raise TypeError("delay must not be None")
+        # Through the attribute: programs replace `loop.time`.
+        return self.schedule_at(self.time() + delay, callback, args, context)
+
+    def _timer_handle_cancelled(self, handle):
+        self.timer_cancelled(handle)
+
+    cdef int timer_cancelled(self, object handle) except -1:
+        if not is_scheduled(handle):
+            return 0
+        self.timers_cancelled += 1
+        if self.timers_cancelled > SWEEP_MIN and self.timers_cancelled > self.timers.count // 2:
+            self.sweep_timers()
+            # This one says only after the call that it is cancelled.
+            self.timers_cancelled = 1
+        return 0
+
+    cdef object pop_timer(self):
+        cdef uint32_t slot = timer_heap_pop(&self.timers)
+        handle = self.timer_handles[slot]
+        self.timer_handles[slot] = None
+        set_scheduled(handle, False)
+        return handle
+
+    cdef int sweep_timers(self) except -1:
+        """Throws out what was cancelled."""
+        cdef uint32_t at = 0, slot
+        cdef list dropped = []  # kept to the end: a finalizer may call back into the loop
+        while at < self.timers.count:
+            slot = self.timers.timers[at].slot
+            handle = self.timer_handles[slot]
+            if is_cancelled(handle):
+                dropped.append(handle)
+                self.timer_handles[slot] = None
+                set_scheduled(handle, False)
+                timer_heap_drop(&self.timers, at)
+            else:
+                at += 1
+        timer_heap_mend(&self.timers)
+        handle = None
+        while dropped:
+            drop_handle(dropped.pop())
+        return 0
+
+    cdef int fit_timers(self) except -1:
+        """Gives back what more timers needed than there are now; their slots get new numbers."""
+        cdef uint32_t at
+        cdef list handles = [self.timer_handles[self.timers.timers[at].slot]
+                             for at in range(self.timers.count)]
+        for at in range(self.timers.count):
+            self.timers.timers[at].slot = at
+        timer_heap_fit(&self.timers)
+        self.timer_handles = handles
+        return 0
+
+    # The turn
+
+    cdef int drop_cancelled(self) except -1:
+        """Throws out the cancelled timers that are next."""
+        while self.timers.count and is_cancelled(
+                self.timer_handles[self.timers.timers[0].slot]):
+            drop_handle(self.pop_timer())
+            if self.timers_cancelled:
+                self.timers_cancelled -= 1
+        return 0
+
+    cdef int64_t sleep_time(self) except? -2:
+        """Nanoseconds to wait for files; -1 for as long as it takes."""
+        cdef double delay
+        if self._stopping or self.ready.count:
+            return 0
+        if not self.timers.count:
+            return -1
+        delay = self.timers.timers[0].when - <double>self.time()
+        if not delay > 0:
+            return 0
+        return <int64_t>ceil(min(delay, <double>SLEEP_MAX) * 1e9)
+
+    def _run_once(self):
+        """One turn; where run_forever() calls it, all turns until stop() is called.
+
+        Callbacks that are added meanwhile run in the next turn, so that none can keep the files
+        and the timers waiting.
+        """
+        self.turn()
+        if self.forever and not self.in_callbacks:
+            while not self._stopping:
+                PyErr_CheckSignals()
+                self.turn()
+
+    cdef int turn(self) except -1:
+        """Hands files to the kernel, waits, and runs what became ready."""
+        self.collect(-1)
+        self.in_callbacks = True
+        try:
+            self.run_ready()
+        finally:
+            self.in_callbacks = False
+            if self.held:
+                self.push_held()
+        return 0
+
+    cdef int collect(self, int64_t timeout_ns) except -1:
+        """Hands files to the kernel, waits, and puts what became ready into the queue.
+
+        timeout_ns: how long to wait at most; negative for as long as it takes.
+        """
+        cdef double end
+        cdef int64_t sleep_ns
+        if self.timers_cancelled:
+            self.drop_cancelled()
+        if self.ready.count or self._stopping:
+            if not self.reactor.idle():
+                self.reactor.turn(0)
+        else:
+            # The flag goes up before the queue is looked at, see Reactor.wake.
+            self.reactor.before_sleep()
+            sleep_ns = self.sleep_time()
+            if 0 <= timeout_ns and (sleep_ns < 0 or timeout_ns < sleep_ns):
+                sleep_ns = timeout_ns
+            self.reactor.turn(sleep_ns)
+        if self.timers.count:
+            end = <double>self.time() + self._clock_resolution
+            while self.timers.count and self.timers.timers[0].when < end:
+                self.ready.push(self.pop_timer())
+        if timer_heap_is_sparse(&self.timers):
+            self.fit_timers()
+        return 0
+
+    def _select(self, timeout):
+        """A turn's waiting, up to `timeout` seconds, for whoever runs the queue in the loop's place.
+
+        What the kernel holds back is pushed: the callback that it waits for may not end before.
+        """
+        self.check_open()
+        if self.running is not None:
+            self.running.yield_to_loop()
+        if self.held:
+            self.push_held()
+        self.collect(-1 if timeout is None else <int64_t>ceil(
+            min(max(<double>timeout, 0.0), <double>SLEEP_MAX) * 1e9))
+
+    cdef int run_ready(self) except -1:
+        """Runs what is in the queue now."""
+        cdef Py_ssize_t i
+        for i in range(self.ready.count):
+            if not self.ready.count:
+                break  # a callback has emptied the queue
+            handle = self.ready.pop()
+            self.callbacks += 1
+            if self._debug:
+                show(handle)
+                if not is_cancelled(handle):
+                    self.run_debug(handle)
+            else:
+                run_handle(handle)
+            if PyList_GET_SIZE(self.held):
+                self.push_held()
+        return 0
+
+    cdef int push_held(self) except -1:
+        """Has the kernel send what it holds back since MSG_MORE."""
+        cdef list held = self.held
+        cdef Runnable stream
+        self.held = []
+        for stream in held:
+            stream.push()
+        return 0
+
+    cdef int run_debug(self, object handle) except -1:
+        cdef double start, took
+        try:
+            self._current_handle = handle
+            start = self.time()
+            handle._run()
+            took = <double>self.time() - start
+            if took >= self.slow_callback_duration:
+                logger.warning("Executing %s took %.3f seconds", format_handle(handle), took)
+        finally:
+            self._current_handle = None
+        return 0
+
+    # Files
+
+    cdef int descriptor(self, object file) except? -1:
+        """The descriptor of what add_reader takes; ValueError for anything else."""
+        if isinstance(file, int):
+            fd = file
+        else:
+            try:
+                fd = int(file.fileno())
+            except (AttributeError, TypeError, ValueError):
+                raise ValueError(f"Invalid file object: {file!r}") from None
+        if fd < 0:
+            raise ValueError(f"Invalid file descriptor: {fd}")
+        return fd
+
+    cdef object watch(self, object file, int direction, object callback, tuple args):
+        cdef int fd
+        self.check_open()
+        fd = self.descriptor(file)
+        if self._debug:
+            handle = asyncio.Handle(callback, args, self, None)
+        else:
+            handle = new_handle(callback, args, self, None)
+            settle(handle, False, False)
+        previous = self.reactor.watching(fd, direction)
+        self.reactor.watch(fd, direction, handle, GIVEN, owner_of(file))
+        if previous is not None:
+            cancel_handle(previous, self._debug)
+        return handle
+
+    cdef bint unwatch(self, object file, int direction) except -1:
+        cdef Watch watch
+        cdef int fd
+        if self._closed:
+            return False
+        try:
+            fd = self.descriptor(file)
+        except ValueError:
+            fd = self.reactor.descriptor_of(file)  # closed while it was watched
+            if fd < 0:
+                raise
+        watch = self.reactor.find(fd)
+        if watch is None or not is_of(watch, owner_of(file)):
+            return False
+        handle = self.reactor.unwatch(watch, direction)
+        if handle is None:
+            return False
+        cancel_handle(handle, self._debug)
+        return True
+
+    def _add_reader(self, fd, callback, *args):
+        return self.watch(fd, READ, callback, args)
+
+    def _remove_reader(self, fd):
+        return self.unwatch(fd, READ)
+
+    def _add_writer(self, fd, callback, *args):
+        return self.watch(fd, WRITE, callback, args)
+
+    def _remove_writer(self, fd):
+        return self.unwatch(fd, WRITE)
+
+    def add_reader(self, fd, callback, *args):
+        """Calls `callback` in each turn that finds the file ready for reading.
+
+        Replaces an earlier reader of the file.  Raises RuntimeError if a transport has it,
+        OSError if it is not open or, as with epoll, cannot be waited for.
+        """
+        self._ensure_fd_no_transport(fd)
+        self.watch(fd, READ, callback, args)
+
+    def remove_reader(self, fd):
+        """Forgets the reader of a file, before it is closed; False if there is none."""
+        self._ensure_fd_no_transport(fd)
+        return self.unwatch(fd, READ)
+
+    def add_writer(self, fd, callback, *args):
+        """Like add_reader, for writing."""
+        self._ensure_fd_no_transport(fd)
+        self.watch(fd, WRITE, callback, args)
+
+    def remove_writer(self, fd):
+        """Forgets the writer of a file, before it is closed; False if there is none."""
+        self._ensure_fd_no_transport(fd)
+        return self.unwatch(fd, WRITE)
+
+    def _watched(self):
+        """What is watched: descriptor to (reader, writer)."""
+        return {} if self.reactor is None or self.reactor.closed else self.reactor.watched()
+
+
+cdef object owner_of(object file):
+    """The object whose number is given; None where nobody knows."""
+    if type(file) is Descriptor:
+        return file.file
+    return None if isinstance(file, int) else file
+
+
+cdef bint is_of(Watch watch, object owner) except -1:
+    """Whether a watch is of the file that `owner` has, or had."""
+    if owner is None or watch.file is owner:
+        return True
+    # Another object of the same number may be of the same file, as long as both have it.
+    return has_number(owner, watch.fd) and (
+        watch.file is None or has_number(watch.file, watch.fd))
+
+
+cdef object future_for(object loop):
+    """A future of any loop."""
+    return (<LoopCore>loop).new_future() if isinstance(loop, LoopCore) else loop.create_future()
+
+
+cdef object format_handle(object handle):
+    """A task's step is shown as the task."""
+    task = getattr(getattr(handle, "_callback", None), "__self__", None)
+    return repr(task) if isinstance(task, asyncio.Task) else str(handle)

@@ -1,0 +1,14 @@
+"""The ready queue of a loop: it holds handles, which the garbage collector may not see."""
+
+cimport cython
+
+from aiopoll.loop.handles cimport show
+from aiopoll.reactor.ready_queue cimport ReadyQueue
+
+
+@cython.final
+cdef class HandleQueue(ReadyQueue):
+    """A ReadyQueue whose handles are seen by the garbage collector once they have left it."""
+
+    cdef int expose(self, object item) except -1:
+        return show(item)

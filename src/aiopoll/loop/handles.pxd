@@ -1,0 +1,31 @@
+"""asyncio's handles, made and run without going through Python code."""
+
+cdef class TimerOwner:
+    cdef public bint _debug
+
+    cdef int timer_cancelled(self, object handle) except -1
+
+cdef class Handles:
+    cdef Py_ssize_t callback
+    cdef Py_ssize_t args
+    cdef Py_ssize_t cancelled
+    cdef Py_ssize_t loop
+    cdef Py_ssize_t source_traceback
+    cdef Py_ssize_t repr
+    cdef Py_ssize_t context
+    cdef Py_ssize_t scheduled
+    cdef Py_ssize_t when
+    cdef Py_ssize_t weakrefs
+
+cdef object new_handle(object callback, tuple args, object loop, object context)
+cdef object new_timer_handle(object when, object callback, tuple args, object loop, object context)
+cdef void settle(object handle, bint hide, bint context_too) noexcept
+cdef int show(object handle) except -1
+cdef int drop_handle(object handle) except -1
+cdef bint is_scheduled(object handle) except -1
+cdef bint is_cancelled(object handle) except -1
+cdef int cancel_handle(object handle, bint debug) except -1
+cdef int set_scheduled(object handle, bint scheduled) except -1
+cdef int run_handle(object handle) except -1
+cdef object enter_context(object context)
+cdef Py_ssize_t slot_offset(type owner, str name) except -1

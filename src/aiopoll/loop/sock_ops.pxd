@@ -1,0 +1,22 @@
+"""The sock_* methods of the event loop, and what waits for them."""
+
+from aiopoll.loop.core cimport LoopCore
+from aiopoll.reactor.reactor cimport Watch
+from aiopoll.reactor.runnable cimport Runnable
+
+cdef class Wait(Runnable):
+    cdef LoopCore loop
+    cdef object sock
+    cdef object future
+    cdef Watch watch
+    cdef int fd
+    cdef int direction
+    cdef bint stopped
+
+    cdef object attempt(self)
+    cdef int stop(self) except -1
+
+cdef class SockMethods(LoopCore):
+    cdef object receive(self, Wait wait, object sock)
+    cdef object start(self, Wait wait, object sock, int fd, int direction)
+    cdef int check_socket(self, object sock) except -1

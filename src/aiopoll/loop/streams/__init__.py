@@ -1,0 +1,10 @@
+"""asyncio's streams, compiled.
+
+Lives here: reader, writer and protocol (streams), the reader's buffer (buffer), the coroutines
+that read() and its kin return (coroutine).
+
+May import: reactor, loop, loop.transports.
+
+Data comes from a transport, through data_received().  It goes to the coroutine that awaits read()
+or its kin.
+"""

@@ -1,0 +1,162 @@
+"""Accepting connections for a server.
+
+Facts.  A socket that accept4(2) makes inherits TCP_NODELAY from the listener.  EMFILE, ENFILE,
+ENOBUFS and ENOMEM leave the connection in the queue, so that the listener stays ready.  A listener
+with a backlog of 0 has a queue all the same, of one connection.
+
+Rule.  Up to `backlog` connections, and at least one, are accepted each time that the listener is
+ready, each without a task, in a copy of the context that the server was started in.  For want of
+descriptors or memory it is not watched for a second, and the exception handler is told; all other
+errors are the connection's own and go to the exception handler too.  A listener can be reached through
+its socket object (Server.sockets, or sock= of its owner): it is in the epoll set, which lets it end
+with its last descriptor, and its object is asked for the number before each accept.  One with an
+accept() of its own is asyncio's to serve, and from when socket.socket has been changed, every one.
+
+Cost.  One accept4 more than there are connections, to see that there is none left.
+"""
+
+cimport cython
+from cpython.contextvars cimport PyContext_Copy, PyContext_CopyCurrent
+from cpython.contextvars cimport PyContext_Enter, PyContext_Exit
+from libc.errno cimport EAGAIN, EBADF, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM
+from posix.unistd cimport close
+
+from aiopoll.loop.core cimport LoopCore
+from aiopoll.loop.transports.socket_transport cimport accepted_transport
+from aiopoll.loop.transports.stream cimport socket_name
+from aiopoll.reactor.descriptor cimport has_number, is_plain_socket
+from aiopoll.reactor.reactor cimport GIVEN, READ, Watch
+from aiopoll.reactor.runnable cimport Runnable
+
+import os
+import socket as socket_module
+
+from asyncio import constants, trsock
+from asyncio.log import logger
+
+cdef extern from "socket_names.h" nogil:
+    int socket_accept(int fd, socket_name *peer)
+    void socket_set_nodelay(int fd)
+
+
+cdef object Socket = socket_module.socket
+
+
+def accepts_plainly(sock):
+    """Whether what a listener's accept() does is what accept4(2) does, and gives."""
+    return is_plain_socket(sock) and socket_module.socket is Socket
+
+
+@cython.final
+cdef class Acceptor(Runnable):
+    """What a listening socket is watched by."""
+
+    cdef LoopCore loop
+    cdef object sock
+    cdef object protocol_factory
+    cdef object server
+    cdef object context
+    cdef Watch watch
+    cdef int fd
+    cdef int backlog
+    cdef bint cancelled
+
+    def __repr__(self):
+        return f"<accept {self.sock!r}>"
+
+    cdef int cancel(self) except -1:
+        self.cancelled = True
+        return 0
+
+    cdef int run(self) except -1:
+        cdef socket_name peer
+        cdef int fd, count
+        for count in range(self.backlog):
+            if self.cancelled:
+                return 0
+            if not has_number(self.sock, self.fd):
+                self.stop()
+                return self.fail(EBADF)  # its owner has closed it
+            if not accepts_plainly(self.sock):
+                return self.hand_over()
+            fd = socket_accept(self.fd, &peer)
+            if fd == -EAGAIN or fd == -EINTR or fd == -ECONNABORTED:
+                return 0
+            if fd < 0:
+                return self.fail(-fd)
+            self.connect(fd, &peer)
+        return 0
+
+    cdef int connect(self, int fd, socket_name *peer) except -1:
+        context = PyContext_Copy(self.context)
+        PyContext_Enter(context)
+        try:
+            try:
+                protocol = self.protocol_factory()
+            except BaseException:
+                close(fd)
+                raise
+            transport = accepted_transport(self.loop, fd, peer, protocol, self.server)
+            if self.loop._debug:
+                logger.debug("%r got a new connection: %r", self.server, transport)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.loop.call_exception_handler({
+                "message": "Error on transport creation for incoming connection",
+                "exception": error,
+            })
+        finally:
+            PyContext_Exit(context)
+        return 0
+
+    cdef int fail(self, int code) except -1:
+        error = OSError(code, os.strerror(code))
+        cdef bint starved = code in (EMFILE, ENFILE, ENOBUFS, ENOMEM)
+        PyContext_Copy(self.context).run(self.loop.call_exception_handler, {
+            "message": f"socket.accept() {'out of system resource' if starved else 'failed'}",
+            "exception": error,
+            "socket": trsock.TransportSocket(self.sock),
+        })
+        if starved:
+            self.stop()
+            self.loop.call_later(constants.ACCEPT_RETRY_DELAY, self.watch_again)
+        return 0
+
+    cdef int start(self) except -1:
+        self.watch = self.loop.reactor.watch(self.fd, READ, self, GIVEN, self.sock)
+        return 0
+
+    cdef int stop(self) except -1:
+        watch, self.watch = self.watch, None
+        if watch is not None and watch.target(READ) is self:
+            self.loop.reactor.unwatch(watch, READ)
+        return 0
+
+    cdef int hand_over(self) except -1:
+        """Leaves the listener to asyncio's own way, from the next turn on."""
+        self.stop()
+        self.cancelled = True
+        PyContext_Copy(self.context).run(
+            self.loop._add_reader, self.sock, self.loop._accept_connection, self.protocol_factory,
+            self.sock, None, self.server, self.backlog)
+        return 0
+
+    def watch_again(self):
+        """Accepts again, unless the server has stopped meanwhile."""
+        if has_number(self.sock, self.fd):
+            self.start()
+
+
+def start_accepting(LoopCore loop, sock, protocol_factory, server, int backlog):
+    """Accepts connections on a listening socket until its reader is removed."""
+    cdef Acceptor acceptor = Acceptor.__new__(Acceptor)
+    acceptor.loop = loop
+    acceptor.sock = sock
+    acceptor.protocol_factory = protocol_factory
+    acceptor.server = server
+    acceptor.context = PyContext_CopyCurrent()
+    acceptor.fd = sock.fileno()
+    acceptor.backlog = max(backlog, 1)
+    socket_set_nodelay(acceptor.fd)
+    acceptor.start()

@@ -1,0 +1,6 @@
+from typing_extensions import disjoint_base
+
+from aiopoll.reactor.runnable import Runnable
+
+@disjoint_base
+class Reader(Runnable): ...

@@ -1,0 +1,138 @@
+"""asyncio's own transports, for sockets whose methods are not socket.socket's.
+
+Facts.  A program may override recv(), send(), accept() or fileno() in a class of its own, or
+replace them in socket.socket itself: to count bytes, to simulate a network, to forbid one.
+asyncio calls such methods; a system call of ours would go past them.  asyncio's transports ask
+for the descriptor once, and hand the loop that number from then on.
+
+Rule.  What is not a plain socket.socket gets asyncio's transport, whose number is a Descriptor: the
+loop then adds and removes the registration of that very file only.
+
+Why.  Whatever a method does, and however often it is called, is asyncio's business then.
+
+Cost.  asyncio's speed, for these sockets only.
+
+Failure prevented.  A program counts what its connection receives by overriding recv().  A transport
+of ours would call recv(2), and the program would count nothing.
+"""
+
+import errno
+import os
+import socket
+from asyncio import selector_events, transports
+from typing import TYPE_CHECKING, Any
+
+from aiopoll.reactor.descriptor import Descriptor
+
+# The bases, which typeshed does not have in full.
+if TYPE_CHECKING:
+
+    class _SocketBase(transports.Transport):
+        _sock: socket.socket | None
+        _conn_lost: int
+
+    class _DatagramBase(transports.DatagramTransport):
+        _sock: socket.socket | None
+        _conn_lost: int
+        _buffer: Any
+        _buffer_size: int
+        _protocol: Any
+        _loop: Any
+
+        def _read_ready(self) -> None: ...
+        def _sendto_ready(self) -> None: ...
+        def _maybe_resume_protocol(self) -> None: ...
+
+else:
+    _SocketBase = selector_events._SelectorSocketTransport
+
+    class _DatagramBase(selector_events._SelectorDatagramTransport, transports.DatagramTransport):
+        pass
+
+
+class ToldOnce:
+    """Tells its protocol of the end of the connection once.
+
+    asyncio's calls connection_lost() a second time where resume_writing(), called for the last of
+    what waited, ends the connection: the call that this queues is the one that counts.
+    """
+
+    _sending = False
+
+    def _call_connection_lost(self, exc: BaseException | None) -> None:
+        transport: Any = self
+        if transport._sock is not None and not (self._sending and transport._conn_lost):
+            super()._call_connection_lost(exc)  # type: ignore[misc]
+
+    def _sends(self, name: str) -> None:
+        self._sending = True
+        try:
+            getattr(super(), name)()
+        finally:
+            self._sending = False
+
+
+class SelectorSocketTransport(ToldOnce, _SocketBase):
+    """asyncio's transport of a stream connection."""
+
+    _descriptor: int
+
+    @property
+    def _sock_fd(self) -> int:
+        return self._descriptor
+
+    @_sock_fd.setter
+    def _sock_fd(self, number: int) -> None:
+        self._descriptor = Descriptor(number, self._sock)
+
+    # What asyncio names its sending from 3.12 on, and before.
+
+    def _write_sendmsg(self) -> None:
+        self._sends("_write_sendmsg")
+
+    def _write_send(self) -> None:
+        self._sends("_write_send")
+
+    def _write_ready(self) -> None:
+        self._sends("_write_ready")
+
+    def _close_if_lost(self, sock: socket.socket) -> None:
+        """Closes `sock` at once, if it is this connection's and nothing more will be sent.
+
+        The protocol is told later, as always.
+        """
+        if self._conn_lost and self._sock is sock:
+            sock.close()
+
+
+class SelectorDatagramTransport(ToldOnce, _DatagramBase):
+    """asyncio's transport of a UDP or Unix datagram socket."""
+
+    _descriptor: int
+
+    @property
+    def _sock_fd(self) -> int:
+        return self._descriptor
+
+    @_sock_fd.setter
+    def _sock_fd(self, number: int) -> None:
+        self._descriptor = Descriptor(number, self._sock)
+
+    def _lost_number(self) -> None:
+        """Tells that the socket was closed by its owner; once, for nothing will be received."""
+        self._loop._remove_reader(self._sock_fd)
+        self._protocol.error_received(OSError(errno.EBADF, os.strerror(errno.EBADF)))
+
+    def _read_ready(self) -> None:
+        if self._sock is None or self._conn_lost or self._sock.fileno() == self._sock_fd:
+            super()._read_ready()
+        else:
+            self._lost_number()
+
+    def _sendto_ready(self) -> None:
+        self._sends("_sendto_ready")
+        if not self._buffer and self._buffer_size:
+            # Python 3.13.0 counts in what it does not count out, and then never resumes.
+            self._buffer_size = 0
+            if self._protocol is not None:
+                self._maybe_resume_protocol()

@@ -1,0 +1,10 @@
+"""SocketTransport, for whoever accepts connections."""
+
+from aiopoll.loop.core cimport LoopCore
+from aiopoll.loop.transports.stream cimport Stream, socket_name
+
+cdef Stream stream_behind(object transport)
+cdef int write_to(Stream stream, object data) except -1
+
+cdef object accepted_transport(LoopCore loop, int fd, socket_name *peer, object protocol,
+                               object server)

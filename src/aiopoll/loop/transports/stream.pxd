@@ -1,0 +1,99 @@
+"""The stream transport, for whoever accepts connections."""
+
+cimport cython
+from libc.stdint cimport uint8_t, uint32_t
+
+from aiopoll.loop.core cimport LoopCore
+from aiopoll.reactor.reactor cimport Watch
+from aiopoll.reactor.runnable cimport Runnable
+
+cdef extern from "socket_names.h" nogil:
+    union socket_name:
+        unsigned short family
+
+cdef enum Beginning:
+    NEW = 0  # the protocol does not know of the connection
+    INTRODUCED = 1  # connection_made() runs, or has ended the run of the loop
+    STARTED = 2  # data is read when the transport is not paused
+
+@cython.final
+cdef class WriteReady(Runnable):
+    cdef Stream stream
+    cdef Watch watch
+
+@cython.final
+cdef class Stream(Runnable):
+    cdef LoopCore loop
+    cdef Watch reading  # None: not watched for reading
+    cdef WriteReady flusher  # made with the first write that waits
+    cdef object transport  # None once the connection is lost
+    cdef object protocol
+    cdef object sock  # the socket object; None while nobody else can reach the number
+    cdef object server
+    cdef object context
+    cdef object empty_waiter
+    cdef object limits  # low and high as they were set; None if they were not
+    cdef object queue  # what waits: None, bytes, or a list of several
+    cdef Py_ssize_t sent  # of the first that waits
+    cdef Py_ssize_t size
+    cdef Py_ssize_t high
+    cdef Py_ssize_t low
+    cdef int fd
+    cdef uint8_t conn_lost  # each of these a byte: there may be many connections
+    cdef uint8_t started  # a Beginning
+    cdef uint8_t buffered
+    cdef uint8_t compiled  # the protocol is a DataReceiver that is
+    cdef uint8_t closing
+    cdef uint8_t paused
+    cdef uint8_t eof
+    cdef uint8_t may_hold  # the kernel may hold a write back until the next one: MSG_MORE
+    cdef uint8_t expected  # writes in the callback that wrote before this one
+    cdef uint8_t written  # in this one
+    cdef uint8_t held  # the last write was held back
+    cdef uint8_t blocked
+    cdef uint8_t draining
+    cdef uint8_t protocol_paused
+    cdef uint8_t pages  # what recv_bytes() keeps
+    cdef uint32_t callback  # the one that wrote last, by LoopCore.callbacks
+    cdef socket_name here
+    cdef socket_name peer
+
+    cdef int set_protocol(self, object protocol) except -1
+    cdef int begin(self) except -1
+    cdef int start(self) except -1
+    cdef int start_reading(self) except -1
+    cdef int stop_reading(self) except -1
+    cdef bint read_plain(self) except -1
+    cdef bint read_buffered(self) except -1
+    cdef bint read_memory(self) except -1
+    cdef int nothing_read(self, ssize_t count, int code) except -1
+    cdef bint has_number(self) noexcept
+    cdef int append(self, bytes data) except -1
+    cdef WriteReady write_ready(self)
+    cdef int write(self, object data) except -1
+    cdef int write_pieces(self, list pieces) except -1
+    cdef int send_flags(self) except -1
+    cdef ssize_t send(self, const char *data, Py_ssize_t size) except? -1
+    cdef int keep_rest(self, bytes data, ssize_t sent) except -1
+    cdef ssize_t send_queue(self) noexcept
+    cdef int drop_sent(self, Py_ssize_t taken) except -1
+    cdef int flush(self) except -1
+    cdef int send_failed(self, int code) except -1
+    cdef int block(self) except -1
+    cdef int unblock(self) except -1
+    cdef int drained(self) except -1
+    cdef int pause_protocol(self) except -1
+    cdef int resume_protocol(self) except -1
+    cdef int report(self, str message, object error) except -1
+    cdef int fatal_error(self, object error, str message) except -1
+    cdef int force_close(self, object error) except -1
+    cdef int close(self) except -1
+    cdef int lose(self, object error) except -1
+    cdef int connection_lost(self, object error) except -1
+    cdef int close_file(self, object transport) except -1
+    cdef int give_back(self) except -1
+    cdef Watch watch(self)
+    cdef object python_socket(self)
+    cdef bint adopt(self) except -1
+
+cdef Py_ssize_t limit_as_size(object limit) except -1

@@ -1,0 +1,700 @@
+"""A stream connection: reading, sending what was written, and the end of it.
+
+Facts.  Most writes fit the socket's buffer.  On TCP a small write costs a segment, and wakes the
+peer; one with MSG_MORE (send(2)) is in the kernel as any other, but waits there for the next one
+without the flag, for TCP_CORK to be cleared (tcp(7)), or for 200 ms.  It is sent all the same if
+the process ends in whatever way, but for one: a socket that is closed with input unread sends a
+reset and drops what it holds (net/ipv4/tcp.c, __tcp_close).  Sockets of other kinds ignore the flag.  A send or recv that fails
+takes the socket's error with it: the next call reports another one.
+
+Rule.  Reads are those of recv.pyx.  What is written has reached the kernel when write() returns, as
+far as the kernel takes it; the rest waits for the socket to become writable.  A connection that made
+n writes in its last callback is expected to do so again: the first n - 1 go out with MSG_MORE, the nth
+without.  If a callback ends before that, the loop pushes what is held.  A stream without a socket
+object owns its number; with one, the object is asked for it before each system call, and a number
+that it does not have any more is not used: EBADF ends the connection.
+
+Why.  Nothing that was written is in user space, where an exception, exit, exec, fork or another user of
+the socket would lose it, double it or overtake it.  The count is right for servers that write a header
+and a body, which then cost one segment; for a single write nothing changes.
+
+Failure prevented.  A handler writes its last answer and calls os._exit().  Bytes that waited for the
+end of the callback would be gone; asyncio has sent them.
+
+Cost.  The GIL is held in send and recv, which never block: releasing it costs more than a small
+transfer, and no thread can close the socket between the look at its number and the call.  A
+bytearray or memoryview that waits is copied, since its owner may change it.
+"""
+
+cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.contextvars cimport PyContext_Exit
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.object cimport PyObject
+from libc.errno cimport EAGAIN, EBADF, EINTR, errno
+from posix.unistd cimport close
+
+from aiopoll.loop.core cimport LoopCore
+from aiopoll.loop.handles cimport enter_context
+from aiopoll.loop.transports.compiled_protocol cimport DataReceiver, Receiver, detach, is_buffered
+from aiopoll.loop.transports.recv_buffer cimport READ_SIZE, read_buffer, recv_bytes
+from aiopoll.reactor.descriptor cimport is_plain_socket, socket_fd
+from aiopoll.reactor.reactor cimport CALLS_AGAIN, GIVEN, OWNED, READ, WRITE
+from aiopoll.reactor.runnable cimport Runnable
+
+import os
+import socket
+
+from asyncio.log import logger
+
+cdef extern from "<sys/uio.h>" nogil:
+    struct iovec:
+        void *iov_base
+        size_t iov_len
+
+cdef extern from "<sys/socket.h>" nogil:
+    enum:
+        MSG_MORE
+        MSG_NOSIGNAL
+        SHUT_WR
+
+    struct msghdr:
+        iovec *msg_iov
+        size_t msg_iovlen
+
+    ssize_t c_recv "recv"(int fd, void *buffer, size_t length, int flags)
+    ssize_t c_send "send"(int fd, const void *buffer, size_t length, int flags)
+    ssize_t c_sendmsg "sendmsg"(int fd, const msghdr *message, int flags)
+    int c_shutdown "shutdown"(int fd, int how)
+
+cdef extern from "socket_names.h" nogil:
+    bint socket_is_tcp(int fd)
+    void socket_push(int fd)
+
+cdef extern from "<string.h>" nogil:
+    void *memset(void *memory, int value, size_t size)
+
+cdef extern from "Python.h":
+    Py_ssize_t PY_SSIZE_T_MAX
+    Py_ssize_t Py_REFCNT(PyObject *object)
+
+cdef enum:
+    IOV_MAX = 64  # pieces in one sendmsg
+
+cdef object Socket = socket.socket  # whatever a program puts in its place later
+
+cdef enum Holding:  # whether the kernel may hold a connection's writes back
+    NOT_ASKED = 0  # nor is there a reason, so far
+    YES = 1
+    NO = 2
+
+
+cdef Py_ssize_t limit_as_size(object limit) except -1:
+    """A limit that is compared with a size, in bytes; programs also set infinity."""
+    return PY_SSIZE_T_MAX if limit >= PY_SSIZE_T_MAX else max(<Py_ssize_t>int(limit), 0)
+
+
+@cython.final
+cdef class WriteReady(Runnable):
+    """Sends what waits, when the socket is writable again."""
+
+    cdef int run(self) except -1:
+        cdef Stream stream = self.stream
+        if stream.transport is None or stream.conn_lost or not stream.size:
+            return 0
+        context = enter_context(stream.context)
+        try:
+            stream.flush()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            stream.fatal_error(error, "Fatal write error on socket transport")
+        finally:
+            PyContext_Exit(context)
+        return 0
+
+    cdef int cancel(self) except -1:
+        self.stream.blocked = False
+        return 0
+
+    def __repr__(self):
+        return f"<{self.stream.transport!r} write>"
+
+
+@cython.final
+@cython.no_gc_clear  # the loop must know until the end that the transport is here
+cdef class Stream(Runnable):
+    """What a SocketTransport works on.  As a Runnable it is the reading side."""
+
+    def __cinit__(self):
+        self.fd = -1
+
+    def __dealloc__(self):
+        if self.fd >= 0:
+            self.loop.transports.take_back(self.fd, self.transport)
+            if self.sock is None:
+                close(self.fd)
+
+    def __repr__(self):
+        return f"<{self.transport!r} read>"
+
+    cdef int set_protocol(self, object protocol) except -1:
+        self.protocol = protocol
+        self.buffered = is_buffered(protocol)
+        self.compiled = isinstance(protocol, DataReceiver) and (
+            (<DataReceiver>protocol).is_compiled())
+        return 0
+
+    # Reading
+
+    cdef int run(self) except -1:
+        cdef bint hit = False
+        cdef Runnable outer = self.loop.running
+        if self.started != STARTED:
+            return self.begin() if self.started == NEW else self.start()
+        if self.reading is None:
+            return 0
+        context = enter_context(self.context)
+        self.loop.running = self
+        try:
+            hit = self.read_buffered() if self.buffered else self.read_plain()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.fatal_error(error, "Fatal error on socket transport")
+        finally:
+            self.loop.running = outer
+            PyContext_Exit(context)
+            if self.reading is not None:
+                self.loop.reactor.again(self.reading, hit)
+        return 0
+
+    cdef int cancel(self) except -1:
+        self.reading = None
+        return 0
+
+    cdef int yield_to_loop(self) except -1:
+        if self.reading is not None:
+            self.loop.reactor.again(self.reading, False)
+        return 0
+
+    cdef int begin(self) except -1:
+        """Introduces the protocol, and reads from then on."""
+        cdef Runnable outer = self.loop.running
+        self.started = INTRODUCED
+        context = enter_context(self.context)
+        self.loop.running = self
+        try:
+            self.protocol.connection_made(self.transport)
+        except (SystemExit, KeyboardInterrupt):
+            self.loop.ready.push(self)  # the loop may go on
+            raise
+        except BaseException as error:
+            self.report("Exception in callback protocol.connection_made()", error)
+        finally:
+            self.loop.running = outer
+            PyContext_Exit(context)
+        return self.start()
+
+    cdef int start(self) except -1:
+        """Reads from now on, unless connection_made() has said otherwise."""
+        self.started = STARTED
+        if not self.closing and not self.paused:
+            try:
+                self.start_reading()
+            except OSError as error:
+                self.fatal_error(error, "Fatal read error on socket transport")
+        return 0
+
+    cdef int start_reading(self) except -1:
+        """Raises OSError: EBADF if the socket was closed."""
+        self.reading = self.loop.reactor.watch(
+            self.fd, READ, self, CALLS_AGAIN | (OWNED if self.sock is None else GIVEN), self.sock)
+        return 0
+
+    cdef int stop_reading(self) except -1:
+        reading, self.reading = self.reading, None
+        if reading is not None and reading.target(READ) is self:
+            self.loop.reactor.unwatch(reading, READ)
+        return 0
+
+    cdef bint has_number(self) noexcept:
+        """Whether `fd` still is this connection's."""
+        return self.sock is None or socket_fd(self.sock) == self.fd
+
+    cdef bint read_plain(self) except -1:
+        """One read for a Protocol; whether something came."""
+        cdef int code = 0
+        if not self.has_number():
+            self.nothing_read(-1, EBADF)
+            return False
+        data = recv_bytes(self.fd, READ_SIZE, 0, &self.pages, &code)
+        if not data:
+            self.nothing_read(0 if data is not None else -1, code)
+            return False
+        try:
+            if self.compiled:
+                (<DataReceiver>self.protocol).receive(data)
+            else:
+                self.protocol.data_received(data)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.fatal_error(error, "Fatal error: protocol.data_received() call failed.")
+        return True
+
+    cdef bint read_buffered(self) except -1:
+        """One read for a BufferedProtocol; whether something came."""
+        cdef Py_buffer view
+        cdef ssize_t count
+        cdef int code
+        if isinstance(self.protocol, Receiver):
+            return self.read_memory()
+        try:
+            buffer = self.protocol.get_buffer(-1)
+            if not len(buffer):
+                raise RuntimeError("get_buffer() returned an empty buffer")
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.fatal_error(error, "Fatal error: protocol.get_buffer() call failed.")
+            return False
+        # get_buffer() may have closed the connection, or handed it on: asyncio reads all the same.
+        try:
+            PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.fatal_error(error, "Fatal read error on socket transport")
+            return False
+        # After all that can run code of the program's.
+        count = c_recv(self.fd, view.buf, view.len, 0) if self.has_number() else -1
+        code = errno if self.has_number() else EBADF
+        PyBuffer_Release(&view)
+        if count <= 0:
+            self.nothing_read(count, code)
+            return False
+        try:
+            self.protocol.buffer_updated(count)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.fatal_error(error, "Fatal error: protocol.buffer_updated() call failed.")
+        return True
+
+    cdef bint read_memory(self) except -1:
+        """One read for a Receiver; whether something came."""
+        cdef ssize_t count
+        if not self.has_number():
+            self.nothing_read(-1, EBADF)
+            return False
+        count = c_recv(self.fd, read_buffer, READ_SIZE, 0)
+        if count <= 0:
+            self.nothing_read(count, errno)
+            return False
+        try:
+            (<Receiver>self.protocol).received(read_buffer, count)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.fatal_error(error, "Fatal error: protocol.buffer_updated() call failed.")
+        return True
+
+    cdef int nothing_read(self, ssize_t count, int code) except -1:
+        """Deals with a recv(2) that brought nothing."""
+        if count < 0:
+            if code != EAGAIN and code != EINTR:
+                self.fatal_error(OSError(code, os.strerror(code)),
+                                 "Fatal read error on socket transport")
+            return 0
+        if self.loop._debug:
+            logger.debug("%r received EOF", self.transport)
+        try:
+            keep_open = self.protocol.eof_received()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.fatal_error(error, "Fatal error: protocol.eof_received() call failed.")
+            return 0
+        if keep_open:
+            self.stop_reading()
+        else:
+            self.close()
+        return 0
+
+    # Writing
+
+    cdef int append(self, bytes data) except -1:
+        if self.queue is None:
+            self.queue = data
+        elif type(self.queue) is bytes:
+            self.queue = [self.queue, data]
+        else:
+            (<list>self.queue).append(data)
+        self.size += PyBytes_GET_SIZE(data)
+        return 0
+
+    cdef WriteReady write_ready(self):
+        """The writing side, made for the first write that waits."""
+        if self.flusher is None:
+            self.flusher = WriteReady.__new__(WriteReady)
+            self.flusher.stream = self
+        return self.flusher
+
+    cdef int write(self, object data) except -1:
+        """Sends `data`, which is bytes-like and not empty, now or as soon as it can be sent."""
+        cdef Py_buffer view
+        cdef bytes plain
+        cdef ssize_t sent
+        if type(data) is bytes:
+            plain = <bytes>data
+            if self.size or self.blocked:
+                self.append(plain)
+                return self.pause_protocol()
+            sent = self.send(PyBytes_AS_STRING(plain), PyBytes_GET_SIZE(plain))
+            if sent == PyBytes_GET_SIZE(plain) or sent < 0:
+                return 0
+            self.keep_rest(plain, sent)
+        elif type(data) is memoryview and not data.c_contiguous:
+            return self.write(bytes(data))
+        else:
+            PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)  # a subclass's own may write
+            try:
+                if self.size or self.blocked:
+                    return self.write(PyBytes_FromStringAndSize(<char *>view.buf, view.len))
+                sent = self.send(<char *>view.buf, view.len)
+                if sent == view.len or sent < 0:
+                    return 0
+                self.append(PyBytes_FromStringAndSize(<char *>view.buf + sent, view.len - sent))
+            finally:
+                PyBuffer_Release(&view)
+        self.block()
+        return self.pause_protocol()
+
+    cdef int write_pieces(self, list pieces) except -1:
+        """write() of bytes objects, in one system call."""
+        cdef bytes piece
+        for piece in pieces:
+            if PyBytes_GET_SIZE(piece):
+                self.append(piece)
+        if self.blocked:
+            return self.pause_protocol()
+        return self.flush()
+
+    cdef int send_flags(self) except -1:
+        """The flags for what is written now."""
+        cdef LoopCore loop = self.loop
+        if self.callback != loop.callbacks:
+            self.callback = loop.callbacks
+            self.expected = self.written
+            self.written = 0
+        if self.written < 0xFF:
+            self.written += 1
+        if self.written >= self.expected or not loop.in_callbacks or self.may_hold == NO:
+            self.held = False
+            return MSG_NOSIGNAL
+        if self.may_hold == NOT_ASKED:
+            self.may_hold = YES if loop.gather_writes and socket_is_tcp(self.fd) else NO
+            if self.may_hold == NO:
+                return MSG_NOSIGNAL
+        loop.more_sends += 1
+        if not self.held:
+            self.held = True
+            loop.held.append(self)
+        return MSG_NOSIGNAL | MSG_MORE
+
+    cdef int push(self) except -1:
+        """Has the kernel send what it holds back, as the callback ends."""
+        if self.held:
+            self.held = False
+            if self.fd >= 0 and self.has_number():
+                self.loop.pushes += 1
+                socket_push(self.fd)
+        return 0
+
+    cdef ssize_t send(self, const char *data, Py_ssize_t size) except? -1:
+        """One send of what is written now: the bytes taken; -1 if that ended the connection."""
+        cdef ssize_t sent = -1
+        cdef int code = EBADF, flags
+        if self.has_number():
+            flags = self.send_flags()
+            sent = c_send(self.fd, data, size, flags)
+            code = errno
+        if sent >= 0:
+            return sent
+        if code == EAGAIN or code == EINTR:
+            return 0
+        self.fatal_error(OSError(code, os.strerror(code)), "Fatal write error on socket transport")
+        return -1
+
+    cdef int keep_rest(self, bytes data, ssize_t sent) except -1:
+        """Lets the rest of what was written wait; nothing waits yet."""
+        self.append(data)
+        self.sent = sent
+        self.size -= sent
+        return 0
+
+    cdef ssize_t send_queue(self) noexcept:
+        """One send of what waits; the bytes that were taken, or -errno."""
+        cdef iovec[IOV_MAX] pieces
+        cdef msghdr message
+        cdef Py_ssize_t count, i
+        cdef PyObject *piece
+        cdef ssize_t taken
+        if not self.has_number():
+            return -EBADF
+        if type(self.queue) is bytes:
+            taken = c_send(self.fd, PyBytes_AS_STRING(self.queue) + self.sent, self.size,
+                           MSG_NOSIGNAL)
+        else:
+            count = min(PyList_GET_SIZE(self.queue), <Py_ssize_t>IOV_MAX)
+            for i in range(count):
+                piece = <PyObject *>PyList_GET_ITEM(self.queue, i)
+                pieces[i].iov_base = PyBytes_AS_STRING(<object>piece)
+                pieces[i].iov_len = PyBytes_GET_SIZE(<object>piece)
+            pieces[0].iov_base = <char *>pieces[0].iov_base + self.sent
+            pieces[0].iov_len -= self.sent
+            memset(&message, 0, sizeof(message))
+            message.msg_iov = pieces
+            message.msg_iovlen = count
+            taken = c_sendmsg(self.fd, &message, MSG_NOSIGNAL)
+        return -errno if taken < 0 else taken
+
+    cdef int drop_sent(self, Py_ssize_t taken) except -1:
+        """Takes off the queue what the kernel has taken."""
+        cdef Py_ssize_t count = 0, length
+        self.size -= taken
+        if not self.size:
+            self.queue = None
+            self.sent = 0
+            return 0
+        taken += self.sent
+        if type(self.queue) is bytes:
+            self.sent = taken
+            return 0
+        while True:
+            length = PyBytes_GET_SIZE((<list>self.queue)[count])
+            if length > taken:
+                break
+            taken -= length
+            count += 1
+        self.sent = taken
+        if count:
+            del (<list>self.queue)[:count]
+        return 0
+
+    cdef int flush(self) except -1:
+        """Sends what waits, as far as the socket takes it."""
+        cdef ssize_t taken
+        while self.size:
+            taken = self.send_queue()
+            if taken < 0:
+                if taken == -EINTR:
+                    continue
+                if taken == -EAGAIN:
+                    break
+                return self.send_failed(-taken)
+            self.drop_sent(taken)
+        if self.size:
+            if not self.blocked:
+                self.block()
+            self.pause_protocol()
+            return self.resume_protocol()
+        self.unblock()
+        return self.drained()
+
+    cdef int send_failed(self, int code) except -1:
+        error = OSError(code, os.strerror(code))
+        waiter = self.empty_waiter
+        self.fatal_error(error, "Fatal write error on socket transport")
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(error)
+        return 0
+
+    cdef int block(self) except -1:
+        """Waits for the socket to take more; ends the connection if that cannot be."""
+        cdef WriteReady flusher = self.write_ready()
+        try:
+            flusher.watch = self.loop.reactor.watch(
+                self.fd, WRITE, flusher, OWNED if self.sock is None else GIVEN, self.sock)
+        except OSError as error:
+            return self.fatal_error(error, "Fatal write error on socket transport")
+        self.blocked = True
+        return 0
+
+    cdef int unblock(self) except -1:
+        if self.blocked:
+            self.blocked = False
+            if self.flusher.watch.target(WRITE) is self.flusher:
+                self.loop.reactor.unwatch(self.flusher.watch, WRITE)
+            self.flusher.watch = None
+        return 0
+
+    cdef int drained(self) except -1:
+        """Everything has been sent: what waited for that can go on."""
+        if self.draining:
+            return 0  # what the protocol has written as it was resumed
+        self.draining = True
+        try:
+            self.resume_protocol()
+        finally:
+            self.draining = False
+        if self.size or self.conn_lost:
+            return 0
+        if self.empty_waiter is not None and not self.empty_waiter.done():
+            self.empty_waiter.set_result(None)
+        if self.closing:
+            self.conn_lost += 1
+            try:
+                self.connection_lost(None)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                self.report("Exception in callback protocol.connection_lost()", error)
+        elif self.eof and self.has_number():
+            c_shutdown(self.fd, SHUT_WR)
+        return 0
+
+    cdef int pause_protocol(self) except -1:
+        if self.size <= self.high or self.protocol_paused:
+            return 0
+        self.protocol_paused = True
+        try:
+            self.protocol.pause_writing()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.report("protocol.pause_writing() failed", error)
+        return 0
+
+    cdef int resume_protocol(self) except -1:
+        if not self.protocol_paused or self.size > self.low or self.conn_lost:
+            return 0
+        self.protocol_paused = False
+        try:
+            self.protocol.resume_writing()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.report("protocol.resume_writing() failed", error)
+        return 0
+
+    # The end
+
+    cdef int report(self, str message, object error) except -1:
+        self.loop.call_exception_handler({
+            "message": message,
+            "exception": error,
+            "transport": self.transport,
+            "protocol": self.protocol,
+        })
+        return 0
+
+    cdef int fatal_error(self, object error, str message) except -1:
+        """Ends the connection because of an error, which is reported unless it is the network's."""
+        if not isinstance(error, OSError):
+            self.report(message, error)
+        elif self.loop._debug:
+            logger.debug("%r: %s", self.transport, message, exc_info=error)
+        return self.force_close(error)
+
+    cdef int force_close(self, object error) except -1:
+        """Ends the connection; what could not be sent is dropped."""
+        if self.conn_lost or self.transport is None:
+            return 0
+        if self.size:
+            self.queue = None
+            self.size = self.sent = 0
+        self.unblock()
+        self.closing = True
+        self.stop_reading()
+        return self.lose(error)
+
+    cdef int close(self) except -1:
+        """Ends the connection once everything has been sent."""
+        if self.closing:
+            return 0
+        self.closing = True
+        self.stop_reading()
+        return 0 if self.size else self.lose(None)
+
+    cdef int lose(self, object error) except -1:
+        self.conn_lost += 1
+        if self.loop._closed:
+            return self.give_back()  # nobody will be told; whoever closes may be being collected
+        self.loop.schedule(self.transport._call_connection_lost, (error,), self.context)
+        return 0
+
+    cdef int connection_lost(self, object error) except -1:
+        """Says good-bye to the protocol, and gives everything back."""
+        try:
+            if self.protocol is not None:
+                self.protocol.connection_lost(error)
+        finally:
+            self.give_back()
+            waiter, self.empty_waiter = self.empty_waiter, None
+            if waiter is not None and not waiter.done():
+                waiter.set_exception(ConnectionError("Connection is closed by peer"))
+        return 0
+
+    cdef int close_file(self, object transport) except -1:
+        """Closes the socket of `transport`, this connection's, if it is not closed yet."""
+        cdef int fd = self.fd
+        if fd < 0:
+            return 0
+        self.loop.transports.take_back(fd, transport)
+        self.fd = -1
+        if self.sock is not None:
+            self.sock.close()
+        else:
+            close(fd)
+        return 0
+
+    cdef int give_back(self) except -1:
+        """Closes the socket, and lets go of all that the connection has held."""
+        transport, self.transport = self.transport, None
+        server, self.server = self.server, None
+        self.set_protocol(None)
+        self.queue = None
+        try:
+            self.close_file(transport)
+        finally:
+            self.sock = None
+            if server is not None:
+                detach(server, transport)
+        return 0
+
+    cdef Watch watch(self):
+        """What the reactor has of this connection; None if nothing is waited for."""
+        return self.flusher.watch if self.reading is None and self.blocked else self.reading
+
+    cdef object python_socket(self):
+        """The socket object, made if there is none yet; None once it is closed.
+
+        Whoever has it can close it: the number is not the connection's own any more.
+        """
+        cdef Watch watch
+        if self.sock is None and self.fd >= 0:
+            self.sock = Socket(fileno=self.fd)
+            self.sock.setblocking(False)
+            watch = self.watch()
+            if watch is not None:
+                try:
+                    self.loop.reactor.disown(watch, self.sock)
+                except OSError:
+                    pass  # no room in the epoll set: AIO poll goes on, and keeps the file open
+        return self.sock
+
+    cdef bint adopt(self) except -1:
+        """Takes the number from a socket object that nobody else has; whether it could."""
+        cdef Watch watch = self.watch()
+        if self.sock is None or not is_plain_socket(self.sock) or not self.has_number() or (
+                Py_REFCNT(<PyObject *>self.sock)
+                > 1 + (watch is not None and watch.file is self.sock)):
+            return False
+        self.sock.detach()
+        self.sock = None
+        if watch is not None:
+            self.loop.reactor.own(watch)
+        return True

@@ -1,0 +1,23 @@
+from typing import Any, final
+
+from typing_extensions import disjoint_base
+
+from aiopoll.reactor.ready_queue import ReadyQueue
+from aiopoll.reactor.statistics import ReactorStatistics
+
+@final
+class Watch: ...
+
+@disjoint_base
+class Reactor:
+    @property
+    def backend(self) -> str: ...
+    @property
+    def closed(self) -> bool: ...
+    def close(self) -> None: ...
+    def watched(self) -> dict[int, tuple[Any, Any]]: ...
+    def statistics(self) -> ReactorStatistics: ...
+
+@final
+class EpollReactor(Reactor):
+    def __init__(self, ready: ReadyQueue) -> None: ...

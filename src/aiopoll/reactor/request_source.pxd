@@ -1,0 +1,15 @@
+"""Requests of another kind than polls, on a reactor's ring."""
+
+from aiopoll.aio cimport abi
+
+cdef enum:
+    # Marks the aio_data of a rider's request: no poll request has so high an index.
+    RIDER_TAG = 0x80000000
+
+cdef class Rider:
+    cdef Py_ssize_t waiting
+    cdef Py_ssize_t in_flight
+
+    cdef Py_ssize_t board(self, abi.iocb **batch, Py_ssize_t room) except -1
+    cdef int refuse(self, abi.iocb **batch, Py_ssize_t nr, long error) except -1
+    cdef int complete(self, abi.io_event *event) except -1

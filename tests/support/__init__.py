@@ -1,0 +1,1 @@
+"""What the tests of several rooms share; the fixtures are in tests/conftest.py."""

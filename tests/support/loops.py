@@ -1,0 +1,22 @@
+"""The kinds of loop that tests run on."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import aiopoll
+
+CHILD_SECONDS_MAX = 30
+
+LOOPS: dict[str, Callable[[], Any]] = {
+    "aio": lambda: aiopoll.new_event_loop(backend="aio"),
+    "one-slot": lambda: aiopoll.new_event_loop(backend="aio", nr_events=1),
+    "syscall-reap": lambda: aiopoll.new_event_loop(backend="aio"),
+    "epoll": lambda: aiopoll.new_event_loop(backend="epoll"),
+    "asyncio": asyncio.SelectorEventLoop,  # the oracle
+}
+
+
+async def until(condition: Callable[[], object]) -> None:
+    while not condition():
+        await asyncio.sleep(0)
