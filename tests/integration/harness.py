@@ -49,8 +49,8 @@ def running_loop(backend: str | None = None) -> aiopoll.EventLoop:
 def check_counters(statistics: aiopoll.ReactorStatistics, backend: str) -> None:
     """What holds for the counters of any loop at any moment."""
     assert statistics.backend == backend
-    assert statistics.turns >= statistics.sleeps
-    assert 0 <= statistics.nested <= statistics.watched
+    assert statistics.iterations >= statistics.sleeps
+    assert 0 <= statistics.in_epoll <= statistics.watched
     assert statistics.submitted == statistics.completed + statistics.in_flight
     assert statistics.in_flight <= statistics.nr_events
     if backend == "aio":

@@ -141,7 +141,7 @@ interpreters = importlib.import_module(sys.argv[1])
 other = interpreters.create()
 interpreters.run_string(other, '''
 try:
-    import aiopoll
+    from aiopoll import run
 except ImportError as error:
     print("refused")
 ''')

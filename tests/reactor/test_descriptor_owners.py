@@ -280,9 +280,9 @@ def test_connection_by_address_is_polled_by_aio(loop: Any, connected: Any) -> No
     """Its number is the loop's own, until somebody asks for the socket."""
     transport, protocol, peer = connected
     if loop_is_ours(loop) and loop.statistics().nr_events > 1:
-        assert loop.statistics().nested == 1  # the self-pipe
+        assert loop.statistics().in_epoll == 1  # the self-pipe
         transport.get_extra_info("socket")
-        assert loop.statistics().nested == 2
+        assert loop.statistics().in_epoll == 2
 
     async def scenario() -> None:
         for text in (b"one", b"two", b"three"):
@@ -325,7 +325,7 @@ def test_duplicate_of_a_closed_file_does_not_make_the_loop_spin(loop: Any, by: s
         assert loop.statistics().rebuilt == 1
         before = loop.statistics()
         await asyncio.sleep(0.05)
-        assert loop.statistics().turns - before.turns < 10
+        assert loop.statistics().iterations - before.iterations < 10
         peer.send(b"x")
         await turns()
         assert set(calls) == {"stranger"}

@@ -170,7 +170,7 @@ def test_files_of_others_take_no_slots() -> None:
             stack.callback(loop.remove_reader, ours)
         turn(loop)
         statistics = loop.statistics()
-        assert statistics.nested >= 400
+        assert statistics.in_epoll >= 400
         assert statistics.overflowed == 0
         for round_ in range(3):
             heard.clear()
@@ -227,7 +227,7 @@ def test_terminals_are_served_through_the_epoll_set(loop: aiopoll.EventLoop) -> 
         while not heard:
             turn(loop)
         assert heard == [b"x"]
-        assert loop.statistics().nested >= 1
+        assert loop.statistics().in_epoll >= 1
         loop.remove_reader(master)
     finally:
         os.close(master)
@@ -338,12 +338,12 @@ def test_a_file_that_is_not_watched_any_more_has_no_place(loop: aiopoll.EventLoo
     with ours, theirs:
         for _ in range(3):
             loop.add_reader(ours, pytest.fail, "nothing was sent yet")
-            assert loop.statistics().nested == before.nested + 1
+            assert loop.statistics().in_epoll == before.in_epoll + 1
             loop.add_writer(ours, list)
             loop.run_until_complete(asyncio.sleep(0))
             loop.remove_reader(ours)
             loop.remove_writer(ours)
-            assert loop.statistics().nested == before.nested
+            assert loop.statistics().in_epoll == before.in_epoll
         theirs.send(b"x")
         for _ in range(5):
             loop.run_until_complete(asyncio.sleep(0))

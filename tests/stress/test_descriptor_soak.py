@@ -144,10 +144,10 @@ def test_one_kind_in_every_way(
     async def is_idle() -> None:
         if soak.asyncios or kind.is_busy:
             return  # what asyncio has registered, and a duplicate keeps, makes it turn for ever
-        before = statistics(soak).turns
+        before = statistics(soak).iterations
         for _ in range(20):
             await asyncio.sleep(0.001)
-        turns = statistics(soak).turns - before
+        turns = statistics(soak).iterations - before
         if turns > 100:
             soak.failures["an idle loop turns on and on"] += 1
 

@@ -48,7 +48,7 @@ cdef extern from "syscalls.h" nogil:
     long aio_sys_pgetevents(aio_context_t ctx, long min_nr, long nr, io_event *events,
                             timespec *timeout, const uint64_t *sigmask)
 
-cdef extern from "ring.h" nogil:
+cdef extern from "mapped_ring.h" nogil:
     struct aio_ring:
         uint32_t nr
 

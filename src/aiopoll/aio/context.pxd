@@ -4,14 +4,13 @@ from libc.stdint cimport uint64_t
 
 from aiopoll.aio cimport abi
 from aiopoll.aio.iocb cimport Completion, Iocb
+from aiopoll.aio.ring cimport Ring
 
 cdef class Context:
     cdef object __weakref__
-    cdef abi.aio_context_t ctx
-    cdef abi.aio_ring *ring
-    cdef readonly unsigned int nr_events
+    cdef Ring ring
+    cdef readonly unsigned int nr_events  # 0 until io_setup has succeeded
     cdef unsigned int ring_nr
-    cdef uint64_t mm_generation
     cdef unsigned long owner
     cdef bint busy
     cdef list completions
@@ -19,13 +18,6 @@ cdef class Context:
     cdef Py_ssize_t in_flight
     cdef abi.io_event *events
     cdef Py_ssize_t events_room
-    cdef uint64_t submitted
-    cdef uint64_t refused
-    cdef uint64_t completed
-    cdef uint64_t cancelled
-    cdef uint64_t submit_calls
-    cdef uint64_t getevents_calls
-    cdef uint64_t ring_reaps
 
     cdef int enter(self) except -1
     cdef Completion take_completion(self)

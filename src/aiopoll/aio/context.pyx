@@ -5,8 +5,8 @@ request holds a slot until its event is reaped.  Events come through the mapped 
 room for one reaper at a time (c/ring.h), or by io_getevents.
 
 Rule.  aio_data carries index and generation of the request's record, so that an event is looked
-up and checked, not dereferenced.  A batch that stops short is continued with a second call,
-which either goes on or tells the error and whose it is.  A context has one user at a time: the
+up and checked, not dereferenced.  A batch that stops short is continued with a second call
+(c/ring.h), which either goes on or tells the error and whose it is.  A context has one user at a time: the
 thread that owns it, in the process that made it.
 
 Why.  No event can reach a request it does not belong to, and no error is lost.
@@ -17,12 +17,17 @@ Cost.  A look at the thread and the fork guard for each call.
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
-from libc.errno cimport EINPROGRESS, EINTR
+from libc.errno cimport EINTR
 from libc.stdint cimport int64_t, uint64_t
 from posix.time cimport timespec
 
 from aiopoll.aio cimport abi
+from aiopoll.aio.fork_guard cimport fork_guard_use, process_guard
 from aiopoll.aio.iocb cimport Completion, Iocb, IoEvent, checked_int, in_use, masked_poll_result
+from aiopoll.aio.ring cimport (
+    RingBatch, ring_cancel, ring_detach, ring_init, ring_is_inherited, ring_pending,
+    ring_reap, ring_submit,
+)
 
 import math
 import os
@@ -35,11 +40,7 @@ from aiopoll.aio.statistics import ContextStatistics
 cdef extern from "Python.h":
     unsigned long PyThread_get_thread_ident() nogil
 
-cdef extern from "fork_guard.h":
-    void aio_mm_page_map()
-    uint64_t aio_mm_generation()
-
-aio_mm_page_map()
+fork_guard_use(process_guard())
 
 cdef enum:
     NR_EVENTS_MAX = 0x400000  # fs/aio.c, ioctx_alloc: 0x10000000 bytes of events, and twice as many
@@ -111,17 +112,15 @@ cdef class Context:
         except BaseException:
             self.nr_events = 0
             raise
-        self.mm_generation = aio_mm_generation()
         self.owner = PyThread_get_thread_ident()
-        self.ring = abi.aio_ring_of(ctx) if want_ring else NULL
-        self.ring_nr = self.ring.nr if self.ring != NULL else 0
-        self.ctx = ctx
+        ring_init(&self.ring, ctx, nr, want_ring)
+        self.ring_nr = self.ring.mapped.nr if self.ring.mapped != NULL else 0
 
     cdef int enter(self) except -1:
         """Raises unless this thread may use the context now."""
-        if self.ctx == 0:
+        if self.ring.ctx == 0:
             raise ValueError("this Context is closed")
-        if self.mm_generation != aio_mm_generation():
+        if ring_is_inherited(&self.ring):
             raise RuntimeError(
                 "this Context belongs to the parent process: after fork() make a new one")
         if self.busy:
@@ -172,11 +171,10 @@ cdef class Context:
         block in it (the GIL is released).  Source: io_submit(2).
         """
         cdef list started = []
-        cdef Py_ssize_t nr, taken = 0, i
+        cdef RingBatch to_submit
+        cdef Py_ssize_t nr, i
         cdef Completion completion
         cdef Iocb request
-        cdef abi.iocb **pointers
-        cdef long result = 0
         if isinstance(iocbs, Iocb):
             raise TypeError("submit() takes a sequence of Iocb: write submit([iocb])")
         batch = list(iocbs)
@@ -187,40 +185,38 @@ cdef class Context:
         nr = len(batch)
         if nr == 0:
             return 0
-        pointers = <abi.iocb **>PyMem_Malloc(nr * sizeof(abi.iocb *))
-        if pointers == NULL:
+        to_submit.iocbs = <abi.iocb **>PyMem_Malloc(nr * sizeof(abi.iocb *))
+        if to_submit.iocbs == NULL:
             raise MemoryError
+        to_submit.nr = nr
+        to_submit.taken = to_submit.error = 0
+        # What could be reaped is the program's to reap: EAGAIN goes to it at once.
+        to_submit.reaped = True
         self.busy = True
         try:
             for i in range(nr):
                 completion = self.take_completion()
                 started.append(completion)
                 completion.start(batch[i])
-                pointers[i] = &completion.iocb
-            while taken < nr:
-                with nogil:
-                    result = abi.aio_sys_submit(self.ctx, nr - taken, pointers + taken)
-                self.submit_calls += 1
-                if result <= 0:
-                    break
-                taken += result
+                to_submit.iocbs[i] = &completion.iocb
+            with nogil:
+                ring_submit(&self.ring, &to_submit)
         finally:
-            PyMem_Free(pointers)
+            PyMem_Free(to_submit.iocbs)
             # Still busy: releasing a buffer may run Python code, which must not come in here.
-            for i in range(taken, len(started)):
+            for i in range(to_submit.taken, len(started)):
                 self.release(started[i])
-            for i in range(taken):
+            for i in range(to_submit.taken):
                 request = batch[i]
                 completion = started[i]
                 request.last_index = completion.index
-            self.submitted += taken
             self.busy = False
-        if taken < nr:
-            self.refused += 1
-            request = batch[taken]
-            raise submit_error(-result, request,
-                               request.prototype.aio_lio_opcode == abi.IOCB_CMD_POLL, taken, nr)
-        return taken
+        if to_submit.taken < nr:
+            request = batch[to_submit.taken]
+            raise submit_error(to_submit.error, request,
+                               request.prototype.aio_lio_opcode == abi.IOCB_CMD_POLL,
+                               to_submit.taken, nr)
+        return to_submit.taken
 
     def reap(self, min_nr=1, max_nr=None, timeout=None, sigmask=None):
         """Waits for events and answers them, oldest first, as a list of IoEvent.
@@ -276,14 +272,10 @@ cdef class Context:
     cdef list take(self, Py_ssize_t least, Py_ssize_t most, object timeout_ns,
                    const uint64_t *sigmask, bint restart):
         """The events, from the ring where it has enough of them, else by system call."""
-        cdef long result
         self.reserve_events(most)
-        if self.ring != NULL and sigmask == NULL:
-            if least == 0 or timeout_ns == 0 or abi.aio_ring_pending(self.ring) >= least:
-                result = abi.aio_ring_reap(self.ring, self.events, most)
-                if result > 0:
-                    self.ring_reaps += 1
-                return self.collect(result)
+        if self.ring.mapped != NULL and sigmask == NULL:
+            if least == 0 or timeout_ns == 0 or ring_pending(&self.ring) >= least:
+                return self.collect(ring_reap(&self.ring, self.events, most))
         return self.collect(self.wait(least, most, timeout_ns, sigmask, restart))
 
     cdef long wait(self, long min_nr, long nr, object timeout_ns, const uint64_t *sigmask,
@@ -308,13 +300,13 @@ cdef class Context:
             self.busy = True
             with nogil:
                 if with_mask:
-                    result = abi.aio_sys_pgetevents(self.ctx, min_nr, nr, self.events,
+                    result = abi.aio_sys_pgetevents(self.ring.ctx, min_nr, nr, self.events,
                                                     timeout_pointer, sigmask)
                 else:
-                    result = abi.aio_sys_getevents(self.ctx, min_nr, nr, self.events,
+                    result = abi.aio_sys_getevents(self.ring.ctx, min_nr, nr, self.events,
                                                    timeout_pointer)
             self.busy = False
-            self.getevents_calls += 1
+            self.ring.counters.getevents_calls += 1
             if result >= 0:
                 return result
             if result != -EINTR:
@@ -363,7 +355,7 @@ cdef class Context:
                 if raw.res > 0 and completion.iocb.aio_lio_opcode == abi.IOCB_CMD_POLL:
                     event.res = masked_poll_result(completion, raw.res)
                 self.release(completion)
-                self.completed += 1
+                self.ring.counters.completed += 1
                 result.append(event)
         finally:
             self.busy = False
@@ -401,11 +393,10 @@ cdef class Context:
         completion = self.find(iocb)
         if completion is None:
             raise ValueError(f"{iocb!r} is not in flight in this Context")
-        result = abi.aio_sys_cancel(self.ctx, &completion.iocb)
-        if result != -EINPROGRESS and result != 0:
+        result = ring_cancel(&self.ring, &completion.iocb)
+        if result < 0:
             raise cancel_error(-result, iocb, completion.cancelled)
         completion.cancelled = True
-        self.cancelled += 1
 
     def adopt(self):
         """Makes the calling thread the owner.  Raises RuntimeError while a call is running."""
@@ -424,20 +415,17 @@ cdef class Context:
         does nothing; in a child after fork only the memory is let go.
         Raises RuntimeError while another thread is inside a call.  Source: io_destroy(2).
         """
-        cdef abi.aio_context_t ctx = self.ctx
+        cdef abi.aio_context_t ctx
         cdef long result = 0
-        if ctx == 0:
+        if self.ring.ctx == 0:
             return
         assert self.nr_lost() == 0, "a completion was lost"
-        if self.mm_generation == aio_mm_generation():
-            if self.busy:
-                raise RuntimeError("this Context is in use by another call that has not returned")
-            self.ctx = 0
-            self.ring = NULL
+        if self.busy and not ring_is_inherited(&self.ring):
+            raise RuntimeError("this Context is in use by another call that has not returned")
+        ctx = ring_detach(&self.ring)
+        if ctx:
             with nogil:
                 result = abi.aio_sys_destroy(ctx)
-        self.ctx = 0
-        self.ring = NULL
         self.completions.clear()
         self.first_free = -1
         self.in_flight = 0
@@ -447,12 +435,12 @@ cdef class Context:
     @property
     def closed(self):
         """Whether close() was called."""
-        return self.ctx == 0
+        return self.ring.ctx == 0
 
     @property
     def user_ring(self):
         """Whether events are reaped from the mapped ring, without a system call."""
-        return self.ring != NULL
+        return self.ring.mapped != NULL
 
     def events_pending(self):
         """Whether reap(0) would answer something, by a look at the ring: no system call.
@@ -460,7 +448,7 @@ cdef class Context:
         False where the ring is not usable (`user_ring`).
         """
         self.enter()
-        return self.ring != NULL and abi.aio_ring_pending(self.ring) > 0
+        return ring_pending(&self.ring) > 0
 
     def statistics(self):
         """The counters, as a ContextStatistics."""
@@ -468,13 +456,13 @@ cdef class Context:
             nr_events=self.nr_events,
             ring_nr=self.ring_nr,
             in_flight=self.in_flight,
-            submitted=self.submitted,
-            refused=self.refused,
-            completed=self.completed,
-            cancelled=self.cancelled,
-            submit_calls=self.submit_calls,
-            getevents_calls=self.getevents_calls,
-            ring_reaps=self.ring_reaps,
+            submitted=self.ring.counters.submitted,
+            refused=self.ring.counters.refused,
+            completed=self.ring.counters.completed,
+            cancelled=self.ring.counters.cancelled,
+            submit_calls=self.ring.counters.submit_calls,
+            getevents_calls=self.ring.counters.getevents_calls,
+            ring_reaps=self.ring.counters.ring_reaps,
         )
 
     def __enter__(self):
@@ -485,12 +473,12 @@ cdef class Context:
         self.close()
 
     def __repr__(self):
-        if self.ctx == 0:
+        if self.ring.ctx == 0:
             return "<Context closed>"
         return f"<Context nr_events={self.nr_events} in_flight={self.in_flight}>"
 
     def __del__(self):
-        if self.ctx != 0 and self.mm_generation == aio_mm_generation():
+        if self.ring.ctx != 0 and not ring_is_inherited(&self.ring):
             try:
                 warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self)
             finally:

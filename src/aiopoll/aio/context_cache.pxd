@@ -3,5 +3,4 @@
 from aiopoll.aio.abi cimport aio_context_t
 
 cdef bint keep_context(aio_context_t ctx, unsigned int nr_events) noexcept
-cdef aio_context_t take_context(unsigned int nr_events) noexcept
-cdef int release_contexts() noexcept
+cdef long open_context(unsigned int nr_events, aio_context_t *ctx) noexcept

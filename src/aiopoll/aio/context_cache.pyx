@@ -19,37 +19,35 @@ AIOPOLL_KEEP_CONTEXT=0 says that none shall be kept.
 All this runs under the GIL but for io_destroy itself.
 """
 
+from libc.errno cimport EAGAIN
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport getenv
 from libc.string cimport strcmp
 
-from aiopoll.aio.abi cimport aio_context_t, aio_sys_destroy
-
-cdef extern from "fork_guard.h":
-    void aio_mm_page_map()
-    uint64_t aio_mm_generation()
+from aiopoll.aio.abi cimport aio_context_t, aio_sys_destroy, aio_sys_setup
+from aiopoll.aio.fork_guard cimport fork_guard_now, fork_guard_use, process_guard
 
 cdef enum:
     KEPT_MAX = 1024
 
-aio_mm_page_map()
+fork_guard_use(process_guard())
 
 cdef aio_context_t kept = 0
 cdef unsigned int kept_nr_events
-cdef uint64_t kept_generation
+cdef uint64_t kept_made_in
 
 
 cdef bint keep_context(aio_context_t ctx, unsigned int nr_events) noexcept:
     """Takes an empty context; False if there is no place for it."""
-    global kept, kept_nr_events, kept_generation
+    global kept, kept_nr_events, kept_made_in
     # Not os.environ, where a signal handler may run, and raise.
     cdef const char *wanted = getenv("AIOPOLL_KEEP_CONTEXT")
     if (nr_events > KEPT_MAX or (wanted != NULL and strcmp(wanted, "0") == 0)
-            or (kept and kept_generation == aio_mm_generation())):
+            or (kept and kept_made_in == fork_guard_now())):
         return False
     kept = ctx
     kept_nr_events = nr_events
-    kept_generation = aio_mm_generation()
+    kept_made_in = fork_guard_now()
     return True
 
 
@@ -57,10 +55,24 @@ cdef aio_context_t take_context(unsigned int nr_events) noexcept:
     """The kept context, if it has so many slots; else 0."""
     global kept
     cdef aio_context_t ctx = kept
-    if not ctx or kept_nr_events != nr_events or kept_generation != aio_mm_generation():
+    if not ctx or kept_nr_events != nr_events or kept_made_in != fork_guard_now():
         return 0
     kept = 0
     return ctx
+
+
+cdef long open_context(unsigned int nr_events, aio_context_t *ctx) noexcept:
+    """The kept context, or a new one: 0 or -errno.  Where no slots are left, the kept one goes."""
+    cdef long result
+    ctx[0] = take_context(nr_events)
+    if ctx[0]:
+        return 0
+    result = aio_sys_setup(nr_events, ctx)
+    if result == -EAGAIN:
+        release_contexts()
+        ctx[0] = 0
+        result = aio_sys_setup(nr_events, ctx)
+    return result
 
 
 cdef int release_contexts() noexcept:
@@ -68,7 +80,7 @@ cdef int release_contexts() noexcept:
     global kept
     cdef aio_context_t ctx = kept
     kept = 0
-    if ctx and kept_generation == aio_mm_generation():
+    if ctx and kept_made_in == fork_guard_now():
         with nogil:
             aio_sys_destroy(ctx)
     return 0

@@ -413,7 +413,7 @@ cdef class FileCore(FileRoutes):
         cdef int fd = self.fd
         if fd < 0 or self.borrowed or self.queue is None:
             return
-        if self.closefd and not self.queue.is_foreign():
+        if self.closefd and not self.queue.is_forked_child():
             warnings.warn(f"unclosed file {self!r}", ResourceWarning, stacklevel=2, source=self)
         self.fd = -1
         try:

@@ -14,15 +14,18 @@ come, until the loop shuts down.
 
 cimport cython
 from libc.errno cimport EAGAIN, EINTR, errno
+from libc.stdint cimport uint64_t
 from posix.unistd cimport close, read
+
+from aiopoll.aio.fork_guard cimport fork_guard_use, process_guard
+from aiopoll.aio.ring cimport (
+    RING_FULL, RING_REAP, RING_SUBMITTED, RingBatch, RingResult, ring_detach, ring_init, ring_reap,
+    ring_submit, ring_wait,
+)
 
 import os
 
 from aiopoll.aio.errors import setup_error
-
-cdef extern from "fork_guard.h":
-    void aio_mm_page_map()
-    uint64_t aio_mm_generation()
 
 cdef extern from "<sys/eventfd.h>" nogil:
     enum:
@@ -31,49 +34,47 @@ cdef extern from "<sys/eventfd.h>" nogil:
 
     int eventfd(unsigned int initial, int flags)
 
-aio_mm_page_map()
+fork_guard_use(process_guard())
 
 
 @cython.final
 cdef class FileRing:
-    """Submits a rider's requests and takes their events, on any loop that has add_reader.
+    """Submits the requests of a source and takes their events, on any loop that has add_reader.
 
     Raises OSError where no AIO context is to be had, NotImplementedError where the loop watches
     no files.
     """
 
-    def __cinit__(self, loop, Rider rider not None, nr_events):
+    def __cinit__(self, loop, RequestSource source not None, nr_events):
         self.event_fd = -1
-        self.use_pgetevents = 1
 
-    def __init__(self, loop, Rider rider not None, nr_events):
+    def __init__(self, loop, RequestSource source not None, nr_events):
         cdef unsigned nr = nr_events
+        cdef abi.aio_context_t ctx = 0
         cdef long result
-        if self.ctx:
+        if self.ring.ctx:
             raise RuntimeError("a FileRing is initialised once")
-        self.mm_generation = aio_mm_generation()
-        result = abi.aio_sys_setup(nr, &self.ctx)
+        result = abi.aio_sys_setup(nr, &ctx)
         if result < 0:
-            self.ctx = 0
             raise setup_error(-result, nr)
+        ring_init(&self.ring, ctx, nr, os.environ.get("AIOPOLL_USER_RING") != "0")
         # What the sandbox refuses is better known now than with requests in flight.
-        result = abi.aio_sys_submit(self.ctx, 0, self.batch)
+        result = abi.aio_sys_submit(ctx, 0, self.batch)
         if result == 0:
-            result = wait_ring(self.ctx, 1, self.events, 0, &self.use_pgetevents)
+            result = ring_wait(&self.ring, self.events, 1, 0)
         if result < 0:
             raise OSError(-result, f"io_submit or io_getevents: {os.strerror(-result)}")
-        if os.environ.get("AIOPOLL_USER_RING") != "0":
-            self.ring = abi.aio_ring_of(self.ctx)
         self.event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
         if self.event_fd < 0:
             raise OSError(errno, f"eventfd: {os.strerror(errno)}")
         loop.add_reader(self.event_fd, self.on_event)
         self.loop = loop
-        self.rider = rider
+        self.source = source
 
     def __dealloc__(self):
-        if self.ctx and self.mm_generation == aio_mm_generation():
-            abi.aio_sys_destroy(self.ctx)
+        cdef abi.aio_context_t ctx = ring_detach(&self.ring)
+        if ctx:
+            abi.aio_sys_destroy(ctx)
         if self.event_fd >= 0:
             close(self.event_fd)
 
@@ -86,10 +87,10 @@ cdef class FileRing:
     def flush(self):
         """Submits what waits, and takes what has completed already."""
         self.scheduled = False
-        if self.ctx and not self.busy:
+        if self.ring.ctx and not self.busy:
             self.submit_waiting()
             self.reap(False)
-            if self.rider.waiting and self.rider.in_flight == 0:
+            if self.source.waiting and self.source.in_flight == 0:
                 self.want()
 
     def on_event(self):
@@ -105,33 +106,34 @@ cdef class FileRing:
 
     def submit_waiting(self):
         """Submits as much as there is room for."""
-        cdef Py_ssize_t count, taken, i
-        cdef bint may_retry = True
-        cdef long result
+        cdef RingBatch batch
+        cdef RingResult result
+        cdef Py_ssize_t i
         self.busy = True
         try:
-            while self.rider.waiting:
-                count = self.rider.board(self.batch, EVENTS_MAX)
-                if count == 0:
+            while self.source.waiting:
+                batch.iocbs = self.batch
+                batch.nr = self.source.fill_batch(self.batch, EVENTS_MAX)
+                batch.taken = 0
+                batch.reaped = False
+                if batch.nr == 0:
                     break
-                for i in range(count):
+                for i in range(batch.nr):
                     self.batch[i].aio_flags |= abi.IOCB_FLAG_RESFD
                     self.batch[i].aio_resfd = self.event_fd
-                taken = 0
-                while taken < count:
+                while True:
                     with nogil:
-                        result = abi.aio_sys_submit(self.ctx, count - taken, self.batch + taken)
-                    if result > 0:
-                        taken += result
-                    elif result != -EAGAIN:
-                        self.rider.refuse(self.batch + taken, 1, -result)
-                        taken += 1
-                    elif may_retry:
-                        may_retry = False
+                        result = ring_submit(&self.ring, &batch)
+                    if result == RING_SUBMITTED:
+                        break
+                    if result == RING_REAP:
                         self.reap(False)
-                    else:
-                        self.rider.refuse(self.batch + taken, count - taken, EAGAIN)
+                    elif result == RING_FULL:
+                        self.source.on_submit_error(self.batch + batch.taken, batch.nr - batch.taken, EAGAIN)
                         return
+                    else:
+                        self.source.on_submit_error(self.batch + batch.taken, 1, batch.error)
+                        batch.taken += 1
         finally:
             self.busy = False
 
@@ -141,32 +143,28 @@ cdef class FileRing:
         while True:
             if wait:
                 with nogil:
-                    count = wait_ring(self.ctx, EVENTS_MAX, self.events, -1, &self.use_pgetevents)
-            elif self.ring != NULL:
-                count = abi.aio_ring_reap(self.ring, self.events, EVENTS_MAX)
+                    count = ring_wait(&self.ring, self.events, EVENTS_MAX, -1)
             else:
-                count = wait_ring(self.ctx, EVENTS_MAX, self.events, 0, &self.use_pgetevents)
+                count = ring_reap(&self.ring, self.events, EVENTS_MAX)
             if count < 0 and count != -EINTR:
                 raise OSError(-count, f"io_getevents: {os.strerror(-count)}")
             for i in range(count):
-                self.rider.complete(&self.events[i])
+                self.source.complete(&self.events[i])
             total += max(count, 0)
             if wait or count < EVENTS_MAX:
                 return total
 
-    def settle(self):
+    def drain(self):
         """Submits what waits, and waits until nothing is in flight."""
-        while self.rider.waiting + self.rider.in_flight > 0:
-            if self.rider.waiting:
+        while self.source.waiting + self.source.in_flight > 0:
+            if self.source.waiting:
                 self.submit_waiting()
-            if self.rider.in_flight:
+            if self.source.in_flight:
                 self.reap(True)
 
     def close(self):
         """Gives the context and the eventfd back; nothing must be in flight."""
-        cdef abi.aio_context_t ctx = self.ctx
-        self.ctx = 0
-        self.ring = NULL
+        cdef abi.aio_context_t ctx = ring_detach(&self.ring)
         if self.event_fd >= 0:
             if not self.loop.is_closed():
                 self.loop.remove_reader(self.event_fd)

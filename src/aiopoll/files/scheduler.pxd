@@ -7,7 +7,7 @@ from aiopoll.aio.buffers cimport AlignedBuffer, BufferPool
 from aiopoll.reactor.aio_reactor cimport AioReactor
 from aiopoll.reactor.reactor cimport Reactor
 from aiopoll.reactor.ready_queue cimport ReadyQueue
-from aiopoll.reactor.request_source cimport Rider
+from aiopoll.reactor.request_source cimport RequestSource
 
 cdef extern from "<sys/uio.h>" nogil:
     struct iovec:
@@ -84,7 +84,7 @@ cdef class FileOwner:
     cdef int returned(self, FileRequest request, int64_t res) except -1
     cdef int finished(self, FileRequest request) except -1
 
-cdef class FileQueue(Rider):
+cdef class FileQueue(RequestSource):
     cdef readonly object loop
     cdef Reactor loop_reactor
     cdef AioReactor reactor
@@ -105,9 +105,9 @@ cdef class FileQueue(Rider):
     cdef uint64_t budget_turn
     cdef bint refill_scheduled
     cdef uint64_t[COUNTS] counts
-    cdef uint64_t mm_generation
+    cdef uint64_t made_in
 
-    cdef bint is_foreign(self) noexcept
+    cdef bint is_forked_child(self) noexcept
     cdef FileRequest take(self, FileOwner owner, Kind kind)
     cdef int release(self, FileRequest request) except -1
     cdef int count(self, FileOwner owner, int what) except -1

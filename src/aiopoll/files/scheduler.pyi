@@ -6,7 +6,7 @@ from typing_extensions import disjoint_base
 
 from aiopoll.aio.buffers import BufferPool
 from aiopoll.files.statistics import FileStatistics
-from aiopoll.reactor.request_source import Rider
+from aiopoll.reactor.request_source import RequestSource
 
 _T = TypeVar("_T")
 
@@ -17,7 +17,7 @@ class FileRequest: ...
 class FileOwner: ...
 
 @final
-class FileQueue(Rider):
+class FileQueue(RequestSource):
     keeper: Any
 
     def __init__(self, loop: AbstractEventLoop) -> None: ...

@@ -27,20 +27,21 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.errno cimport EAGAIN
 
+from aiopoll.aio.fork_guard cimport (
+    fork_guard_now, fork_guard_use, is_forked_child, process_guard,
+)
+from aiopoll.aio.ring cimport request_id
+from aiopoll.loop.core cimport LoopCore, future_for
+from aiopoll.reactor.request_source cimport SOURCE_TAG
+
 import collections
 import os
 import warnings
 
 from aiopoll.files.own_ring import FileRing
 from aiopoll.files.statistics import FileStatistics
-from aiopoll.loop.core cimport LoopCore, future_for
-from aiopoll.reactor.request_source cimport RIDER_TAG
 
-cdef extern from "fork_guard.h":
-    void aio_mm_page_map()
-    uint64_t aio_mm_generation()
-
-aio_mm_page_map()
+fork_guard_use(process_guard())
 
 cdef enum:
     IN_FLIGHT_MAX = 128  # a device's queue has 256 requests by default; io_submit waits beyond
@@ -148,7 +149,7 @@ cdef class FileOwner:
 
 
 @cython.final
-cdef class FileQueue(Rider):
+cdef class FileQueue(RequestSource):
     """The requests of all files of one event loop."""
 
     def __init__(self, loop):
@@ -160,23 +161,23 @@ cdef class FileQueue(Rider):
         self.pool = BufferPool()
         self.limit = IN_FLIGHT_MAX
         self.budget = INLINE_BYTES_MAX
-        self.mm_generation = aio_mm_generation()
+        self.made_in = fork_guard_now()
         if isinstance(loop, LoopCore):
             self.loop_reactor = (<LoopCore>loop).reactor
             if isinstance(self.loop_reactor, AioReactor):
                 self.reactor = self.loop_reactor
-                self.reactor.rider = self
+                self.reactor.source = self
                 # The other half is for sockets.
-                self.limit = max(1, min(self.limit, self.reactor.nr_events // 2))
+                self.limit = max(1, min(self.limit, self.reactor.ring.nr_events // 2))
             (<LoopCore>loop)._aiopoll_files = self
 
-    cdef bint is_foreign(self) noexcept:
+    cdef bint is_forked_child(self) noexcept:
         """Whether this is the child of a fork."""
-        return self.mm_generation != aio_mm_generation()
+        return is_forked_child(self.made_in)
 
     cdef FileRequest take(self, FileOwner owner, Kind kind):
         cdef FileRequest request
-        if self.is_foreign():
+        if self.is_forked_child():
             raise RuntimeError("this file belongs to the parent process: after fork() open it anew"
                                " on a new event loop")
         if (<LoopCore>self.loop)._closed if self.loop_reactor is not None else (
@@ -229,8 +230,7 @@ cdef class FileQueue(Rider):
 
     cdef int submit(self, FileRequest request) except -1:
         """Queues a request for the io_submit of this turn's end; has_ring() was asked before."""
-        request.iocb.aio_data = (<uint64_t>request.generation << 32 | RIDER_TAG
-                                 | <uint64_t>request.index)
+        request.iocb.aio_data = request_id(SOURCE_TAG | request.index, request.generation)
         request.iocb.aio_reserved2 = 0
         request.iocb.aio_key = 0
         request.iocb.aio_flags = 0
@@ -245,12 +245,12 @@ cdef class FileQueue(Rider):
         """Submits now, if more is held back for the turn's end than the device has to do."""
         if self.in_flight < self.waiting and self.in_flight < self.limit:
             if self.reactor is not None:
-                self.reactor.submit_rider()
+                self.reactor.submit_source()
             elif self.ring is not None:
                 self.ring.submit_early()
         return 0
 
-    cdef Py_ssize_t board(self, abi.iocb **batch, Py_ssize_t room) except -1:
+    cdef Py_ssize_t fill_batch(self, abi.iocb **batch, Py_ssize_t room) except -1:
         cdef Py_ssize_t count = 0
         cdef FileRequest request
         room = min(room, self.limit - self.in_flight)
@@ -265,12 +265,12 @@ cdef class FileQueue(Rider):
         self.in_flight += count
         return count
 
-    cdef int refuse(self, abi.iocb **batch, Py_ssize_t nr, long error) except -1:
+    cdef int on_submit_error(self, abi.iocb **batch, Py_ssize_t nr, long error) except -1:
         cdef FileRequest request
         cdef Py_ssize_t i
         self.in_flight -= nr
         for i in range(nr):
-            request = self.requests[<Py_ssize_t>(batch[i].aio_data & (RIDER_TAG - 1))]
+            request = self.requests[<Py_ssize_t>(batch[i].aio_data & (SOURCE_TAG - 1))]
             if error == EAGAIN and self.in_flight > 0:
                 self.queue.push(request)
                 self.waiting += 1
@@ -279,7 +279,7 @@ cdef class FileQueue(Rider):
         return 0
 
     cdef int complete(self, abi.io_event *event) except -1:
-        cdef uint64_t index = event.data & (RIDER_TAG - 1)
+        cdef uint64_t index = event.data & (SOURCE_TAG - 1)
         cdef FileRequest request
         if index >= <uint64_t>len(self.requests):
             return 0
@@ -396,8 +396,8 @@ cdef class FileQueue(Rider):
         A coroutine that only ever finds its data in memory would else keep all others waiting.
         """
         if self.loop_reactor is not None:
-            if self.loop_reactor.turns != self.budget_turn:
-                self.budget_turn = self.loop_reactor.turns
+            if self.loop_reactor.iterations != self.budget_turn:
+                self.budget_turn = self.loop_reactor.iterations
                 self.budget = INLINE_BYTES_MAX
         elif not self.refill_scheduled:
             self.refill_scheduled = True
@@ -437,7 +437,7 @@ cdef class FileQueue(Rider):
 
         What is asked for after that gets new threads, and no ring but the loop's.
         """
-        if self.is_foreign():
+        if self.is_forked_child():
             return 0
         pending = self.in_flight + self.waiting + self.in_threads
         # What a thread works on holds the queue: if the last reference was there, all is done.
@@ -445,9 +445,9 @@ cdef class FileQueue(Rider):
         while self.in_flight + self.waiting + self.in_threads > 0:
             if self.waiting + self.in_flight > 0:
                 if self.reactor is not None:
-                    self.reactor.settle_rider()
+                    self.reactor.drain()
                 elif self.ring is not None:
-                    self.ring.settle()
+                    self.ring.drain()
             if self.in_threads > 0:
                 self.end_threads()
             self.collect()

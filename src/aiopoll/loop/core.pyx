@@ -29,7 +29,9 @@ from aiopoll.loop.handles cimport (
 from aiopoll.loop.transports.table cimport TransportTable
 from aiopoll.reactor.aio_reactor cimport AioReactor
 from aiopoll.reactor.descriptor cimport has_number
-from aiopoll.reactor.reactor cimport GIVEN, READ, WRITE, EpollReactor, Reactor, Watch
+from aiopoll.reactor.epoll_reactor cimport EpollReactor
+from aiopoll.reactor.reactor cimport Reactor
+from aiopoll.reactor.registration cimport GIVEN, READ, WRITE, Registration
 from aiopoll.reactor.runnable cimport Runnable
 
 import asyncio
@@ -403,14 +405,14 @@ cdef class LoopCore(TimerOwner):
             self.drop_cancelled()
         if self.ready.count or self._stopping:
             if not self.reactor.idle():
-                self.reactor.turn(0)
+                self.reactor.poll(0)
         else:
             # The flag goes up before the queue is looked at, see Reactor.wake.
             self.reactor.before_sleep()
             sleep_ns = self.sleep_time()
             if 0 <= timeout_ns and (sleep_ns < 0 or timeout_ns < sleep_ns):
                 sleep_ns = timeout_ns
-            self.reactor.turn(sleep_ns)
+            self.reactor.poll(sleep_ns)
         if self.timers.count:
             end = <double>self.time() + self._clock_resolution
             while self.timers.count and self.timers.timers[0].when < end:
@@ -496,14 +498,14 @@ cdef class LoopCore(TimerOwner):
         else:
             handle = new_handle(callback, args, self, None)
             settle(handle, False, False)
-        previous = self.reactor.watching(fd, direction)
-        self.reactor.watch(fd, direction, handle, GIVEN, owner_of(file))
+        previous = self.reactor.callback_of(fd, direction)
+        self.reactor.register(fd, direction, handle, GIVEN, owner_of(file))
         if previous is not None:
             cancel_handle(previous, self._debug)
         return handle
 
     cdef bint unwatch(self, object file, int direction) except -1:
-        cdef Watch watch
+        cdef Registration registration
         cdef int fd
         if self._closed:
             return False
@@ -513,10 +515,10 @@ cdef class LoopCore(TimerOwner):
             fd = self.reactor.descriptor_of(file)  # closed while it was watched
             if fd < 0:
                 raise
-        watch = self.reactor.find(fd)
-        if watch is None or not is_of(watch, owner_of(file)):
+        registration = self.reactor.find(fd)
+        if registration is None or not is_of(registration, owner_of(file)):
             return False
-        handle = self.reactor.unwatch(watch, direction)
+        handle = self.reactor.unregister(registration, direction)
         if handle is None:
             return False
         cancel_handle(handle, self._debug)
@@ -570,13 +572,13 @@ cdef object owner_of(object file):
     return None if isinstance(file, int) else file
 
 
-cdef bint is_of(Watch watch, object owner) except -1:
-    """Whether a watch is of the file that `owner` has, or had."""
-    if owner is None or watch.file is owner:
+cdef bint is_of(Registration registration, object owner) except -1:
+    """Whether a registration is of the file that `owner` has, or had."""
+    if owner is None or registration.file is owner:
         return True
     # Another object of the same number may be of the same file, as long as both have it.
-    return has_number(owner, watch.fd) and (
-        watch.file is None or has_number(watch.file, watch.fd))
+    return has_number(owner, registration.fd) and (
+        registration.file is None or has_number(registration.file, registration.fd))
 
 
 cdef object future_for(object loop):

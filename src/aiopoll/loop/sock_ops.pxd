@@ -1,14 +1,14 @@
 """The sock_* methods of the event loop, and what waits for them."""
 
 from aiopoll.loop.core cimport LoopCore
-from aiopoll.reactor.reactor cimport Watch
+from aiopoll.reactor.registration cimport Registration
 from aiopoll.reactor.runnable cimport Runnable
 
 cdef class Wait(Runnable):
     cdef LoopCore loop
     cdef object sock
     cdef object future
-    cdef Watch watch
+    cdef Registration registration
     cdef int fd
     cdef int direction
     cdef bint stopped

@@ -38,7 +38,7 @@ from aiopoll.loop.transports.sockaddr cimport (
     address, address_clear, address_from_python, address_to_python, is_known_family, socklen_t,
 )
 from aiopoll.reactor.descriptor cimport is_plain_socket, socket_fd
-from aiopoll.reactor.reactor cimport GIVEN, ONCE, READ, WRITE, Watch
+from aiopoll.reactor.registration cimport GIVEN, ONCE, READ, WRITE, Registration
 from aiopoll.reactor.runnable cimport Runnable
 
 import _socket
@@ -209,10 +209,10 @@ cdef class Wait(Runnable):
         try:
             result = self.attempt()
             if result is NOT_YET:
-                self.loop.reactor.keep(self.watch)
+                self.loop.reactor.rearm(self.registration)
                 return 0
         except (SystemExit, KeyboardInterrupt):
-            self.loop.reactor.keep(self.watch)
+            self.loop.reactor.rearm(self.registration)
             raise
         except BaseException as error:
             self.stop()
@@ -228,8 +228,8 @@ cdef class Wait(Runnable):
     cdef int stop(self) except -1:
         if not self.stopped:
             self.stopped = True
-            if self.watch is not None and self.watch.target(self.direction) is self:
-                self.loop.reactor.unwatch(self.watch, self.direction)
+            if self.registration is not None and self.registration.callback(self.direction) is self:
+                self.loop.reactor.unregister(self.registration, self.direction)
         return 0
 
 
@@ -335,8 +335,8 @@ cdef class SockMethods(LoopCore):
         wait.fd = fd
         wait.direction = direction
         wait.future = self.new_future()
-        previous = self.reactor.watching(fd, direction)
-        wait.watch = self.reactor.watch(fd, direction, wait, GIVEN | ONCE, sock)
+        previous = self.reactor.callback_of(fd, direction)
+        wait.registration = self.reactor.register(fd, direction, wait, GIVEN | ONCE, sock)
         if previous is not None:
             cancel_handle(previous, self._debug)
         return wait.future

@@ -11,21 +11,21 @@ aio_poll_wake), which on a busy machine runs milliseconds later.  io_cancel only
 cancellation; a kernel worker lets go of the file, and if that is the
 last to do so, one jiffy after close(2) at the earliest (fs/file_table.c, delayed fput).
 
-Rule.  Only OWNED files are polled by requests of their own, for unwatch() comes before their
+Rule.  Only OWNED files are polled by requests of their own, for unregister() comes before their
 close(2): it cancels at once and waits for the event, so that close(2) is the last to let go.  All
-others, whatever AIO poll refuses, and whatever finds no slot, live in the epoll set.  A watch whose
-request has completed is armed again in the next turn's io_submit, of which there is one a turn.
-Events are masked with what was asked plus ERR and HUP.  Its end is watched for in the epoll set as
-well, edge-triggered, which is woken at once.  A file that finds no room in the epoll set
-either (ENOSPC: fs.epoll.max_user_watches) is reported once, and tried again.  A turn takes EVENTS_MAX
-events out of the ring, more if it has tried more readers unarmed; the event of the epoll set hands
-over all that is ready there.  So each file has its turn once a round.
+others, whatever AIO poll refuses, and whatever finds no slot, live in the epoll set.  A file whose
+request has completed is armed again by the io_submit of the next iteration, which makes only one.
+Events are masked with what was asked plus ERR and HUP.  The end of a file that is polled is in the
+epoll set as well, edge-triggered, which is woken at once.  A file that finds no room in the epoll
+set either (ENOSPC: fs.epoll.max_user_watches) is reported once, and tried again.  An iteration
+takes EVENTS_MAX events out of the ring, more if it has tried more readers unarmed; the event of
+the epoll set dispatches all that is ready there.  So each file is served once a round.
 
 Failure prevented.  A task waits for a listener by AIO poll; its owner closes it.  The request keeps
 it open: clients go on connecting to a server that is gone, and the port stays in use.
 
 Why.  Arming in bulk costs less than a system call each; arming late costs nothing for what was
-unwatched in between; cancelling late would break the contract of close(2).  The event of a
+forgotten in between; cancelling late would break the contract of close(2).  The event of a
 cancelled request is in the ring when io_cancel returns in 199 of 200 cases: waiting is a look at
 memory.
 
@@ -35,29 +35,36 @@ that is read at every wake-up is submitted as often.
 
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
-from cpython.mem cimport PyMem_Free, PyMem_Realloc
-from libc.errno cimport EAGAIN, EBADF, EINPROGRESS, EINTR, EINVAL, ENOSYS, EPERM
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.errno cimport EAGAIN, EBADF, EINTR, EINVAL, ENOSYS, EPERM
+from libc.stdint cimport int64_t, uint32_t
 
 from aiopoll.aio cimport abi
-from aiopoll.aio.context_cache cimport keep_context, release_contexts, take_context
-from aiopoll.reactor.reactor cimport (
-    EAGER, EPOLL_CTL_ADD, EPOLL_CTL_MOD, NO_REQUEST, POLL_ALWAYS, POLL_IN, POLL_OUT, READ, TRYING, Reactor, Watch, os_error,
+from aiopoll.aio.context_cache cimport keep_context, open_context
+from aiopoll.aio.fork_guard cimport fork_guard_use, process_guard
+from aiopoll.aio.ring cimport (
+    RING_FULL, RING_REAP, RING_SUBMITTED, RingResult, ring_cancel, ring_detach, ring_init,
+    ring_pending, ring_reap, ring_submit, ring_wait,
 )
+from aiopoll.reactor.reactor cimport (
+    EPOLL_CTL_ADD, EPOLL_CTL_MOD, POLL_ALWAYS, POLL_IN, POLL_OUT, Reactor, os_error, wakeup_drain,
+)
+from aiopoll.reactor.registration cimport (
+    AFTER_EVENT, DETACHED, LEVEL, NO_REQUEST, READ, RING, RING_END, SPECULATING, Registration,
+    in_epoll, needs_read,
+)
+from aiopoll.reactor.request_source cimport SOURCE_TAG
 
 import os
 
 from aiopoll.aio.errors import cancel_error, poll_refused_reason, setup_error
 
-cdef extern from "speculation.h" nogil:
-    bint speculation_due(speculation *speculation)
-    void speculation_tried(speculation *speculation, bint hit)
+fork_guard_use(process_guard())
 
 cdef enum:
-    SETTLE_NS = 1000000  # how long to wait for the event of a cancelled request, and how often
-    SETTLE_TRIES = 8
+    CANCELLED_NS = 1000000  # how long to wait for the event of a cancelled request, and how often
+    CANCELLED_TRIES = 8
     RETRY_NS = 100000000  # how often a file is tried again that found room nowhere
-    LOST_TRIES = 1000  # a record whose event has not come after so many is lost
+    DRAIN_TRIES = 1000  # a record whose event has not come after so many waits is leaked
 
 
 cdef inline int asked(int direction) noexcept:
@@ -76,10 +83,9 @@ cdef class AioReactor(Reactor):
     """
 
     def __cinit__(self, ready, nr_events=512, user_ring=None, busy_poll=0):
-        self.eager = []
-        self.postponed = []
+        self.speculation = Speculation.__new__(Speculation)
+        self.deferred = []
         self.pool.next_free = POLL_POOL_NONE
-        self.use_pgetevents = 1
 
     def __init__(self, ready, nr_events=512, user_ring=None, busy_poll=0):
         self.backend = "aio"
@@ -87,376 +93,349 @@ cdef class AioReactor(Reactor):
             raise TypeError(f"nr_events must be an int, not {type(nr_events).__name__}")
         if not 1 <= nr_events <= 0x400000:
             raise ValueError(f"nr_events must be from 1 to {0x400000}, not {nr_events}")
-        self.nr_events = nr_events
         busy_poll_init(&self.busy, abs(<int64_t>busy_poll), busy_poll < 0)
-        self.open_ring(user_ring)
+        self.open_ring(nr_events, user_ring)
 
-    cdef int open_ring(self, object user_ring) except -1:
-        cdef long result = 0
+    @property
+    def nr_events(self):
+        """Slots taken of fs.aio-max-nr."""
+        return self.ring.nr_events
+
+    cdef int open_ring(self, unsigned nr_events, object user_ring) except -1:
+        cdef abi.aio_context_t ctx
+        cdef long result = open_context(nr_events, &ctx)
         cdef poll_request *request
-        self.ctx = take_context(self.nr_events)
-        if not self.ctx:
-            result = abi.aio_sys_setup(self.nr_events, &self.ctx)
-        if result == -EAGAIN:
-            release_contexts()
-            self.ctx = 0
-            result = abi.aio_sys_setup(self.nr_events, &self.ctx)
         if result < 0:
-            self.ctx = 0
-            raise setup_error(-result, self.nr_events)
+            raise setup_error(-result, nr_events)
         if user_ring is None:
             user_ring = os.environ.get("AIOPOLL_USER_RING") != "0"
-        self.ring = abi.aio_ring_of(self.ctx) if user_ring else NULL
+        ring_init(&self.ring, ctx, nr_events, user_ring)
         try:
             # Both stay armed from here on; that they can be is the test for AIO poll.
             self.enqueue(self.epoll_fd, 0, POLL_IN)
-            self.enqueue(self.wake_fd, 0, POLL_IN)
-            request = poll_pool_at(&self.pool, self.queue[self.queued - 1])
+            request = self.enqueue(self.wakeup.fd, 0, POLL_IN)
             self.submit()
             # Its event arms it again.  What cannot be cancelled must not be polled at all.
-            result = abi.aio_sys_cancel(self.ctx, &request.iocb)
+            result = ring_cancel(&self.ring, &request.iocb)
+            self.ring.counters.cancelled = 0  # counts what the program asked for
             if result == -EPERM or result == -ENOSYS:
                 raise cancel_error(-result, "the first poll", False)
-            result = wait_ring(self.ctx, EVENTS_MAX, self.events, 0, &self.use_pgetevents)
+            result = ring_wait(&self.ring, self.events, EVENTS_MAX, 0)
             if result < 0:
                 raise os_error(-result, "io_getevents")
             for i in range(result):
-                self.complete(&self.events[i], ONLY_ARM)
+                self.complete(&self.events[i], REARM_ONLY)
         except OSError:
-            self.shut()
+            self.shutdown()
             raise
         self.proven = True
         return 0
 
     def __dealloc__(self):
-        if self.ctx and not self.is_foreign():
-            abi.aio_sys_destroy(self.ctx)
+        cdef abi.aio_context_t ctx = ring_detach(&self.ring)
+        if ctx:
+            abi.aio_sys_destroy(ctx)
         poll_pool_clear(&self.pool)
-        PyMem_Free(self.queue)
-        PyMem_Free(self.batch)
+        poll_queue_clear(&self.queue)
 
-    cdef int reserve_queue(self) except -1:
-        """Makes room in the queue for one more."""
-        cdef Py_ssize_t room
-        if self.queued == self.queue_room:
-            room = max(64, self.queue_room * 2)
-            memory = PyMem_Realloc(self.queue, room * sizeof(uint32_t))
-            if memory == NULL:
-                raise MemoryError
-            self.queue = <uint32_t *>memory
-            self.queue_room = room
-        return 0
+    # Arming and disarming
 
-    cdef int enqueue(self, int fd, int direction, int events) except -1:
-        """Queues a request for the next submission, as the last one of `queue`."""
-        cdef poll_request *request
-        self.reserve_queue()
-        request = poll_pool_take(&self.pool, fd, direction, events)
+    cdef poll_request *enqueue(self, int fd, int direction, int events) except NULL:
+        """Queues a request for the next submission."""
+        cdef poll_request *request = poll_queue_add(&self.queue, &self.pool, fd, direction, events)
         if request == NULL:
             raise MemoryError
-        self.queue[self.queued] = request.index
-        self.queued += 1
+        return request
+
+    cdef bint is_own(self, int fd) noexcept:
+        """Whether it is one of the two that must be armed: the epoll set, the wake-up."""
+        return fd == self.epoll_fd or fd == self.wakeup.fd
+
+    cdef int arm(self, Registration registration, int direction) except -1:
+        registration.requests[direction] = self.enqueue(
+            registration.fd, direction, asked(direction)).index
+        if registration.state == DETACHED:
+            self.enter(registration, RING)
         return 0
 
-    cdef int arm(self, Watch watch, int direction) except -1:
-        self.enqueue(watch.fd, direction, asked(direction))
-        watch.requests[direction] = self.queue[self.queued - 1]
-        return 0
-
-    cdef int watch_end(self, Watch watch) except -1:
-        watch.generation = self.generation = self.generation + 1 or 1
-        watch.end_in_epoll = True
+    cdef int watch_end(self, Registration registration) except -1:
+        cdef uint32_t generation = self.next_generation()
         try:
-            if (self.control(self.epoll_fd, watch, EPOLL_CTL_ADD) == 0
-                    or self.control(self.epoll_fd, watch, EPOLL_CTL_MOD) == 0):  # of ONCE
+            if self.control(self.epoll_fd, EPOLL_CTL_ADD, registration, RING_END,
+                            generation) < 0 and (
+                    self.control(self.epoll_fd, EPOLL_CTL_MOD, registration, RING_END,
+                                 generation) < 0):  # an entry of ONCE was left
                 return 0
         except OSError:
-            pass  # no room: its end may come late
-        watch.end_in_epoll = False
-        return 0
+            return 0  # no room: its end may come late
+        registration.generation = generation
+        return self.enter(registration, RING_END)
 
-    cdef int own(self, Watch watch) except -1:
+    cdef int own(self, Registration registration) except -1:
         cdef int direction
-        Reactor.own(self, watch)
-        if watch.nested:
-            self.leave_epoll(watch)
-            self.watch_end(watch)
+        Reactor.own(self, registration)
+        if in_epoll(registration):
+            self.leave_epoll(registration)
+            self.enter(registration, RING)
+            self.watch_end(registration)
             for direction in range(2):
-                if watch.target(direction) is not None:
-                    self.arm(watch, direction)
+                if registration.callback(direction) is not None:
+                    self.arm(registration, direction)
         return 0
 
-    cdef int disarm(self, Watch watch, int direction) except -1:
-        cdef uint32_t index = watch.requests[direction]
+    cdef int disarm(self, Registration registration, int direction) except -1:
+        cdef uint32_t index = registration.requests[direction]
         cdef poll_request *request
         if index == NO_REQUEST:
             return 0
-        watch.requests[direction] = NO_REQUEST
+        registration.requests[direction] = NO_REQUEST
         request = poll_pool_at(&self.pool, index)
         request.owner = -1
-        if request.state == POLL_IN_FLIGHT and not self.is_foreign():
-            # EINPROGRESS: cancelled, its event has res 0.  EINVAL: it has completed.  Either way
-            # one event is to come, and the record waits for it.
-            if abi.aio_sys_cancel(self.ctx, &request.iocb) == -EINPROGRESS:
-                self.cancelled += 1
-                if not self.in_turn:
-                    self.settle(request)
+        if request.state == POLL_IN_FLIGHT and not self.is_forked_child():
+            # Cancelled, its event has res 0.  It may have completed, too.  Either way one event is
+            # to come, and the record waits for it.
+            if ring_cancel(&self.ring, &request.iocb) == 0 and not self.polling:
+                self.wait_cancelled(request)
         return 0
 
-    cdef int settle(self, poll_request *request) except -1:
+    cdef int wait_cancelled(self, poll_request *request) except -1:
         """Waits for the event of a request that was cancelled.
 
-        Other events that come are not handed over: their files are armed again in this turn's
-        submission, which would hand over once more before the first call has run.
+        Other events that come are not dispatched: their files are armed again by this iteration's
+        submission, which would dispatch once more before the first call has run.
         """
         cdef uint32_t generation = request.generation
-        cdef long count, i
         cdef int tries
-        self.in_turn = True
+        self.polling = True
         try:
-            for tries in range(SETTLE_TRIES):
-                self.reap(ONLY_ARM)
+            for tries in range(CANCELLED_TRIES):
+                self.reap(REARM_ONLY)
                 if request.generation != generation:
                     break
-                with nogil:
-                    count = wait_ring(self.ctx, EVENTS_MAX, self.events, SETTLE_NS,
-                                      &self.use_pgetevents)
-                self.getevents_calls += 1
-                for i in range(count):
-                    self.complete(&self.events[i], ONLY_ARM)
+                self.wait_events(CANCELLED_NS, REARM_ONLY)
         finally:
-            self.in_turn = False
+            self.polling = False
         return 0
 
-    cdef int reserve_batch(self, Py_ssize_t room) except -1:
-        if self.batch_room < room:
-            memory = PyMem_Realloc(self.batch, room * sizeof(abi.iocb *))
-            if memory == NULL:
-                raise MemoryError
-            self.batch = <abi.iocb **>memory
-            self.batch_room = room
-        return 0
-
-    cdef Py_ssize_t take_queue(self) except -1:
-        """Moves the queue into `batch`, without what was unwatched; answers how many there are."""
-        cdef Py_ssize_t i, count = 0, core = 0
-        cdef poll_request *request
-        self.reserve_batch(self.queue_room)
-        for i in range(self.queued):
-            request = poll_pool_at(&self.pool, self.queue[i])
-            if request.owner < 0:
-                poll_pool_release(&self.pool, request)
-                continue
-            self.batch[count] = &request.iocb
-            if request.owner == self.epoll_fd or request.owner == self.wake_fd:
-                # First: without a slot for the epoll set nothing could overflow into it.
-                self.batch[count] = self.batch[core]
-                self.batch[core] = &request.iocb
-                core += 1
-            count += 1
-        self.queued = 0
-        return count
+    # Submission
 
     cdef int submit(self) except -1:
-        """Arms what is queued in one io_submit; more only where that one stops short.
-
-        What was not submitted is queued again.
-        """
-        if self.queued > 0 or (self.rider is not None and self.rider.waiting > 0):
-            self.submit_all(self.take_queue(), HAND_OVER)
+        """Arms what is queued in one io_submit; more only where that one stops short."""
+        if self.queue.nr > 0 or (self.source is not None and self.source.waiting > 0):
+            self.submit_all(True, DISPATCH)
         return 0
 
-    cdef int submit_rider(self) except -1:
-        """Submits what the rider has waiting, in the middle of the turn's callbacks."""
-        if self.in_turn:
+    cdef int submit_source(self) except -1:
+        """Submits what the files have waiting, in the middle of an iteration's callbacks."""
+        if self.polling:
             return 0
-        self.in_turn = True
+        self.polling = True
         try:
-            self.submit_all(0, ONLY_ARM)
+            self.submit_all(False, REARM_ONLY)
         finally:
-            self.in_turn = False
+            self.polling = False
         return 0
 
-    cdef int submit_all(self, Py_ssize_t polls, Delivery delivery) except -1:
-        """Submits the first `polls` of `batch`, and what the rider has waiting."""
-        cdef Py_ssize_t count = polls
-        self.taken = 0
-        try:
-            if self.rider is not None and self.rider.waiting > 0:
-                self.reserve_batch(polls + EVENTS_MAX)
-                count += self.rider.board(self.batch + polls, EVENTS_MAX)
-            self.submit_batch(polls, count, delivery)
-        finally:
-            self.put_back(polls, count)
+    cdef int take_queue(self, uint32_t more) except -1:
+        """Moves the queue into the batch, which has room for `more` behind it."""
+        self.polls = poll_queue_take(&self.queue, &self.pool, self.epoll_fd, self.wakeup.fd, more)
+        if self.polls < 0:
+            raise MemoryError
         return 0
 
-    cdef int put_back(self, Py_ssize_t polls, Py_ssize_t count) except -1:
+    cdef int submit_all(self, bint with_polls, Delivery delivery) except -1:
+        """Submits what is queued, and what the files have waiting."""
+        cdef bint with_source = self.source is not None and self.source.waiting > 0
+        self.polls = 0
+        if with_polls:
+            self.take_queue(EVENTS_MAX if with_source else 0)
+        elif poll_queue_reserve(&self.queue, EVENTS_MAX) < 0:
+            raise MemoryError
+        self.batch.iocbs = self.queue.batch
+        self.batch.nr = self.polls
+        self.batch.taken = 0
+        self.batch.reaped = False
+        try:
+            if with_source:
+                self.batch.nr += self.source.fill_batch(self.queue.batch + self.polls, EVENTS_MAX)
+            self.submit_batch(delivery)
+        finally:
+            self.put_back()
+        return 0
+
+    cdef int put_back(self) except -1:
         """Queues again what submit_batch() has not dealt with."""
-        cdef Py_ssize_t i
-        for i in range(self.taken, polls):
-            self.reserve_queue()
-            self.queue[self.queued] = (<poll_request *>self.batch[i]).index
-            self.queued += 1
-        i = max(self.taken, polls)
-        if i < count:
-            self.rider.refuse(self.batch + i, count - i, EAGAIN)
+        cdef long i
+        for i in range(self.batch.taken, self.polls):
+            if poll_queue_push(&self.queue, (<poll_request *>self.batch.iocbs[i]).index) < 0:
+                raise MemoryError
+        i = max(self.batch.taken, self.polls)
+        if i < self.batch.nr:
+            self.source.on_submit_error(self.batch.iocbs + i, self.batch.nr - i, EAGAIN)
         return 0
 
-    cdef int submit_batch(self, Py_ssize_t polls, Py_ssize_t count, Delivery delivery) except -1:
-        """Submits `batch`, whose first `polls` are ours; `taken` says how many are dealt with.
+    cdef int submit_batch(self, Delivery delivery) except -1:
+        """Submits the batch; `batch.taken` says how many of it are dealt with.
 
         delivery: of the events that are reaped where no slot is free.
         """
-        cdef Py_ssize_t taken = 0, i
+        cdef RingResult result
         cdef poll_request *request
-        cdef bint may_retry = True
-        cdef long result
-        while taken < count:
-            if count > polls:
+        cdef long before
+        while True:
+            before = self.batch.taken
+            if self.batch.nr > self.polls:
                 with nogil:  # reads and writes take longer, and may block
-                    result = abi.aio_sys_submit(self.ctx, count - taken, self.batch + taken)
+                    result = ring_submit(&self.ring, &self.batch)
             else:
-                result = abi.aio_sys_submit(self.ctx, count - taken, self.batch + taken)
-            self.submit_calls += 1
-            if result > 0:
-                for i in range(taken, min(taken + result, polls)):
-                    request = <poll_request *>self.batch[i]
-                    request.state = POLL_IN_FLIGHT
-                    if request.owner < 0:  # its file went to the epoll set meanwhile
-                        abi.aio_sys_cancel(self.ctx, &request.iocb)
-                self.pool.in_flight += max(0, min(result, polls - taken))
-                self.submitted += result
-                taken += result
-                self.taken = taken
-                continue
-            request = <poll_request *>self.batch[taken]
-            if result == -EAGAIN:
-                if may_retry:
-                    may_retry = False
-                    # Without the ring nobody can tell whether there are more: all are taken then.
-                    if (self.reap_some(delivery) if self.ring != NULL else self.reap(delivery)) > 0:
-                        continue
-                if taken >= polls:
-                    self.taken = count
-                    self.rider.refuse(self.batch + taken, count - taken, EAGAIN)
-                    break
-                if self.pending():
-                    break  # slots come back with the events that later turns take out of the ring
-                if request.owner == self.epoll_fd or request.owner == self.wake_fd:
-                    self.evict()
-                    continue
-                for i in range(taken, polls):
-                    self.overflowed += 1
-                    self.taken = i + 1
-                    self.refuse(<poll_request *>self.batch[i], -result)
-                if count > polls:
-                    self.taken = count
-                    self.rider.refuse(self.batch + polls, count - polls, EAGAIN)
-                break
-            taken += 1
-            self.taken = taken
-            if taken > polls:
-                self.rider.refuse(self.batch + taken - 1, 1, -result)
-                continue
-            if result == -EINVAL:
-                self.refused += 1
-            self.refuse(request, -result)
-        return 0
+                result = ring_submit(&self.ring, &self.batch)
+            poll_queue_submitted(&self.queue, &self.pool, &self.ring, before,
+                                 min(self.batch.taken, self.polls))
+            if result == RING_SUBMITTED:
+                return 0
+            if result == RING_REAP:
+                # Without the ring nobody can tell whether there are more: all are taken then.
+                if self.ring.mapped != NULL:
+                    self.reap_some(delivery)
+                else:
+                    self.reap(delivery)
+            elif result == RING_FULL:
+                if not self.make_room():
+                    return 0
+            elif self.batch.taken < self.polls:
+                request = <poll_request *>self.batch.iocbs[self.batch.taken]
+                self.batch.taken += 1
+                self.refused += self.batch.error == EINVAL
+                self.on_submit_error(request, self.batch.error)
+            else:
+                self.batch.taken += 1
+                self.source.on_submit_error(self.batch.iocbs + self.batch.taken - 1, 1,
+                                            self.batch.error)
 
-    cdef int refuse(self, poll_request *request, long error) except -1:
+    cdef bint make_room(self) except -1:
+        """Deals with a batch for which no slot is left; whether to submit the rest of it again.
+
+        Polls go to the epoll set, what the files want is theirs to repeat.
+        """
+        cdef poll_request *request
+        cdef long before
+        if self.batch.taken < self.polls:
+            if self.pending():
+                return False  # slots come back with the events that later iterations reap
+            request = <poll_request *>self.batch.iocbs[self.batch.taken]
+            if self.is_own(request.owner):
+                self.evict()
+                return True
+            while self.batch.taken < self.polls:
+                request = <poll_request *>self.batch.iocbs[self.batch.taken]
+                self.batch.taken += 1
+                self.overflowed += 1
+                self.on_submit_error(request, EAGAIN)
+        if self.batch.nr > self.polls:
+            before = self.batch.taken
+            self.batch.taken = self.batch.nr
+            self.source.on_submit_error(self.batch.iocbs + before, self.batch.nr - before, EAGAIN)
+        return False
+
+    cdef int on_submit_error(self, poll_request *request, long error) except -1:
         """Puts the file of a request that was not taken into the epoll set."""
         cdef int fd = request.owner, direction = request.direction
-        cdef Watch watch
+        cdef Registration registration
         poll_pool_release(&self.pool, request)
         if fd < 0:
             return 0
-        if fd == self.epoll_fd or fd == self.wake_fd:
+        if self.is_own(fd):
             self.enqueue(fd, 0, POLL_IN)  # nothing goes without it
             if error == EINVAL:
                 raise OSError(EINVAL, poll_refused_reason(EINVAL, os.uname().release,
                                                           "an epoll set"))
             raise os_error(error, "io_submit")
-        watch = self.find(fd)
-        if watch is None:
+        registration = self.find(fd)
+        if registration is None:
             return 0
-        watch.requests[direction] = NO_REQUEST
-        if error == EBADF or watch.nested:
-            return 0  # closed without unwatch(): never ready again
+        registration.requests[direction] = NO_REQUEST
+        if error == EBADF or in_epoll(registration):
+            return 0  # closed without unregister(): never ready again
         if error != EAGAIN and error != EINVAL:
-            return self.postpone(watch, os_error(error, "io_submit"))
+            return self.defer(registration, os_error(error, "io_submit"))
         try:
-            self.nest(watch)
+            self.move_to_epoll(registration, LEVEL)
         except OSError as failure:
-            return 0 if failure.errno == EBADF else self.postpone(watch, failure)
-        self.disarm(watch, 1 - direction)
+            return 0 if failure.errno == EBADF else self.defer(registration, failure)
+        self.disarm(registration, 1 - direction)
         return 0
 
-    cdef int postpone(self, Watch watch, object error) except -1:
-        """Lets a file wait for which there is no room, and tells so once."""
-        self.postponed.append(watch)
-        self.retry_at = busy_poll_clock() + RETRY_NS
-        if not watch.reported:
-            watch.reported = True
-            self.report(watch.fd, error)
-            self.dispatched += 1
+    cdef int defer(self, Registration registration, object error) except -1:
+        """Defers a file for which neither a slot nor epoll space is left; reports it once."""
+        self.deferred.append(registration)
+        self.retry_at_ns = busy_poll_clock() + RETRY_NS
+        if not registration.reported:
+            registration.reported = True
+            self.report(registration.fd, error)
+            self.nr_dispatched += 1
         return 0
 
-    cdef int retry(self) except -1:
-        """Queues again what was postponed, every RETRY_NS."""
-        cdef list postponed = self.postponed
-        cdef Watch watch
+    cdef int retry_deferred(self) except -1:
+        """Queues again what was deferred, every RETRY_NS."""
+        cdef list deferred = self.deferred
+        cdef Registration registration
         cdef int direction
-        if busy_poll_clock() < self.retry_at:
+        if busy_poll_clock() < self.retry_at_ns:
             return 0
-        self.postponed = []
-        for watch in postponed:
-            if watch.nested or self.find(watch.fd) is not watch:
+        self.deferred = []
+        for registration in deferred:
+            if in_epoll(registration) or self.find(registration.fd) is not registration:
                 continue
             for direction in range(2):
-                if watch.target(direction) is not None and (
-                        watch.requests[direction] == NO_REQUEST):
-                    self.arm(watch, direction)
+                if registration.callback(direction) is not None and (
+                        registration.requests[direction] == NO_REQUEST):
+                    self.arm(registration, direction)
         return 0
 
     cdef int evict(self) except -1:
         """Frees a slot for one of the two that must be armed.
 
         Their own slots may have gone to the reserve of another CPU (fs/aio.c keeps the free ones
-        per CPU), when this thread was moved.
+        per CPU), when this thread was moved.  The event of the cancelled poll is there in
+        microseconds; what delays it beyond CANCELLED_NS delays the loop so long, and no longer.
         """
         cdef poll_request *request
-        cdef Watch watch
-        cdef long result
+        cdef Registration registration
         cdef int direction
-        for watch in self.watches:
-            if watch is None or watch.nested:
+        for registration in self.registrations:
+            if registration is None or in_epoll(registration):
                 continue
             for direction in range(2):
-                if watch.requests[direction] == NO_REQUEST:
+                if registration.requests[direction] == NO_REQUEST:
                     continue
-                request = poll_pool_at(&self.pool, watch.requests[direction])
+                request = poll_pool_at(&self.pool, registration.requests[direction])
                 if request.state != POLL_IN_FLIGHT:
                     continue
-                self.nest(watch)  # first: it may fail
-                self.disarm(watch, 0)
-                self.disarm(watch, 1)
+                self.move_to_epoll(registration, LEVEL)  # first: it may fail
+                self.disarm(registration, 0)
+                self.disarm(registration, 1)
                 self.overflowed += 1
-                result = wait_ring(self.ctx, EVENTS_MAX, self.events, 1000000000,
-                                   &self.use_pgetevents)
-                for i in range(result):
-                    self.complete(&self.events[i], HAND_OVER)
+                self.wait_events(CANCELLED_TRIES * CANCELLED_NS, DISPATCH)
                 return 0
         raise os_error(EAGAIN, "io_submit: no slot is left for the epoll set")
 
-    cdef Py_ssize_t reap_some(self, Delivery delivery) except -1:
-        """Completes up to EVENTS_MAX of what has happened, without waiting; answers how many."""
+    # Completion
+
+    cdef int wait_events(self, int64_t timeout_ns, Delivery delivery) except -1:
+        """Waits by system call, without the GIL, and completes what has come by then."""
         cdef long count, i
-        if self.ring != NULL:
-            count = abi.aio_ring_reap(self.ring, self.events, EVENTS_MAX)
-            self.ring_reaps += count > 0
-        else:
-            count = wait_ring(self.ctx, EVENTS_MAX, self.events, 0, &self.use_pgetevents)
-            self.getevents_calls += 1
+        with nogil:
+            count = ring_wait(&self.ring, self.events, EVENTS_MAX, timeout_ns)
+        if count < 0 and count != -EINTR:
+            raise os_error(-count, "io_getevents")
+        for i in range(count):
+            self.complete(&self.events[i], delivery)
+        return count
+
+    cdef Py_ssize_t reap_some(self, Delivery delivery) except -1:
+        """Completes up to EVENTS_MAX of what has happened, without waiting; returns how many."""
+        cdef long count = ring_reap(&self.ring, self.events, EVENTS_MAX)
+        cdef long i
         if count < 0 and count != -EINTR:
             raise os_error(-count, "io_getevents")
         for i in range(count):
@@ -464,7 +443,7 @@ cdef class AioReactor(Reactor):
         return max(count, 0)
 
     cdef Py_ssize_t reap(self, Delivery delivery) except -1:
-        """Completes all that has happened, without waiting; answers the number of events."""
+        """Completes all that has happened, without waiting; returns the number of events."""
         cdef Py_ssize_t total = 0, count = EVENTS_MAX
         while count == EVENTS_MAX:
             count = self.reap_some(delivery)
@@ -474,202 +453,176 @@ cdef class AioReactor(Reactor):
     cdef int complete(self, abi.io_event *event, Delivery delivery) except -1:
         cdef poll_request *request = poll_pool_find(&self.pool, event.data)
         cdef int fd, direction, ready
-        cdef Watch watch
+        cdef Registration registration
         if request == NULL:
-            if event.data & RIDER_TAG and self.rider is not None:
-                self.completed += 1
-                self.dispatched += 1
-                self.rider.complete(event)
+            if event.data & SOURCE_TAG and self.source is not None:
+                self.ring.counters.completed += 1
+                self.nr_dispatched += 1
+                self.source.complete(event)
             return 0
         fd = request.owner
         direction = request.direction
         poll_pool_release(&self.pool, request)
-        self.completed += 1
+        self.ring.counters.completed += 1
         if fd < 0:
             return 0
-        if fd == self.wake_fd or fd == self.epoll_fd:
+        if self.is_own(fd):
             self.enqueue(fd, 0, POLL_IN)
-            if delivery == ONLY_ARM:
+            if delivery == REARM_ONLY:
                 return 0
-            return self.drain_wake() if fd == self.wake_fd else self.collect_all_nested()
-        watch = self.find(fd)
-        if watch is None:
+            if fd == self.epoll_fd:
+                return self.poll_epoll_fairly()
+            wakeup_drain(&self.wakeup)
             return 0
-        watch.requests[direction] = NO_REQUEST
+        registration = self.find(fd)
+        if registration is None:
+            return 0
+        registration.requests[direction] = NO_REQUEST
         ready = <int>event.res & (asked(direction) | POLL_ALWAYS)
-        if ready and delivery != ONLY_ARM:
-            self.hand_over(watch, direction)
-            if watch.eager and direction == READ:
-                return 0  # the reader calls again()
+        if ready and delivery != REARM_ONLY:
+            self.dispatch(registration, direction)
+            if registration.reading != AFTER_EVENT and direction == READ:
+                return 0  # the reader calls read_done()
         else:
-            self.stale += delivery != ONLY_ARM
-        return self.arm(watch, direction)
+            self.stale += delivery != REARM_ONLY
+        return self.arm(registration, direction)
 
-    cdef int collect_all_nested(self) except -1:
-        """Hands over all that is ready in the epoll set.
+    cdef int poll_epoll_fairly(self) except -1:
+        """Dispatches all that is ready in the epoll set.
 
         It has one event in each round of the ring, as a file with a slot has: if that stood for a
         part of them only, the others would be served less often.
         """
-        if self.collect_nested(0) == self.epoll_room and self.epoll_room < self.nr_nested:
-            self.reserve_epoll_events(min(2 * self.epoll_room, self.nr_nested))
+        if self.poll_epoll(0) == self.epoll_room and self.epoll_room < self.nr_in_epoll:
+            self.reserve_epoll_events(min(2 * self.epoll_room, self.nr_in_epoll))
         return 0
 
-    cdef int again(self, Watch watch, bint hit) except -1:
-        if watch.eager == TRYING:
-            watch.eager = EAGER
-            speculation_tried(&self.reading, hit)
-            self.tried += 1
-            self.found += hit
-        if watch.nested or watch.reader is None or watch.requests[READ] != NO_REQUEST:
-            return 0
-        if speculation_due(&self.reading) and hit:
-            self.eager.append(watch)
-            return 0
-        return self.arm(watch, READ)
-
-    cdef int try_eager(self) except -1:
-        """Hands over, unarmed, the readers that found something in the last turn.
-
-        A reader that finds something again has saved a request; one that does not has cost a
-        system call for nothing.  Where most do not, none is tried for a while.
-        """
-        cdef list eager = self.eager
-        cdef Watch watch
-        self.eager = []
-        for watch in eager:
-            if watch.reader is not None and not watch.nested and (
-                    watch.requests[READ] == NO_REQUEST):
-                watch.eager = TRYING
-                self.hand_over(watch, READ)
+    cdef int read_done(self, Registration registration, bint hit) except -1:
+        if self.speculation.read_done(registration, hit):
+            return self.arm(registration, READ)
         return 0
 
-    cdef int turn(self, int64_t timeout_ns) except -1:
-        cdef Py_ssize_t nr_eager = len(self.eager)
+    cdef int speculate(self) except -1:
+        """Dispatches, unarmed, the readers that found something in the last iteration."""
+        cdef Registration registration
+        for registration in self.speculation.take():
+            if needs_read(registration):
+                registration.reading = SPECULATING
+                self.dispatch(registration, READ)
+        return 0
+
+    # The iteration
+
+    cdef int poll(self, int64_t timeout_ns) except -1:
+        cdef Py_ssize_t nr_speculative = len(self.speculation.next)
         self.check_process()
-        if self.in_turn:
+        if self.polling:
             raise RuntimeError("the reactor is in use")
-        self.in_turn = True
-        self.turns += 1
-        self.dispatched = 0
+        self.polling = True
+        self.iterations += 1
+        self.nr_dispatched = 0
         try:
-            if self.postponed:
-                self.retry()
-            if nr_eager:
-                self.try_eager()
+            if self.deferred:
+                self.retry_deferred()
+            if nr_speculative:
+                self.speculate()
             self.submit()
-            if timeout_ns == 0 or self.ring != NULL or self.dispatched:
+            if timeout_ns == 0 or self.ring.mapped != NULL or self.nr_dispatched:
                 # As many as were tried unarmed, if there are: nobody is served less often.
-                while self.reap_some(HAND_OVER) == EVENTS_MAX and nr_eager > EVENTS_MAX:
-                    nr_eager -= EVENTS_MAX
-            if timeout_ns != 0 and self.dispatched == 0 and self.queued == 0:
-                if self.postponed and not 0 < timeout_ns < RETRY_NS:
+                while self.reap_some(DISPATCH) == EVENTS_MAX and nr_speculative > EVENTS_MAX:
+                    nr_speculative -= EVENTS_MAX
+            if timeout_ns != 0 and self.nr_dispatched == 0 and self.queue.nr == 0:
+                if self.deferred and not 0 < timeout_ns < RETRY_NS:
                     timeout_ns = RETRY_NS
                 self.sleep(timeout_ns)
         finally:
             self.after_sleep()
-            self.in_turn = False
+            self.polling = False
         return 0
 
     cdef int sleep(self, int64_t timeout_ns) except -1:
+        cdef _Bool slept
         cdef long count, i
-        cdef int64_t start = 0
-        cdef bint found = False
-        if self.ring != NULL and self.busy.budget_ns:
-            start = busy_poll_clock()
-            if busy_poll_due(&self.busy):
-                with nogil:
-                    found = busy_poll_spin(&self.busy, self.ring, timeout_ns)
-                if found:
-                    self.after_sleep()
-                    self.reap_some(HAND_OVER)
-                    return 0
-        self.sleeps += 1
-        self.getevents_calls += 1
         with nogil:
-            count = wait_ring(self.ctx, EVENTS_MAX, self.events, timeout_ns, &self.use_pgetevents)
+            count = busy_poll_wait(&self.busy, &self.ring, self.events, EVENTS_MAX, timeout_ns,
+                                   &slept)
+        self.sleeps += slept
         self.after_sleep()
-        if self.ring != NULL and self.busy.budget_ns:
-            busy_poll_slept(&self.busy, start)
         if count == -EINTR:
             PyErr_CheckSignals()
             return 0
         if count < 0:
             raise os_error(-count, "io_getevents")
         for i in range(count):
-            self.complete(&self.events[i], HAND_OVER)
+            self.complete(&self.events[i], DISPATCH)
         return 0
 
-    cdef int settle_rider(self) except -1:
-        """Submits what the rider has waiting, and waits until it has nothing in flight."""
-        cdef long count, i
-        if self.in_turn:
+    cdef int drain(self) except -1:
+        """Submits what the files have waiting, and waits until they have nothing in flight."""
+        if self.polling:
             raise RuntimeError("the reactor is in use")
         self.check_process()
-        self.in_turn = True
+        self.polling = True
         try:
-            while self.rider.waiting + self.rider.in_flight > 0:
-                if self.rider.waiting:
+            while self.source.waiting + self.source.in_flight > 0:
+                if self.source.waiting:
                     self.submit()
-                if self.reap(ONLY_ARM) == 0 and self.rider.in_flight > 0:
-                    with nogil:
-                        count = wait_ring(self.ctx, EVENTS_MAX, self.events, -1,
-                                          &self.use_pgetevents)
-                    for i in range(count):
-                        self.complete(&self.events[i], ONLY_ARM)
+                if self.reap(REARM_ONLY) == 0 and self.source.in_flight > 0:
+                    self.wait_events(-1, REARM_ONLY)
         finally:
-            self.in_turn = False
+            self.polling = False
         return 0
 
     cdef bint pending(self) noexcept:
-        return self.ring != NULL and abi.aio_ring_pending(self.ring) > 0
+        return ring_pending(&self.ring) > 0
 
     cdef bint idle(self) noexcept:
-        return (self.ring != NULL and self.queued == 0 and abi.aio_ring_pending(self.ring) == 0
-                and len(self.eager) == 0 and len(self.postponed) == 0
-                and (self.rider is None or self.rider.waiting == 0) and not self.is_foreign())
+        return (self.ring.mapped != NULL and self.queue.nr == 0 and ring_pending(&self.ring) == 0
+                and len(self.speculation.next) == 0 and len(self.deferred) == 0
+                and (self.source is None or self.source.waiting == 0)
+                and not self.is_forked_child())
 
-    cdef Py_ssize_t nr_lost(self) except? -1:
-        """The records that stay taken once nothing is watched any more: each held a slot."""
-        cdef poll_request *request
-        cdef Watch watch
-        cdef uint32_t i
-        cdef long count
-        cdef int tries
-        self.in_turn = True  # disarm() does not wait for each one then
-        for watch in self.watches:
-            if watch is not None:
-                self.disarm(watch, 0)
-                self.disarm(watch, 1)
-        for i in range(self.pool.nr_chunks * POLL_POOL_CHUNK):
-            request = poll_pool_at(&self.pool, i)
-            if request.owner == self.epoll_fd or request.owner == self.wake_fd:
-                request.owner = -1
-                if request.state == POLL_IN_FLIGHT:
-                    abi.aio_sys_cancel(self.ctx, &request.iocb)
-        self.take_queue()
-        for tries in range(LOST_TRIES):
-            if not self.pool.in_flight:
-                break
-            count = wait_ring(self.ctx, EVENTS_MAX, self.events, SETTLE_NS, &self.use_pgetevents)
-            for i in range(max(count, 0)):
-                self.complete(&self.events[i], ONLY_ARM)
-        self.in_turn = False
+    # The end
+
+    cdef Py_ssize_t count_leaked(self) except? -1:
+        self.cancel_all_and_drain()
         return poll_pool_nr_taken(&self.pool)
 
-    cdef int shut(self) except -1:
-        cdef abi.aio_context_t ctx = self.ctx
-        if ctx and not self.is_foreign() and is_reusable(self) and keep_context(
-                ctx, self.nr_events):
-            ctx = 0
-        self.ctx = 0
-        self.ring = NULL
-        self.queued = 0
-        if ctx and not self.is_foreign():
+    cdef int cancel_all_and_drain(self) except -1:
+        """Cancels all polls, and takes their events, which come in microseconds.
+
+        After DRAIN_TRIES waits of CANCELLED_NS it gives up: a context with requests in flight is
+        destroyed, not kept.
+        """
+        cdef Registration registration
+        cdef int tries
+        self.polling = True  # disarm() does not wait for each one then
+        try:
+            for registration in self.registrations:
+                if registration is not None:
+                    self.disarm(registration, 0)
+                    self.disarm(registration, 1)
+            poll_pool_cancel(&self.pool, &self.ring, self.epoll_fd)
+            poll_pool_cancel(&self.pool, &self.ring, self.wakeup.fd)
+            self.take_queue(0)
+            for tries in range(DRAIN_TRIES):
+                if not self.pool.in_flight:
+                    break
+                self.wait_events(CANCELLED_NS, REARM_ONLY)
+        finally:
+            self.polling = False
+        return 0
+
+    cdef int shutdown(self) except -1:
+        cdef bint reusable = not self.is_forked_child() and is_reusable(self)
+        cdef unsigned nr_events = self.ring.nr_events
+        cdef abi.aio_context_t ctx = ring_detach(&self.ring)
+        self.queue.nr = 0
+        if ctx and not (reusable and keep_context(ctx, nr_events)):
             with nogil:
                 abi.aio_sys_destroy(ctx)
-        self.eager.clear()
-        self.postponed.clear()
+        self.speculation.next.clear()
+        self.deferred.clear()
         poll_pool_clear(&self.pool)
         return 0
 
@@ -677,11 +630,14 @@ cdef class AioReactor(Reactor):
         """The counters, as a ReactorStatistics."""
         return Reactor.statistics(self)._replace(
             stale=self.stale, refused=self.refused, overflowed=self.overflowed,
-            nr_events=self.nr_events, submitted=self.submitted, completed=self.completed,
-            in_flight=self.pool.in_flight + (0 if self.rider is None else self.rider.in_flight),
-            cancelled=self.cancelled, submit_calls=self.submit_calls,
-            getevents_calls=self.getevents_calls, ring_reaps=self.ring_reaps, tried=self.tried,
-            user_ring=self.ring != NULL, found=self.found, busy_polls=self.busy.spins,
+            nr_events=self.ring.nr_events, submitted=self.ring.counters.submitted,
+            completed=self.ring.counters.completed,
+            in_flight=self.pool.in_flight + (0 if self.source is None else self.source.in_flight),
+            cancelled=self.ring.counters.cancelled,
+            submit_calls=self.ring.counters.submit_calls,
+            getevents_calls=self.ring.counters.getevents_calls,
+            ring_reaps=self.ring.counters.ring_reaps, tried=self.speculation.tried,
+            user_ring=self.ring.mapped != NULL, found=self.speculation.found, busy_polls=self.busy.spins,
             busy_poll_hits=self.busy.hits)
 
 
@@ -690,6 +646,7 @@ cdef bint is_reusable(AioReactor reactor) except -1:
 
     A context that has refused its first polls is no use to anyone.
     """
-    return (reactor.proven and reactor.ring != NULL and reactor.pool.in_flight <= EVENTS_MAX
-            and (reactor.rider is None or reactor.rider.waiting + reactor.rider.in_flight == 0)
-            and reactor.nr_lost() == 0 and abi.aio_ring_pending(reactor.ring) == 0)
+    return (reactor.proven and reactor.ring.mapped != NULL
+            and reactor.pool.in_flight <= EVENTS_MAX
+            and (reactor.source is None or reactor.source.waiting + reactor.source.in_flight == 0)
+            and reactor.count_leaked() == 0 and ring_pending(&reactor.ring) == 0)

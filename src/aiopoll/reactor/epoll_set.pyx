@@ -26,22 +26,17 @@ from libc.errno cimport EBADF, EEXIST, ENOENT, EPERM, errno
 from libc.stdint cimport uint32_t, uint64_t
 from posix.unistd cimport close
 
+from aiopoll.aio.fork_guard cimport (
+    fork_guard_now, fork_guard_use, is_forked_child, process_guard,
+)
 from aiopoll.reactor.reactor cimport (
-    EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, epoll_create1, epoll_ctl,
-    epoll_event, wait_epoll,
+    EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLONESHOT, epoll_create1,
+    epoll_ctl, epoll_event, wait_epoll,
 )
 
 import os
 
-cdef extern from "<sys/epoll.h>" nogil:
-    enum:
-        EPOLLONESHOT
-
-cdef extern from "fork_guard.h":
-    void aio_mm_page_map()
-    uint64_t aio_mm_generation()
-
-aio_mm_page_map()
+fork_guard_use(process_guard())
 
 
 @cython.final
@@ -67,7 +62,7 @@ cdef class EpollSet:
     """
 
     cdef int epoll_fd
-    cdef uint64_t mm_generation
+    cdef uint64_t made_in
     cdef dict entries  # by serial number
     cdef dict lost  # as an ordered set
     cdef uint64_t serials
@@ -78,7 +73,7 @@ cdef class EpollSet:
     def __cinit__(self):
         self.entries = {}
         self.lost = {}
-        self.mm_generation = aio_mm_generation()
+        self.made_in = fork_guard_now()
         self.epoll_fd = epoll_create1(EPOLL_CLOEXEC)
         if self.epoll_fd < 0:
             raise OSError(errno, os.strerror(errno))
@@ -95,7 +90,7 @@ cdef class EpollSet:
     cdef int control(self, int operation, EpollEntry entry) noexcept:
         """epoll_ctl(2); answers 0 or the errno."""
         cdef epoll_event event
-        if self.mm_generation != aio_mm_generation():
+        if is_forked_child(self.made_in):
             return 0  # the set is shared with the parent of the fork: it is not ours to change
         event.events = entry.events | <uint32_t>EPOLLONESHOT
         event.data.u64 = entry.serial

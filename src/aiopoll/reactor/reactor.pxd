@@ -1,6 +1,6 @@
-"""The reactor: waits for files, and hands over what shall run."""
+"""The reactor: waits for files, and dispatches what shall run."""
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 cdef extern from "<sys/epoll.h>" nogil:
     union epoll_data_t:
@@ -27,112 +27,91 @@ cdef extern from "wait.h" nogil:
     long wait_epoll(int epoll_fd, int nr, epoll_event *events, int64_t timeout_ns,
                     int *use_pwait2)
 
+cdef extern from "wakeup.h" nogil:
+    ctypedef struct Wakeup "struct wakeup":
+        int fd
+        int sleeping
+        uint64_t count
+
+    int wakeup_open(Wakeup *wakeup)
+    void wakeup_before_sleep(Wakeup *wakeup)
+    void wakeup_after_sleep(Wakeup *wakeup)
+    bint wakeup_needed(Wakeup *wakeup)
+    void wakeup_write(Wakeup *wakeup)
+    void wakeup_drain(Wakeup *wakeup)
+
 from aiopoll.reactor.ready_queue cimport ReadyQueue
+from aiopoll.reactor.registration cimport Registration, State
 
 cdef enum:
-    READ = 0
-    WRITE = 1
-    EVENTS_MAX = 64  # taken from the kernel at once, and handed over in one turn
-    NO_REQUEST = 0xFFFFFFFF  # POLL_POOL_NONE
+    EVENTS_MAX = 64  # taken from the kernel at once, and dispatched in one iteration
     POLL_IN = 0x01
     POLL_OUT = 0x04
     POLL_ALWAYS = 0x08 | 0x10  # POLLERR | POLLHUP: reported whether asked for or not
 
-cdef enum Manner:
-    GIVEN = 0  # somebody else owns the number: the epoll set, which does not keep the file open
-    OWNED = 1  # the loop alone has the number: it may be polled by AIO
-    CALLS_AGAIN = 2  # the reader calls again() each time that it has been handed over
-    ONCE = 4  # the target takes itself off when it has been handed over, or calls keep()
-
-cdef enum Eagerness:
-    NOT_EAGER = 0
-    EAGER = 1  # the reader calls again()
-    TRYING = 2  # and has been handed over without an event
-
 cdef object os_error(int code, str call)
-
-cdef class Watch:
-    cdef int fd
-    cdef uint8_t nested  # it is in the epoll set
-    cdef uint8_t owned  # OWNED
-    cdef uint8_t end_in_epoll  # polled by AIO, and the epoll set reports its end
-    cdef uint8_t once  # the epoll set reports it once
-    cdef uint8_t fired  # and has done so
-    cdef uint8_t eager  # an Eagerness
-    cdef uint8_t reported  # that it cannot be waited for at present
-    cdef uint32_t generation  # of its place in the epoll set
-    cdef uint32_t read_turn  # in which it was handed over for reading, where the set reports its end
-    cdef object file  # whose number it is; None where it was given as a number
-    cdef object reader
-    cdef object writer
-    cdef uint32_t[2] requests
-
-    cdef object target(self, int direction)
-    cdef void set_target(self, int direction, object target) noexcept
 
 cdef class Reactor:
     cdef readonly str backend
     cdef ReadyQueue ready
     cdef object report
-    cdef list watches
-    cdef Py_ssize_t nr_watched
-    cdef Py_ssize_t nr_nested
+    cdef list registrations  # by descriptor
+    cdef Py_ssize_t nr_registered
+    cdef Py_ssize_t nr_in_epoll
     cdef int epoll_fd
-    cdef int wake_fd
+    cdef Wakeup wakeup
     cdef int use_pwait2
-    cdef int sleeping
-    cdef bint in_turn
-    cdef uint64_t mm_generation
+    cdef bint polling  # a call of poll(), drain() or their like runs
+    cdef uint64_t made_in  # fork_guard_now() of the process that made it
     cdef epoll_event *epoll_events
     cdef int epoll_room
     cdef bint wakes_by_epoll  # the wake-up is in the epoll set
-    cdef uint32_t generation
-    cdef char *left_in_epoll  # by descriptor: whether a place of ONCE may be left in the set
+    cdef uint32_t generation  # of the newest entry of the epoll set
+    cdef char *left_in_epoll  # by descriptor: whether an entry of ONCE may be left in the set
     cdef int left_room
-    cdef Py_ssize_t dispatched
-    cdef uint64_t turns
+    cdef Py_ssize_t nr_dispatched
+    cdef uint64_t iterations
     cdef uint64_t sleeps
-    cdef uint64_t wakes
     cdef uint64_t stale
     cdef uint64_t refused
     cdef uint64_t overflowed
     cdef uint64_t rebuilt
 
-    cdef bint is_foreign(self) noexcept
+    cdef bint is_forked_child(self) noexcept
     cdef int check_process(self) except -1
-    cdef Watch find(self, int fd)
-    cdef Watch watch(self, int fd, int direction, object target, int manner, object file)
-    cdef Watch add(self, int fd, int direction, object target, int manner, object file)
-    cdef int widen(self, Watch watch, int direction) except -1
-    cdef bint is_dead(self, Watch watch) except -1
-    cdef int forget(self, Watch watch) except -1
-    cdef int keep(self, Watch watch) except -1
-    cdef int own(self, Watch watch) except -1
-    cdef int disown(self, Watch watch, object file) except -1
-    cdef int again(self, Watch watch, bint hit) except -1
-    cdef object unwatch(self, Watch watch, int direction)
+    cdef Registration find(self, int fd)
+    cdef int enter(self, Registration registration, State state) except -1
+    cdef Registration register(self, int fd, int direction, object callback, int flags, object file)
+    cdef Registration add(self, int fd, int direction, object callback, int flags, object file)
+    cdef int widen(self, Registration registration, int direction) except -1
+    cdef bint has_lost_number(self, Registration registration) except -1
+    cdef int forget(self, Registration registration) except -1
+    cdef int drop(self, Registration registration) except -1
+    cdef int rearm(self, Registration registration) except -1
+    cdef int own(self, Registration registration) except -1
+    cdef int disown(self, Registration registration, object file) except -1
+    cdef int read_done(self, Registration registration, bint hit) except -1
+    cdef object unregister(self, Registration registration, int direction)
     cdef int descriptor_of(self, object file) except -2
-    cdef object watching(self, int fd, int direction)
-    cdef int arm(self, Watch watch, int direction) except -1
-    cdef int disarm(self, Watch watch, int direction) except -1
-    cdef int nest(self, Watch watch) except -1
-    cdef int watch_end(self, Watch watch) except -1
-    cdef int leave_epoll(self, Watch watch) except -1
-    cdef int control(self, int epoll_fd, Watch watch, int operation) except? -1
+    cdef object callback_of(self, int fd, int direction)
+    cdef int arm(self, Registration registration, int direction) except -1
+    cdef int disarm(self, Registration registration, int direction) except -1
+    cdef int move_to_epoll(self, Registration registration, State state) except -1
+    cdef uint32_t next_generation(self) noexcept
+    cdef int watch_end(self, Registration registration) except -1
+    cdef int leave_epoll(self, Registration registration) except -1
+    cdef int control(self, int epoll_fd, int operation, Registration registration, State state,
+                     uint32_t generation) except? -1
     cdef int note_left(self, int fd, bint left) except -1
     cdef int rebuild_epoll(self) except -1
     cdef int reserve_epoll_events(self, int room) except -1
-    cdef int collect_nested(self, int64_t timeout_ns) except -1
-    cdef int hand_over(self, Watch watch, int direction) except -1
-    cdef int turn(self, int64_t timeout_ns) except -1
+    cdef int poll_epoll(self, int64_t timeout_ns) except -1
+    cdef int dispatch(self, Registration registration, int direction) except -1
+    cdef int poll(self, int64_t timeout_ns) except -1
     cdef int before_sleep(self) noexcept
     cdef int after_sleep(self) noexcept
-    cdef int drain_wake(self) noexcept
     cdef int wake(self) noexcept
     cdef bint pending(self) noexcept
     cdef bint idle(self) noexcept
-    cdef Py_ssize_t nr_lost(self) except? -1
-    cdef int shut(self) except -1
-
-cdef class EpollReactor(Reactor):
-    pass
+    cdef Py_ssize_t count_leaked(self) except? -1
+    cdef int shutdown(self) except -1

@@ -1,12 +1,8 @@
-from typing import Any, final
+from typing import Any
 
 from typing_extensions import disjoint_base
 
-from aiopoll.reactor.ready_queue import ReadyQueue
 from aiopoll.reactor.statistics import ReactorStatistics
-
-@final
-class Watch: ...
 
 @disjoint_base
 class Reactor:
@@ -17,7 +13,3 @@ class Reactor:
     def close(self) -> None: ...
     def watched(self) -> dict[int, tuple[Any, Any]]: ...
     def statistics(self) -> ReactorStatistics: ...
-
-@final
-class EpollReactor(Reactor):
-    def __init__(self, ready: ReadyQueue) -> None: ...

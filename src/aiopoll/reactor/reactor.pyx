@@ -1,4 +1,4 @@
-"""The reactor: what its backends share, and the one on epoll.
+"""The reactor: what its backends share.
 
 Facts.  What is watched has to stay watched after it was ready (level-triggered).  A parked AIO
 poll keeps its file open: after the owner's close(2) the peer sees no end, a listener goes on
@@ -7,25 +7,25 @@ added under, and drops it when the last descriptor of it is closed.  A duplicate
 set, under a number that may be another file's by then: it is reported, and cannot be removed
 (fs/eventpoll.c, ep_find: EPOLL_CTL_DEL and MOD look for the file that has the number now).
 
-Rule.  A Watch is a file with up to two targets, one for reading, one for writing.  Where the loop
-alone has the number (OWNED) its backend may wait as it likes, and unwatch() comes before close(2).
-All other numbers live in the epoll set, which each backend has: on epoll it is what the reactor
-sleeps in, on AIO its descriptor is polled on the ring.  A place in the set carries a generation: an
-event of a file that was closed, and that a duplicate keeps there, is nobody's, and the set is made
-anew without it.  A Watch whose file has lost its number is forgotten when the number is watched for
-another file.  After a fork the child touches neither ring nor set.
+Rule.  A Registration is a file with up to two callbacks, one for reading, one for writing.  Where
+the loop alone has the number (OWNED) its backend may wait as it likes, and unregister() comes before
+close(2).  All other numbers live in the epoll set, which each backend has: on epoll it is what the
+reactor sleeps in, on AIO its descriptor is polled on the ring.  An entry of the set carries a
+generation: an event of a file that was closed, and that a duplicate keeps there, is nobody's, and
+the set is made anew without it.  A Registration whose file has lost its number is forgotten when
+the number is registered for another file.  After a fork the child touches neither ring nor set.
 
 Why.  One set for what AIO poll must not keep open, what it refuses and what finds no slot is one
 mechanism; any number of idle files costs one slot.
 
 Failure prevented.  A task waits for descriptor 7, whose owner closes it and keeps a duplicate.
-Another socket gets 7 and is watched.  Data for the duplicate is reported under 7: by the number
+Another socket gets 7 and is registered.  Data for the duplicate is reported under 7: by the number
 alone the stranger's reader would run, find nothing, and run again for ever.
 
 Cost.  Two descriptors a reactor: the epoll set and the eventfd that wakes it.  One epoll_ctl for
-each wait of ONCE, two for each other file that is watched and forgotten.
+each wait of ONCE, two for each other file that is registered and forgotten.
 
-No asyncio name occurs here: a target is any object, put into the queue when its file is ready.
+No asyncio name occurs here: a callback is any object, put into the queue when its file is ready.
 """
 
 cimport cython
@@ -34,24 +34,20 @@ from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from libc.errno cimport EBADF, EEXIST, EINTR, ENOENT, EPERM, errno
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
-from posix.unistd cimport close, read, write
+from posix.unistd cimport close
 
+from aiopoll.aio.fork_guard cimport (
+    fork_guard_now, fork_guard_use, is_forked_child, process_guard,
+)
 from aiopoll.reactor.descriptor cimport has_number
+from aiopoll.reactor.registration cimport (
+    AFTER_EVENT, FORGOTTEN, LEVEL, ONCE, ONE_SHOT, OWNED, READ, REARMS_ITSELF, RING_END,
+    SPECULATIVELY, SPENT, WRITE, Registration, State, has_entry, in_epoll,
+)
 
 import os
 
 from aiopoll.reactor.statistics import ReactorStatistics
-
-cdef extern from "fork_guard.h":
-    void aio_mm_page_map()
-    uint64_t aio_mm_generation()
-
-cdef extern from "<sys/eventfd.h>" nogil:
-    enum:
-        EFD_CLOEXEC
-        EFD_NONBLOCK
-
-    int eventfd(unsigned int initial, int flags)
 
 cdef extern from "<fcntl.h>" nogil:
     enum:
@@ -60,15 +56,7 @@ cdef extern from "<fcntl.h>" nogil:
 cdef extern from "<unistd.h>" nogil:
     int dup3(int old, int new, int flags)
 
-cdef extern from *:
-    """
-    #define reactor_flag_set(flag, value) __atomic_store_n(flag, value, __ATOMIC_SEQ_CST)
-    #define reactor_flag_swap(flag, value) __atomic_exchange_n(flag, value, __ATOMIC_SEQ_CST)
-    """
-    void reactor_flag_set(int *flag, int value) nogil
-    int reactor_flag_swap(int *flag, int value) nogil
-
-aio_mm_page_map()
+fork_guard_use(process_guard())
 
 cdef int[2] ASKED
 ASKED[0] = POLL_IN
@@ -79,51 +67,31 @@ cdef object os_error(int code, str call):
     return OSError(code, f"{call}: {os.strerror(code)}")
 
 
-@cython.final
-@cython.freelist(64)
-cdef class Watch:
-    """One file: who waits for it, and by which requests."""
-
-    def __cinit__(self, int fd):
-        self.fd = fd
-        self.requests[0] = self.requests[1] = NO_REQUEST
-
-    cdef object target(self, int direction):
-        return self.reader if direction == READ else self.writer
-
-    cdef void set_target(self, int direction, object target) noexcept:
-        if direction == READ:
-            self.reader = target
-        else:
-            self.writer = target
-
-
 cdef class Reactor:
-    """What both backends share: the table of watches, the epoll set, the wake-up.
+    """What both backends share: the registrations, the epoll set, the wake-up.
 
-    ready: where the target of each direction of a file that is ready is put.
-    report: called with a descriptor and an OSError where it cannot be waited for at present.
+    ready: where the callback of each direction of a file that is ready is put.
+    report: called with a descriptor and an OSError where it cannot be polled at present.
     """
 
     def __cinit__(self, ReadyQueue ready not None, *args, **options):
         self.ready = ready
-        self.watches = []
-        self.epoll_fd = self.wake_fd = -1
+        self.registrations = []
+        self.epoll_fd = self.wakeup.fd = -1
         self.use_pwait2 = 1
-        self.mm_generation = aio_mm_generation()
+        self.made_in = fork_guard_now()
         self.reserve_epoll_events(EVENTS_MAX)
         self.epoll_fd = epoll_create1(EPOLL_CLOEXEC)
         if self.epoll_fd < 0:
             raise os_error(errno, "epoll_create1")
-        self.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
-        if self.wake_fd < 0:
+        if wakeup_open(&self.wakeup) < 0:
             raise os_error(errno, "eventfd")
 
     def __dealloc__(self):
         if self.epoll_fd >= 0:
             close(self.epoll_fd)
-        if self.wake_fd >= 0:
-            close(self.wake_fd)
+        if self.wakeup.fd >= 0:
+            close(self.wakeup.fd)
         PyMem_Free(self.epoll_events)
         PyMem_Free(self.left_in_epoll)
 
@@ -132,240 +100,250 @@ cdef class Reactor:
         """Whether close() was called."""
         return self.epoll_fd < 0
 
-    cdef bint is_foreign(self) noexcept:
+    cdef bint is_forked_child(self) noexcept:
         """Whether this is the child of a fork: ring and epoll set are the parent's."""
-        return self.mm_generation != aio_mm_generation()
+        return is_forked_child(self.made_in)
 
     cdef int check_process(self) except -1:
         if self.epoll_fd < 0:
             raise RuntimeError("Event loop is closed")
-        if self.is_foreign():
+        if self.is_forked_child():
             raise RuntimeError("this event loop belongs to the parent process: after fork() make"
                                " a new one")
         return 0
 
-    cdef Watch find(self, int fd):
-        if 0 <= fd < len(self.watches):
-            return self.watches[fd]
+    cdef Registration find(self, int fd):
+        if 0 <= fd < len(self.registrations):
+            return self.registrations[fd]
         return None
 
-    cdef Watch watch(self, int fd, int direction, object target, int manner, object file):
-        """Hands `target` over in each turn that finds `fd` ready; replaces another target.
+    cdef int enter(self, Registration registration, State state) except -1:
+        """Changes the state of a registration, and counts those in the epoll set."""
+        self.nr_in_epoll -= in_epoll(registration)
+        registration.enter(state)
+        self.nr_in_epoll += in_epoll(registration)
+        return 0
 
-        manner: of Manner, what holds of the owner and the target.
+    cdef Registration register(self, int fd, int direction, object callback, int flags,
+                               object file):
+        """Dispatches `callback` in each iteration that finds `fd` ready; replaces another one.
+
+        flags: of Flags, what holds of the owner and the callback.
         file: the object that has the number; None where it was given as a number.
-        Raises OSError if the file is not open (EBADF) or cannot be waited for (EPERM).
+        Raises OSError if the file is not open (EBADF) or cannot be polled (EPERM).
         """
-        cdef Watch watch
+        cdef Registration registration
         self.check_process()
         if fd < 0 or file is not None and not has_number(file, fd):
             raise os_error(EBADF, "epoll_ctl")  # before anything of the number's owner is touched
-        watch = self.find(fd)
-        if watch is not None and (self.is_dead(watch) or manner & OWNED and not watch.owned):
-            self.forget(watch)
-            watch = None
-        if watch is None:
-            watch = self.add(fd, direction, target, manner, file)
+        registration = self.find(fd)
+        if registration is not None and (
+                self.has_lost_number(registration) or flags & OWNED and not registration.owned):
+            self.forget(registration)
+            registration = None
+        if registration is None:
+            registration = self.add(fd, direction, callback, flags, file)
         else:
-            # What is armed for an owned file may be of an earlier target.
-            self.disarm(watch, direction)
-            watch.set_target(direction, target)
+            # What is armed for an owned file may be of an earlier callback.
+            self.disarm(registration, direction)
+            registration.set_callback(direction, callback)
             if file is not None:
-                watch.file = file
+                registration.file = file
             if direction == READ:
-                watch.eager = (manner & CALLS_AGAIN) != 0
-            if watch.nested:
-                self.widen(watch, direction)
+                registration.reading = SPECULATIVELY if flags & REARMS_ITSELF else AFTER_EVENT
+            if in_epoll(registration):
+                self.widen(registration, direction)
             else:
-                self.arm(watch, direction)
-        if self.sleeping:
+                self.arm(registration, direction)
+        if self.wakeup.sleeping:
             self.wake()  # another thread waits with what was armed before
-        return watch
+        return registration
 
-    cdef Watch add(self, int fd, int direction, object target, int manner, object file):
-        """watch() of a number that is not watched yet."""
-        cdef Watch watch = Watch.__new__(Watch, fd)
-        watch.set_target(direction, target)
-        watch.file = file
-        watch.eager = (manner & CALLS_AGAIN) != 0
-        watch.owned = (manner & OWNED) != 0
-        watch.once = (manner & ONCE) != 0
-        if watch.owned:
-            self.arm(watch, direction)
-            self.watch_end(watch)
+    cdef Registration add(self, int fd, int direction, object callback, int flags, object file):
+        """register() of a number that is not registered yet."""
+        cdef Registration registration = Registration.__new__(Registration, fd)
+        registration.set_callback(direction, callback)
+        registration.file = file
+        registration.reading = SPECULATIVELY if flags & REARMS_ITSELF else AFTER_EVENT
+        registration.owned = (flags & OWNED) != 0
+        if registration.owned:
+            self.arm(registration, direction)
+            self.watch_end(registration)
         else:
-            self.nest(watch)
-        while len(self.watches) <= fd:
-            self.watches.append(None)
-        self.watches[fd] = watch
-        self.nr_watched += 1
-        return watch
+            self.move_to_epoll(registration, ONE_SHOT if flags & ONCE else LEVEL)
+        while len(self.registrations) <= fd:
+            self.registrations.append(None)
+        self.registrations[fd] = registration
+        self.nr_registered += 1
+        return registration
 
-    cdef int widen(self, Watch watch, int direction) except -1:
-        """Has the epoll set wait for one more direction of a file, or for another target."""
-        watch.once = watch.fired = False
+    cdef int widen(self, Registration registration, int direction) except -1:
+        """Has the epoll set wait for one more direction of a file, or for another callback."""
         try:
-            if self.control(self.epoll_fd, watch, EPOLL_CTL_MOD) == -ENOENT:
+            if self.control(self.epoll_fd, EPOLL_CTL_MOD, registration, LEVEL,
+                            registration.generation) == -ENOENT:
                 # The number is another file's: what waited for the one before has lost it.
-                if watch.file is None:
-                    watch.set_target(1 - direction, None)
-                self.nest(watch)
+                if registration.file is None:
+                    registration.set_callback(1 - direction, None)
+                self.move_to_epoll(registration, LEVEL)
+            else:
+                self.enter(registration, LEVEL)
         except OSError:
-            self.forget(watch)  # it is closed
+            self.forget(registration)  # it is closed
             raise
         return 0
 
-    cdef bint is_dead(self, Watch watch) except -1:
-        """Whether the object that was watched does not have the number any more."""
-        return watch.file is not None and not has_number(watch.file, watch.fd)
+    cdef bint has_lost_number(self, Registration registration) except -1:
+        """Whether the object that was registered does not have the number any more."""
+        return registration.file is not None and not has_number(registration.file, registration.fd)
 
-    cdef int forget(self, Watch watch) except -1:
-        """Takes a watch off whose number is another file's; its targets wait for ever."""
-        self.disarm(watch, READ)
-        self.disarm(watch, WRITE)
-        watch.reader = watch.writer = None
-        self.watches[watch.fd] = None
-        self.nr_watched -= 1
-        self.nr_nested -= watch.nested
-        watch.nested = False
+    cdef int forget(self, Registration registration) except -1:
+        """Takes off a registration whose number is another file's; its callbacks wait for ever."""
+        self.disarm(registration, READ)
+        self.disarm(registration, WRITE)
+        registration.reader = registration.writer = None
+        return self.drop(registration)
+
+    cdef int drop(self, Registration registration) except -1:
+        self.registrations[registration.fd] = None
+        self.nr_registered -= 1
+        return self.enter(registration, FORGOTTEN)
+
+    cdef int rearm(self, Registration registration) except -1:
+        """Goes on waiting for a callback of ONCE that has been dispatched in vain."""
+        if registration.state == SPENT:
+            self.move_to_epoll(registration, LEVEL)
         return 0
 
-    cdef int keep(self, Watch watch) except -1:
-        """Goes on waiting for a target of ONCE that has been handed over in vain."""
-        if watch.once:
-            watch.once = False
-            if watch.fired and self.find(watch.fd) is watch:
-                watch.fired = False
-                self.nest(watch)
-        return 0
-
-    cdef int own(self, Watch watch) except -1:
+    cdef int own(self, Registration registration) except -1:
         """The loop alone has the number from now on."""
-        watch.owned = True
-        watch.file = None
+        registration.owned = True
+        registration.file = None
         return 0
 
-    cdef int disown(self, Watch watch, object file) except -1:
+    cdef int disown(self, Registration registration, object file) except -1:
         """Others can reach the number from now on, through `file`."""
-        if self.find(watch.fd) is not watch:
+        if registration.state == FORGOTTEN:
             return 0
-        if not watch.nested:
-            self.nest(watch)  # first: it may fail
-            self.disarm(watch, READ)
-            self.disarm(watch, WRITE)
-        watch.owned = False
-        watch.file = file
+        if not in_epoll(registration):
+            self.move_to_epoll(registration, LEVEL)  # first: it may fail
+            self.disarm(registration, READ)
+            self.disarm(registration, WRITE)
+        registration.owned = False
+        registration.file = file
         return 0
 
-    cdef int again(self, Watch watch, bint hit) except -1:
-        """What an eager reader says after each try: whether it found something to read.
+    cdef int read_done(self, Registration registration, bint hit) except -1:
+        """A reader of REARMS_ITSELF calls it after each try: whether it found something to read.
 
-        This is where a backend that polls once at a time arms the watch anew, or lets the reader
-        try another time first.
+        This is where a backend that polls once at a time arms the registration anew, or lets the
+        reader try another time first.
         """
         return 0
 
-    cdef object unwatch(self, Watch watch, int direction):
-        """Forgets a direction of a file, and answers its target, or None.
+    cdef object unregister(self, Registration registration, int direction):
+        """Forgets a direction of a file, and returns its callback, or None.
 
-        Of another watch that has taken its number nothing is touched.
+        Of another registration that has taken its number nothing is touched.
         """
-        if watch is None or watch.target(direction) is None or self.find(watch.fd) is not watch:
+        if registration is None or registration.callback(direction) is None or (
+                registration.state == FORGOTTEN):
             return None
-        target = watch.target(direction)
-        watch.set_target(direction, None)
-        self.disarm(watch, direction)
-        if watch.target(1 - direction) is not None:
-            if watch.nested:
-                watch.once = watch.fired = False
-                try:
-                    # ENOENT, EBADF: it was closed, and nothing of it is left to be told.
-                    self.control(self.epoll_fd, watch, EPOLL_CTL_MOD)
-                except OSError as error:
-                    if error.errno != EBADF and error.errno != EPERM:
-                        raise
-            return target
-        self.watches[watch.fd] = None
-        self.nr_watched -= 1
-        if watch.nested or watch.end_in_epoll:
-            self.leave_epoll(watch)
-        return target
+        callback = registration.callback(direction)
+        registration.set_callback(direction, None)
+        self.disarm(registration, direction)
+        if registration.callback(1 - direction) is None:
+            if has_entry(registration):
+                self.leave_epoll(registration)
+            self.drop(registration)
+        elif in_epoll(registration):
+            self.enter(registration, LEVEL)
+            try:
+                # ENOENT, EBADF: it was closed, and nothing of it is left to be reported.
+                self.control(self.epoll_fd, EPOLL_CTL_MOD, registration, LEVEL,
+                             registration.generation)
+            except OSError as error:
+                if error.errno != EBADF and error.errno != EPERM:
+                    raise
+        return callback
 
     cdef int descriptor_of(self, object file) except -2:
-        """The descriptor that an object had when its file came to be watched; -1 for none."""
-        cdef Watch watch
+        """The descriptor that an object had when its file was registered; -1 for none."""
+        cdef Registration registration
         if file is not None:
-            for watch in self.watches:
-                if watch is not None and watch.file is file:
-                    return watch.fd
+            for registration in self.registrations:
+                if registration is not None and registration.file is file:
+                    return registration.fd
         return -1
 
-    cdef object watching(self, int fd, int direction):
-        """The target of a direction, or None."""
-        cdef Watch watch = self.find(fd)
-        return None if watch is None else watch.target(direction)
+    cdef object callback_of(self, int fd, int direction):
+        """The callback of a direction, or None."""
+        cdef Registration registration = self.find(fd)
+        return None if registration is None else registration.callback(direction)
 
-    cdef int arm(self, Watch watch, int direction) except -1:
+    cdef int arm(self, Registration registration, int direction) except -1:
         raise NotImplementedError
 
-    cdef int disarm(self, Watch watch, int direction) except -1:
+    cdef int disarm(self, Registration registration, int direction) except -1:
         raise NotImplementedError
 
     # The epoll set
 
-    cdef int nest(self, Watch watch) except -1:
-        """Puts a file into the epoll set, or changes its place there.
+    cdef int move_to_epoll(self, Registration registration, State state) except -1:
+        """Puts a file into the epoll set, or changes its entry there.
 
+        state: LEVEL or ONE_SHOT.
         Raises OSError: EBADF if the object does not have the number any more, EPERM if the file
-        cannot be waited for, ENOSPC beyond fs.epoll.max_user_watches.
+        cannot be polled, ENOSPC beyond fs.epoll.max_user_watches.
         """
-        cdef bint left = watch.fd < self.left_room and self.left_in_epoll[watch.fd]
-        cdef int result
-        self.generation = self.generation + 1 or 1
-        watch.generation = self.generation
-        watch.end_in_epoll = False
-        result = self.control(self.epoll_fd, watch, EPOLL_CTL_MOD if left else EPOLL_CTL_ADD)
+        cdef int fd = registration.fd
+        cdef bint left = fd < self.left_room and self.left_in_epoll[fd]
+        cdef uint32_t generation = self.next_generation()
+        cdef int result = self.control(self.epoll_fd, EPOLL_CTL_MOD if left else EPOLL_CTL_ADD,
+                                       registration, state, generation)
         if result < 0:
             # EEXIST: it was left there.  ENOENT: it was closed, and another has its number.
             left = not left
-            result = self.control(self.epoll_fd, watch, EPOLL_CTL_MOD if left else EPOLL_CTL_ADD)
+            result = self.control(self.epoll_fd, EPOLL_CTL_MOD if left else EPOLL_CTL_ADD,
+                                  registration, state, generation)
             if result < 0:
                 raise os_error(-result, "epoll_ctl")
-        if not watch.nested:
-            watch.nested = True
-            self.nr_nested += 1
-        return 0
+        registration.generation = generation
+        return self.enter(registration, state)
 
-    cdef int watch_end(self, Watch watch) except -1:
+    cdef uint32_t next_generation(self) noexcept:
+        self.generation = self.generation + 1 or 1
+        return self.generation
+
+    cdef int watch_end(self, Registration registration) except -1:
         """Has the epoll set report the end of a file that is polled by other means."""
         return 0
 
-    cdef int leave_epoll(self, Watch watch) except -1:
+    cdef int leave_epoll(self, Registration registration) except -1:
         """Takes a file out of the epoll set; one that was reported once is left there, disarmed."""
-        self.nr_nested -= watch.nested
-        watch.nested = watch.end_in_epoll = False
-        if watch.once and watch.fired:
-            self.note_left(watch.fd, True)
-        elif not self.is_foreign() and self.epoll_fd >= 0:
+        if registration.state == SPENT:
+            self.note_left(registration.fd, True)
+        elif not self.is_forked_child() and self.epoll_fd >= 0:
             # Fails if it was closed before.  A stranger that has the number is not in the set.
-            epoll_ctl(self.epoll_fd, EPOLL_CTL_DEL, watch.fd, NULL)
+            epoll_ctl(self.epoll_fd, EPOLL_CTL_DEL, registration.fd, NULL)
         return 0
 
-    cdef int control(self, int epoll_fd, Watch watch, int operation) except? -1:
-        """epoll_ctl(2) for the targets of a watch: 0, -EEXIST or -ENOENT; raises other errors."""
+    cdef int control(self, int epoll_fd, int operation, Registration registration, State state,
+                     uint32_t generation) except? -1:
+        """epoll_ctl(2) for what a state asks: 0, -EEXIST or -ENOENT; raises other errors."""
         cdef epoll_event event
-        if self.is_foreign() or epoll_fd < 0:
+        if self.is_forked_child() or epoll_fd < 0:
             return 0  # the set is shared with the parent of the fork: it is not ours to change
-        if watch.end_in_epoll:
+        if state == RING_END:
             event.events = EPOLLRDHUP | EPOLLET
         else:
-            event.events = ((POLL_IN if watch.reader is not None else 0)
-                            | (POLL_OUT if watch.writer is not None else 0)
-                            | (EPOLLONESHOT if watch.once else 0))
-        event.data.u64 = <uint64_t>watch.generation << 32 | <uint32_t>watch.fd
-        if watch.file is not None and not has_number(watch.file, watch.fd):
+            event.events = ((POLL_IN if registration.reader is not None else 0)
+                            | (POLL_OUT if registration.writer is not None else 0)
+                            | (EPOLLONESHOT if state == ONE_SHOT else 0))
+        event.data.u64 = <uint64_t>generation << 32 | <uint32_t>registration.fd
+        if self.has_lost_number(registration):
             raise os_error(EBADF, "epoll_ctl")
-        if epoll_ctl(epoll_fd, operation, watch.fd, &event) == 0:
+        if epoll_ctl(epoll_fd, operation, registration.fd, &event) == 0:
             return 0
         if errno != EEXIST and errno != ENOENT:
             raise os_error(errno, "epoll_ctl")
@@ -386,29 +364,34 @@ cdef class Reactor:
         return 0
 
     cdef int rebuild_epoll(self) except -1:
-        """Makes the epoll set anew, without the files that have no watch any more.
+        """Makes the epoll set anew, without the files that have no registration any more.
 
         Only while the ring has no poll of it: such a one would keep the old set.
         """
-        cdef Watch watch
+        cdef Registration registration
         cdef epoll_event event
+        cdef State state
+        cdef uint32_t generation
         cdef int anew = epoll_create1(EPOLL_CLOEXEC)
         if anew < 0:
             return 0  # no descriptor is free: the next event of a dead file tries again
         try:
             if self.wakes_by_epoll:
                 event.events = POLL_IN
-                event.data.u64 = <uint64_t>self.wake_fd
-                if epoll_ctl(anew, EPOLL_CTL_ADD, self.wake_fd, &event) != 0:
+                event.data.u64 = <uint64_t>self.wakeup.fd
+                if epoll_ctl(anew, EPOLL_CTL_ADD, self.wakeup.fd, &event) != 0:
                     raise os_error(errno, "epoll_ctl")
-            for watch in self.watches:
-                if watch is None or not (watch.nested or watch.end_in_epoll) or (
-                        watch.once and watch.fired):
+            for registration in self.registrations:
+                if registration is None or not has_entry(registration) or (
+                        registration.state == SPENT):
                     continue
+                state = <State>registration.state
+                generation = registration.generation
                 try:
                     # The old set knows whether the number still is that file's.
-                    if self.control(self.epoll_fd, watch, EPOLL_CTL_MOD) == 0:
-                        self.control(anew, watch, EPOLL_CTL_ADD)
+                    if self.control(self.epoll_fd, EPOLL_CTL_MOD, registration, state,
+                                    generation) == 0:
+                        self.control(anew, EPOLL_CTL_ADD, registration, state, generation)
                 except OSError as error:
                     if error.errno != EBADF and error.errno != EPERM:
                         return 0  # no room for another set: the next event tries again
@@ -429,15 +412,15 @@ cdef class Reactor:
         self.epoll_room = room
         return 0
 
-    cdef int collect_nested(self, int64_t timeout_ns) except -1:
-        """Hands over what is ready in the epoll set, waiting as turn() does.
+    cdef int poll_epoll(self, int64_t timeout_ns) except -1:
+        """Dispatches what is ready in the epoll set, waiting as poll() does.
 
-        Answers how many the kernel gave: more may be ready where that is `epoll_room`.
+        Returns how many the kernel gave: more may be ready where that is `epoll_room`.
         """
         cdef long count, i
         cdef int fd, ready, direction
         cdef bint dead = False
-        cdef Watch watch
+        cdef Registration registration
         if timeout_ns == 0:
             count = wait_epoll(self.epoll_fd, self.epoll_room, self.epoll_events, 0,
                                &self.use_pwait2)
@@ -454,74 +437,61 @@ cdef class Reactor:
         for i in range(count):
             ready = self.epoll_events[i].events
             fd = <int>(self.epoll_events[i].data.u64 & 0xFFFFFFFF)
-            if self.epoll_events[i].data.u64 == <uint64_t>self.wake_fd:
-                self.drain_wake()
+            if self.epoll_events[i].data.u64 == <uint64_t>self.wakeup.fd:
+                wakeup_drain(&self.wakeup)
                 continue
-            watch = self.find(fd)
-            if (watch is None or not (watch.nested or watch.end_in_epoll)
-                    or watch.generation != self.epoll_events[i].data.u64 >> 32):
+            registration = self.find(fd)
+            if registration is None or not has_entry(registration) or (
+                    registration.generation != self.epoll_events[i].data.u64 >> 32):
                 dead = True
                 continue
-            watch.fired = True
+            if registration.state == ONE_SHOT:
+                self.enter(registration, SPENT)
             if ready & EPOLLRDHUP:
                 ready |= POLL_IN
             for direction in range(2):
                 if ready & (ASKED[direction] | POLL_ALWAYS):
-                    self.hand_over(watch, direction)
-            if self.is_dead(watch):
-                # A duplicate keeps it there.  What was handed over meets EBADF, and nothing more comes.
-                self.forget(watch)
+                    self.dispatch(registration, direction)
+            if self.has_lost_number(registration):
+                # A duplicate keeps it there.  What was dispatched meets EBADF, and no more comes.
+                self.forget(registration)
                 dead = True
         if dead:
             self.rebuild_epoll()
         return count
 
-    cdef int hand_over(self, Watch watch, int direction) except -1:
-        target = watch.target(direction)
-        if target is not None:
-            if watch.end_in_epoll and direction == READ:
-                # The end and the poll may tell of the same: once a turn is enough.
-                if watch.read_turn == <uint32_t>self.turns:
+    cdef int dispatch(self, Registration registration, int direction) except -1:
+        """Puts the callback of a direction into the ready queue."""
+        callback = registration.callback(direction)
+        if callback is not None:
+            if registration.state == RING_END and direction == READ:
+                # The end and the poll may report the same: once an iteration is enough.
+                if registration.read_iteration == <uint32_t>self.iterations:
                     return 0
-                watch.read_turn = <uint32_t>self.turns
-            self.dispatched += 1
-            self.ready.push(target)
+                registration.read_iteration = <uint32_t>self.iterations
+            self.nr_dispatched += 1
+            self.ready.push(callback)
         return 0
 
-    cdef int turn(self, int64_t timeout_ns) except -1:
-        """Hands over all that is ready; waits for it up to `timeout_ns`, for ever if negative.
+    cdef int poll(self, int64_t timeout_ns) except -1:
+        """Dispatches all that is ready; waits for it up to `timeout_ns`, for ever if negative.
 
         May return early with nothing: after a signal, a wake(), or an event that was stale.
         """
         raise NotImplementedError
 
-    # Waking a reactor that sleeps.  The sleeper: flag = 1, look at the queue, sleep.  The waker:
-    # put into the queue, flag = 0, and write to the eventfd if the flag was 1.  Each side stores
-    # before it loads what the other one stores, and both are sequentially consistent, so that
-    # at least one sees the other: either the sleeper finds the queue filled, or the waker finds
-    # the flag set.  Acquire and release alone would let both loads pass the stores.  Under a GIL
-    # its hand-over orders more than that, for the sleeper holds it from the flag until the queue
-    # was looked at; the flag does not depend on it.
-
     cdef int before_sleep(self) noexcept:
-        reactor_flag_set(&self.sleeping, 1)
+        wakeup_before_sleep(&self.wakeup)
         return 0
 
     cdef int after_sleep(self) noexcept:
-        reactor_flag_set(&self.sleeping, 0)
+        wakeup_after_sleep(&self.wakeup)
         return 0
 
     cdef int wake(self) noexcept:
-        """Makes turn() return if another thread sleeps in it; else nothing."""
-        cdef uint64_t one = 1
-        if reactor_flag_swap(&self.sleeping, 0) and not self.is_foreign():
-            self.wakes += 1
-            write(self.wake_fd, &one, sizeof(one))
-        return 0
-
-    cdef int drain_wake(self) noexcept:
-        cdef uint64_t count
-        read(self.wake_fd, &count, sizeof(count))
+        """Makes poll() return if another thread sleeps in it; else does nothing (c/wakeup.h)."""
+        if wakeup_needed(&self.wakeup) and not self.is_forked_child():
+            wakeup_write(&self.wakeup)
         return 0
 
     cdef bint pending(self) noexcept:
@@ -529,14 +499,14 @@ cdef class Reactor:
         return False
 
     cdef bint idle(self) noexcept:
-        """Whether a turn that does not wait would do nothing, by a look at memory."""
+        """Whether a poll() that does not wait would do nothing, by a look at memory."""
         return False
 
-    cdef Py_ssize_t nr_lost(self) except? -1:
-        """For the debug build: requests that nobody will ever see the end of."""
+    cdef Py_ssize_t count_leaked(self) except? -1:
+        """For the debug build: cancels everything, and returns how many requests have no end."""
         return 0
 
-    cdef int shut(self) except -1:
+    cdef int shutdown(self) except -1:
         return 0
 
     def close(self):
@@ -544,64 +514,37 @@ cdef class Reactor:
 
         In the child of a fork the ring and the epoll set are left to the parent.
         """
+        cdef Registration registration
         cdef int failed
-        if self.in_turn:
+        if self.polling:
             raise RuntimeError("the reactor is in use")
         if self.epoll_fd < 0:
             return
-        watches = [watch for watch in self.watches if watch is not None]
-        assert self.nr_watched == len(watches), "a watch was lost"
-        assert self.nr_nested == sum([(<Watch>watch).nested for watch in watches])
-        assert self.is_foreign() or self.nr_lost() == 0, "a request was lost, and its slot"
-        self.shut()
-        failed = close(self.epoll_fd) | close(self.wake_fd)
-        self.epoll_fd = self.wake_fd = -1
-        self.watches.clear()
-        self.nr_watched = self.nr_nested = 0
+        registered = [registration for registration in self.registrations
+                      if registration is not None]
+        assert self.nr_registered == len(registered), "a registration was lost"
+        assert self.nr_in_epoll == sum([in_epoll(registration) for registration in registered])
+        assert self.is_forked_child() or self.count_leaked() == 0, "a request and its slot leaked"
+        self.shutdown()
+        failed = close(self.epoll_fd) | close(self.wakeup.fd)
+        self.epoll_fd = self.wakeup.fd = -1
+        for registration in registered:
+            registration.state = FORGOTTEN
+        for registration in registered:
+            registration.state = FORGOTTEN
+        self.registrations.clear()
+        self.nr_registered = self.nr_in_epoll = 0
         assert not failed, "somebody else has closed a descriptor of the reactor"
 
     def watched(self):
-        """What is watched, as a dict: descriptor to (target for reading, for writing)."""
-        cdef Watch watch
-        return {watch.fd: (watch.reader, watch.writer)
-                for watch in self.watches if watch is not None}
+        """What is registered, as a dict: descriptor to (callback for reading, for writing)."""
+        cdef Registration registration
+        return {registration.fd: (registration.reader, registration.writer)
+                for registration in self.registrations if registration is not None}
 
     def statistics(self):
         """The counters, as a ReactorStatistics."""
         return ReactorStatistics(
-            backend=self.backend, watched=self.nr_watched, nested=self.nr_nested,
-            turns=self.turns, sleeps=self.sleeps, wakes=self.wakes, rebuilt=self.rebuilt)
-
-
-@cython.final
-cdef class EpollReactor(Reactor):
-    """The backend for machines without AIO poll: all files are in the epoll set."""
-
-    def __init__(self, ready):
-        cdef epoll_event event
-        self.backend = "epoll"
-        self.wakes_by_epoll = True
-        event.events = POLL_IN
-        event.data.u64 = <uint64_t>self.wake_fd
-        if epoll_ctl(self.epoll_fd, EPOLL_CTL_ADD, self.wake_fd, &event) != 0:
-            raise os_error(errno, "epoll_ctl")
-
-    cdef int arm(self, Watch watch, int direction) except -1:
-        return self.nest(watch)
-
-    cdef int disarm(self, Watch watch, int direction) except -1:
-        return 0
-
-    cdef int turn(self, int64_t timeout_ns) except -1:
-        self.check_process()
-        if self.in_turn:
-            raise RuntimeError("the reactor is in use")
-        self.turns += 1
-        if timeout_ns != 0:
-            self.sleeps += 1
-        self.in_turn = True
-        try:
-            self.collect_nested(timeout_ns)
-        finally:
-            self.in_turn = False
-        return 0
+            backend=self.backend, watched=self.nr_registered, in_epoll=self.nr_in_epoll,
+            iterations=self.iterations, sleeps=self.sleeps, wakes=self.wakeup.count,
+            rebuilt=self.rebuilt)

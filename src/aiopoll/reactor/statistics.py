@@ -13,12 +13,12 @@ class ReactorStatistics(NamedTuple):
     """"aio" or "epoll"."""
     watched: int
     """Files watched now."""
-    nested: int
+    in_epoll: int
     """Of those, the files in the epoll set."""
-    turns: int
-    """Turns of the loop."""
+    iterations: int
+    """Iterations of the loop."""
     sleeps: int
-    """Turns that waited in the kernel."""
+    """Iterations that waited in the kernel."""
     wakes: int
     """Times that another thread woke the loop through its eventfd."""
     rebuilt: int = 0
@@ -59,3 +59,13 @@ class ReactorStatistics(NamedTuple):
     """Writes that the kernel was asked to hold back for the next one of the callback: MSG_MORE."""
     pushes: int = 0
     """Times that a callback ended while the kernel held its writes back."""
+
+    @property
+    def nested(self) -> int:
+        """Deprecated: the name of `in_epoll` in 0.1."""
+        return self.in_epoll
+
+    @property
+    def turns(self) -> int:
+        """Deprecated: the name of `iterations` in 0.1."""
+        return self.iterations

@@ -1,22 +1,27 @@
 /*
- * Tells a context of this process from one that a fork brought along.
+ * Tells what this process made from what a fork brought along.
  *
  * Facts.  An AIO context belongs to the mm, not to the process: a vfork child may use it, a
  * fork child may not, but (on 6.18) has the ring mapped shared, so that a user-space reap in
  * the child steals from the parent.  MADV_WIPEONFORK (4.14) makes a page read as zeroes in
  * exactly the processes that got a new mm by fork, whichever call made them.
  *
- * Rule.  Such a page holds the generation of this mm; a context remembers the generation it was
- * made in, and is refused in any other.
+ * Rule.  Such a page holds the generation of this mm; a ring remembers the generation it was
+ * made in, and is refused in any other.  There is one page a process: aio/fork_guard.pyx has it,
+ * and every other module calls fork_guard_use() when it is imported.
  *
  * Why.  Reading the page is one load, where getpid(2) is a system call (glibc keeps no copy).
  *
  * Cost.  One page a process.  Where the kernel refuses MADV_WIPEONFORK the pid stands in.
  * Callers hold the GIL.
+ *
+ * Failure prevented.  A server forks workers after its loop has run.  A worker that reaps from
+ * the inherited ring moves its head: the parent's event is gone, and its connection hangs.
  */
-#ifndef AIOPOLL_MM_GENERATION_H
-#define AIOPOLL_MM_GENERATION_H
+#ifndef AIOPOLL_FORK_GUARD_H
+#define AIOPOLL_FORK_GUARD_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -25,10 +30,19 @@
 #define MADV_WIPEONFORK 18
 #endif
 
-static uint64_t *aio_mm_page;
-static uint64_t aio_mm_last_generation;
+struct fork_guard {
+	uint64_t *page;			/* NULL: by pid */
+	uint64_t last_generation;	/* of this mm and its ancestors */
+};
 
-static inline void aio_mm_page_map(void)
+static struct fork_guard *fork_guard_shared;
+
+static inline void fork_guard_use(struct fork_guard *guard)
+{
+	fork_guard_shared = guard;
+}
+
+static inline void fork_guard_map(struct fork_guard *guard)
 {
 	long size = sysconf(_SC_PAGESIZE);
 	void *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -39,17 +53,25 @@ static inline void aio_mm_page_map(void)
 		munmap(page, size);
 		return;
 	}
-	aio_mm_page = page;
+	guard->page = page;
 }
 
-/* Never 0; differs from what any ancestor of this mm has ever answered. */
-static inline uint64_t aio_mm_generation(void)
+/* Never 0; differs from what it returned in any ancestor of this mm. */
+static inline uint64_t fork_guard_now(void)
 {
-	if (!aio_mm_page)
+	struct fork_guard *guard = fork_guard_shared;
+
+	if (!guard->page)
 		return (uint64_t)getpid();
-	if (*aio_mm_page == 0)
-		*aio_mm_page = ++aio_mm_last_generation;
-	return *aio_mm_page;
+	if (*guard->page == 0)
+		*guard->page = ++guard->last_generation;
+	return *guard->page;
+}
+
+/* Whether this process is a child of the fork of the one where fork_guard_now() returned `made`. */
+static inline bool is_forked_child(uint64_t made)
+{
+	return made != fork_guard_now();
 }
 
 #endif

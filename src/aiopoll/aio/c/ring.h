@@ -1,99 +1,175 @@
 /*
- * The completion ring that io_setup maps at the address of the context.
+ * One AIO context: how requests go in and events come out.
  *
- * Facts.  An aio_context_t is the address of a struct aio_ring in this process's memory
- * (fs/aio.c, aio_setup_ring).  The kernel writes an event, then smp_wmb(), then tail; under
- * ring_lock, io_getevents reads from head to tail and writes head.  User space may do the same:
- * the kernel re-reads head, both when it looks for room in the ring and when it counts the
- * slots that came free (user_refill_reqs_available).  QEMU, Seastar and fio reap so.
+ * Facts.  io_submit takes requests in order and stops at the first that it cannot take; it returns
+ * how many it took, and an error only if that was none.  A request holds one of the context's
+ * slots until its event is reaped, so that EAGAIN may mean no more than events that nobody has
+ * taken yet.  Events come through the mapped ring (mapped_ring.h) or by io_getevents, to one
+ * reaper at a time.  After fork(2) the child has the parent's ring mapped and no context.
  *
- * Rule.  Reap from the ring only where magic, incompat_features and header_length are those
- * that this file was written for; otherwise, and wherever something has to be waited for, use
- * io_getevents.  One reaper at a time, of whichever kind.
+ * Rule.  A batch is submitted by ring_submit(), again and again until it returns RING_SUBMITTED.
+ * It stops where its client must act: RING_REAP, once a batch, asks for the events that hold the
+ * slots; RING_FULL says that reaping has not helped; RING_REFUSED names the first request and its
+ * error.  The client skips or gives up what was refused.  Whoever may be a child of the fork asks
+ * ring_is_inherited() before anything else.
  *
- * Memory order.  `tail` is loaded with acquire: it pairs with the kernel's smp_wmb(), so that
- * an event counted by tail is seen whole.  `head` is stored with release: the kernel, once it
- * sees the new head, may overwrite the events below it, so our loads of them must not move
- * past the store.  `head` is loaded relaxed: nobody else writes it while we reap.
+ * Why.  Three clients share it: Context, the reactor and the files.  What differs between them is
+ * only what they do with a refused request.
  *
- * Where not.  A child after fork may have the parent's ring mapped, shared: moving its head
- * steals the parent's events (fork_guard.h is the guard).  Under valgrind the kernel's stores
- * are invisible to memcheck.  gVisor maps a page of zeroes: no magic.
+ * Cost.  One io_submit a batch, one more for each refusal.  The counters are plain: the callers
+ * have the GIL, or the ring to themselves.
+ *
+ * Failure prevented.  A client that takes EAGAIN for "busy" and waits for an event before it
+ * reaps waits for ever: all slots are held by events that are in the ring already.
  */
 #ifndef AIOPOLL_RING_H
 #define AIOPOLL_RING_H
 
 #include <stdbool.h>
-#include <stdlib.h>
-#include <string.h>
+#include <stddef.h>
+#include <stdint.h>
 
-#include "abi.h"
+#include "fork_guard.h"
+#include "mapped_ring.h"
+#include "syscalls.h"
+#include "wait.h"
 
-#define AIO_RING_MAGIC 0xa10a10a1u
-#define AIO_RING_INCOMPAT_FEATURES 0u
-
-struct aio_ring {
-	uint32_t id;	/* kernel's own */
-	uint32_t nr;	/* number of io_events below */
-	uint32_t head;	/* written by the reaper */
-	uint32_t tail;	/* written by the kernel */
-	uint32_t magic;
-	uint32_t compat_features;
-	uint32_t incompat_features;
-	uint32_t header_length;
-	struct io_event io_events[];
+struct ring_counters {
+	uint64_t submitted;
+	uint64_t completed;
+	uint64_t cancelled;
+	uint64_t refused;
+	uint64_t submit_calls;
+	uint64_t getevents_calls;
+	uint64_t ring_reaps;
 };
 
-_Static_assert(sizeof(struct aio_ring) == 32, "struct aio_ring");
-_Static_assert(offsetof(struct aio_ring, head) == 8, "head");
-_Static_assert(offsetof(struct aio_ring, tail) == 12, "tail");
-_Static_assert(offsetof(struct aio_ring, magic) == 16, "magic");
+struct ring {
+	aio_context_t ctx;		/* 0: closed */
+	struct aio_ring *mapped;	/* NULL: reap by system call */
+	unsigned nr_events;
+	int use_pgetevents;
+	uint64_t made_in;		/* fork_guard_now() of the process that made it */
+	struct ring_counters counters;
+};
 
-/* valgrind preloads a library of this name into its client, and has no other mark in C. */
-static inline bool aio_under_valgrind(void)
+enum ring_result {
+	RING_SUBMITTED,	/* the whole batch */
+	RING_REAP,	/* no slot is free: reap, and go on with the same batch */
+	RING_FULL,	/* no slot is free, and RING_REAP has not helped */
+	RING_REFUSED,	/* batch->error is that of request batch->taken */
+};
+
+struct ring_batch {
+	struct iocb **iocbs;
+	long nr;
+	long taken;	/* how many the client need not care for any more */
+	long error;
+	bool reaped;	/* RING_REAP was returned */
+};
+
+/* Adopts a context, which has nr_events slots; want_mapped: reap from its ring if it can be. */
+static inline void ring_init(struct ring *ring, aio_context_t ctx, unsigned nr_events,
+			     bool want_mapped)
 {
-	const char *preload = getenv("LD_PRELOAD");
-
-	return preload && strstr(preload, "/vgpreload_");
+	*ring = (struct ring){
+		.ctx = ctx,
+		.mapped = ctx && want_mapped ? aio_ring_of(ctx) : NULL,
+		.nr_events = nr_events,
+		.use_pgetevents = 1,
+		.made_in = fork_guard_now(),
+	};
 }
 
-/* The ring of a context, or NULL where it has to be reaped by system call. */
-static inline struct aio_ring *aio_ring_of(aio_context_t ctx)
+/* Whether a fork has brought the ring along: it is the parent's. */
+static inline bool ring_is_inherited(const struct ring *ring)
 {
-	struct aio_ring *ring = (struct aio_ring *)ctx;
-
-	if (ring->magic != AIO_RING_MAGIC ||
-	    ring->incompat_features != AIO_RING_INCOMPAT_FEATURES ||
-	    ring->header_length != sizeof(struct aio_ring) || ring->nr < 2)
-		return NULL;
-	return aio_under_valgrind() ? NULL : ring;
+	return is_forked_child(ring->made_in);
 }
 
-/* Events that wait in the ring. */
-static inline uint32_t aio_ring_pending(const struct aio_ring *ring)
+static inline enum ring_result ring_submit(struct ring *ring, struct ring_batch *batch)
 {
-	uint32_t head = __atomic_load_n(&ring->head, __ATOMIC_RELAXED);
-	uint32_t tail = __atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE);
+	while (batch->taken < batch->nr) {
+		long result = aio_sys_submit(ring->ctx, batch->nr - batch->taken,
+					     batch->iocbs + batch->taken);
 
-	return tail >= head ? tail - head : tail + ring->nr - head;
+		ring->counters.submit_calls++;
+		if (result > 0) {
+			batch->taken += result;
+			ring->counters.submitted += (uint64_t)result;
+		} else if (result == -EAGAIN && !batch->reaped) {
+			batch->reaped = true;
+			return RING_REAP;
+		} else {
+			batch->error = -result;
+			ring->counters.refused++;
+			return result == -EAGAIN ? RING_FULL : RING_REFUSED;
+		}
+	}
+	return RING_SUBMITTED;
 }
 
-/* Moves up to `max` events out of the ring; answers how many. */
-static inline uint32_t aio_ring_reap(struct aio_ring *ring, struct io_event *events, uint32_t max)
+/* Events that can be reaped without a system call. */
+static inline uint32_t ring_pending(const struct ring *ring)
 {
-	uint32_t nr = ring->nr;
-	uint32_t head = __atomic_load_n(&ring->head, __ATOMIC_RELAXED);
-	uint32_t pending = aio_ring_pending(ring);
-	uint32_t count = pending < max ? pending : max;
-	uint32_t first = count < nr - head ? count : nr - head;
+	return ring->mapped ? aio_ring_pending(ring->mapped) : 0;
+}
 
-	if (count == 0)
-		return 0;
-	memcpy(events, &ring->io_events[head], first * sizeof(*events));
-	memcpy(events + first, ring->io_events, (count - first) * sizeof(*events));
-	head += count;
-	__atomic_store_n(&ring->head, head >= nr ? head - nr : head, __ATOMIC_RELEASE);
+/*
+ * Waits for 1 to nr events by system call; timeout_ns < 0 waits as long as it takes, 0 not at all.
+ * Returns how many, or -errno.
+ */
+static inline long ring_wait(struct ring *ring, struct io_event *events, long nr,
+			     int64_t timeout_ns)
+{
+	ring->counters.getevents_calls++;
+	return wait_ring(ring->ctx, nr, events, timeout_ns, &ring->use_pgetevents);
+}
+
+/* Takes up to nr events that are there, without waiting; returns how many, or -errno. */
+static inline long ring_reap(struct ring *ring, struct io_event *events, long nr)
+{
+	uint32_t count;
+
+	if (!ring->mapped)
+		return ring_wait(ring, events, nr, 0);
+	count = aio_ring_reap(ring->mapped, events, (uint32_t)nr);
+	ring->counters.ring_reaps += count > 0;
 	return count;
+}
+
+/*
+ * Starts the cancellation of a request in flight; its event comes all the same.
+ * Returns 0, or -errno where there is nothing to cancel (EINVAL: it has completed).
+ */
+static inline long ring_cancel(struct ring *ring, struct iocb *iocb)
+{
+	long result = aio_sys_cancel(ring->ctx, iocb);
+
+	if (result != 0 && result != -EINPROGRESS)
+		return result;
+	ring->counters.cancelled++;
+	return 0;
+}
+
+/*
+ * Closes the ring; returns the context to give to io_destroy, 0 if there is none: it was closed
+ * before, or is the parent's.  io_destroy blocks for an RCU grace period, and for reads and writes
+ * in flight: call it without the GIL.
+ */
+static inline aio_context_t ring_detach(struct ring *ring)
+{
+	aio_context_t ctx = ring->ctx;
+
+	ring->ctx = 0;
+	ring->mapped = NULL;
+	return ctx && !ring_is_inherited(ring) ? ctx : 0;
+}
+
+/* The aio_data of a request: an event is looked up by its index, and checked by its generation. */
+static inline uint64_t request_id(uint32_t index, uint32_t generation)
+{
+	return (uint64_t)generation << 32 | index;
 }
 
 #endif

@@ -25,7 +25,7 @@ from aiopoll.loop.core cimport LoopCore
 from aiopoll.loop.transports.socket_transport cimport accepted_transport
 from aiopoll.loop.transports.stream cimport socket_name
 from aiopoll.reactor.descriptor cimport has_number, is_plain_socket
-from aiopoll.reactor.reactor cimport GIVEN, READ, Watch
+from aiopoll.reactor.registration cimport GIVEN, READ, Registration
 from aiopoll.reactor.runnable cimport Runnable
 
 import os
@@ -56,7 +56,7 @@ cdef class Acceptor(Runnable):
     cdef object protocol_factory
     cdef object server
     cdef object context
-    cdef Watch watch
+    cdef Registration registration
     cdef int fd
     cdef int backlog
     cdef bint cancelled
@@ -120,17 +120,17 @@ cdef class Acceptor(Runnable):
         })
         if starved:
             self.stop()
-            self.loop.call_later(constants.ACCEPT_RETRY_DELAY, self.watch_again)
+            self.loop.call_later(constants.ACCEPT_RETRY_DELAY, self.accept_again)
         return 0
 
     cdef int start(self) except -1:
-        self.watch = self.loop.reactor.watch(self.fd, READ, self, GIVEN, self.sock)
+        self.registration = self.loop.reactor.register(self.fd, READ, self, GIVEN, self.sock)
         return 0
 
     cdef int stop(self) except -1:
-        watch, self.watch = self.watch, None
-        if watch is not None and watch.target(READ) is self:
-            self.loop.reactor.unwatch(watch, READ)
+        registration, self.registration = self.registration, None
+        if registration is not None and registration.callback(READ) is self:
+            self.loop.reactor.unregister(registration, READ)
         return 0
 
     cdef int hand_over(self) except -1:
@@ -142,7 +142,7 @@ cdef class Acceptor(Runnable):
             self.sock, None, self.server, self.backlog)
         return 0
 
-    def watch_again(self):
+    def accept_again(self):
         """Accepts again, unless the server has stopped meanwhile."""
         if has_number(self.sock, self.fd):
             self.start()

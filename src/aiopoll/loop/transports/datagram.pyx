@@ -92,7 +92,7 @@ cdef class DatagramReader(Reader):
                 raise
             except BaseException as error:
                 self.report("datagram_received", error)
-            if self.watch is None:
+            if self.registration is None:
                 break  # paused or closed
         return True
 

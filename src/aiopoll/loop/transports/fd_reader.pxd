@@ -1,12 +1,12 @@
 """The reading side of a transport whose other side is asyncio's."""
 
 from aiopoll.loop.core cimport LoopCore
-from aiopoll.reactor.reactor cimport Watch
+from aiopoll.reactor.registration cimport Registration
 from aiopoll.reactor.runnable cimport Runnable
 
 cdef class Reader(Runnable):
     cdef LoopCore loop
-    cdef Watch watch  # None: not watched
+    cdef Registration registration  # None: not watched
     cdef object transport
     cdef object context
     cdef int fd

@@ -13,7 +13,7 @@ from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Exit
 
 from aiopoll.loop.core cimport LoopCore
 from aiopoll.loop.handles cimport enter_context
-from aiopoll.reactor.reactor cimport GIVEN, READ
+from aiopoll.reactor.registration cimport GIVEN, READ
 from aiopoll.reactor.runnable cimport Runnable
 
 
@@ -28,12 +28,12 @@ cdef class Reader(Runnable):
         self.loop = transport._loop
         if self.context is None:
             self.context = PyContext_CopyCurrent()
-        self.watch = self.loop.reactor.watch(fd, READ, self, GIVEN, file)
+        self.registration = self.loop.reactor.register(fd, READ, self, GIVEN, file)
         return 0
 
     cdef int run(self) except -1:
         cdef Runnable outer = self.loop.running
-        if self.watch is None:
+        if self.registration is None:
             return 0
         context = enter_context(self.context)
         self.loop.running = self
@@ -49,7 +49,7 @@ cdef class Reader(Runnable):
         return 0
 
     cdef int cancel(self) except -1:
-        self.watch = None
+        self.registration = None
         return 0
 
     cdef bint read(self) except -1:

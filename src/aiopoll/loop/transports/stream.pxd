@@ -4,7 +4,7 @@ cimport cython
 from libc.stdint cimport uint8_t, uint32_t
 
 from aiopoll.loop.core cimport LoopCore
-from aiopoll.reactor.reactor cimport Watch
+from aiopoll.reactor.registration cimport Registration
 from aiopoll.reactor.runnable cimport Runnable
 
 cdef extern from "socket_names.h" nogil:
@@ -19,12 +19,12 @@ cdef enum Beginning:
 @cython.final
 cdef class WriteReady(Runnable):
     cdef Stream stream
-    cdef Watch watch
+    cdef Registration registration
 
 @cython.final
 cdef class Stream(Runnable):
     cdef LoopCore loop
-    cdef Watch reading  # None: not watched for reading
+    cdef Registration reading  # None: not watched for reading
     cdef WriteReady flusher  # made with the first write that waits
     cdef object transport  # None once the connection is lost
     cdef object protocol
@@ -92,7 +92,7 @@ cdef class Stream(Runnable):
     cdef int connection_lost(self, object error) except -1
     cdef int close_file(self, object transport) except -1
     cdef int give_back(self) except -1
-    cdef Watch watch(self)
+    cdef Registration registration_of(self)
     cdef object python_socket(self)
     cdef bint adopt(self) except -1
 

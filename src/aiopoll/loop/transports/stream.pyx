@@ -40,7 +40,7 @@ from aiopoll.loop.handles cimport enter_context
 from aiopoll.loop.transports.compiled_protocol cimport DataReceiver, Receiver, detach, is_buffered
 from aiopoll.loop.transports.recv_buffer cimport READ_SIZE, read_buffer, recv_bytes
 from aiopoll.reactor.descriptor cimport is_plain_socket, socket_fd
-from aiopoll.reactor.reactor cimport CALLS_AGAIN, GIVEN, OWNED, READ, WRITE
+from aiopoll.reactor.registration cimport GIVEN, OWNED, READ, REARMS_ITSELF, WRITE
 from aiopoll.reactor.runnable cimport Runnable
 
 import os
@@ -167,7 +167,7 @@ cdef class Stream(Runnable):
             self.loop.running = outer
             PyContext_Exit(context)
             if self.reading is not None:
-                self.loop.reactor.again(self.reading, hit)
+                self.loop.reactor.read_done(self.reading, hit)
         return 0
 
     cdef int cancel(self) except -1:
@@ -176,7 +176,7 @@ cdef class Stream(Runnable):
 
     cdef int yield_to_loop(self) except -1:
         if self.reading is not None:
-            self.loop.reactor.again(self.reading, False)
+            self.loop.reactor.read_done(self.reading, False)
         return 0
 
     cdef int begin(self) except -1:
@@ -209,14 +209,14 @@ cdef class Stream(Runnable):
 
     cdef int start_reading(self) except -1:
         """Raises OSError: EBADF if the socket was closed."""
-        self.reading = self.loop.reactor.watch(
-            self.fd, READ, self, CALLS_AGAIN | (OWNED if self.sock is None else GIVEN), self.sock)
+        self.reading = self.loop.reactor.register(
+            self.fd, READ, self, REARMS_ITSELF | (OWNED if self.sock is None else GIVEN), self.sock)
         return 0
 
     cdef int stop_reading(self) except -1:
         reading, self.reading = self.reading, None
-        if reading is not None and reading.target(READ) is self:
-            self.loop.reactor.unwatch(reading, READ)
+        if reading is not None and reading.callback(READ) is self:
+            self.loop.reactor.unregister(reading, READ)
         return 0
 
     cdef bint has_number(self) noexcept:
@@ -516,7 +516,7 @@ cdef class Stream(Runnable):
         """Waits for the socket to take more; ends the connection if that cannot be."""
         cdef WriteReady flusher = self.write_ready()
         try:
-            flusher.watch = self.loop.reactor.watch(
+            flusher.registration = self.loop.reactor.register(
                 self.fd, WRITE, flusher, OWNED if self.sock is None else GIVEN, self.sock)
         except OSError as error:
             return self.fatal_error(error, "Fatal write error on socket transport")
@@ -526,9 +526,9 @@ cdef class Stream(Runnable):
     cdef int unblock(self) except -1:
         if self.blocked:
             self.blocked = False
-            if self.flusher.watch.target(WRITE) is self.flusher:
-                self.loop.reactor.unwatch(self.flusher.watch, WRITE)
-            self.flusher.watch = None
+            if self.flusher.registration.callback(WRITE) is self.flusher:
+                self.loop.reactor.unregister(self.flusher.registration, WRITE)
+            self.flusher.registration = None
         return 0
 
     cdef int drained(self) except -1:
@@ -665,36 +665,36 @@ cdef class Stream(Runnable):
                 detach(server, transport)
         return 0
 
-    cdef Watch watch(self):
+    cdef Registration registration_of(self):
         """What the reactor has of this connection; None if nothing is waited for."""
-        return self.flusher.watch if self.reading is None and self.blocked else self.reading
+        return self.flusher.registration if self.reading is None and self.blocked else self.reading
 
     cdef object python_socket(self):
         """The socket object, made if there is none yet; None once it is closed.
 
         Whoever has it can close it: the number is not the connection's own any more.
         """
-        cdef Watch watch
+        cdef Registration registration
         if self.sock is None and self.fd >= 0:
             self.sock = Socket(fileno=self.fd)
             self.sock.setblocking(False)
-            watch = self.watch()
-            if watch is not None:
+            registration = self.registration_of()
+            if registration is not None:
                 try:
-                    self.loop.reactor.disown(watch, self.sock)
+                    self.loop.reactor.disown(registration, self.sock)
                 except OSError:
                     pass  # no room in the epoll set: AIO poll goes on, and keeps the file open
         return self.sock
 
     cdef bint adopt(self) except -1:
         """Takes the number from a socket object that nobody else has; whether it could."""
-        cdef Watch watch = self.watch()
+        cdef Registration registration = self.registration_of()
         if self.sock is None or not is_plain_socket(self.sock) or not self.has_number() or (
                 Py_REFCNT(<PyObject *>self.sock)
-                > 1 + (watch is not None and watch.file is self.sock)):
+                > 1 + (registration is not None and registration.file is self.sock)):
             return False
         self.sock.detach()
         self.sock = None
-        if watch is not None:
-            self.loop.reactor.own(watch)
+        if registration is not None:
+            self.loop.reactor.own(registration)
         return True

@@ -100,10 +100,24 @@ static inline bool busy_poll_spin(struct busy_poll *busy, const struct aio_ring 
 	return false;
 }
 
-/* A sleep that began at since_ns is over. */
-static inline void busy_poll_slept(struct busy_poll *busy, int64_t since_ns)
+/*
+ * ring_wait(), after a look where one is due; *slept: whether it went to sleep.
+ * Call it without the GIL.
+ */
+static inline long busy_poll_wait(struct busy_poll *busy, struct ring *ring,
+				  struct io_event *events, long nr, int64_t timeout_ns, bool *slept)
 {
-	busy->quick = busy_poll_clock() - since_ns < busy->budget_ns;
+	bool looks = busy->budget_ns && ring->mapped;
+	int64_t start = looks ? busy_poll_clock() : 0;
+	long count;
+
+	*slept = !(looks && busy_poll_due(busy) && busy_poll_spin(busy, ring->mapped, timeout_ns));
+	if (!*slept)
+		return ring_reap(ring, events, nr);
+	count = ring_wait(ring, events, nr, timeout_ns);
+	if (looks)
+		busy->quick = busy_poll_clock() - start < busy->budget_ns;
+	return count;
 }
 
 #endif

@@ -1,0 +1,6 @@
+"""The reactor on epoll."""
+
+from aiopoll.reactor.reactor cimport Reactor
+
+cdef class EpollReactor(Reactor):
+    pass
