@@ -10,12 +10,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
-from aiopoll.loop.streams.streams import (
-    DEFAULT_LIMIT,
-    StreamReader,
-    StreamReaderProtocol,
-    StreamWriter,
-)
+from aiopoll.loop.streams.core import DEFAULT_LIMIT
+from aiopoll.loop.streams.streams import StreamReader, StreamReaderProtocol, StreamWriter
 
 ClientConnected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]
 """What a server calls for each connection: a function, or a coroutine function."""

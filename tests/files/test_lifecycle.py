@@ -349,7 +349,7 @@ def test_what_finds_no_thread_is_done_once(
         async with aiopoll.open(path, "wb"):
             pass
         queue = queue_of(asyncio.get_running_loop())
-        queue.shut()  # no thread is left
+        queue.shutdown()  # no thread is left
         working = [queue.call(busy) for _ in range(others)]
         if others:
             entered.wait()

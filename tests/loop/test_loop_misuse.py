@@ -136,7 +136,7 @@ def test_debug_mode_refuses_other_threads(loop: aiopoll.EventLoop) -> None:
 
 SUBINTERPRETER = """
 import asyncio, importlib, sys
-import aiopoll
+from aiopoll import run
 interpreters = importlib.import_module(sys.argv[1])
 other = interpreters.create()
 interpreters.run_string(other, '''
@@ -146,7 +146,7 @@ except ImportError as error:
     print("refused")
 ''')
 interpreters.destroy(other)
-print(aiopoll.run(asyncio.sleep(0, "unharmed")))
+print(run(asyncio.sleep(0, "unharmed")))
 """
 
 

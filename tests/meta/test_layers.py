@@ -150,7 +150,7 @@ def test_the_layers_have_no_cycle():
 def test_the_reader_of_imports_sees_each_form(tmp_path):
     assert set(cython_imports("from aiopoll.aio cimport abi, ring\ncimport aiopoll.a.b\n")) == {
         "aiopoll.aio.abi",
-        "aiopoll._core.ring",
+        "aiopoll.aio.ring",
         "aiopoll.a.b",
     }
     path = PACKAGE / "kernel" / "select.py"

@@ -425,7 +425,7 @@ class BinaryFile(FileCore):
                 if size >= self._buffer_size and not self.streaming:
                     await self._flush()
                     self._begin_write(bytes(source))
-                    await self._settle()
+                    await self._wait_pending()
                 else:
                     self._unwritten += source
                     self._position += size
@@ -452,10 +452,10 @@ class BinaryFile(FileCore):
             self._drop_ahead()
         whole = self._gathers or not self._seekable
         self._writing = self._call(functools.partial(self._write_stream, data, ahead, whole))
-        count: int = await self._settle()
+        count: int = await self._wait_pending()
         return count
 
-    async def _settle(self) -> Any:
+    async def _wait_pending(self) -> Any:
         """Waits for the write or truncate() that is under way; its result, or raises its error."""
         if self._writing is None:
             return None
@@ -470,7 +470,7 @@ class BinaryFile(FileCore):
 
     async def _flush(self) -> None:
         if self._writing is not None:
-            await self._settle()
+            await self._wait_pending()
         if self._unwritten:
             data = bytes(self._unwritten)
             self._unwritten.clear()
@@ -479,7 +479,7 @@ class BinaryFile(FileCore):
                 await self._to_stream(data)
                 return
             self._begin_write(data)
-            await self._settle()
+            await self._wait_pending()
 
     async def flush(self) -> None:
         """Hands what is buffered to the kernel; fsync() brings it to the device."""
@@ -547,7 +547,7 @@ class BinaryFile(FileCore):
                 raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), self.name)
             truncate = functools.partial(self._truncate, size)
             self._writing = self._call(truncate, exclusive=True)
-            await self._settle()
+            await self._wait_pending()
             self._drop_ahead()
             return size
 

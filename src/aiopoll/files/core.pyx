@@ -393,7 +393,7 @@ cdef class FileCore(FileRoutes):
         request.call = function
         request.patient = self.streaming
         if exclusive:
-            request.turnstile = EXCLUSIVE
+            request.access = EXCLUSIVE
         return self.start(request)
 
     # The end

@@ -21,7 +21,7 @@ async def shut_at_close(queue: FileQueue) -> AsyncGenerator[None, None]:
     try:
         yield
     finally:
-        queue.shut()
+        queue.shutdown()
 
 
 def keep_until_shutdown(loop: asyncio.AbstractEventLoop, queue: FileQueue) -> None:

@@ -5,7 +5,7 @@ aio_complete), which any loop can watch with add_reader.  io_destroy blocks for 
 milliseconds.
 
 Rule.  What the turn's callbacks ask for leaves in one io_submit, in a callback of the next turn, or
-when the queue says so (FileQueue.hurry).
+when the queue says so (FileQueue.submit_if_underfilled).
 What has completed by then is taken at once; the eventfd tells of the rest.
 
 Cost.  An eventfd, slots of fs.aio-max-nr, and a read of the eventfd for each time that events

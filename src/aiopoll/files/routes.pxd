@@ -58,7 +58,7 @@ cdef class FileRoutes(FileOwner):
     cdef int enter(self) except -1
     cdef int leave(self, int fd) except -1
     cdef object start(self, FileRequest request)
-    cdef int go(self, FileRequest request) except -1
+    cdef int route(self, FileRequest request) except -1
     cdef int go_read(self, FileRequest request) except -1
     cdef int go_write(self, FileRequest request) except -1
     cdef bint read_inline(self, FileRequest request) except -1
@@ -66,5 +66,5 @@ cdef class FileRoutes(FileOwner):
     cdef int to_ring(self, FileRequest request) except -1
     cdef int perform_on(self, int fd, FileRequest request) except -1
     cdef int succeed(self, FileRequest request) except -1
-    cdef int pump(self) except -1
+    cdef int run_waiting(self) except -1
     cdef object os_error(self, int64_t code)

@@ -18,7 +18,7 @@ it is a call in a thread, one of those that may wait for ever.
 A descriptor that somebody else owns (closefd=False) is duplicated at once if it is a file without
 another end.  A duplicate of a pipe, socket or terminal would keep its peer from seeing the end: that
 is made for each call, in a thread, and only while the number names the file that was given.
-Writes of a direct file pass a turnstile: one that changes part of a block, the size or the
+Writes of a direct file have an access: one that changes part of a block, the size or the
 allocation goes alone, so that no block is read, changed and written under another one's hands.
 
 Why.  No call of the loop's thread blocks.
@@ -35,7 +35,7 @@ from posix.unistd cimport close, fdatasync, fsync
 from aiopoll.aio cimport abi
 from aiopoll.files.scheduler cimport (
     AIO_READS, AIO_SYNCS, AIO_WRITES, BLOCKED, BOUNCED, EXCLUSIVE, FILE_READ, FILE_SYNC, FILE_WRITE,
-    FREE_PASS, INLINE_READS, SHARED,
+    UNORDERED, INLINE_READS, SHARED,
 )
 from aiopoll.loop.core cimport future_for
 from aiopoll.reactor.duplicate cimport duplicate
@@ -97,31 +97,31 @@ cdef class FileRoutes(FileOwner):
         self.pending += 1
         if request.kind == FILE_WRITE:
             if request.appending:
-                request.turnstile = EXCLUSIVE
+                request.access = EXCLUSIVE
             elif self.direct:
                 request.unaligned = (request.offset | request.length) % self.offset_alignment != 0
-                request.turnstile = EXCLUSIVE if request.unaligned else SHARED
-        if request.turnstile == EXCLUSIVE:
+                request.access = EXCLUSIVE if request.unaligned else SHARED
+        if request.access == EXCLUSIVE:
             if self.exclusive or self.sharing > 0:
                 self.held.append(request)
                 return future
             self.exclusive = True
-        elif request.turnstile == SHARED:
+        elif request.access == SHARED:
             if self.exclusive or self.held:
                 self.held.append(request)
                 return future
             self.sharing += 1
         try:
-            self.go(request)
+            self.route(request)
         except BaseException as error:
-            self.queue.deliver(request, None, error)
-        self.queue.hurry()
+            self.queue.resolve(request, None, error)
+        self.queue.submit_if_underfilled()
         return future
 
-    cdef int go(self, FileRequest request) except -1:
+    cdef int route(self, FileRequest request) except -1:
         """Chooses the route."""
         if request.future.done():
-            return self.queue.deliver(request, None, None)
+            return self.queue.resolve(request, None, None)
         if request.kind == FILE_READ:
             return self.go_read(request)
         if request.kind == FILE_WRITE:
@@ -228,7 +228,7 @@ cdef class FileRoutes(FileOwner):
 
     cdef bint read_inline(self, FileRequest request) except -1:
         """Reads what is cached; whether the request is over."""
-        cdef bint now = self.queue.spend(request.length)
+        cdef bint now = self.queue.charge_inline_budget(request.length)
         cdef int result = file_transfer(
             self.fd, &request.vector, &request.nr_vector, request.offset, request.length,
             FILE_RWF_NOWAIT, False, 1, &request.done)
@@ -240,13 +240,13 @@ cdef class FileRoutes(FileOwner):
             return False
         self.queue.count(self, INLINE_READS)
         if now:
-            self.returned(request, result)
+            self.on_result(request, result)
         else:
             self.queue.loop.call_soon(self._returned_later, request, result)
         return True
 
     def _returned_later(self, FileRequest request, result):
-        self.returned(request, result)
+        self.on_result(request, result)
 
     cdef int perform(self, FileRequest request) except -1:
         cdef int fd = self.enter()
@@ -297,14 +297,14 @@ cdef class FileRoutes(FileOwner):
         request.result = result
         return 0
 
-    cdef int returned(self, FileRequest request, int64_t res) except -1:
+    cdef int on_result(self, FileRequest request, int64_t res) except -1:
         """From the ring the number of bytes, from elsewhere 0 with `done`; or -errno."""
         cdef int64_t got
         if res < 0:
             if not request.threaded and (res == -EAGAIN or res == -EOPNOTSUPP):
                 self.queue.count(self, BLOCKED)
-                return self.refused(request, -res)
-            return self.queue.deliver(request, None, self.os_error(-res))
+                return self.on_refused(request, -res)
+            return self.queue.resolve(request, None, self.os_error(-res))
         if res == 0:
             if request.kind == FILE_WRITE and not request.threaded:
                 return self.queue.to_thread(request)
@@ -325,7 +325,7 @@ cdef class FileRoutes(FileOwner):
             return self.queue.to_thread(request)
         return self.succeed(request)
 
-    cdef int refused(self, FileRequest request, long error) except -1:
+    cdef int on_refused(self, FileRequest request, long error) except -1:
         if error == EOPNOTSUPP and request.kind != FILE_SYNC:
             self.use_nowait = False
         return self.queue.to_thread(request)
@@ -346,7 +346,7 @@ cdef class FileRoutes(FileOwner):
             if request.appending and self.size > self.append_at:
                 self.append_at = self.size
             result = request.offset if request.as_offset else request.length
-        return self.queue.deliver(request, result, None)
+        return self.queue.resolve(request, result, None)
 
     cdef object os_error(self, int64_t code):
         text = os.strerror(code)
@@ -355,28 +355,28 @@ cdef class FileRoutes(FileOwner):
                      f" {self.offset_alignment} bytes?)")
         return OSError(code, text, self.name)
 
-    cdef int finished(self, FileRequest request) except -1:
+    cdef int on_done(self, FileRequest request) except -1:
         self.pending -= 1
         if request.appending:
             self.append_at -= request.length - request.done  # the kernel leaves no gaps
-        if request.turnstile == EXCLUSIVE:
+        if request.access == EXCLUSIVE:
             self.exclusive = False
-        elif request.turnstile == SHARED:
+        elif request.access == SHARED:
             self.sharing -= 1
         if self.held and not self.pumping:
-            self.pump()
+            self.run_waiting()
         if self.pending == 0 and self.closing is not None:
             self._close_now()
         return 0
 
-    cdef int pump(self) except -1:
-        """Lets through what the turnstile held."""
+    cdef int run_waiting(self) except -1:
+        """Starts the writes that waited for their access."""
         cdef FileRequest request
         self.pumping = True
         try:
             while self.held and not self.exclusive:
                 request = self.held[0]
-                if request.turnstile == EXCLUSIVE:
+                if request.access == EXCLUSIVE:
                     if self.sharing > 0:
                         break
                     self.exclusive = True
@@ -384,9 +384,9 @@ cdef class FileRoutes(FileOwner):
                     self.sharing += 1
                 self.held.popleft()
                 try:
-                    self.go(request)
+                    self.route(request)
                 except BaseException as error:
-                    self.queue.deliver(request, None, error)
+                    self.queue.resolve(request, None, error)
         finally:
             self.pumping = False
         return 0

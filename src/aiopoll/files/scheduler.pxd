@@ -20,8 +20,8 @@ cdef enum Kind:
     FILE_SYNC
     FILE_CALL
 
-cdef enum Turnstile:  # how a request stands to the others of its file
-    FREE_PASS
+cdef enum Access:  # how a request stands to the others of its file
+    UNORDERED
     SHARED
     EXCLUSIVE
 
@@ -43,7 +43,7 @@ cdef class FileRequest:
     cdef uint32_t index
     cdef uint32_t generation
     cdef uint8_t kind
-    cdef uint8_t turnstile
+    cdef uint8_t access
     cdef bint appending
     cdef bint as_offset
     cdef bint unaligned
@@ -80,9 +80,9 @@ cdef class FileOwner:
     cdef uint64_t[COUNTS] counts
 
     cdef int perform(self, FileRequest request) except -1
-    cdef int refused(self, FileRequest request, long error) except -1
-    cdef int returned(self, FileRequest request, int64_t res) except -1
-    cdef int finished(self, FileRequest request) except -1
+    cdef int on_refused(self, FileRequest request, long error) except -1
+    cdef int on_result(self, FileRequest request, int64_t res) except -1
+    cdef int on_done(self, FileRequest request) except -1
 
 cdef class FileQueue(RequestSource):
     cdef readonly object loop
@@ -113,9 +113,9 @@ cdef class FileQueue(RequestSource):
     cdef int count(self, FileOwner owner, int what) except -1
     cdef bint has_ring(self) except -1
     cdef int submit(self, FileRequest request) except -1
-    cdef int hurry(self) except -1
+    cdef int submit_if_underfilled(self) except -1
     cdef int to_thread(self, FileRequest request) except -1
-    cdef bint hand_over(self, FileRequest request, bint patient) except -1
+    cdef bint start_in_pool(self, FileRequest request, bint patient) except -1
     cdef int end_threads(self) except -1
-    cdef bint spend(self, int64_t size) except -1
-    cdef int deliver(self, FileRequest request, object result, object error) except -1
+    cdef bint charge_inline_budget(self, int64_t size) except -1
+    cdef int resolve(self, FileRequest request, object result, object error) except -1

@@ -135,15 +135,15 @@ cdef class FileOwner:
         """Does the request, in a thread of the pool."""
         raise NotImplementedError
 
-    cdef int refused(self, FileRequest request, long error) except -1:
+    cdef int on_refused(self, FileRequest request, long error) except -1:
         """The ring has not taken the request."""
         raise NotImplementedError
 
-    cdef int returned(self, FileRequest request, int64_t res) except -1:
+    cdef int on_result(self, FileRequest request, int64_t res) except -1:
         """Takes the result from the ring, or from a thread."""
         raise NotImplementedError
 
-    cdef int finished(self, FileRequest request) except -1:
+    cdef int on_done(self, FileRequest request) except -1:
         """The request is over, and its future done."""
         raise NotImplementedError
 
@@ -191,7 +191,7 @@ cdef class FileQueue(RequestSource):
             self.requests.append(request)
         request.owner = owner
         request.kind = kind
-        request.turnstile = FREE_PASS
+        request.access = UNORDERED
         request.appending = request.as_offset = request.unaligned = request.threaded = False
         request.patient = False
         request.offset = request.length = request.skip = request.done = request.result = 0
@@ -241,7 +241,7 @@ cdef class FileQueue(RequestSource):
             self.ring.want()
         return 0
 
-    cdef int hurry(self) except -1:
+    cdef int submit_if_underfilled(self) except -1:
         """Submits now, if more is held back for the turn's end than the device has to do."""
         if self.in_flight < self.waiting and self.in_flight < self.limit:
             if self.reactor is not None:
@@ -258,7 +258,7 @@ cdef class FileQueue(RequestSource):
             self.waiting -= 1
             request = self.queue.pop()
             if request.future.done():
-                self.deliver(request, None, None)
+                self.resolve(request, None, None)
                 continue
             batch[count] = &request.iocb
             count += 1
@@ -275,7 +275,7 @@ cdef class FileQueue(RequestSource):
                 self.queue.push(request)
                 self.waiting += 1
             else:
-                request.owner.refused(request, error)
+                request.owner.on_refused(request, error)
         return 0
 
     cdef int complete(self, abi.io_event *event) except -1:
@@ -287,7 +287,7 @@ cdef class FileQueue(RequestSource):
         if request.generation != event.data >> 32 or request.owner is None:
             return 0
         self.in_flight -= 1
-        request.owner.returned(request, event.res)
+        request.owner.on_result(request, event.res)
         return 0
 
     # Threads
@@ -305,15 +305,15 @@ cdef class FileQueue(RequestSource):
         request.threaded = True
         request.begun = False
         try:
-            if not (request.patient and self.hand_over(request, True)):
-                if not self.hand_over(request, False):
+            if not (request.patient and self.start_in_pool(request, True)):
+                if not self.start_in_pool(request, False):
                     self._run(request, request.generation)
         except BaseException as error:
             self.in_threads -= 1
-            self.deliver(request, None, error)
+            self.resolve(request, None, error)
         return 0
 
-    cdef bint hand_over(self, FileRequest request, bint patient) except -1:
+    cdef bint start_in_pool(self, FileRequest request, bint patient) except -1:
         """Gives a request to a pool; False if the interpreter ends, or no thread can be started.
 
         One that lives may be handed it all the same, then.
@@ -360,7 +360,7 @@ cdef class FileQueue(RequestSource):
             try:
                 self.loop.call_soon_threadsafe(self.collect)
             except RuntimeError:
-                pass  # the loop is closed; shut() collects, if anyone does
+                pass  # the loop is closed; shutdown() collects, if anyone does
 
     def collect(self):
         """Finishes what the threads have done."""
@@ -370,11 +370,11 @@ cdef class FileQueue(RequestSource):
             request = self.done.popleft()
             self.in_threads -= 1
             if request.error is not None:
-                self.deliver(request, None, request.error)
+                self.resolve(request, None, request.error)
             elif request.kind == FILE_CALL:
-                self.deliver(request, request.answer, None)
+                self.resolve(request, request.answer, None)
             else:
-                request.owner.returned(request, request.result)
+                request.owner.on_result(request, request.result)
 
     def call(self, function, *, bint patient=False):
         """Calls `function` in a thread; answers a future of what it returns.
@@ -390,7 +390,7 @@ cdef class FileQueue(RequestSource):
 
     # Results
 
-    cdef bint spend(self, int64_t size) except -1:
+    cdef bint charge_inline_budget(self, int64_t size) except -1:
         """Takes from what may be answered from memory in this turn; False if that is spent.
 
         A coroutine that only ever finds its data in memory would else keep all others waiting.
@@ -410,7 +410,7 @@ cdef class FileQueue(RequestSource):
         self.refill_scheduled = False
         self.budget = INLINE_BYTES_MAX
 
-    cdef int deliver(self, FileRequest request, object result, object error) except -1:
+    cdef int resolve(self, FileRequest request, object result, object error) except -1:
         """Finishes the future, unless it was cancelled, and the request."""
         cdef FileOwner owner = request.owner
         future = request.future
@@ -425,14 +425,14 @@ cdef class FileQueue(RequestSource):
         except RuntimeError:
             pass  # the loop is closed: nobody can be told any more
         if owner is not None:
-            owner.finished(request)
+            owner.on_done(request)
         self.release(request)
         return 0
 
 
     # The end
 
-    def shut(self):
+    def shutdown(self):
         """Waits for all that is under way, and gives ring and threads back.
 
         What is asked for after that gets new threads, and no ring but the loop's.
@@ -465,7 +465,7 @@ cdef class FileQueue(RequestSource):
     def __del__(self):
         if self.loop is None:
             return
-        if self.shut():
+        if self.shutdown():
             warnings.warn(f"{self.loop!r} was dropped with I/O of files in flight",
                           ResourceWarning, stacklevel=2, source=self)
 

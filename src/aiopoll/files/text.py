@@ -252,7 +252,7 @@ class TextFile:
         call = functools.partial(self._named, function)
         self._doing = self.buffer._call(call, exclusive=True)
 
-    async def _settle(self) -> Any:
+    async def _wait_pending(self) -> Any:
         """Waits for the call that was begun last, if anyone still has to; its result, or error."""
         doing = self._doing
         if doing is None:
@@ -264,9 +264,9 @@ class TextFile:
 
     async def _do(self, function: Callable[[], T]) -> T:
         """Calls `function` in a thread, after what a cancelled caller has left behind."""
-        await self._settle()
+        await self._wait_pending()
         self._begin(function)
-        result: T = await self._settle()
+        result: T = await self._wait_pending()
         return result
 
     def _named(self, function: Callable[[], T]) -> T:
@@ -392,7 +392,7 @@ class TextFile:
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         self._encode(text, self._wrapper.errors or "strict")
         async with self._lock:
-            await self._settle()
+            await self._wait_pending()
             self.fileno()  # it may have been closed meanwhile
             if not self._batches:
                 return await self._do(functools.partial(self._wrapper.write, text))
@@ -415,7 +415,7 @@ class TextFile:
 
         After this no thread is at work on the wrapper.
         """
-        await self._settle()
+        await self._wait_pending()
         if self._unwritten or through:
             # An empty write counts: it may bring a byte order mark.
             text = "".join(self._unwritten) if self._unwritten else None
@@ -496,7 +496,7 @@ class TextFile:
         try:
             if not self.closed:
                 async with self._lock:
-                    await self._settle()
+                    await self._wait_pending()
         finally:
             try:
                 if not self.closed:
@@ -505,7 +505,7 @@ class TextFile:
                         self._begin(self._finish)
                     except RuntimeError:
                         self._finish()  # the loop is closed: no thread is at work
-                await self._settle()
+                await self._wait_pending()
             finally:
                 await self.buffer.close()
 

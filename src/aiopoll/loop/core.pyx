@@ -24,7 +24,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from aiopoll.loop.handle_queue cimport HandleQueue
 from aiopoll.loop.handles cimport (
     TimerOwner, cancel_handle, drop_handle, is_cancelled, is_scheduled, new_handle,
-    new_timer_handle, run_handle, set_scheduled, settle, show,
+    new_timer_handle, run_handle, set_scheduled, set_gc_tracking, gc_track,
 )
 from aiopoll.loop.transports.table cimport TransportTable
 from aiopoll.reactor.aio_reactor cimport AioReactor
@@ -176,9 +176,9 @@ cdef class LoopCore(TimerOwner):
             if not running:
                 self.end_run(hooks)
             for handle in self.ready:
-                show(handle)
+                gc_track(handle)
             for handle in self.timer_handles:
-                show(handle)
+                gc_track(handle)
 
     cdef int end_run(self, object hooks) except -1:
         """Does of asyncio's clean-up what an interrupt has kept from being done.
@@ -230,7 +230,7 @@ cdef class LoopCore(TimerOwner):
         else:
             handle = new_handle(callback, args, self, context)
             self.ready.push(handle)
-            settle(handle, self.forever, context is None and self.ready.count >= HIDE_MIN)
+            set_gc_tracking(handle, self.forever, context is None and self.ready.count >= HIDE_MIN)
         return handle
 
     def _call_soon(self, callback, args, context):
@@ -279,7 +279,7 @@ cdef class LoopCore(TimerOwner):
         else:
             self.timer_handles[slot] = handle
         if not debug:
-            settle(handle, self.forever, context is None and self.timers.count >= HIDE_MIN)
+            set_gc_tracking(handle, self.forever, context is None and self.timers.count >= HIDE_MIN)
         set_scheduled(handle, True)
         return handle
 
@@ -443,7 +443,7 @@ cdef class LoopCore(TimerOwner):
             handle = self.ready.pop()
             self.callbacks += 1
             if self._debug:
-                show(handle)
+                gc_track(handle)
                 if not is_cancelled(handle):
                     self.run_debug(handle)
             else:
@@ -497,7 +497,7 @@ cdef class LoopCore(TimerOwner):
             handle = asyncio.Handle(callback, args, self, None)
         else:
             handle = new_handle(callback, args, self, None)
-            settle(handle, False, False)
+            set_gc_tracking(handle, False, False)
         previous = self.reactor.callback_of(fd, direction)
         self.reactor.register(fd, direction, handle, GIVEN, owner_of(file))
         if previous is not None:

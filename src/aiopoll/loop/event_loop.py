@@ -408,7 +408,7 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         if not self.is_running() and not self.is_closed():
             unmark_pipe(self._pipe_fd())
             if self._aiopoll_files is not None:
-                self._aiopoll_files.shut()
+                self._aiopoll_files.shutdown()
             self._clear_timers()
             # An interrupt may have come before run_forever could do it.
             release_wakeup_pipe(self._csock)

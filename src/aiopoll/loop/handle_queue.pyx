@@ -2,7 +2,7 @@
 
 cimport cython
 
-from aiopoll.loop.handles cimport show
+from aiopoll.loop.handles cimport gc_track
 from aiopoll.reactor.ready_queue cimport ReadyQueue
 
 
@@ -11,4 +11,4 @@ cdef class HandleQueue(ReadyQueue):
     """A ReadyQueue whose handles are seen by the garbage collector once they have left it."""
 
     cdef int expose(self, object item) except -1:
-        return show(item)
+        return gc_track(item)

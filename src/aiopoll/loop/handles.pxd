@@ -19,8 +19,8 @@ cdef class Handles:
 
 cdef object new_handle(object callback, tuple args, object loop, object context)
 cdef object new_timer_handle(object when, object callback, tuple args, object loop, object context)
-cdef void settle(object handle, bint hide, bint context_too) noexcept
-cdef int show(object handle) except -1
+cdef void set_gc_tracking(object handle, bint untracked, bint context_too) noexcept
+cdef int gc_track(object handle) except -1
 cdef int drop_handle(object handle) except -1
 cdef bint is_scheduled(object handle) except -1
 cdef bint is_cancelled(object handle) except -1

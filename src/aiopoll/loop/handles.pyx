@@ -17,7 +17,7 @@ as well.  Until they have run the loop holds them, and it is alive, so that ther
 collect; the collector would look at each of them again and again, which takes longer than running
 them.  A context must be in sight before it is let go of, for its deallocation takes it out of the
 collector's list: whatever leaves the queue or the heap, and all that waits when the loop stops, goes
-through show(), release() or drop_handle().
+through gc_track(), release() or drop_handle().
 
 Cost.  A slot that a future asyncio adds is left unset; `SLOTS` below is compared with __slots__
 at import, and where they differ the Python constructors are used.
@@ -208,7 +208,7 @@ cdef inline void fill(object handle, object callback, tuple args, object loop, o
 cdef object new_handle(object callback, tuple args, object loop, object context):
     """Handle(callback, args, loop, context), for a loop that is not in debug mode.
 
-    The caller puts it where it waits, and calls settle().
+    The caller puts it where it waits, and calls set_gc_tracking().
     """
     if not fast:
         return Handle(callback, args, loop, context)
@@ -228,30 +228,30 @@ cdef object new_timer_handle(object when, object callback, tuple args, object lo
     return handle
 
 
-cdef void settle(object handle, bint hide, bint context_too) noexcept:
+cdef void set_gc_tracking(object handle, bint untracked, bint context_too) noexcept:
     """Decides whether the garbage collector sees a new handle.
 
     hide: its loop runs, and has it.  context_too: nobody else has its context, and it is worth it.
     """
     if not fast:
         return
-    if not hide:
+    if not untracked:
         PyObject_GC_Track(<PyObject *>handle)
     elif context_too:
         PyObject_GC_UnTrack((<PyObject **>(<char *><PyObject *>handle + slots.context))[0])
 
 
-cdef inline void show_context(object handle) noexcept:
+cdef inline void gc_track_context(object handle) noexcept:
     cdef PyObject *context = (<PyObject **>(<char *><PyObject *>handle + slots.context))[0]
     if context != NULL and PyContext_CheckExact(<object>context) and (
             not PyObject_GC_IsTracked(context)):
         PyObject_GC_Track(context)
 
 
-cdef int show(object handle) except -1:
+cdef int gc_track(object handle) except -1:
     """Lets the garbage collector see a handle again."""
     if is_fast(handle):
-        show_context(handle)
+        gc_track_context(handle)
         if not PyObject_GC_IsTracked(<PyObject *>handle):
             PyObject_GC_Track(<PyObject *>handle)
     return 0
@@ -265,8 +265,8 @@ cdef int release(object handle) except -1:
             (<PyObject **>(<char *><PyObject *>handle + slots.weakrefs))[0] != NULL
             or get(handle, slots.source_traceback) is not None
             or get(handle, slots.repr) is not None):
-        return show(handle)
-    show_context(handle)
+        return gc_track(handle)
+    gc_track_context(handle)
     if get(handle, slots.cancelled) is not False:
         put(handle, slots.cancelled, False)
     empty(handle, slots.callback)
@@ -369,7 +369,7 @@ cdef int failed(object handle, object context, object callback, tuple args) exce
 
     context: to be left; None if it was not entered.
     """
-    show(handle)
+    gc_track(handle)
     try:
         raised()
     except BaseException as error:

@@ -543,10 +543,11 @@ cdef class AioReactor(Reactor):
     cdef int sleep(self, int64_t timeout_ns) except -1:
         cdef _Bool slept
         cdef long count, i
+        self.sleeps += 1
         with nogil:
             count = busy_poll_wait(&self.busy, &self.ring, self.events, EVENTS_MAX, timeout_ns,
                                    &slept)
-        self.sleeps += slept
+        self.sleeps -= not slept
         self.after_sleep()
         if count == -EINTR:
             PyErr_CheckSignals()

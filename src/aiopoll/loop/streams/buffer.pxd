@@ -28,6 +28,6 @@ cdef class StreamBuffer:
     cdef bytes take(self, Py_ssize_t count)
     cdef int drop(self, Py_ssize_t count) except -1
     cdef int gather(self) except -1
-    cdef bytearray show(self)
+    cdef bytearray expose(self)
     cdef int replace(self, bytearray gathered) except -1
     cdef Py_ssize_t find(self, object separators, Py_ssize_t at, Py_ssize_t *start) except -2

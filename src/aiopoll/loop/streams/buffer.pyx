@@ -73,7 +73,7 @@ cdef class StreamBuffer:
             self.chunk = None
         return 0
 
-    cdef bytearray show(self):
+    cdef bytearray expose(self):
         """The bytearray that has the data from now on."""
         self.gather()
         self.shown = True

@@ -1,25 +1,9 @@
 import asyncio
-from typing import Any, final
+from typing import Any
 
-from typing_extensions import disjoint_base
+from aiopoll.loop.streams.core import StreamProtocolCore, StreamReaderCore, StreamWriterCore
 
-from aiopoll.loop.streams.coroutine import CompiledCoroutine
-from aiopoll.loop.transports.compiled_protocol import DataReceiver
-
-DEFAULT_LIMIT: int
-
-@disjoint_base
-class ReaderCore:
-    _loop: asyncio.AbstractEventLoop
-    _waiter: asyncio.Future[None] | None
-    _exception: Exception | None
-    _transport: Any
-    _eof: bool
-    _paused: bool
-    _limit: int
-    _buffer: bytearray
-
-    def __init__(self, limit: int = ..., loop: asyncio.AbstractEventLoop | None = None) -> None: ...
+class ReaderMethods(StreamReaderCore):
     def feed_data(self, data: Any) -> None: ...
     def at_eof(self) -> bool: ...
     def exception(self) -> Exception | None: ...
@@ -30,34 +14,14 @@ class ReaderCore:
     async def __anext__(self) -> bytes: ...
     def _maybe_resume_transport(self) -> None: ...
 
-@final
-class Awaiting(CompiledCoroutine):
-    def __next__(self) -> asyncio.Future[None]: ...
-    def send(self, value: None) -> asyncio.Future[None]: ...
-    def throw(self, typ: Any, val: Any = None, tb: Any = None) -> asyncio.Future[None]: ...
-    def close(self) -> None: ...
-
-@disjoint_base
-class ProtocolCore(DataReceiver):
-    _loop: asyncio.AbstractEventLoop
-    _stream_reader_wr: Any
-    _drain_waiters: Any
-    _paused: bool
-    _connection_lost: bool
-
+class ProtocolMethods(StreamProtocolCore):
     def data_received(self, data: bytes) -> None: ...
     def connection_made(self, transport: asyncio.BaseTransport) -> None: ...
 
-@disjoint_base
-class WriterCore:
-    _transport: Any
-    _protocol: Any
-    _reader: Any
-    _loop: asyncio.AbstractEventLoop
-
+class WriterMethods(StreamWriterCore):
     def write(self, data: Any) -> None: ...
     async def drain(self) -> None: ...
 
-class StreamReader(ReaderCore, asyncio.StreamReader): ...
-class StreamWriter(WriterCore, asyncio.StreamWriter): ...
-class StreamReaderProtocol(ProtocolCore, asyncio.StreamReaderProtocol): ...
+class StreamReader(ReaderMethods, asyncio.StreamReader): ...
+class StreamWriter(WriterMethods, asyncio.StreamWriter): ...
+class StreamReaderProtocol(ProtocolMethods, asyncio.StreamReaderProtocol): ...

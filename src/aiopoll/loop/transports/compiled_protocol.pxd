@@ -1,10 +1,10 @@
 """What a connection asks of its protocol and its server."""
 
-cdef class DataReceiver:
+cdef class CompiledProtocol:
     cdef bint is_compiled(self) noexcept
     cdef int receive(self, bytes data) except -1
 
-cdef class Receiver:
+cdef class BufferedSink:
     cdef int received(self, char *data, Py_ssize_t size) except -1
 
 cdef bint is_buffered(object protocol) except -1

@@ -3,7 +3,7 @@
 Facts.  asyncio tells the two kinds of protocols apart by isinstance; uvloop by their methods.  A
 server counts its connections, and from Python 3.13 on knows them.
 
-Rule.  DataReceiver and Receiver are the two kinds, compiled: a stream calls them in C.
+Rule.  CompiledProtocol and BufferedSink are the two kinds, compiled: a stream calls them in C.
 """
 
 from asyncio import BufferedProtocol
@@ -35,7 +35,7 @@ cdef int detach(object server, object transport) except -1:
     return 0
 
 
-cdef class DataReceiver:
+cdef class CompiledProtocol:
     """A compiled Protocol."""
 
     cdef bint is_compiled(self) noexcept:
@@ -47,7 +47,7 @@ cdef class DataReceiver:
         raise NotImplementedError
 
 
-cdef class Receiver:
+cdef class BufferedSink:
     """A compiled BufferedProtocol that takes what came from where it was read to."""
 
     cdef int received(self, char *data, Py_ssize_t size) except -1:

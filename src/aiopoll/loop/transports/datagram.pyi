@@ -2,10 +2,10 @@ import asyncio
 import socket
 from typing import Any, final
 
-from aiopoll.loop.transports.fd_reader import Reader
+from aiopoll.loop.transports.fd_reader import FdReader
 
 @final
-class DatagramReader(Reader): ...
+class DatagramReader(FdReader): ...
 
 class DatagramTransport(asyncio.DatagramTransport):
     def __init__(

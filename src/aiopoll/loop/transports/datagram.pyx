@@ -21,7 +21,7 @@ from cpython.object cimport PyObject
 from libc.errno cimport EAGAIN, EBADF, EINTR, errno
 from libc.string cimport memcmp
 
-from aiopoll.loop.transports.fd_reader cimport Reader
+from aiopoll.loop.transports.fd_reader cimport FdReader
 from aiopoll.loop.transports.recv_buffer cimport READ_SIZE, read_buffer
 from aiopoll.loop.transports.sockaddr cimport (
     address, address_clear, address_from_python, address_to_python, is_known_family, socklen_t,
@@ -54,7 +54,7 @@ cdef enum:
 
 
 @cython.final
-cdef class DatagramReader(Reader):
+cdef class DatagramReader(FdReader):
     """The reading side, and the address that was heard last."""
 
     cdef object sock

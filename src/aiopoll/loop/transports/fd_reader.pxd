@@ -4,7 +4,7 @@ from aiopoll.loop.core cimport LoopCore
 from aiopoll.reactor.registration cimport Registration
 from aiopoll.reactor.runnable cimport Runnable
 
-cdef class Reader(Runnable):
+cdef class FdReader(Runnable):
     cdef LoopCore loop
     cdef Registration registration  # None: not watched
     cdef object transport

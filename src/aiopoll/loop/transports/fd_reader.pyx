@@ -3,7 +3,7 @@
 Facts.  asyncio's transports for datagrams and pipes watch their file by loop._add_reader() and
 forget it by loop._remove_reader(); what comes between is one callback for each time it is ready.
 
-Rule.  A Reader is what the reactor hands over in that callback's place.  It runs in the context
+Rule.  An FdReader is what the reactor hands over in that callback's place.  It runs in the context
 that the transport was made in.
 
 Why.  What is cold (flow control, closing, errors) stays asyncio's own on every Python version.
@@ -17,7 +17,7 @@ from aiopoll.reactor.registration cimport GIVEN, READ
 from aiopoll.reactor.runnable cimport Runnable
 
 
-cdef class Reader(Runnable):
+cdef class FdReader(Runnable):
     def __repr__(self):
         return f"<{self.transport!r} read>"
 

@@ -1,14 +1,14 @@
 import asyncio
 from typing import Any, final
 
-from aiopoll.loop.transports.fd_reader import Reader
+from aiopoll.loop.transports.fd_reader import FdReader
 
 @final
 class PipeEnd:
     def __new__(cls, pipe: Any) -> PipeEnd: ...
 
 @final
-class PipeReader(Reader): ...
+class PipeReader(FdReader): ...
 
 class ReadPipeTransport(asyncio.ReadTransport):
     def __init__(

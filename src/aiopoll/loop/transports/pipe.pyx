@@ -28,7 +28,7 @@ from posix.fcntl cimport F_GETFL, F_SETFL, O_NONBLOCK, fcntl
 from posix.stat cimport S_ISCHR, S_ISFIFO, S_ISSOCK, fstat, struct_stat
 from posix.unistd cimport close, read, write
 
-from aiopoll.loop.transports.fd_reader cimport Reader
+from aiopoll.loop.transports.fd_reader cimport FdReader
 from aiopoll.reactor.descriptor cimport has_number
 
 import os
@@ -143,7 +143,7 @@ cdef class PipeEnd:
 
 
 @cython.final
-cdef class PipeReader(Reader):
+cdef class PipeReader(FdReader):
     cdef PipeEnd end
 
     cdef bint read(self) except -1:

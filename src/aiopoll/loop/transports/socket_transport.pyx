@@ -127,7 +127,7 @@ class SocketTransport(transports._FlowControlMixin):
             try:
                 _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
             finally:
-                stream.give_back()
+                stream.release()
 
     def set_protocol(self, protocol):
         """Hands the connection to another protocol."""
@@ -443,7 +443,7 @@ cdef int start(object transport, Stream stream, object server) except -1:
     if server is not None:
         attach(server, transport)
         stream.server = server
-    stream.loop.transports.lend(stream.fd, transport)
+    stream.loop.transports.add(stream.fd, transport)
     stream.loop.ready.push(stream)
     return 0
 

@@ -4,6 +4,7 @@ cimport cython
 from libc.stdint cimport uint8_t, uint32_t
 
 from aiopoll.loop.core cimport LoopCore
+from aiopoll.loop.transports.write_queue cimport WriteQueue
 from aiopoll.reactor.registration cimport Registration
 from aiopoll.reactor.runnable cimport Runnable
 
@@ -33,16 +34,15 @@ cdef class Stream(Runnable):
     cdef object context
     cdef object empty_waiter
     cdef object limits  # low and high as they were set; None if they were not
-    cdef object queue  # what waits: None, bytes, or a list of several
-    cdef Py_ssize_t sent  # of the first that waits
-    cdef Py_ssize_t size
+    cdef WriteQueue queue  # what waits; None if nothing has waited yet
+    cdef Py_ssize_t size  # of it, in bytes
     cdef Py_ssize_t high
     cdef Py_ssize_t low
     cdef int fd
     cdef uint8_t conn_lost  # each of these a byte: there may be many connections
     cdef uint8_t started  # a Beginning
     cdef uint8_t buffered
-    cdef uint8_t compiled  # the protocol is a DataReceiver that is
+    cdef uint8_t compiled  # the protocol is a CompiledProtocol that is
     cdef uint8_t closing
     cdef uint8_t paused
     cdef uint8_t eof
@@ -59,14 +59,14 @@ cdef class Stream(Runnable):
     cdef socket_name peer
 
     cdef int set_protocol(self, object protocol) except -1
-    cdef int begin(self) except -1
+    cdef int call_connection_made(self) except -1
     cdef int start(self) except -1
     cdef int start_reading(self) except -1
     cdef int stop_reading(self) except -1
     cdef bint read_plain(self) except -1
     cdef bint read_buffered(self) except -1
     cdef bint read_memory(self) except -1
-    cdef int nothing_read(self, ssize_t count, int code) except -1
+    cdef int on_eof_or_error(self, ssize_t count, int code) except -1
     cdef bint has_number(self) noexcept
     cdef int append(self, bytes data) except -1
     cdef WriteReady write_ready(self)
@@ -88,10 +88,10 @@ cdef class Stream(Runnable):
     cdef int fatal_error(self, object error, str message) except -1
     cdef int force_close(self, object error) except -1
     cdef int close(self) except -1
-    cdef int lose(self, object error) except -1
+    cdef int schedule_connection_lost(self, object error) except -1
     cdef int connection_lost(self, object error) except -1
     cdef int close_file(self, object transport) except -1
-    cdef int give_back(self) except -1
+    cdef int release(self) except -1
     cdef Registration registration_of(self)
     cdef object python_socket(self)
     cdef bint adopt(self) except -1

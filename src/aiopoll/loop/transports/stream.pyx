@@ -30,15 +30,15 @@ cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.contextvars cimport PyContext_Exit
-from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.object cimport PyObject
 from libc.errno cimport EAGAIN, EBADF, EINTR, errno
 from posix.unistd cimport close
 
 from aiopoll.loop.core cimport LoopCore
 from aiopoll.loop.handles cimport enter_context
-from aiopoll.loop.transports.compiled_protocol cimport DataReceiver, Receiver, detach, is_buffered
+from aiopoll.loop.transports.compiled_protocol cimport CompiledProtocol, BufferedSink, detach, is_buffered
 from aiopoll.loop.transports.recv_buffer cimport READ_SIZE, read_buffer, recv_bytes
+from aiopoll.loop.transports.write_queue cimport WriteQueue
 from aiopoll.reactor.descriptor cimport is_plain_socket, socket_fd
 from aiopoll.reactor.registration cimport GIVEN, OWNED, READ, REARMS_ITSELF, WRITE
 from aiopoll.reactor.runnable cimport Runnable
@@ -48,39 +48,23 @@ import socket
 
 from asyncio.log import logger
 
-cdef extern from "<sys/uio.h>" nogil:
-    struct iovec:
-        void *iov_base
-        size_t iov_len
-
 cdef extern from "<sys/socket.h>" nogil:
     enum:
         MSG_MORE
         MSG_NOSIGNAL
         SHUT_WR
 
-    struct msghdr:
-        iovec *msg_iov
-        size_t msg_iovlen
-
     ssize_t c_recv "recv"(int fd, void *buffer, size_t length, int flags)
     ssize_t c_send "send"(int fd, const void *buffer, size_t length, int flags)
-    ssize_t c_sendmsg "sendmsg"(int fd, const msghdr *message, int flags)
     int c_shutdown "shutdown"(int fd, int how)
 
 cdef extern from "socket_names.h" nogil:
     bint socket_is_tcp(int fd)
     void socket_push(int fd)
 
-cdef extern from "<string.h>" nogil:
-    void *memset(void *memory, int value, size_t size)
-
 cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
     Py_ssize_t Py_REFCNT(PyObject *object)
-
-cdef enum:
-    IOV_MAX = 64  # pieces in one sendmsg
 
 cdef object Socket = socket.socket  # whatever a program puts in its place later
 
@@ -132,7 +116,7 @@ cdef class Stream(Runnable):
 
     def __dealloc__(self):
         if self.fd >= 0:
-            self.loop.transports.take_back(self.fd, self.transport)
+            self.loop.transports.remove(self.fd, self.transport)
             if self.sock is None:
                 close(self.fd)
 
@@ -142,8 +126,8 @@ cdef class Stream(Runnable):
     cdef int set_protocol(self, object protocol) except -1:
         self.protocol = protocol
         self.buffered = is_buffered(protocol)
-        self.compiled = isinstance(protocol, DataReceiver) and (
-            (<DataReceiver>protocol).is_compiled())
+        self.compiled = isinstance(protocol, CompiledProtocol) and (
+            (<CompiledProtocol>protocol).is_compiled())
         return 0
 
     # Reading
@@ -152,7 +136,7 @@ cdef class Stream(Runnable):
         cdef bint hit = False
         cdef Runnable outer = self.loop.running
         if self.started != STARTED:
-            return self.begin() if self.started == NEW else self.start()
+            return self.call_connection_made() if self.started == NEW else self.start()
         if self.reading is None:
             return 0
         context = enter_context(self.context)
@@ -179,7 +163,7 @@ cdef class Stream(Runnable):
             self.loop.reactor.read_done(self.reading, False)
         return 0
 
-    cdef int begin(self) except -1:
+    cdef int call_connection_made(self) except -1:
         """Introduces the protocol, and reads from then on."""
         cdef Runnable outer = self.loop.running
         self.started = INTRODUCED
@@ -227,15 +211,15 @@ cdef class Stream(Runnable):
         """One read for a Protocol; whether something came."""
         cdef int code = 0
         if not self.has_number():
-            self.nothing_read(-1, EBADF)
+            self.on_eof_or_error(-1, EBADF)
             return False
         data = recv_bytes(self.fd, READ_SIZE, 0, &self.pages, &code)
         if not data:
-            self.nothing_read(0 if data is not None else -1, code)
+            self.on_eof_or_error(0 if data is not None else -1, code)
             return False
         try:
             if self.compiled:
-                (<DataReceiver>self.protocol).receive(data)
+                (<CompiledProtocol>self.protocol).receive(data)
             else:
                 self.protocol.data_received(data)
         except (SystemExit, KeyboardInterrupt):
@@ -249,7 +233,7 @@ cdef class Stream(Runnable):
         cdef Py_buffer view
         cdef ssize_t count
         cdef int code
-        if isinstance(self.protocol, Receiver):
+        if isinstance(self.protocol, BufferedSink):
             return self.read_memory()
         try:
             buffer = self.protocol.get_buffer(-1)
@@ -273,7 +257,7 @@ cdef class Stream(Runnable):
         code = errno if self.has_number() else EBADF
         PyBuffer_Release(&view)
         if count <= 0:
-            self.nothing_read(count, code)
+            self.on_eof_or_error(count, code)
             return False
         try:
             self.protocol.buffer_updated(count)
@@ -284,24 +268,24 @@ cdef class Stream(Runnable):
         return True
 
     cdef bint read_memory(self) except -1:
-        """One read for a Receiver; whether something came."""
+        """One read for a BufferedSink; whether something came."""
         cdef ssize_t count
         if not self.has_number():
-            self.nothing_read(-1, EBADF)
+            self.on_eof_or_error(-1, EBADF)
             return False
         count = c_recv(self.fd, read_buffer, READ_SIZE, 0)
         if count <= 0:
-            self.nothing_read(count, errno)
+            self.on_eof_or_error(count, errno)
             return False
         try:
-            (<Receiver>self.protocol).received(read_buffer, count)
+            (<BufferedSink>self.protocol).received(read_buffer, count)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
             self.fatal_error(error, "Fatal error: protocol.buffer_updated() call failed.")
         return True
 
-    cdef int nothing_read(self, ssize_t count, int code) except -1:
+    cdef int on_eof_or_error(self, ssize_t count, int code) except -1:
         """Deals with a recv(2) that brought nothing."""
         if count < 0:
             if code != EAGAIN and code != EINTR:
@@ -327,11 +311,8 @@ cdef class Stream(Runnable):
 
     cdef int append(self, bytes data) except -1:
         if self.queue is None:
-            self.queue = data
-        elif type(self.queue) is bytes:
-            self.queue = [self.queue, data]
-        else:
-            (<list>self.queue).append(data)
+            self.queue = WriteQueue.__new__(WriteQueue)
+        self.queue.append(data)
         self.size += PyBytes_GET_SIZE(data)
         return 0
 
@@ -431,58 +412,18 @@ cdef class Stream(Runnable):
     cdef int keep_rest(self, bytes data, ssize_t sent) except -1:
         """Lets the rest of what was written wait; nothing waits yet."""
         self.append(data)
-        self.sent = sent
+        self.queue.sent = sent
         self.size -= sent
         return 0
 
     cdef ssize_t send_queue(self) noexcept:
         """One send of what waits; the bytes that were taken, or -errno."""
-        cdef iovec[IOV_MAX] pieces
-        cdef msghdr message
-        cdef Py_ssize_t count, i
-        cdef PyObject *piece
-        cdef ssize_t taken
-        if not self.has_number():
-            return -EBADF
-        if type(self.queue) is bytes:
-            taken = c_send(self.fd, PyBytes_AS_STRING(self.queue) + self.sent, self.size,
-                           MSG_NOSIGNAL)
-        else:
-            count = min(PyList_GET_SIZE(self.queue), <Py_ssize_t>IOV_MAX)
-            for i in range(count):
-                piece = <PyObject *>PyList_GET_ITEM(self.queue, i)
-                pieces[i].iov_base = PyBytes_AS_STRING(<object>piece)
-                pieces[i].iov_len = PyBytes_GET_SIZE(<object>piece)
-            pieces[0].iov_base = <char *>pieces[0].iov_base + self.sent
-            pieces[0].iov_len -= self.sent
-            memset(&message, 0, sizeof(message))
-            message.msg_iov = pieces
-            message.msg_iovlen = count
-            taken = c_sendmsg(self.fd, &message, MSG_NOSIGNAL)
-        return -errno if taken < 0 else taken
+        return self.queue.send(self.fd, self.size) if self.has_number() else -EBADF
 
     cdef int drop_sent(self, Py_ssize_t taken) except -1:
         """Takes off the queue what the kernel has taken."""
-        cdef Py_ssize_t count = 0, length
         self.size -= taken
-        if not self.size:
-            self.queue = None
-            self.sent = 0
-            return 0
-        taken += self.sent
-        if type(self.queue) is bytes:
-            self.sent = taken
-            return 0
-        while True:
-            length = PyBytes_GET_SIZE((<list>self.queue)[count])
-            if length > taken:
-                break
-            taken -= length
-            count += 1
-        self.sent = taken
-        if count:
-            del (<list>self.queue)[:count]
-        return 0
+        return self.queue.drop(taken, self.size)
 
     cdef int flush(self) except -1:
         """Sends what waits, as far as the socket takes it."""
@@ -605,11 +546,11 @@ cdef class Stream(Runnable):
             return 0
         if self.size:
             self.queue = None
-            self.size = self.sent = 0
+            self.size = 0
         self.unblock()
         self.closing = True
         self.stop_reading()
-        return self.lose(error)
+        return self.schedule_connection_lost(error)
 
     cdef int close(self) except -1:
         """Ends the connection once everything has been sent."""
@@ -617,12 +558,12 @@ cdef class Stream(Runnable):
             return 0
         self.closing = True
         self.stop_reading()
-        return 0 if self.size else self.lose(None)
+        return 0 if self.size else self.schedule_connection_lost(None)
 
-    cdef int lose(self, object error) except -1:
+    cdef int schedule_connection_lost(self, object error) except -1:
         self.conn_lost += 1
         if self.loop._closed:
-            return self.give_back()  # nobody will be told; whoever closes may be being collected
+            return self.release()  # nobody will be told; whoever closes may be being collected
         self.loop.schedule(self.transport._call_connection_lost, (error,), self.context)
         return 0
 
@@ -632,7 +573,7 @@ cdef class Stream(Runnable):
             if self.protocol is not None:
                 self.protocol.connection_lost(error)
         finally:
-            self.give_back()
+            self.release()
             waiter, self.empty_waiter = self.empty_waiter, None
             if waiter is not None and not waiter.done():
                 waiter.set_exception(ConnectionError("Connection is closed by peer"))
@@ -643,7 +584,7 @@ cdef class Stream(Runnable):
         cdef int fd = self.fd
         if fd < 0:
             return 0
-        self.loop.transports.take_back(fd, transport)
+        self.loop.transports.remove(fd, transport)
         self.fd = -1
         if self.sock is not None:
             self.sock.close()
@@ -651,7 +592,7 @@ cdef class Stream(Runnable):
             close(fd)
         return 0
 
-    cdef int give_back(self) except -1:
+    cdef int release(self) except -1:
         """Closes the socket, and lets go of all that the connection has held."""
         transport, self.transport = self.transport, None
         server, self.server = self.server, None

@@ -7,6 +7,6 @@ cdef class TransportTable:
     cdef Py_ssize_t room
     cdef readonly object others
 
-    cdef int lend(self, int fd, object transport) except -1
-    cdef void take_back(self, int fd, object transport) noexcept
+    cdef int add(self, int fd, object transport) except -1
+    cdef void remove(self, int fd, object transport) noexcept
     cdef object find(self, int fd)

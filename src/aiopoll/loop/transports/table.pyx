@@ -29,8 +29,8 @@ cdef class TransportTable:
     def __dealloc__(self):
         PyMem_Free(self.borrowed)
 
-    cdef int lend(self, int fd, object transport) except -1:
-        """Enters a transport that lives until take_back()."""
+    cdef int add(self, int fd, object transport) except -1:
+        """Enters a transport that lives until remove()."""
         cdef Py_ssize_t room = self.room
         if fd < 0:
             raise ValueError(f"a transport needs a descriptor, not {fd}")
@@ -45,7 +45,7 @@ cdef class TransportTable:
         self.borrowed[fd] = <PyObject *>transport
         return 0
 
-    cdef void take_back(self, int fd, object transport) noexcept:
+    cdef void remove(self, int fd, object transport) noexcept:
         """Removes a transport, unless the number is another one's by now."""
         if 0 <= fd < self.room and self.borrowed[fd] == <PyObject *>transport:
             self.borrowed[fd] = NULL
@@ -79,7 +79,7 @@ cdef class TransportTable:
         transport = self.find(operator.index(fd))
         if transport is None:
             return self.others.pop(fd, *default)
-        self.take_back(fd, transport)
+        self.remove(fd, transport)
         self.others.pop(fd, None)
         return transport
 

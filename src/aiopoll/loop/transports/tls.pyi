@@ -3,7 +3,7 @@ from typing import Any, final
 
 from typing_extensions import disjoint_base
 
-from aiopoll.loop.transports.compiled_protocol import Receiver
+from aiopoll.loop.transports.compiled_protocol import BufferedSink
 
 KNOWN: dict[str, str]
 compiled: bool
@@ -15,7 +15,7 @@ def is_known(protocol: Any = ...) -> bool: ...
 class Window: ...
 
 @disjoint_base
-class TLSCore(Receiver):
+class TLSCore(BufferedSink):
     _state: Any
     _transport: Any
     _app_protocol: Any

@@ -25,7 +25,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo
 from cpython.buffer cimport PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 
-from aiopoll.loop.transports.compiled_protocol cimport Receiver, is_buffered
+from aiopoll.loop.transports.compiled_protocol cimport BufferedSink, is_buffered
 
 import math
 import ssl
@@ -147,7 +147,7 @@ cdef Py_ssize_t mark_as_size(object limit) except -1:
     return PY_SSIZE_T_MAX if limit >= PY_SSIZE_T_MAX else math.ceil(limit)
 
 
-cdef class TLSCore(Receiver):
+cdef class TLSCore(BufferedSink):
     """What TLSProtocol puts before asyncio's own class."""
 
     cdef public object _state
