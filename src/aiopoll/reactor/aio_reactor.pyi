@@ -1,10 +1,10 @@
 from typing import final
 
-from aiopoll.reactor.reactor import Reactor
 from aiopoll.reactor.ready_queue import ReadyQueue
+from aiopoll.reactor.ring_reactor import RingReactor
 
 @final
-class AioReactor(Reactor):
+class AioReactor(RingReactor):
     def __init__(
         self,
         ready: ReadyQueue,

@@ -29,21 +29,13 @@ on the state.
 
 cimport cython
 
+from aiopoll.reactor.states cimport read_transitions
+
 
 cdef tuple NAMES = ("DETACHED", "RING", "RING_END", "LEVEL", "ONE_SHOT", "SPENT", "FORGOTTEN")
 
 
-cdef set read_transitions(str text):
-    """The pairs of states under "Transitions:" of this module's docstring."""
-    cdef set pairs = set()
-    for line in text.split("Transitions:\n\n")[1].split("\n\n")[0].splitlines():
-        source, targets = line.split("->")
-        for target in targets.split(","):
-            pairs.add((NAMES.index(source.strip()), NAMES.index(target.strip())))
-    return pairs
-
-
-cdef set TRANSITIONS = read_transitions(__doc__)
+cdef set TRANSITIONS = read_transitions(__doc__, NAMES)
 
 
 @cython.final

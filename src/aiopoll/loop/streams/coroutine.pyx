@@ -23,6 +23,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_GET_SIZE
 
 from aiopoll.loop.streams.core cimport is_plain_reader
+from aiopoll.loop.transports.connection cimport OPEN
 from aiopoll.loop.transports.socket_transport cimport stream_behind
 from aiopoll.loop.transports.stream cimport Stream
 
@@ -362,7 +363,7 @@ cdef class StreamCoroutine:
             if error is not None:
                 raise error
             stream = stream_behind(writer._transport)
-            if stream.closing if stream is not None else writer._transport.is_closing():
+            if stream.state != OPEN if stream is not None else writer._transport.is_closing():
                 # connection_lost() may come now: who writes and drains in a loop has to see it.
                 self.state = YIELDED
                 return None

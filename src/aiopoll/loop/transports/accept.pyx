@@ -22,8 +22,8 @@ from libc.errno cimport EAGAIN, EBADF, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOB
 from posix.unistd cimport close
 
 from aiopoll.loop.core cimport LoopCore
+from aiopoll.loop.transports.connection cimport socket_name
 from aiopoll.loop.transports.socket_transport cimport accepted_transport
-from aiopoll.loop.transports.stream cimport socket_name
 from aiopoll.reactor.descriptor cimport has_number, is_plain_socket
 from aiopoll.reactor.registration cimport GIVEN, READ, Registration
 from aiopoll.reactor.runnable cimport Runnable

@@ -1,7 +1,8 @@
 """SocketTransport, for whoever accepts connections."""
 
 from aiopoll.loop.core cimport LoopCore
-from aiopoll.loop.transports.stream cimport Stream, socket_name
+from aiopoll.loop.transports.connection cimport socket_name
+from aiopoll.loop.transports.stream cimport Stream
 
 cdef Stream stream_behind(object transport)
 cdef int write_to(Stream stream, object data) except -1

@@ -17,7 +17,10 @@ from libc.errno cimport EBADF, errno
 from aiopoll.loop.core cimport LoopCore
 from aiopoll.loop.handles cimport slot_offset
 from aiopoll.loop.transports.compiled_protocol cimport attach
-from aiopoll.loop.transports.stream cimport STARTED, Stream, limit_as_size, socket_name
+from aiopoll.loop.transports.connection cimport (
+    CLOSED, CLOSING, LOST, OPEN, STARTED, socket_name,
+)
+from aiopoll.loop.transports.stream cimport Stream, limit_as_size
 
 import os
 import socket
@@ -115,9 +118,9 @@ class SocketTransport(transports._FlowControlMixin):
 
     def __repr__(self):
         cdef Stream stream = stream_of(self)
-        if stream.transport is None:
+        if stream.state == CLOSED:
             return f"<{type(self).__name__} closed>"
-        return (f"<{type(self).__name__}{' closing' if stream.closing else ''} fd={stream.fd}"
+        return (f"<{type(self).__name__}{' closing' if stream.state != OPEN else ''} fd={stream.fd}"
                 f" read={'idle' if stream.reading is None else 'polling'}"
                 f" write=<{'polling' if stream.blocked else 'idle'}, bufsize={stream.size}>>")
 
@@ -142,12 +145,12 @@ class SocketTransport(transports._FlowControlMixin):
     def is_reading(self):
         """Whether data is handed to the protocol as it comes."""
         cdef Stream stream = stream_of(self)
-        return not stream.closing and not stream.paused
+        return stream.state == OPEN and not stream.paused
 
     def pause_reading(self):
         """Stops handing data to the protocol; doing so again does nothing."""
         cdef Stream stream = stream_of(self)
-        if stream.closing or stream.paused:
+        if stream.state != OPEN or stream.paused:
             return
         stream.paused = True
         stream.stop_reading()
@@ -157,7 +160,7 @@ class SocketTransport(transports._FlowControlMixin):
     def resume_reading(self):
         """Undoes pause_reading(); without one it does nothing."""
         cdef Stream stream = stream_of(self)
-        if stream.closing or not stream.paused:
+        if stream.state != OPEN or not stream.paused:
             return
         stream.paused = False
         if stream.started == STARTED:
@@ -186,7 +189,7 @@ class SocketTransport(transports._FlowControlMixin):
         pieces = [data if type(data) is bytes else bytes(data)
                   if isinstance(data, (bytes, bytearray, memoryview)) else bytes(memoryview(data))
                   for data in list_of_data]
-        if stream.conn_lost:
+        if stream.state >= LOST:
             warn_lost(stream)
         elif any(pieces):
             stream.write_pieces(pieces)
@@ -198,7 +201,7 @@ class SocketTransport(transports._FlowControlMixin):
     def write_eof(self):
         """Says that nothing more will be written; reading goes on."""
         cdef Stream stream = stream_of(self)
-        if stream.closing or stream.eof:
+        if stream.state != OPEN or stream.eof:
             return
         stream.eof = True
         if stream.size:
@@ -231,7 +234,7 @@ class SocketTransport(transports._FlowControlMixin):
 
     def is_closing(self):
         """Whether the connection is closed, or will be once everything has been sent."""
-        return stream_of(self).closing != 0  # a bool
+        return stream_of(self).state != OPEN
 
     def close(self):
         """Closes the connection once everything has been sent."""
@@ -249,7 +252,7 @@ class SocketTransport(transports._FlowControlMixin):
         The protocol is told later, as always.
         """
         cdef Stream stream = stream_of(self)
-        if stream.conn_lost and stream.sock is sock:
+        if stream.state >= LOST and stream.sock is sock:
             stream.close_file(self)
 
     # Names that asyncio's own methods use, and programs too.
@@ -298,15 +301,18 @@ class SocketTransport(transports._FlowControlMixin):
 
     @property
     def _closing(self):
-        return stream_of(self).closing != 0
+        return stream_of(self).state != OPEN
 
     @_closing.setter
     def _closing(self, closing):
-        stream_of(self).closing = bool(closing)
+        cdef Stream stream = stream_of(self)
+        if stream.state < LOST and bool(closing) != (stream.state == CLOSING):
+            stream.enter(CLOSING if closing else OPEN)
 
     @property
     def _conn_lost(self):
-        return stream_of(self).conn_lost
+        cdef Stream stream = stream_of(self)
+        return stream.writes_lost + (stream.state >= LOST)
 
     @property
     def _eof(self):
@@ -402,17 +408,17 @@ cdef int write_to(Stream stream, object data) except -1:
         raise refusal(stream, "write")
     if not data:
         return 0
-    if stream.conn_lost:
+    if stream.state >= LOST:
         return warn_lost(stream)
     return stream.write(data)
 
 
 cdef int warn_lost(Stream stream) except -1:
     """Counts a write after the end, and warns of it from some on."""
-    if stream.conn_lost >= constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES:
+    if stream.writes_lost + 1 >= constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES:
         logger.warning("socket.send() raised exception.")
-    elif stream.conn_lost < 0xFF:
-        stream.conn_lost += 1
+    elif stream.writes_lost < 0xFF:
+        stream.writes_lost += 1
     return 0
 
 

@@ -3,19 +3,10 @@
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t
 
-from aiopoll.loop.core cimport LoopCore
+from aiopoll.loop.transports.connection cimport Connection
 from aiopoll.loop.transports.write_queue cimport WriteQueue
 from aiopoll.reactor.registration cimport Registration
 from aiopoll.reactor.runnable cimport Runnable
-
-cdef extern from "socket_names.h" nogil:
-    union socket_name:
-        unsigned short family
-
-cdef enum Beginning:
-    NEW = 0  # the protocol does not know of the connection
-    INTRODUCED = 1  # connection_made() runs, or has ended the run of the loop
-    STARTED = 2  # data is read when the transport is not paused
 
 @cython.final
 cdef class WriteReady(Runnable):
@@ -23,27 +14,14 @@ cdef class WriteReady(Runnable):
     cdef Registration registration
 
 @cython.final
-cdef class Stream(Runnable):
-    cdef LoopCore loop
+cdef class Stream(Connection):
     cdef Registration reading  # None: not watched for reading
     cdef WriteReady flusher  # made with the first write that waits
-    cdef object transport  # None once the connection is lost
-    cdef object protocol
-    cdef object sock  # the socket object; None while nobody else can reach the number
-    cdef object server
-    cdef object context
-    cdef object empty_waiter
     cdef object limits  # low and high as they were set; None if they were not
     cdef WriteQueue queue  # what waits; None if nothing has waited yet
     cdef Py_ssize_t size  # of it, in bytes
     cdef Py_ssize_t high
     cdef Py_ssize_t low
-    cdef int fd
-    cdef uint8_t conn_lost  # each of these a byte: there may be many connections
-    cdef uint8_t started  # a Beginning
-    cdef uint8_t buffered
-    cdef uint8_t compiled  # the protocol is a CompiledProtocol that is
-    cdef uint8_t closing
     cdef uint8_t paused
     cdef uint8_t eof
     cdef uint8_t may_hold  # the kernel may hold a write back until the next one: MSG_MORE
@@ -55,10 +33,7 @@ cdef class Stream(Runnable):
     cdef uint8_t protocol_paused
     cdef uint8_t pages  # what recv_bytes() keeps
     cdef uint32_t callback  # the one that wrote last, by LoopCore.callbacks
-    cdef socket_name here
-    cdef socket_name peer
 
-    cdef int set_protocol(self, object protocol) except -1
     cdef int call_connection_made(self) except -1
     cdef int start(self) except -1
     cdef int start_reading(self) except -1
@@ -67,7 +42,6 @@ cdef class Stream(Runnable):
     cdef bint read_buffered(self) except -1
     cdef bint read_memory(self) except -1
     cdef int on_eof_or_error(self, ssize_t count, int code) except -1
-    cdef bint has_number(self) noexcept
     cdef int append(self, bytes data) except -1
     cdef WriteReady write_ready(self)
     cdef int write(self, object data) except -1
@@ -84,16 +58,5 @@ cdef class Stream(Runnable):
     cdef int drained(self) except -1
     cdef int pause_protocol(self) except -1
     cdef int resume_protocol(self) except -1
-    cdef int report(self, str message, object error) except -1
-    cdef int fatal_error(self, object error, str message) except -1
-    cdef int force_close(self, object error) except -1
-    cdef int close(self) except -1
-    cdef int schedule_connection_lost(self, object error) except -1
-    cdef int connection_lost(self, object error) except -1
-    cdef int close_file(self, object transport) except -1
-    cdef int release(self) except -1
-    cdef Registration registration_of(self)
-    cdef object python_socket(self)
-    cdef bint adopt(self) except -1
 
 cdef Py_ssize_t limit_as_size(object limit) except -1

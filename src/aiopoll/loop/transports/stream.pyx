@@ -1,4 +1,4 @@
-"""A stream connection: reading, sending what was written, and the end of it.
+"""A stream connection: reading, and sending what was written.
 
 Facts.  Most writes fit the socket's buffer.  On TCP a small write costs a segment, and wakes the
 peer; one with MSG_MORE (send(2)) is in the kernel as any other, but waits there for the next one
@@ -10,9 +10,7 @@ takes the socket's error with it: the next call reports another one.
 Rule.  Reads are those of recv.pyx.  What is written has reached the kernel when write() returns, as
 far as the kernel takes it; the rest waits for the socket to become writable.  A connection that made
 n writes in its last callback is expected to do so again: the first n - 1 go out with MSG_MORE, the nth
-without.  If a callback ends before that, the loop pushes what is held.  A stream without a socket
-object owns its number; with one, the object is asked for it before each system call, and a number
-that it does not have any more is not used: EBADF ends the connection.
+without.  If a callback ends before that, the loop pushes what is held.
 
 Why.  Nothing that was written is in user space, where an exception, exit, exec, fork or another user of
 the socket would lose it, double it or overtake it.  The count is right for servers that write a header
@@ -30,21 +28,20 @@ cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.contextvars cimport PyContext_Exit
-from cpython.object cimport PyObject
 from libc.errno cimport EAGAIN, EBADF, EINTR, errno
-from posix.unistd cimport close
 
 from aiopoll.loop.core cimport LoopCore
 from aiopoll.loop.handles cimport enter_context
-from aiopoll.loop.transports.compiled_protocol cimport CompiledProtocol, BufferedSink, detach, is_buffered
+from aiopoll.loop.transports.compiled_protocol cimport BufferedSink, CompiledProtocol
+from aiopoll.loop.transports.connection cimport (
+    CLOSING, INTRODUCED, LOST, NEW, OPEN, STARTED, Connection,
+)
 from aiopoll.loop.transports.recv_buffer cimport READ_SIZE, read_buffer, recv_bytes
 from aiopoll.loop.transports.write_queue cimport WriteQueue
-from aiopoll.reactor.descriptor cimport is_plain_socket, socket_fd
 from aiopoll.reactor.registration cimport GIVEN, OWNED, READ, REARMS_ITSELF, WRITE
 from aiopoll.reactor.runnable cimport Runnable
 
 import os
-import socket
 
 from asyncio.log import logger
 
@@ -64,9 +61,6 @@ cdef extern from "socket_names.h" nogil:
 
 cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
-    Py_ssize_t Py_REFCNT(PyObject *object)
-
-cdef object Socket = socket.socket  # whatever a program puts in its place later
 
 cdef enum Holding:  # whether the kernel may hold a connection's writes back
     NOT_ASKED = 0  # nor is there a reason, so far
@@ -85,7 +79,7 @@ cdef class WriteReady(Runnable):
 
     cdef int run(self) except -1:
         cdef Stream stream = self.stream
-        if stream.transport is None or stream.conn_lost or not stream.size:
+        if stream.state >= LOST or not stream.size:
             return 0
         context = enter_context(stream.context)
         try:
@@ -107,28 +101,12 @@ cdef class WriteReady(Runnable):
 
 
 @cython.final
-@cython.no_gc_clear  # the loop must know until the end that the transport is here
-cdef class Stream(Runnable):
+@cython.no_gc_clear  # as Connection
+cdef class Stream(Connection):
     """What a SocketTransport works on.  As a Runnable it is the reading side."""
-
-    def __cinit__(self):
-        self.fd = -1
-
-    def __dealloc__(self):
-        if self.fd >= 0:
-            self.loop.transports.remove(self.fd, self.transport)
-            if self.sock is None:
-                close(self.fd)
 
     def __repr__(self):
         return f"<{self.transport!r} read>"
-
-    cdef int set_protocol(self, object protocol) except -1:
-        self.protocol = protocol
-        self.buffered = is_buffered(protocol)
-        self.compiled = isinstance(protocol, CompiledProtocol) and (
-            (<CompiledProtocol>protocol).is_compiled())
-        return 0
 
     # Reading
 
@@ -184,7 +162,7 @@ cdef class Stream(Runnable):
     cdef int start(self) except -1:
         """Reads from now on, unless connection_made() has said otherwise."""
         self.started = STARTED
-        if not self.closing and not self.paused:
+        if self.state == OPEN and not self.paused:
             try:
                 self.start_reading()
             except OSError as error:
@@ -202,10 +180,6 @@ cdef class Stream(Runnable):
         if reading is not None and reading.callback(READ) is self:
             self.loop.reactor.unregister(reading, READ)
         return 0
-
-    cdef bint has_number(self) noexcept:
-        """Whether `fd` still is this connection's."""
-        return self.sock is None or socket_fd(self.sock) == self.fd
 
     cdef bint read_plain(self) except -1:
         """One read for a Protocol; whether something came."""
@@ -481,12 +455,12 @@ cdef class Stream(Runnable):
             self.resume_protocol()
         finally:
             self.draining = False
-        if self.size or self.conn_lost:
+        if self.size or self.state >= LOST:
             return 0
         if self.empty_waiter is not None and not self.empty_waiter.done():
             self.empty_waiter.set_result(None)
-        if self.closing:
-            self.conn_lost += 1
+        if self.state == CLOSING:
+            self.enter(LOST)
             try:
                 self.connection_lost(None)
             except (SystemExit, KeyboardInterrupt):
@@ -510,7 +484,7 @@ cdef class Stream(Runnable):
         return 0
 
     cdef int resume_protocol(self) except -1:
-        if not self.protocol_paused or self.size > self.low or self.conn_lost:
+        if not self.protocol_paused or self.size > self.low or self.state >= LOST:
             return 0
         self.protocol_paused = False
         try:
@@ -521,121 +495,22 @@ cdef class Stream(Runnable):
             self.report("protocol.resume_writing() failed", error)
         return 0
 
-    # The end
+    # For Connection
 
-    cdef int report(self, str message, object error) except -1:
-        self.loop.call_exception_handler({
-            "message": message,
-            "exception": error,
-            "transport": self.transport,
-            "protocol": self.protocol,
-        })
-        return 0
-
-    cdef int fatal_error(self, object error, str message) except -1:
-        """Ends the connection because of an error, which is reported unless it is the network's."""
-        if not isinstance(error, OSError):
-            self.report(message, error)
-        elif self.loop._debug:
-            logger.debug("%r: %s", self.transport, message, exc_info=error)
-        return self.force_close(error)
-
-    cdef int force_close(self, object error) except -1:
-        """Ends the connection; what could not be sent is dropped."""
-        if self.conn_lost or self.transport is None:
-            return 0
-        if self.size:
-            self.queue = None
-            self.size = 0
-        self.unblock()
-        self.closing = True
+    cdef bint finish_io(self) except -1:
         self.stop_reading()
-        return self.schedule_connection_lost(error)
+        return self.size == 0
 
-    cdef int close(self) except -1:
-        """Ends the connection once everything has been sent."""
-        if self.closing:
-            return 0
-        self.closing = True
-        self.stop_reading()
-        return 0 if self.size else self.schedule_connection_lost(None)
-
-    cdef int schedule_connection_lost(self, object error) except -1:
-        self.conn_lost += 1
-        if self.loop._closed:
-            return self.release()  # nobody will be told; whoever closes may be being collected
-        self.loop.schedule(self.transport._call_connection_lost, (error,), self.context)
-        return 0
-
-    cdef int connection_lost(self, object error) except -1:
-        """Says good-bye to the protocol, and gives everything back."""
-        try:
-            if self.protocol is not None:
-                self.protocol.connection_lost(error)
-        finally:
-            self.release()
-            waiter, self.empty_waiter = self.empty_waiter, None
-            if waiter is not None and not waiter.done():
-                waiter.set_exception(ConnectionError("Connection is closed by peer"))
-        return 0
-
-    cdef int close_file(self, object transport) except -1:
-        """Closes the socket of `transport`, this connection's, if it is not closed yet."""
-        cdef int fd = self.fd
-        if fd < 0:
-            return 0
-        self.loop.transports.remove(fd, transport)
-        self.fd = -1
-        if self.sock is not None:
-            self.sock.close()
-        else:
-            close(fd)
-        return 0
-
-    cdef int release(self) except -1:
-        """Closes the socket, and lets go of all that the connection has held."""
-        transport, self.transport = self.transport, None
-        server, self.server = self.server, None
-        self.set_protocol(None)
+    cdef int drop_queue(self) except -1:
         self.queue = None
-        try:
-            self.close_file(transport)
-        finally:
-            self.sock = None
-            if server is not None:
-                detach(server, transport)
         return 0
+
+    cdef int stop_io(self) except -1:
+        self.drop_queue()
+        self.size = 0
+        self.unblock()
+        return self.stop_reading()
 
     cdef Registration registration_of(self):
         """What the reactor has of this connection; None if nothing is waited for."""
         return self.flusher.registration if self.reading is None and self.blocked else self.reading
-
-    cdef object python_socket(self):
-        """The socket object, made if there is none yet; None once it is closed.
-
-        Whoever has it can close it: the number is not the connection's own any more.
-        """
-        cdef Registration registration
-        if self.sock is None and self.fd >= 0:
-            self.sock = Socket(fileno=self.fd)
-            self.sock.setblocking(False)
-            registration = self.registration_of()
-            if registration is not None:
-                try:
-                    self.loop.reactor.disown(registration, self.sock)
-                except OSError:
-                    pass  # no room in the epoll set: AIO poll goes on, and keeps the file open
-        return self.sock
-
-    cdef bint adopt(self) except -1:
-        """Takes the number from a socket object that nobody else has; whether it could."""
-        cdef Registration registration = self.registration_of()
-        if self.sock is None or not is_plain_socket(self.sock) or not self.has_number() or (
-                Py_REFCNT(<PyObject *>self.sock)
-                > 1 + (registration is not None and registration.file is self.sock)):
-            return False
-        self.sock.detach()
-        self.sock = None
-        if registration is not None:
-            self.loop.reactor.own(registration)
-        return True
