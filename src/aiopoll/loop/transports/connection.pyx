@@ -65,7 +65,7 @@ cdef class Connection(Runnable):
 
     @cython.final
     cdef int enter(self, State state) except -1:
-        assert (self.state, state) in TRANSITIONS, f"{NAMES[self.state]} to {NAMES[state]}"
+        assert (self.state, state) in TRANSITIONS, (NAMES[self.state], NAMES[state])
         self.state = state
         return 0
 
