@@ -213,7 +213,7 @@ def test_another_thread_is_refused(loop: aiopoll.EventLoop) -> None:
 SUBINTERPRETER_PROGRAM = """
 import sys
 if sys.argv[1] == "after":
-    import aiopoll
+    from aiopoll import run  # the first use imports
 CODE = '''
 try:
     import aiopoll

@@ -38,7 +38,7 @@ from aiopoll.loop.transports.sockaddr cimport (
     address, address_clear, address_from_python, address_to_python, is_known_family, socklen_t,
 )
 from aiopoll.reactor.descriptor cimport is_plain_socket, socket_fd
-from aiopoll.reactor.registration cimport GIVEN, ONCE, READ, WRITE, Registration
+from aiopoll.reactor.registration cimport GIVEN, ONCE, READ, WRITE
 from aiopoll.reactor.runnable cimport Runnable
 
 import _socket

@@ -33,7 +33,7 @@ from aiopoll.aio cimport abi
 from aiopoll.aio.fork_guard cimport fork_guard_use, process_guard
 from aiopoll.aio.ring cimport ring_cancel, ring_pending
 from aiopoll.reactor.reactor cimport (
-    EPOLL_CTL_ADD, EPOLL_CTL_MOD, EVENTS_MAX, POLL_ALWAYS, POLL_IN, POLL_OUT, Reactor, os_error,
+    EPOLL_CTL_ADD, EPOLL_CTL_MOD, EVENTS_MAX, POLL_ALWAYS, POLL_IN, POLL_OUT, os_error,
     wakeup_drain,
 )
 from aiopoll.reactor.registration cimport (
@@ -111,9 +111,8 @@ cdef class AioReactor(RingReactor):
         registration.generation = generation
         return self.enter(registration, RING_END)
 
-    cdef int own(self, Registration registration) except -1:
+    cdef int move_to_ring(self, Registration registration) except -1:
         cdef int direction
-        Reactor.own(self, registration)
         if in_epoll(registration):
             self.leave_epoll(registration)
             self.enter(registration, RING)

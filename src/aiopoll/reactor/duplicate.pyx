@@ -114,7 +114,8 @@ cdef class Duplicate:
 
     def __dealloc__(self):
         if self.fd >= 0:
-            close(self.fd)
+            with nogil:
+                close(self.fd)
 
     @property
     def size(self):

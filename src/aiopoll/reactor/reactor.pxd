@@ -89,6 +89,7 @@ cdef class Reactor:
     cdef int drop(self, Registration registration) except -1
     cdef int rearm(self, Registration registration) except -1
     cdef int own(self, Registration registration) except -1
+    cdef int move_to_ring(self, Registration registration) except -1
     cdef int disown(self, Registration registration, object file) except -1
     cdef int read_done(self, Registration registration, bint hit) except -1
     cdef object unregister(self, Registration registration, int direction)

@@ -219,6 +219,10 @@ cdef class Reactor:
         """The loop alone has the number from now on."""
         registration.owned = True
         registration.file = None
+        return self.move_to_ring(registration)
+
+    cdef int move_to_ring(self, Registration registration) except -1:
+        """Polls an owned file by requests of its own again, where the backend has a ring."""
         return 0
 
     cdef int disown(self, Registration registration, object file) except -1:

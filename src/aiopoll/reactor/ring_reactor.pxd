@@ -5,7 +5,6 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from aiopoll.aio cimport abi
 from aiopoll.aio.ring cimport Ring, RingBatch
 from aiopoll.reactor.reactor cimport EVENTS_MAX, Reactor
-from aiopoll.reactor.registration cimport Registration
 from aiopoll.reactor.request_source cimport RequestSource
 
 cdef extern from "<stdbool.h>":

@@ -83,7 +83,8 @@ cdef class RingReactor(Reactor):
     def __dealloc__(self):
         cdef abi.aio_context_t ctx = ring_detach(&self.ring)
         if ctx:
-            abi.aio_sys_destroy(ctx)
+            with nogil:
+                abi.aio_sys_destroy(ctx)
         poll_pool_clear(&self.pool)
         poll_queue_clear(&self.queue)
 

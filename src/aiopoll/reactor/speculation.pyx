@@ -7,7 +7,7 @@ for nothing.  Where most do not, none is tried for a while: c/speculation.h.
 cimport cython
 
 from aiopoll.reactor.registration cimport (
-    READ, SPECULATING, SPECULATIVELY, Registration, in_epoll, needs_read,
+    SPECULATING, SPECULATIVELY, Registration, needs_read,
 )
 
 cdef extern from "speculation.h" nogil:

@@ -21,7 +21,8 @@ Rule.  A connection without a socket object owns its number.  With one, the obje
 before each system call, and a number that it does not have any more is not used: EBADF ends the
 connection.  Whoever asks for the socket object can close it: from then on it has the number.
 
-Cost.  A load and a compare for each system call.
+Cost.  A load and a compare for each system call.  close(2) is called without the GIL: with
+SO_LINGER, which a listener hands on to what it accepts, it waits for the peer.
 
 Failure prevented.  A program closes the socket that it got by get_extra_info("socket"), and its
 number goes to a file.  The next write() would write into that file.
@@ -61,7 +62,8 @@ cdef class Connection(Runnable):
         if self.fd >= 0:
             self.loop.transports.remove(self.fd, self.transport)
             if self.sock is None:
-                close(self.fd)
+                with nogil:
+                    close(self.fd)
 
     @cython.final
     cdef int enter(self, State state) except -1:
@@ -153,7 +155,8 @@ cdef class Connection(Runnable):
         if self.sock is not None:
             self.sock.close()
         else:
-            close(fd)
+            with nogil:
+                close(fd)
         return 0
 
     cdef int release(self) except -1:

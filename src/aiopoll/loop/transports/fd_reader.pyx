@@ -11,7 +11,6 @@ Why.  What is cold (flow control, closing, errors) stays asyncio's own on every 
 
 from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Exit
 
-from aiopoll.loop.core cimport LoopCore
 from aiopoll.loop.handles cimport enter_context
 from aiopoll.reactor.registration cimport GIVEN, READ
 from aiopoll.reactor.runnable cimport Runnable
