@@ -1,6 +1,7 @@
 """What every test folder shares: both ways of reaping, the kinds of loop."""
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -15,6 +16,15 @@ from tests.support.loops import CHILD_SECONDS_MAX, LOOPS, until
 from tests.support.tls import tls_contexts
 
 from aiopoll import Context
+
+
+@pytest.fixture(scope="session", autouse=True)
+def collections_see_only_what_tests_make() -> Iterator[None]:
+    """Many tests collect, and the imported modules of a whole suite are much to look through."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,6 +1,5 @@
 """Loops, certificates and child processes for the tests with real programs."""
 
-import gc
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,15 +11,6 @@ import trustme
 
 from .children import Child
 from .harness import BACKENDS
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _collect_only_what_tests_make() -> Iterator[None]:
-    """run_clean collects twice, and what has been imported is much to look through."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(params=BACKENDS)
