@@ -514,22 +514,26 @@ def test_adopting_a_closed_context_is_refused(context):
 # -- after fork
 
 
+@pytest.mark.subprocess
 @every_call
 def test_a_child_is_refused(context, in_child, call):
     answer = in_child(lambda: call(context))
     assert answer.startswith("RuntimeError: this Context belongs to the parent process")
 
 
+@pytest.mark.subprocess
 def test_a_child_cannot_adopt(context, in_child):
     assert in_child(context.adopt).startswith("RuntimeError: this Context belongs to the parent")
 
 
+@pytest.mark.subprocess
 def test_a_child_does_not_take_the_parents_events(context, eventfd, in_child):
     context.submit([Iocb.poll(eventfd, select.POLLOUT)] * 3)
     assert "RuntimeError" in in_child(lambda: context.reap(0))
     assert len(context.reap(3)) == 3
 
 
+@pytest.mark.subprocess
 def test_a_child_may_close_and_drop_without_harm(context, pipe, in_child):
     context.submit([Iocb.poll(pipe[0], select.POLLIN)])
     assert in_child(lambda: (context.close(), context.closed)) == "(None, True)"
@@ -537,11 +541,13 @@ def test_a_child_may_close_and_drop_without_harm(context, pipe, in_child):
     assert [event.res for event in context.reap()] == [select.POLLIN]
 
 
+@pytest.mark.subprocess
 def test_a_child_may_read_the_counters(context, eventfd, in_child):
     context.submit([Iocb.poll(eventfd, select.POLLOUT)])
     assert in_child(context.statistics) == repr(context.statistics())
 
 
+@pytest.mark.subprocess
 def test_a_child_may_make_its_own(context, eventfd, in_child):
     def use() -> int:
         with Context(4) as own:
@@ -551,6 +557,7 @@ def test_a_child_may_make_its_own(context, eventfd, in_child):
     assert in_child(use) == "1"
 
 
+@pytest.mark.subprocess
 def test_a_grandchild_is_refused_the_childs(in_child):
     def use() -> str:
         with Context(4) as own:
@@ -559,6 +566,7 @@ def test_a_grandchild_is_refused_the_childs(in_child):
     assert "belongs to the parent process" in in_child(use)
 
 
+@pytest.mark.subprocess
 def test_a_child_forked_while_a_thread_waits_may_close(context, pipe, waiter, in_child):
     context.submit([Iocb.poll(pipe[0], select.POLLIN)])
     thread = waiter(context, context.reap)

@@ -148,6 +148,7 @@ def change(clone: Any, text: str) -> None:
     path.write_text(path.read_text() + text)
 
 
+@pytest.mark.slow
 def test_a_slower_checkout_is_found_and_is_status_1(
     clone: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -167,6 +168,7 @@ def test_a_slower_checkout_is_found_and_is_status_1(
     assert "call-soon: aiopoll: rate, CPU time" in printed
 
 
+@pytest.mark.slow
 def test_what_the_revision_lacks_is_said_and_the_rest_goes_on(
     clone: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

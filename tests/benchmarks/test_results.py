@@ -182,6 +182,7 @@ def test_readme_table_has_the_workloads_with_a_goal() -> None:
     assert "no goal is about this" not in table
 
 
+@pytest.mark.subprocess
 def test_readme_has_the_committed_figures() -> None:
     done = subprocess.run([sys.executable, str(README_FIGURES), "--check"], timeout=60)
     assert done.returncode == 0, "run python tools/readme_figures.py"

@@ -178,6 +178,7 @@ def test_checkout_without_its_setup_is_not_built_by_the_commits(clone: Any) -> N
         built(revision.of_checkout(clone.path), clone, [])
 
 
+@pytest.mark.subprocess
 def test_commit_without_the_package_is_named(clone: Any) -> None:
     subprocess.run(["rm", "-r", clone.path / "src"], check=True)
     clone.write("other", "")

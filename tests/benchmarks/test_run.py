@@ -32,6 +32,7 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.subprocess
 def test_the_command_writes_what_a_run_is(small_run: Path) -> None:
     found = results.load(small_run)
     assert set(found["workloads"]) == {"call-soon", "echo-protocol-64B-1"}
@@ -47,6 +48,7 @@ def test_the_command_writes_what_a_run_is(small_run: Path) -> None:
         assert results.ratio(result, "aiopoll", "asyncio", "rate") is not None
 
 
+@pytest.mark.subprocess
 def test_a_run_to_a_file_leaves_the_committed_results(small_run: Path) -> None:
     (record,) = results.load(small_run)["runs"].values()
     assert record["date"] not in results.LATEST.read_text(encoding="utf-8")
@@ -62,6 +64,7 @@ def test_former_options_go_on_and_help_has_the_new_ones() -> None:
     assert not any(old in text for old in ("aims", "contender", "turns"))
 
 
+@pytest.mark.subprocess
 @pytest.mark.skipif(
     importlib.util.find_spec("matplotlib") is None,
     reason="known_gaps.toml: the page of plots",
@@ -78,6 +81,7 @@ def test_the_report_is_one_page_with_a_plot_for_each_workload(
     assert "http://127" not in text
 
 
+@pytest.mark.subprocess
 def test_a_workload_that_is_not_there_is_an_error() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "aiopoll", "bench", "--workloads", "no-such"],
@@ -89,6 +93,7 @@ def test_a_workload_that_is_not_there_is_an_error() -> None:
     assert (done.returncode, done.stderr) == (2, "no workload is called so; --list names them\n")
 
 
+@pytest.mark.subprocess
 def test_what_has_to_be_installed_is_named() -> None:
     code = (
         "import runpy, sys; sys.modules['rich'] = None\n"
@@ -101,6 +106,7 @@ def test_what_has_to_be_installed_is_named() -> None:
     assert "rich is not installed: pip install --group bench" in done.stderr
 
 
+@pytest.mark.subprocess
 def test_the_command_says_that_it_needs_a_checkout(tmp_path: Path) -> None:
     code = (
         "import aiopoll.cli.bench as bench\n"

@@ -95,6 +95,7 @@ def refuse(connection: socket.socket) -> None:
     connection.sendall(b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n")
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize(
     ("serve", "options", "complaint"),
     [

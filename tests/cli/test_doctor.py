@@ -83,6 +83,7 @@ def test_report_is_ascii_and_fits_a_terminal():
     assert max(map(len, text.splitlines())) <= 88
 
 
+@pytest.mark.subprocess
 def test_piped():
     child = subprocess.run(COMMAND, capture_output=True, text=True, timeout=60)
     assert (child.returncode, child.stderr) == (0, "")
@@ -90,12 +91,14 @@ def test_piped():
     assert "\x1b" not in child.stdout
 
 
+@pytest.mark.subprocess
 def test_installed_command():
     command = Path(sys.executable).with_name("aiopoll")
     child = subprocess.run([command, "doctor"], capture_output=True, text=True, timeout=60)
     assert (child.returncode, child.stderr) == (0, "")
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("device", ["/dev/full", "closed pipe", "closed"])
 def test_status_counts_where_nobody_can_read(device: str):
     if device == "/dev/full":

@@ -99,6 +99,7 @@ print(spec.name == "uvloop" and run is not None and Loop is aiopoll.EventLoop)
 }
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_programs_get_this_loop(program: str, tmp_path: Path) -> None:
     path = tmp_path / "program.py"

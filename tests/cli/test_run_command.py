@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.subprocess
+
 PROBE = """
 import sys, os
 print(__name__, __file__, sys.argv, sys.path[0], sys.modules["__main__"].__dict__ is globals())
@@ -62,6 +64,7 @@ def test_a_program_that_is_not_there_is_named() -> None:
     assert "no-such-program.py" in done.stderr
 
 
+@pytest.mark.slow
 def test_modules_directories_and_zips_run_too(tmp_path: Path) -> None:
     source = "import sys\nprint('here', sys.argv[1:])\n"
     (tmp_path / "package").mkdir()
@@ -175,6 +178,7 @@ def status_of(url: str, path: str) -> int:
         connection.close()
 
 
+@pytest.mark.slow
 def test_the_example_serves_documents_and_counters_and_stops_on_ctrl_c() -> None:
     root = Path(__file__).resolve().parents[2]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}

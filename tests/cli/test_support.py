@@ -107,6 +107,7 @@ def test_in_a_thread():
     assert [support.aio_poll for support in found] == [True]
 
 
+@pytest.mark.subprocess
 def test_in_a_child_after_fork():
     # In a process of its own: a fork of the test runner would carry its threads' locks along.
     program = """
@@ -173,6 +174,7 @@ def test_without_descriptors_for_the_files_they_are_not_tested():
     assert "Too many open files" in files["FIFO opened O_RDWR"].note
 
 
+@pytest.mark.subprocess
 def test_unusable_ring_is_a_limit_only():
     # A ring is not read where valgrind's preloaded library is named, for one.
     program = (

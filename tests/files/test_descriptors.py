@@ -134,6 +134,7 @@ def lock_seen_by_others(path: Path) -> bool:
     return done.stdout == b"locked\n"
 
 
+@pytest.mark.subprocess
 def test_the_owners_record_locks_stay(run: Any, paths: tuple[Path, Path]) -> None:
     async def main() -> None:
         with paths[0].open("r+b") as owner:

@@ -337,6 +337,7 @@ aiopoll.run(main())
 """
 
 
+@pytest.mark.subprocess
 def test_a_full_file_system(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", ENOSPC, str(tmp_path)],

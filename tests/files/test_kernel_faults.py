@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.subprocess
+
 SOURCE = Path(__file__).with_name("kernel_faults.c")
 RWF_DSYNC = 2
 LOOPS = ["aio", "epoll", "asyncio"]

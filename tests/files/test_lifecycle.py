@@ -212,6 +212,7 @@ def test_a_loop_that_is_closed_without_a_runner(backend: str | None, tmp_path: P
     assert path.read_bytes() == b"e" * 40 * BLOCK
 
 
+@pytest.mark.subprocess
 def test_what_is_in_flight_when_the_interpreter_ends_is_done(tmp_path: Path) -> None:
     path = filled(tmp_path / "file", 300)
     program = f"""
@@ -259,6 +260,7 @@ def test_an_unclosed_file_warns(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_bytes() == b"abcabc"
 
 
+@pytest.mark.subprocess
 def test_a_forked_child_is_refused_and_harms_nothing(tmp_path: Path) -> None:
     async def main() -> None:
         async with aiopoll.open(filled(tmp_path / "file", 1), "rb", direct=True) as file:

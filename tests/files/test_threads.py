@@ -153,6 +153,7 @@ atexit.register(lambda: run(main()))
 """
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("first", ["", "run(main())"], ids=["the first use", "used before"])
 @pytest.mark.parametrize("before", ["", "import concurrent.futures.thread"])
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from .children import Child, python
 from .conftest import Tls
 from .harness import run_clean, running_loop
 
+pytestmark = pytest.mark.subprocess
+
 BIG = 16 * 1024 * 1024
 PATTERN = bytes(range(256)) * 4096  # 1 MiB
 

@@ -26,10 +26,13 @@ def binary(name: str) -> str | None:
     return shutil.which(name) or (str(versions[-1]) if versions else None)
 
 
-pytestmark = pytest.mark.skipif(
-    not binary("initdb") or not binary("postgres"),
-    reason="known_gaps.toml: asyncpg and redis-py without their servers",
-)
+pytestmark = [
+    pytest.mark.subprocess,
+    pytest.mark.skipif(
+        not binary("initdb") or not binary("postgres"),
+        reason="known_gaps.toml: asyncpg and redis-py without their servers",
+    ),
+]
 
 INITDB_OPTIONS = ["-U", "aiopoll", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C"]
 

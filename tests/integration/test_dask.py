@@ -7,6 +7,8 @@ import pytest
 
 from .children import Child, python
 
+pytestmark = pytest.mark.subprocess
+
 PROGRAM = Path(__file__).with_name("dask_program.py")
 
 SHIM = """

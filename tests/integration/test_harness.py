@@ -80,6 +80,7 @@ def test_a_thread_left_is_seen(backend: str) -> None:
     end.set()
 
 
+@pytest.mark.subprocess
 def test_a_child_that_ends_early_shows_what_it_printed() -> None:
     before = open_files()
     child = Child(python("-c", "print('some words')"))

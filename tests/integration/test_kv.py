@@ -27,6 +27,8 @@ import redis.exceptions
 from .children import NO_PRELOAD, Child, python
 from .kv_servers import KV, Start, client_of, end, servers_in
 
+pytestmark = pytest.mark.subprocess
+
 ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("AIOPOLL_KV_KILLS", "5"))
 

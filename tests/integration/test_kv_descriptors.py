@@ -13,6 +13,8 @@ import redis.exceptions
 from .children import Child
 from .kv_servers import Start, client_of, end, servers_in
 
+pytestmark = pytest.mark.subprocess
+
 _, ALLOWED = resource.getrlimit(resource.RLIMIT_NOFILE)
 
 

@@ -172,6 +172,7 @@ print("ended", flush=True)
 """
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])
 def test_hypercorn_serves_http_1_and_2(
     backend: str, http2: bool, start: Callable[..., Child], tls: Tls
@@ -202,6 +203,7 @@ def test_hypercorn_serves_http_1_and_2(
     server.check_quiet()
 
 
+@pytest.mark.subprocess
 def test_grpc_calls_streams_and_cancellation(backend: str, start: Callable[..., Child]) -> None:
     # In a child: grpc keeps its threads and descriptors as long as the process lives.
     # Its own log would come between the pieces of what the program prints.
@@ -212,6 +214,7 @@ def test_grpc_calls_streams_and_cancellation(backend: str, start: Callable[..., 
     program.check_quiet()
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("applied", ["early", "late"])
 def test_nest_asyncio_runs_a_loop_in_itself(
     backend: str, applied: str, start: Callable[..., Child]

@@ -20,9 +20,12 @@ from .harness import run_clean
 
 SERVER = shutil.which("redis-server")
 
-pytestmark = pytest.mark.skipif(
-    not SERVER, reason="known_gaps.toml: asyncpg and redis-py without their servers"
-)
+pytestmark = [
+    pytest.mark.subprocess,
+    pytest.mark.skipif(
+        not SERVER, reason="known_gaps.toml: asyncpg and redis-py without their servers"
+    ),
+]
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from .children import Child, python
 from .conftest import Tls
 from .harness import BACKENDS, run_clean
 
+pytestmark = pytest.mark.subprocess
+
 OURS = "aiopoll.loop.event_loop.EventLoop"
 LOOP = ["--loop", "aiopoll:new_event_loop"]
 KINDS = {

@@ -171,6 +171,7 @@ def loop(loop_options: dict[str, Any]) -> Iterator[aiopoll.EventLoop]:
     assert (rings(), descriptors()) == before
 
 
+@pytest.mark.soak
 def test_ten_thousand_connects(loop: aiopoll.EventLoop, soak: Callable[[int], int]) -> None:
     connects = soak(CONNECTS)
 
@@ -283,6 +284,7 @@ def test_servers_come_and_go(loop: aiopoll.EventLoop) -> None:
     Held(loop).compare(before, 300)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("order", ["first to last", "last to first", "at random", "by the loop"])
 def test_timers_by_the_million(
     loop_options: dict[str, Any], order: str, soak: Callable[[int], int]

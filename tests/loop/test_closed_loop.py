@@ -187,6 +187,7 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("loop_kind", ["aio", "epoll"])
 @pytest.mark.parametrize("make", TRANSPORTS)
 def test_nothing_is_ignored_and_everything_is_closed(

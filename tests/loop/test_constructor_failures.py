@@ -71,6 +71,8 @@ def failures(make: Callable[[], Any]) -> str:
     return "clean" if now[0] == was[0] and now[1] <= max(was[1], 1) else f"{was} before, {now} now"
 
 
+@pytest.mark.slow
+@pytest.mark.subprocess
 @pytest.mark.parametrize("kind", MAKERS)
 def test_without_descriptors_left(kind: str, in_child: Any) -> None:
     assert in_child(lambda: failures(MAKERS[kind])) == "'clean'"

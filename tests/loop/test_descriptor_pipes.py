@@ -268,6 +268,7 @@ def test_the_next_owners_watch_is_left_alone(loop: Any, direction: str, stack: E
     loop.run_until_complete(asyncio.wait_for(scenario(), SECONDS_MAX))
 
 
+@pytest.mark.subprocess
 def test_the_pipes_of_a_subprocess(loop: Any, stack: ExitStack) -> None:
     program = "import sys; sys.stdin.read(); sys.stdout.write('ours'); sys.stdout.flush()"
     reports = quiet(loop)

@@ -353,6 +353,7 @@ def test_a_socket_that_is_closed_meanwhile_is_not_taken_for_another(
     run(loop_kind, main)
 
 
+@pytest.mark.subprocess
 def test_record_locks_are_kept(loop_kind: str, paths: tuple[Path, Path]) -> None:
     program = (
         "import fcntl, sys\n"

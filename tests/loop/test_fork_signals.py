@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.subprocess
+
 PROGRAM = """
 import asyncio, os, pathlib, selectors, signal, subprocess, sys, threading
 import multiprocessing

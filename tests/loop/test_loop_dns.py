@@ -87,6 +87,7 @@ flag_sets = st.sets(
 ).map(sum)
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(hosts, ports, families, kinds, protocols, flag_sets)
 @example("127.0.0.1", 80, 0, 0, 0, 0)

@@ -150,6 +150,7 @@ print(run(asyncio.sleep(0, "unharmed")))
 """
 
 
+@pytest.mark.subprocess
 def test_subinterpreters_are_refused_at_import() -> None:
     for name in ("_interpreters", "_xxsubinterpreters"):
         try:

@@ -213,6 +213,7 @@ def test_a_protocol_that_fails_loses_its_connection_only(loop: aiopoll.EventLoop
     assert reports[0]["message"] == "Fatal error: protocol.data_received() call failed."
 
 
+@pytest.mark.slow
 def test_thousands_of_reconnects_never_mix_their_data(loop: aiopoll.EventLoop) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

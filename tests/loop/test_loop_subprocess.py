@@ -17,6 +17,8 @@ import aiopoll
 from aiopoll.loop import subprocess as subprocess_module
 from aiopoll.loop.subprocess import SubprocessTransport
 
+pytestmark = pytest.mark.subprocess
+
 PIPE = subprocess.PIPE
 
 

@@ -137,6 +137,7 @@ aiopoll.run(main(), **OPTIONS)
 """
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("backend", ["aio", "epoll"])
 def test_a_forked_child_leaves_the_parents_loop_alone(backend: str) -> None:
     done = subprocess.run(

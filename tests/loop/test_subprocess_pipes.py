@@ -12,6 +12,8 @@ import pytest
 
 import aiopoll
 
+pytestmark = pytest.mark.subprocess
+
 PIPE = subprocess.PIPE
 SECONDS_MAX = 30  # more is a hang
 MORE_THAN_A_PIPE_HOLDS = 1 << 20

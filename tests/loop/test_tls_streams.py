@@ -193,6 +193,7 @@ def test_a_connection_has_no_read_buffer_of_its_own() -> None:
     aiopoll.run(main())
 
 
+@pytest.mark.slow
 def test_a_thousand_connections_leave_nothing_behind() -> None:
     async def connections(count: int) -> None:
         for i in range(count):
@@ -455,6 +456,7 @@ def test_a_protocol_that_has_only_a_buffer_need_not_be_a_buffered_protocol() -> 
     aiopoll.run(asyncio.wait_for(main(), SECONDS_MAX))
 
 
+@pytest.mark.subprocess
 @pytest.mark.skipif(not shutil.which("openssl"), reason="known_gaps.toml: TLS key updates")
 def test_data_after_a_key_update_is_read_and_answered() -> None:
     class Echo(asyncio.Protocol):

@@ -71,6 +71,7 @@ def test_what_is_removed_by_hand_is_gone(loop: aiopoll.EventLoop) -> None:
     loop.run_until_complete(main())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("raising", [False, True])
 def test_a_transport_that_is_dropped_leaves_the_table(
     loop: aiopoll.EventLoop, raising: bool

@@ -17,6 +17,8 @@ from . import uninitialised_child as child
 MODULES = [name for name in child.modules() if child.classes_of(importlib.import_module(name))]
 
 
+@pytest.mark.slow
+@pytest.mark.subprocess
 @pytest.mark.parametrize("module", MODULES)
 def test_calls_of_empty_objects_raise(module: str) -> None:
     result = subprocess.run(

@@ -17,6 +17,7 @@ EXAMPLES = [
 ]
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("code", EXAMPLES)
 def test_examples_run_and_print_what_they_say(code: str, tmp_path: Path) -> None:
     done = subprocess.run(
@@ -39,6 +40,7 @@ def test_links_between_pages_lead_somewhere() -> None:
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+@pytest.mark.subprocess
 def test_the_readme_lists_the_known_gaps() -> None:
     command = [sys.executable, str(ROOT / "tools" / "readme_gaps.py"), "--check"]
     done = subprocess.run(command, timeout=60)

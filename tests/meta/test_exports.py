@@ -9,7 +9,7 @@ import pytest
 import aiopoll
 
 
-def test_all_is_complete_and_without_repetition():
+def test_all_is_complete_and_without_repetition() -> None:
     assert len(aiopoll.__all__) == len(set(aiopoll.__all__))
     shown = {
         name
@@ -20,13 +20,13 @@ def test_all_is_complete_and_without_repetition():
 
 
 @pytest.mark.parametrize("name", aiopoll.__all__)
-def test_each_public_name_exists_and_is_documented(name):
+def test_each_public_name_exists_and_is_documented(name: str) -> None:
     value = getattr(aiopoll, name)
     assert inspect.getdoc(value), f"{name} has no docstring"
 
 
 @pytest.mark.parametrize("name", aiopoll.__all__)
-def test_each_public_class_documents_its_methods(name):
+def test_each_public_class_documents_its_methods(name: str) -> None:
     value = getattr(aiopoll, name)
     if not inspect.isclass(value):
         return
@@ -35,7 +35,7 @@ def test_each_public_class_documents_its_methods(name):
             assert inspect.getdoc(member), f"{name}.{member_name} has no docstring"
 
 
-def test_no_two_public_names_are_the_same_thing():
+def test_no_two_public_names_are_the_same_thing() -> None:
     things = [
         (name, getattr(aiopoll, name))
         for name in aiopoll.__all__
@@ -46,7 +46,7 @@ def test_no_two_public_names_are_the_same_thing():
         assert twins == [], f"{name} is public twice"
 
 
-def test_no_public_module_shows_a_name_of_the_package_again():
+def test_no_public_module_shows_a_name_of_the_package_again() -> None:
     for info in pkgutil.iter_modules(aiopoll.__path__):
         if info.name.startswith("_"):
             continue

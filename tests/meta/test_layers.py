@@ -95,7 +95,7 @@ def imported_part(name: str) -> str:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_go_down_only(path):
+def test_imports_go_down_only(path: Path) -> None:
     part = part_of(module_of(path))
     assert part in MAY_IMPORT, f"give {part!r} its place among the layers"
     for name in imports(path):
@@ -108,15 +108,16 @@ def test_imports_go_down_only(path):
     [path for path in SOURCES if part_of(module_of(path)) in WITHOUT_ASYNCIO],
     ids=lambda path: str(path.relative_to(PACKAGE)),
 )
-def test_below_the_loop_nothing_imports_asyncio(path):
+def test_below_the_loop_nothing_imports_asyncio(path: Path) -> None:
     assert (
         re.findall(r"^\s*(?:from|c?import) asyncio\b.*", path.read_text("utf-8"), re.MULTILINE)
         == []
     )
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("module", ["aiopoll", "aiopoll.kernel"])
-def test_the_face_and_the_kernel_load_no_compiled_module(module):
+def test_the_face_and_the_kernel_load_no_compiled_module(module: str) -> None:
     program = f"""if True:
         import sys, {module}
         loaded = [name for name, loaded in sys.modules.items() if name.startswith("aiopoll")
@@ -129,7 +130,7 @@ def test_the_face_and_the_kernel_load_no_compiled_module(module):
     assert result.stdout == "[]\n"
 
 
-def test_each_room_says_what_lives_in_it():
+def test_each_room_says_what_lives_in_it() -> None:
     for room in ("aio", "reactor", "loop", "loop/transports", "loop/streams", "files", "kernel"):
         opening = ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text("utf-8")))
         assert opening, room
@@ -137,7 +138,7 @@ def test_each_room_says_what_lives_in_it():
             assert words in opening, f"{room}/__init__.py does not say: {words}"
 
 
-def test_the_layers_have_no_cycle():
+def test_the_layers_have_no_cycle() -> None:
     def reaches(part: str, seen: tuple[str, ...]) -> None:
         assert part not in seen, " → ".join((*seen, part))
         for below in MAY_IMPORT[part]:
@@ -147,7 +148,7 @@ def test_the_layers_have_no_cycle():
         reaches(part, ())
 
 
-def test_the_reader_of_imports_sees_each_form(tmp_path):
+def test_the_reader_of_imports_sees_each_form(tmp_path: Path) -> None:
     assert set(cython_imports("from aiopoll.aio cimport abi, ring\ncimport aiopoll.a.b\n")) == {
         "aiopoll.aio.abi",
         "aiopoll.aio.ring",

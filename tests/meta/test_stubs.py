@@ -4,17 +4,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "src").rglob("*.pyx"))
 MODULES = [".".join(path.relative_to(ROOT / "src").with_suffix("").parts) for path in SOURCES]
 
 
-def test_every_compiled_module_has_a_stub():
+def test_every_compiled_module_has_a_stub() -> None:
     assert SOURCES
     assert [path for path in SOURCES if not path.with_suffix(".pyi").exists()] == []
 
 
-def test_stubs_and_modules_agree():
+@pytest.mark.slow
+@pytest.mark.subprocess
+def test_stubs_and_modules_agree() -> None:
     result = subprocess.run(
         [
             *(sys.executable, "-m", "mypy.stubtest"),

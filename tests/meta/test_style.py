@@ -34,7 +34,7 @@ def tracked_files() -> list[Path]:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_source_is_longer_than_can_be_read(path):
+def test_no_source_is_longer_than_can_be_read(path: Path) -> None:
     lines = len(path.read_text(encoding="utf-8").splitlines())
     gaps = [gap for gap in known_gaps() if gap["name"] == "a source of more than 700 lines"]
     if str(path.relative_to(ROOT)) in [gap["where"] for gap in gaps]:
@@ -43,7 +43,8 @@ def test_no_source_is_longer_than_can_be_read(path):
         assert lines < LINES_MAX
 
 
-def test_no_file_names_a_path_of_one_machine():
+@pytest.mark.subprocess
+def test_no_file_names_a_path_of_one_machine() -> None:
     for path in tracked_files():
         try:
             text = path.read_text(encoding="utf-8")
@@ -53,14 +54,14 @@ def test_no_file_names_a_path_of_one_machine():
             assert not MACHINE_PATH.search(line), f"{path.relative_to(ROOT)}:{number}: {line}"
 
 
-def test_kernel_facing_headers_open_with_their_facts_and_rule():
+def test_kernel_facing_headers_open_with_their_facts_and_rule() -> None:
     for path in (ROOT / "src").rglob("*.h"):
         opening = path.read_text(encoding="utf-8").split("*/")[0]
         for word in ("Facts.", "Rule."):
             assert word in opening, f"{path.name} opens without its {word}"
 
 
-def test_known_gaps_are_well_formed():
+def test_known_gaps_are_well_formed() -> None:
     for gap in known_gaps():
         assert set(gap) == {"name", "where", "reason"}, gap
         for value in gap.values():
@@ -70,7 +71,7 @@ def test_known_gaps_are_well_formed():
     assert len(pairs) == len(set(pairs)), "a gap is told twice"
 
 
-def test_every_skip_names_a_known_gap():
+def test_every_skip_names_a_known_gap() -> None:
     names = {gap["name"] for gap in known_gaps()}
     for path in (ROOT / "tests").rglob("test_*.py"):
         for reason in re.findall(r'reason="known_gaps\.toml: ([^"]+)"', path.read_text("utf-8")):

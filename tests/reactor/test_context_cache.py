@@ -198,6 +198,7 @@ def test_a_loop_in_another_thread_may_have_it() -> None:
     assert contexts() == before + 1
 
 
+@pytest.mark.subprocess
 def test_the_child_of_a_fork_forgets_it(in_child: Callable[[Callable[[], object]], str]) -> None:
     run_one()
 
@@ -213,6 +214,7 @@ def test_the_child_of_a_fork_forgets_it(in_child: Callable[[Callable[[], object]
     assert contexts() == before
 
 
+@pytest.mark.subprocess
 def test_a_process_ends_with_a_context_kept(tmp_path: Path) -> None:
     program = "import asyncio, aiopoll; aiopoll.run(asyncio.sleep(0), backend='aio')"
     done = subprocess.run(

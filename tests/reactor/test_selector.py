@@ -124,6 +124,7 @@ def test_a_fifo_opened_for_both(selector: AioSelector, tmp_path: os.PathLike[str
         os.close(fd)
 
 
+@pytest.mark.subprocess
 def test_a_signalfd(user_ring: bool) -> None:
     # In a child, for a blocked signal must not reach the other threads of a test run.
     program = f"""
@@ -303,6 +304,7 @@ def test_two_threads_may_take_turns_but_not_meet(
         assert ready_fds(selector, None) == {reader}
 
 
+@pytest.mark.subprocess
 def test_a_signal_handler_that_raises_interrupts_select(user_ring: bool) -> None:
     program = f"""
 import signal, socket
@@ -385,6 +387,7 @@ def test_timeouts_shorter_than_a_millisecond_are_kept(selector: AioSelector) -> 
     assert selector.select(-1) == []
 
 
+@pytest.mark.subprocess
 def test_a_forked_child_changes_nothing(
     selector: AioSelector, pipe: tuple[int, int], in_child: Callable[[Callable[[], object]], str]
 ) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.subprocess
+
 CHECKS = str(Path(__file__).parent / "checks.py")
 
 FILTERS = {

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+pytestmark = pytest.mark.subprocess
+
 REFUSALS = ["io_setup=EPERM", "io_setup=ENOSYS", "io_setup=EAGAIN", "io_submit=EPERM"]
 
 

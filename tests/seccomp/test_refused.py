@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import pytest
 
+pytestmark = pytest.mark.subprocess
+
 CHECKS = str(Path(__file__).parent / "checks.py")
 PROFILE = "io_destroy in the seccomp profile, as Docker's default profile does"
 

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.subprocess
+
 RUNNER = Path(__file__).with_name("run_cpython_tests.py")
 KNOWN_GAPS = Path(__file__).parents[2] / "known_gaps.toml"
 

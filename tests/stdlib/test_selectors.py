@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.subprocess
+
 PROGRAM = """
 import unittest
 from test import test_selectors

@@ -291,6 +291,7 @@ class ContextModel(RuleBasedStateMachine):
                 file.close()
 
 
+@pytest.mark.slow
 def test_random_sequences_agree_with_the_model(user_ring):
     class Model(ContextModel):
         pass

@@ -116,6 +116,7 @@ def each_kind() -> list[Any]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("loop_kind", "kind"), each_kind())
 def test_one_kind_in_every_way(
     open_soak: Callable[[str], Soak], loop_kind: str, kind: type[Operation]
@@ -167,6 +168,7 @@ def test_one_kind_in_every_way(
     assert soak.reuses[kind.kind] > 50
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("loop_kind", LOOPS)
 def test_every_kind_while_numbers_change_hands(
     open_soak: Callable[[str], Soak], loop_kind: str

@@ -160,6 +160,7 @@ def server_address(family: socket.AddressFamily, tmp_path: Path) -> Any:
     return str(tmp_path / "server") if family == socket.AF_UNIX else ("127.0.0.1", 0)
 
 
+@pytest.mark.soak
 def test_streams(
     loop: aiopoll.EventLoop,
     family: socket.AddressFamily,
@@ -191,6 +192,7 @@ def test_streams(
     loop.run_until_complete(scenario())
 
 
+@pytest.mark.soak
 def test_sockets_of_the_program_itself(
     loop: aiopoll.EventLoop, family: socket.AddressFamily, tmp_path: Path, soak: Any
 ) -> None:

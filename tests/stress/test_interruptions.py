@@ -28,6 +28,7 @@ def often_switched() -> Iterator[None]:
     sys.setswitchinterval(interval)
 
 
+@pytest.mark.soak
 def test_nothing_from_many_threads_is_lost_or_out_of_order(
     loop: aiopoll.EventLoop, often_switched: None, soak: Callable[[int], int]
 ) -> None:
@@ -72,6 +73,7 @@ def test_nothing_from_many_threads_is_lost_or_out_of_order(
     assert all(ran[number] == list(range(each)) for number in range(threads))
 
 
+@pytest.mark.soak
 def test_the_loop_never_sleeps_with_a_callback_in_its_queue(
     loop: aiopoll.EventLoop, often_switched: None, soak: Callable[[int], int]
 ) -> None:
@@ -118,6 +120,7 @@ def alarm() -> Iterator[Callable[[Any, float, float], None]]:
     signal.signal(signal.SIGALRM, previous)
 
 
+@pytest.mark.soak
 def test_a_storm_of_signals_disturbs_no_traffic(
     loop: aiopoll.EventLoop, alarm: Any, soak: Callable[[int], int]
 ) -> None:
@@ -170,6 +173,7 @@ class Interrupted(KeyboardInterrupt):
     """What Ctrl-C raises, told from a real one."""
 
 
+@pytest.mark.soak
 def test_interrupts_at_any_moment_lose_no_callback(
     loop: aiopoll.EventLoop,
     alarm: Any,
@@ -291,6 +295,8 @@ print("interrupted" if interrupted else "too fast")
 """
 
 
+@pytest.mark.soak
+@pytest.mark.subprocess
 def test_interrupted_runs_leave_nothing_behind(
     loop_options: dict[str, Any], soak: Callable[[int], int]
 ) -> None:

@@ -77,6 +77,7 @@ aiopoll.run(main(), **options)
 """
 
 
+@pytest.mark.subprocess
 def test_accept_without_descriptors_backs_off_and_recovers(loop_options: dict[str, Any]) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", EMFILE_PROGRAM, repr(loop_options)],
@@ -115,6 +116,7 @@ def storm(address: tuple[str, int], count: int) -> None:
                 client.recv(1)
 
 
+@pytest.mark.soak
 def test_a_storm_of_resets_while_others_are_served(
     loop: aiopoll.EventLoop, soak: Callable[[int], int]
 ) -> None:
@@ -175,6 +177,7 @@ CROWD = 30_000
 SPARE = 500  # descriptors for everything else
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize(
     ("backend", "family"),
     [("aio", socket.AF_INET), ("epoll", socket.AF_UNIX)],

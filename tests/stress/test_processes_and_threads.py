@@ -126,6 +126,8 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
+@pytest.mark.subprocess
 def test_children_take_nothing_from_a_loop_that_runs(
     loop_options: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -244,6 +246,7 @@ print("alive")
 """
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("when", ["after", "before"])
 def test_a_subinterpreter_works_or_says_that_it_cannot(when: str, tmp_path: Path) -> None:
     """And so does the main interpreter, where it comes second."""

@@ -137,6 +137,8 @@ def compare(
     assert not differing, f"{len(differing)} of {len(seen)} differ:\n" + "\n".join(differing)
 
 
+@pytest.mark.slow
+@pytest.mark.subprocess
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("transport", "ending"), GROUPS)
 def test_the_peer_cannot_tell_the_loop_by_what_it_sees(
@@ -145,6 +147,7 @@ def test_the_peer_cannot_tell_the_loop_by_what_it_sees(
     compare(programs, kind, transport, ending, () if kind == ORACLE else MAY_LOSE)
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("transport", [TCP, TLS])
 @pytest.mark.parametrize("ending", DYING_AT_ONCE)
 def test_nothing_is_lost_where_gathering_is_switched_off(

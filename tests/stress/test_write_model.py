@@ -453,6 +453,7 @@ def asyncios(**options: Any) -> asyncio.AbstractEventLoop:
     return asyncio.SelectorEventLoop()
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("kind", ["aio", "epoll", "nr_events=1", "asyncio"])
 def test_random_sequences_agree_with_the_model(
     kind: str, family: socket.AddressFamily, soak: Callable[[int], int]

@@ -2,7 +2,11 @@
 
 import errno
 
+import pytest
+
 from aiopoll.libaio import io_prep_pread, io_prep_pwrite
+
+pytestmark = pytest.mark.subprocess
 
 LIMIT = 8192
 SIZE = 512

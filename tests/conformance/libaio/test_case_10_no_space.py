@@ -11,6 +11,8 @@ import pytest
 
 from aiopoll.libaio import io_prep_pread, io_prep_pwrite
 
+pytestmark = pytest.mark.subprocess
+
 LIMIT = SIZE = 65536
 
 

@@ -3,7 +3,11 @@
 import errno
 import select
 
+import pytest
+
 from aiopoll.libaio import io_event, io_prep_poll, iocb
+
+pytestmark = pytest.mark.subprocess
 
 
 def test_context_across_fork(machine, ctx) -> None:

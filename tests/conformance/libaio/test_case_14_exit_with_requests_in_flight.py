@@ -9,7 +9,11 @@ import os
 import select
 from pathlib import Path
 
+import pytest
+
 from aiopoll.libaio import io_prep_poll, io_prep_pread, io_prep_pwrite, iocb
+
+pytestmark = pytest.mark.subprocess
 
 SIZE = 8 * 1024 * 1024
 

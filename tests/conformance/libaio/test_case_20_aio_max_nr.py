@@ -8,6 +8,10 @@ import errno
 import time
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.subprocess
+
 CONTEXTS = {1: 32, 16: 16, 256: 8, 2048: 2}  # maxevents: how many contexts
 TAKEN = sum(maxevents * nr for maxevents, nr in CONTEXTS.items())
 

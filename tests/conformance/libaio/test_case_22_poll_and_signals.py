@@ -4,7 +4,11 @@ import errno
 import select
 import signal
 
+import pytest
+
 from aiopoll.libaio import io_event, io_prep_poll, iocb, timespec
+
+pytestmark = pytest.mark.subprocess
 
 
 def poll_and_wait(machine, fd: int) -> tuple[int, io_event]:
