@@ -1,4 +1,6 @@
-# make run: serve the example on AIO poll.  make test: the whole suite.
+# make run: serve the example on AIO poll.
+# make check: lint, types and the quick tests, in a minute.  make test: lint and the whole suite.
+#   In twice as many processes as there are cores: PROCESSES=1 for less, PYTEST_ARGS for pytest.
 # make conformance: the long comparison with the Linux underneath.
 # make soak: tests/stress and tests/leaks at ten times their size; AIOPOLL_SOAK=100 for more.
 #   Half an hour of it are descriptors that change hands; AIOPOLL_SOAK_SECONDS for less or more.
@@ -20,10 +22,12 @@ endif
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(shell find src -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 PYTEST_ARGS ?=
+PROCESSES ?= $(shell expr 2 '*' $$(nproc))
+PARALLEL_PYTEST = $(BIN)/python -m tests.support.parallel $(PROCESSES)
 BENCH_ARGS ?=
 MUTANTS ?=
 
-.PHONY: help run test lint test-asan test-vm conformance soak mutants bench dist clean check-machine
+.PHONY: help run check test lint test-asan test-vm conformance soak mutants bench dist clean check-machine
 
 help:
 	@sed -n 's/^# \(make\)/\1/p' Makefile
@@ -31,13 +35,18 @@ help:
 run: $(VENV)/.built
 	@exec $(BIN)/aiopoll run examples/site.py --port $(PORT)
 
+CHECK_TESTS := tests/aio tests/reactor tests/loop tests/kernel tests/cli tests/meta
+check: lint
+	$(PARALLEL_PYTEST) -q -m "not slow and not soak" $(CHECK_TESTS) $(PYTEST_ARGS)
+
 test: lint
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(PARALLEL_PYTEST) $(PYTEST_ARGS)
 
 lint: $(VENV)/.built
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --explicit-package-bases tests/support tests/meta
 
 # Each missing piece is named with the Debian package that has it.
 check-machine:
