@@ -7,6 +7,7 @@ import signal
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,12 @@ def loop(loop_kind: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         own = until(lambda: loop.statistics().watched == 1)
         loop.run_until_complete(asyncio.wait_for(own, CHILD_SECONDS_MAX))
     loop.close()
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
 
 
 @pytest.fixture

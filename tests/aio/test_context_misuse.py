@@ -30,7 +30,7 @@ CALLS: dict[str, Callable[[Context], object]] = {
 every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def no_ring_is_left() -> Iterator[None]:
     before = rings()
     yield

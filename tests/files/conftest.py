@@ -4,12 +4,11 @@ import asyncio
 import contextlib
 import gc
 import importlib.util
-import os
 from collections.abc import Callable, Coroutine, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.descriptors import open_count, rings
 
 import aiopoll
 from aiopoll.aio import context_cache as context_pool
@@ -42,7 +41,7 @@ def run(request: pytest.FixtureRequest) -> Run:
 def contexts() -> int:
     """AIO contexts of this process, but for the one that is kept: each has its ring mapped."""
     context_pool.release()
-    return Path("/proc/self/maps").read_text().count("/[aio]")
+    return rings()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -57,10 +56,10 @@ def every_loop_has_run() -> None:
 def nothing_leaks() -> Iterator[None]:
     """Looks once a module: to destroy a context takes the kernel 30 ms."""
     gc.collect()
-    before = (len(os.listdir("/proc/self/fd")), contexts())
+    before = (open_count(), contexts())
     yield
     gc.collect()
-    assert (len(os.listdir("/proc/self/fd")), contexts()) == before
+    assert (open_count(), contexts()) == before
 
 
 @pytest.fixture

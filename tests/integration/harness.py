@@ -9,10 +9,11 @@ an error by pytest's own hook, for warnings are errors here.
 
 import asyncio
 import gc
-import os
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
+
+from tests.support.descriptors import open_files
 
 import aiopoll
 
@@ -25,17 +26,6 @@ END_LIMIT_S = 20
 
 LIMIT_S = 60
 """What a scenario may take before it is a hang: none comes near it."""
-
-
-def open_files() -> dict[int, str]:
-    """The descriptors of this process, and what they are."""
-    files = {}
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            files[int(name)] = os.readlink(f"/proc/self/fd/{name}")
-        except FileNotFoundError:
-            pass  # the one that listdir had open
-    return files
 
 
 def running_loop(backend: str | None = None) -> aiopoll.EventLoop:

@@ -6,9 +6,10 @@ import socket
 import threading
 
 import pytest
+from tests.support.descriptors import open_files
 
 from .children import Child, python
-from .harness import open_files, run_clean
+from .harness import run_clean
 
 
 def test_a_clean_scenario_passes_and_gives_its_result(backend: str) -> None:

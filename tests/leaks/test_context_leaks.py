@@ -10,10 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.support.descriptors import open_count
 
 from aiopoll import Context, Iocb
 
-from .counts import MANY_SLOTS, descriptors, rings
+from .counts import MANY_SLOTS, rings
 
 EVENT_SIZE = 32  # struct io_event
 
@@ -45,7 +46,7 @@ def fail_inside_with(context: Context) -> None:
 @pytest.mark.parametrize("end", [close, close_with_requests_parked, lose, fail_inside_with])
 def test_slots_rings_and_descriptors_come_back(user_ring, end: Callable[[Context], None]):
     gc.collect()
-    before = rings(), descriptors()
+    before = rings(), open_count()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         for _ in range(3):
@@ -54,16 +55,16 @@ def test_slots_rings_and_descriptors_come_back(user_ring, end: Callable[[Context
             end(context)
             del context
             gc.collect()
-    assert (rings(), descriptors()) == before
+    assert (rings(), open_count()) == before
 
 
 def test_a_refused_context_takes_nothing():
-    before = rings(), descriptors()
+    before = rings(), open_count()
     max_nr = int(Path("/proc/sys/fs/aio-max-nr").read_text(encoding="ascii"))
     for _ in range(10):
         with pytest.raises((OSError, ValueError)):
             Context(max_nr + 1)
-    assert (rings(), descriptors()) == before
+    assert (rings(), open_count()) == before
 
 
 def refuse(call: Callable[[], object]) -> None:
@@ -146,7 +147,7 @@ def test_thousands_of_rounds_keep_no_memory_and_no_references(context):
         work.round()
     gc.collect()
     before = [sys.getrefcount(thing) for thing in held]
-    open_before = descriptors()
+    open_before = open_count()
     tracemalloc.start()
     try:
         for _ in range(50):
@@ -161,7 +162,7 @@ def test_thousands_of_rounds_keep_no_memory_and_no_references(context):
         tracemalloc.stop()
     assert [sys.getrefcount(thing) for thing in held] == before
     assert size_after - size_before < 10_000  # ten bytes a round would be a leak
-    assert descriptors() == open_before
+    assert open_count() == open_before
     assert context.statistics().in_flight == 0
     work.buffer.clear()
     work.finish()
@@ -178,9 +179,9 @@ def test_making_and_closing_keeps_no_memory(user_ring):
     live_and_die()
     gc.collect()
     objects = len(gc.get_objects())
-    rings_before, open_before = rings(), descriptors()
+    rings_before, open_before = rings(), open_count()
     for _ in range(30):
         live_and_die()
     gc.collect()
     assert len(gc.get_objects()) < objects + 30
-    assert (rings(), descriptors()) == (rings_before, open_before)
+    assert (rings(), open_count()) == (rings_before, open_before)

@@ -6,17 +6,18 @@ import threading
 from pathlib import Path
 
 import pytest
+from tests.support.descriptors import open_count
 
 import aiopoll
 from aiopoll.files.scheduler import queue_of
 
-from .counts import descriptors, rings
+from .counts import rings
 
 
 def base() -> tuple[int, int, int]:
     """Descriptors, threads, and AIO contexts of this process."""
     gc.collect()
-    return descriptors(), threading.active_count(), rings()
+    return open_count(), threading.active_count(), rings()
 
 
 async def use(path: Path) -> None:

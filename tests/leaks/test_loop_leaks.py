@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.descriptors import open_count
 
 import aiopoll
 from aiopoll.aio import context_cache as context_pool
 
-from .counts import MANY_SLOTS, descriptors, rings
+from .counts import MANY_SLOTS, rings
 
 CONNECTS = 10_000
 BATCH = 50
@@ -55,7 +56,7 @@ class Held:
     def __init__(self, loop: aiopoll.EventLoop) -> None:
         for _ in range(3):
             gc.collect()
-        self.descriptors = descriptors()
+        self.descriptors = open_count()
         self.tasks = len(asyncio.all_tasks(loop))
         statistics = loop.statistics()
         self.watched, self.in_flight = statistics.watched, statistics.in_flight
@@ -163,12 +164,12 @@ def loop(loop_options: dict[str, Any]) -> Iterator[aiopoll.EventLoop]:
     if loop_options == {"backend": "aio"}:
         loop_options = {"backend": "aio", "nr_events": MANY_SLOTS}
     context_pool.release()
-    before = rings(), descriptors()
+    before = rings(), open_count()
     loop = aiopoll.new_event_loop(**loop_options)
     yield loop
     loop.close()
     context_pool.release()
-    assert (rings(), descriptors()) == before
+    assert (rings(), open_count()) == before
 
 
 @pytest.mark.soak

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from tests.support.descriptors import open_count
 from tests.support.tls import tls_contexts
 
 import aiopoll
@@ -183,10 +184,6 @@ TRANSPORTS: list[Callable[[Any, Kept], Awaitable[None]]] = [
 ]
 
 
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
 @pytest.mark.subprocess
 @pytest.mark.parametrize("loop_kind", ["aio", "epoll"])
 @pytest.mark.parametrize("make", TRANSPORTS)
@@ -198,7 +195,7 @@ def test_nothing_is_ignored_and_everything_is_closed(
     ignored: list[Any] = []
     tls_contexts()
     gc.collect()
-    before = descriptors()
+    before = open_count()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # of what was not closed, as in asyncio
         loop = aiopoll.new_event_loop(backend=loop_kind)
@@ -220,7 +217,7 @@ def test_nothing_is_ignored_and_everything_is_closed(
         os.close(pidfd)
         with contextlib.suppress(ChildProcessError):  # its Popen may have reaped it
             os.waitpid(pid, 0)
-    assert descriptors() == before
+    assert open_count() == before
 
 
 @pytest.mark.parametrize("loop_kind", ["aio", "epoll"])

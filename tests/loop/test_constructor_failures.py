@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.support.descriptors import rings
+from tests.support.descriptors import open_count, rings
 
 import aiopoll
 
@@ -25,10 +25,6 @@ MAKERS: dict[str, Callable[[], Any]] = {
 STEPS_MAX = 12  # more than the descriptors that any of them takes
 
 
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
 def failures(make: Callable[[], Any]) -> str:
     """What comes of it with no descriptor, with one, with two, … until it succeeds."""
     complaints: list[str] = []
@@ -36,7 +32,7 @@ def failures(make: Callable[[], Any]) -> str:
     warnings.simplefilter("error")
     make().close()  # whatever is imported or kept at the first use
     gc.collect()
-    was = descriptors(), rings()
+    was = open_count(), rings()
     spare = [os.dup(0) for _ in range(STEPS_MAX)]
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for free in range(STEPS_MAX):
@@ -66,7 +62,7 @@ def failures(make: Callable[[], Any]) -> str:
     for fd in spare:
         os.close(fd)
     gc.collect()
-    now = descriptors(), rings()
+    now = open_count(), rings()
     # One context may be kept for the next loop.
     return "clean" if now[0] == was[0] and now[1] <= max(was[1], 1) else f"{was} before, {now} now"
 
@@ -91,13 +87,13 @@ def test_asyncios_constructor_fails(
         selector_events.BaseSelectorEventLoop if step.startswith("_make") else aiopoll.EventLoop
     )
     aiopoll.new_event_loop(backend=backend).close()
-    was = descriptors()
+    was = open_count()
     with monkeypatch.context() as patched:
         patched.setattr(owner, step, fail)
         with pytest.raises(type(error)):
             aiopoll.new_event_loop(backend=backend)
     gc.collect()  # pytest makes errors of what a finalizer warns of or raises
-    assert descriptors() == was
+    assert open_count() == was
 
 
 def test_a_selector_that_was_not_made_can_be_closed(monkeypatch: pytest.MonkeyPatch) -> None:

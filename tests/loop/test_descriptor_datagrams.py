@@ -4,27 +4,19 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from tests.support.loops import until
+from tests.support.loops import OURS, until
 
 TURNS = 8
 SECONDS_MAX = 30
-KINDS = ["aio", "one-slot", "epoll"]
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=OURS)
 def loop_kind(request: pytest.FixtureRequest) -> Any:
     return request.param
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
 
 
 class Recorder(asyncio.DatagramProtocol):

@@ -6,28 +6,20 @@ import os
 import pty
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from tests.support.loops import until
+from tests.support.loops import OURS, on_asyncio_too, until
 
 TURNS = 8
 SECONDS_MAX = 30
-KINDS = ["aio", "one-slot", "epoll"]
-as_asyncio = pytest.mark.parametrize("loop_kind", [*KINDS, "asyncio"])
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=OURS)
 def loop_kind(request: pytest.FixtureRequest) -> Any:
     return request.param
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
 
 
 class Recorder(asyncio.Protocol):
@@ -152,7 +144,7 @@ def test_a_closed_pipe_is_not_read_by_its_number(loop: Any, ends: Ends, stack: E
     loop.run_until_complete(asyncio.wait_for(scenario(), SECONDS_MAX))
 
 
-@as_asyncio
+@on_asyncio_too
 def test_the_owners_close_of_a_reading_end_is_seen(loop: Any, stack: ExitStack) -> None:
     async def scenario() -> None:
         number, peer = pipes(stack)
@@ -171,7 +163,7 @@ def test_the_owners_close_of_a_reading_end_is_seen(loop: Any, stack: ExitStack) 
     loop.run_until_complete(asyncio.wait_for(scenario(), SECONDS_MAX))
 
 
-@as_asyncio
+@on_asyncio_too
 def test_the_owners_close_of_a_writing_end_is_seen(loop: Any, stack: ExitStack) -> None:
     async def scenario() -> None:
         peer, number = pipes(stack)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tests.support.descriptors import open_files
 
 import aiopoll
 from aiopoll.loop import subprocess as subprocess_module
@@ -33,28 +34,16 @@ def loop_kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     return "aio"
 
 
-@pytest.fixture
-def loop(loop: aiopoll.EventLoop) -> Iterator[aiopoll.EventLoop]:
-    """The loop of conftest.py, which must also be left with no descriptor."""
-    before = descriptors()
-    yield loop
+@pytest.fixture(scope="module", autouse=True)
+def no_descriptor_is_left() -> Iterator[None]:
+    before = open_files()
+    yield
     gc.collect()
-    assert descriptors() == before
+    assert open_files() == before
 
 
 def refused(pid: int) -> int:
     raise PermissionError(1, "Operation not permitted")
-
-
-def descriptors() -> dict[str, str]:
-    """What is open: descriptor to file, but for the directory that is being read."""
-    found = {}
-    for fd in os.listdir("/proc/self/fd"):
-        try:
-            found[fd] = os.readlink(f"/proc/self/fd/{fd}")
-        except FileNotFoundError:
-            pass
-    return found
 
 
 async def exits_with_7_when_let() -> tuple[asyncio.subprocess.Process, int]:
@@ -318,7 +307,7 @@ def test_a_cancelled_start_kills_the_child(loop: aiopoll.EventLoop) -> None:
 
 @pytest.mark.parametrize("backend", ["aio", "epoll"])
 def test_a_loop_closed_over_a_running_child(backend: str) -> None:
-    before = descriptors()
+    before = open_files()
     loop = aiopoll.new_event_loop(backend=backend)
     transport, _ = loop.run_until_complete(
         loop.subprocess_exec(
@@ -333,7 +322,7 @@ def test_a_loop_closed_over_a_running_child(backend: str) -> None:
     with pytest.warns(ResourceWarning, match="unclosed transport"):
         holder.clear()
     assert popen.wait() == -9
-    assert descriptors() == before
+    assert open_files() == before
 
 
 def test_no_watcher_is_asked() -> None:

@@ -5,10 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
+from tests.support.loops import until
 
 import aiopoll
 
@@ -20,11 +21,6 @@ MORE_THAN_A_PIPE_HOLDS = 1 << 20
 
 # `read` is a process of its own, which has the pipes until descriptor 9 ends: stdin as 8.
 KEEPS_ITS_PIPES = "(read wait <&9) & exit 7"
-
-
-async def until(condition: Callable[[], object]) -> None:
-    while not condition():
-        await asyncio.sleep(0)
 
 
 class Kept:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.descriptors import rings
 
 import aiopoll
 from aiopoll.aio import context_cache as context_pool
@@ -23,11 +24,6 @@ def nothing_kept() -> Iterator[None]:
     context_pool.release()
 
 
-def contexts() -> int:
-    """The contexts of this process: each has its ring mapped."""
-    return Path("/proc/self/maps").read_text(encoding="utf-8").count(MAPPED)
-
-
 def run_one(nr_events: int = 64, **options: str) -> None:
     loop = aiopoll.new_event_loop(backend="aio", nr_events=nr_events, **options)
     loop.run_until_complete(asyncio.sleep(0))
@@ -35,34 +31,34 @@ def run_one(nr_events: int = 64, **options: str) -> None:
 
 
 def test_the_next_loop_takes_the_context_of_the_last() -> None:
-    before = contexts()
+    before = rings()
     for _ in range(5):
         run_one()
-        assert contexts() == before + 1
+        assert rings() == before + 1
     first = aiopoll.new_event_loop(backend="aio", nr_events=64)
-    assert contexts() == before + 1
+    assert rings() == before + 1
     second = aiopoll.new_event_loop(backend="aio", nr_events=64)
-    assert contexts() == before + 2
+    assert rings() == before + 2
     for loop in (first, second):
         loop.run_until_complete(asyncio.sleep(0))
         loop.close()
-    assert contexts() == before + 1  # one is enough
+    assert rings() == before + 1  # one is enough
     context_pool.release()
-    assert contexts() == before
+    assert rings() == before
     context_pool.release()
 
 
 def test_a_loop_of_another_size_gets_a_context_of_its_own() -> None:
-    before = contexts()
+    before = rings()
     run_one(64)
     loop = aiopoll.new_event_loop(backend="aio", nr_events=65)
-    assert contexts() == before + 2
+    assert rings() == before + 2
     loop.close()
 
 
 @pytest.mark.parametrize("why", ["large", "switched off", "no ring", "epoll"])
 def test_what_is_not_kept(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = contexts()
+    before = rings()
     if why == "switched off":
         monkeypatch.setenv("AIOPOLL_KEEP_CONTEXT", "0")
     if why == "no ring":
@@ -71,16 +67,16 @@ def test_what_is_not_kept(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
         aiopoll.run(asyncio.sleep(0), backend="epoll")
     else:
         run_one(1025 if why == "large" else 64)
-    assert contexts() == before
+    assert rings() == before
 
 
 def test_the_context_of_a_loop_that_never_ran_is_kept_too() -> None:
-    before = contexts()
+    before = rings()
     aiopoll.new_event_loop(backend="aio", nr_events=64).close()
-    assert contexts() == before + 1
+    assert rings() == before + 1
 
 
-def rings() -> list[str]:
+def places() -> list[str]:
     """Where the rings of this process's contexts are: each context has one."""
     maps = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
     return [line.split()[0] for line in maps if MAPPED in line]
@@ -88,20 +84,20 @@ def rings() -> list[str]:
 
 @pytest.mark.parametrize("turns", ["used unused used unused", "unused unused", "unused used"])
 def test_used_and_unused_loops_hand_on_one_context(turns: str) -> None:
-    before = rings()
+    before = places()
     seen: set[str] = set()
     for turn in turns.split():
         loop = aiopoll.new_event_loop(backend="aio", nr_events=64)
         if turn == "used":
             loop.run_until_complete(asyncio.sleep(0))
         loop.close()
-        [ring] = [ring for ring in rings() if ring not in before]
+        [ring] = [ring for ring in places() if ring not in before]
         seen.add(ring)
     assert len(seen) == 1
 
 
 def test_what_was_watched_at_the_end_reaches_no_later_loop() -> None:
-    before = contexts()
+    before = rings()
     pairs = [socket.socketpair() for _ in range(20)]
     loop = aiopoll.new_event_loop(backend="aio", nr_events=64)
     heard: list[str] = []
@@ -114,7 +110,7 @@ def test_what_was_watched_at_the_end_reaches_no_later_loop() -> None:
         theirs.send(b"x")  # in the ring, not reaped
     loop.close()
     heard.clear()
-    assert contexts() == before + 1
+    assert rings() == before + 1
     for _, theirs in pairs[10:]:
         theirs.send(b"x")  # nobody waits any more
     # The watches are gone from the kernel: the peers see the end at once.
@@ -126,7 +122,7 @@ def test_what_was_watched_at_the_end_reaches_no_later_loop() -> None:
             pass  # with data that was not read
         theirs.close()
     second = aiopoll.new_event_loop(backend="aio", nr_events=64)
-    assert contexts() == before + 1
+    assert rings() == before + 1
     ours, theirs = socket.socketpair()
     with ours, theirs:
         second.add_reader(ours, heard.append, "second")
@@ -188,14 +184,14 @@ def test_hundreds_of_loops_in_a_row_leave_every_slot(tmp_path: Path) -> None:
 
 
 def test_a_loop_in_another_thread_may_have_it() -> None:
-    before = contexts()
+    before = rings()
     run_one()
 
     async def elsewhere() -> None:
         await asyncio.to_thread(run_one)
 
     aiopoll.run(elsewhere(), backend="epoll")
-    assert contexts() == before + 1
+    assert rings() == before + 1
 
 
 @pytest.mark.subprocess
@@ -209,9 +205,9 @@ def test_the_child_of_a_fork_forgets_it(in_child: Callable[[Callable[[], object]
 
     assert in_child(child) == "'ran'"
     # The parent's is whole.
-    before = contexts()
+    before = rings()
     run_one()
-    assert contexts() == before
+    assert rings() == before
 
 
 @pytest.mark.subprocess

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from tests.support.descriptors import stream_pair
+from tests.support.loops import OURS, on_asyncio_too
 from tests.support.tls import tls_contexts
 
 import aiopoll
@@ -21,12 +22,7 @@ TURNS = 8
 """Iterations in which whatever is ready is noticed: the ring, the epoll set, a task's step."""
 
 
-KINDS = ["aio", "one-slot", "epoll"]
-# Where asyncio does not touch, lose or wait for the wrong file itself.
-as_asyncio = pytest.mark.parametrize("loop_kind", [*KINDS, "asyncio"])
-
-
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=OURS)
 def loop_kind(request: pytest.FixtureRequest) -> Any:
     return request.param
 
@@ -134,7 +130,7 @@ def test_listener_that_is_closed_accepts_no_more(loop: Any) -> None:
         loop.run_until_complete(scenario(stack))
 
 
-@as_asyncio
+@on_asyncio_too
 @pytest.mark.parametrize("operation", [*WAITS, "transport", "add_reader", "add_writer"])
 def test_peer_sees_the_end_when_the_owner_closes(loop: Any, operation: str) -> None:
     async def scenario() -> None:
@@ -275,7 +271,7 @@ def connected(loop: Any) -> Iterator[Any]:
     loop.run_until_complete(turns())
 
 
-@as_asyncio
+@on_asyncio_too
 def test_connection_by_address_is_polled_by_aio(loop: Any, connected: Any) -> None:
     """Its number is the loop's own, until somebody asks for the socket."""
     transport, protocol, peer = connected
@@ -479,7 +475,7 @@ def test_descriptor_of_a_closed_file_removes_nothing_of_the_next(loop: Any) -> N
         assert loop.remove_reader(int(mine))
 
 
-@as_asyncio
+@on_asyncio_too
 def test_both_directions_of_a_socket_can_wait_at_once(loop: Any) -> None:
     """And each goes on when the other one is done, or was cancelled."""
 
@@ -513,7 +509,7 @@ def test_both_directions_of_a_socket_can_wait_at_once(loop: Any) -> None:
         loop.run_until_complete(scenario(stack))
 
 
-@as_asyncio
+@on_asyncio_too
 def test_file_put_under_a_waiting_number_is_found(loop: Any) -> None:
     """dup2 replaces the file under a number that its object keeps."""
 
@@ -575,7 +571,7 @@ def test_transport_of_a_closed_socket_is_not_made(
     gc.collect()
 
 
-@as_asyncio
+@on_asyncio_too
 def test_peer_of_a_blocked_writer_sees_the_abort(loop: Any) -> None:
     """A poll for writing that went on would keep the file open until the peer has read.
 

@@ -9,7 +9,6 @@ import os
 import select
 import socket
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +24,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from tests.support.descriptors import rings
 
 from aiopoll import Context, Iocb, SubmitError
 
@@ -38,11 +38,6 @@ MASKS = [
     select.POLLIN | select.POLLPRI | select.POLLRDHUP,
     0xFFFF,
 ]
-
-
-def rings() -> int:
-    """The AIO rings mapped into this process: one for each of its live contexts."""
-    return Path("/proc/self/maps").read_text(encoding="utf-8").count("[aio]")
 
 
 class File:

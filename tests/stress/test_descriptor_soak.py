@@ -18,8 +18,8 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
-
-import aiopoll
+from tests.support.descriptors import open_files
+from tests.support.loops import LOOPS
 
 from .descriptors.case import Case
 from .descriptors.guests import GUESTS
@@ -34,25 +34,8 @@ SEED = int(os.environ.get("AIOPOLL_SOAK_SEED") or random.randrange(1 << 32))
 RATE = float(os.environ.get("AIOPOLL_SOAK_RATE", "50"))
 """Low, for a slow machine is no fault; below it, the soak has stood still."""
 
-LOOPS: dict[str, Callable[[], Any]] = {
-    "aio": lambda: aiopoll.new_event_loop(backend="aio"),
-    "epoll": lambda: aiopoll.new_event_loop(backend="epoll"),
-    "selector": lambda: asyncio.SelectorEventLoop(aiopoll.AioSelector()),
-    "asyncio": asyncio.SelectorEventLoop,
-}
 SHARES = {"aio": 1.0, "epoll": 1.0, "selector": 0.1, "asyncio": 0.1}
 """Of SECONDS: asyncio is there to hold the checks against it."""
-
-
-def descriptors() -> dict[str, str]:
-    """Every descriptor that is open, and what it is."""
-    found = {}
-    for fd in os.listdir("/proc/self/fd"):
-        try:
-            found[fd] = os.readlink(f"/proc/self/fd/{fd}")
-        except FileNotFoundError:
-            pass  # the listing's own
-    return found
 
 
 def watched(soak: Soak) -> int:
@@ -77,7 +60,7 @@ def open_soak() -> Iterator[Callable[[str], Soak]]:
         return made[0]
 
     gc.collect()  # what is left of tests before
-    before = descriptors()
+    before = open_files()
     yield make
     if not made:
         return  # the setup has failed
@@ -92,7 +75,7 @@ def open_soak() -> Iterator[Callable[[str], Soak]]:
     soak.loop.close()
     assert not left
     assert watched_at_end == soak.watched
-    assert descriptors() == before
+    assert open_files() == before
 
 
 def run(soak: Soak, main: Callable[[Callable[[], None]], Coroutine[Any, Any, None]]) -> None:
@@ -111,7 +94,7 @@ def run(soak: Soak, main: Callable[[Callable[[], None]], Coroutine[Any, Any, Non
 def each_kind() -> list[Any]:
     return [
         pytest.param(loop_kind, kind, id=f"{loop_kind}-{kind.kind}")
-        for loop_kind in LOOPS
+        for loop_kind in SHARES
         for kind in kinds_on(loop_kind)
     ]
 
@@ -169,7 +152,7 @@ def test_one_kind_in_every_way(
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("loop_kind", LOOPS)
+@pytest.mark.parametrize("loop_kind", SHARES)
 def test_every_kind_while_numbers_change_hands(
     open_soak: Callable[[str], Soak], loop_kind: str
 ) -> None:

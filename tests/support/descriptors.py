@@ -1,5 +1,6 @@
-"""Sockets to wait for, and the rings that are mapped."""
+"""Sockets to wait for, and what this process has open and mapped."""
 
+import os
 import socket
 from pathlib import Path
 
@@ -7,6 +8,22 @@ from pathlib import Path
 def rings() -> int:
     """The AIO rings mapped into this process: one for each of its live contexts."""
     return Path("/proc/self/maps").read_text(encoding="utf-8").count("[aio]")
+
+
+def open_files() -> dict[int, str]:
+    """The descriptors of this process, and what they are."""
+    files = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            files[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:
+            pass  # the one that listdir had open
+    return files
+
+
+def open_count() -> int:
+    """How many descriptors this process has, and one more for the look."""
+    return len(os.listdir("/proc/self/fd"))
 
 
 def stream_pair() -> tuple[socket.socket, socket.socket]:

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 import aiopoll
 
 CHILD_SECONDS_MAX = 30
@@ -13,8 +15,15 @@ LOOPS: dict[str, Callable[[], Any]] = {
     "one-slot": lambda: aiopoll.new_event_loop(backend="aio", nr_events=1),
     "syscall-reap": lambda: aiopoll.new_event_loop(backend="aio"),
     "epoll": lambda: aiopoll.new_event_loop(backend="epoll"),
+    "selector": lambda: asyncio.SelectorEventLoop(aiopoll.AioSelector()),
     "asyncio": asyncio.SelectorEventLoop,  # the oracle
 }
+
+OURS = ["aio", "one-slot", "epoll"]
+"""Those that differ in how they wait."""
+
+# Where asyncio does not touch, lose or wait for the wrong file itself.
+on_asyncio_too = pytest.mark.parametrize("loop_kind", [*OURS, "asyncio"])
 
 
 async def until(condition: Callable[[], object]) -> None:

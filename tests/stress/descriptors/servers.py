@@ -6,12 +6,12 @@ from typing import Any
 
 from .identity import BLOCK
 from .operation import ASYNCIO, Bench, Operation
-from .sock_calls import TCP_SHARE
-from .sockets import client_of, discard, tcp_listener, unix_listener
+from .sock_calls import TCP_SHARE, Listening
+from .sockets import tcp_listener, unix_listener
 from .stream_transports import Ear
 
 
-class GivenToServer(Operation):
+class GivenToServer(Listening):
     """A server, to which its own clients may come and nobody else's."""
 
     not_on = dict.fromkeys(
@@ -25,8 +25,7 @@ class GivenToServer(Operation):
     def __init__(self, bench: Bench) -> None:
         super().__init__(bench)
         self.file = self.listener()
-        self.family, self.address = self.file.family, self.file.getsockname()
-        self.clients: list[socket.socket] = []
+        self.listens()
         self.ears: list[Ear] = []
         self.ended = False
 
@@ -49,22 +48,6 @@ class GivenToServer(Operation):
     def in_flight(self) -> bool:
         return not self.ended
 
-    def speak(self) -> None:
-        try:
-            client = client_of(self.family, self.address)
-        except ConnectionError:
-            return
-        self.clients.append(client)
-        try:
-            client.send(self.block)
-        except ConnectionError:
-            pass
-
-    def peer_sees_end(self) -> bool:
-        before = len(self.clients)
-        self.speak()
-        return len(self.clients) == before
-
     def has_completed(self) -> bool:
         return any(ear.bytes_heard for ear in self.ears)  # type: ignore[attr-defined]
 
@@ -83,11 +66,6 @@ class GivenToServer(Operation):
             if ear.made and not ear.lost:
                 ear.transport.abort()
         return all(ear.lost for ear in self.ears)
-
-    def dispose(self) -> None:
-        super().dispose()
-        for client in self.clients:
-            discard(client)
 
 
 class AcceptedEar(Ear):

@@ -163,19 +163,14 @@ class SockSendto(TaskOperation):
         assert result == BLOCK
 
 
-class SockAccept(TaskOperation):
-    kind = "sock_accept"
-    weight = 20
+class Listening(Operation):
+    """On a listener, whose peers are clients that come."""
+
     file: socket.socket
 
-    def __init__(self, bench: Bench) -> None:
-        super().__init__(bench)
-        self.file = tcp_listener() if bench.random.random() < TCP_SHARE else unix_listener()
+    def listens(self) -> None:
         self.family, self.address = self.file.family, self.file.getsockname()
         self.clients: list[socket.socket] = []
-
-    def coroutine(self) -> Coroutine[Any, Any, Any]:
-        return self.loop.sock_accept(self.file)
 
     def speak(self) -> None:
         try:
@@ -193,16 +188,30 @@ class SockAccept(TaskOperation):
         self.speak()
         return len(self.clients) == before
 
+    def dispose(self) -> None:
+        super().dispose()
+        for client in self.clients:
+            discard(client)
+
+
+class SockAccept(Listening, TaskOperation):
+    kind = "sock_accept"
+    weight = 20
+    file: socket.socket
+
+    def __init__(self, bench: Bench) -> None:
+        super().__init__(bench)
+        self.file = tcp_listener() if bench.random.random() < TCP_SHARE else unix_listener()
+        self.listens()
+
+    def coroutine(self) -> Coroutine[Any, Any, Any]:
+        return self.loop.sock_accept(self.file)
+
     def result(self, result: tuple[socket.socket, Any]) -> None:
         connection, _ = result
         with connection:
             connection.settimeout(10)
             self.heard.feed(connection.recv(BLOCK))
-
-    def dispose(self) -> None:
-        super().dispose()
-        for client in self.clients:
-            discard(client)
 
 
 class FullListener:
