@@ -104,7 +104,7 @@ def test_an_iocb_in_flight_twice_is_cancelled_one_request_a_call(context, pipe):
         context.cancel(iocb)
 
 
-def test_an_iocb_in_flight_twice_can_be_cancelled_twice_before_the_reap(context, pipe):
+def test_an_iocb_in_flight_twice_is_cancelled_twice(context, pipe):
     iocb = Iocb.poll(pipe[0], select.POLLIN)
     context.submit([iocb, iocb])
     context.cancel(iocb)

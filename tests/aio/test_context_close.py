@@ -102,7 +102,7 @@ def test_a_context_closed_in_time_does_not_warn(user_ring):
         gc.collect()
 
 
-def test_a_context_lost_where_warnings_are_errors_is_closed_all_the_same(user_ring, monkeypatch):
+def test_a_lost_context_is_closed_though_warnings_raise(user_ring, monkeypatch):
     unraisable = []
     monkeypatch.setattr("sys.unraisablehook", lambda hook: unraisable.append(hook.exc_type))
     before = rings()

@@ -374,7 +374,7 @@ def test_more_than_the_slots_is_eagain_at_the_first_without_one(user_ring, pipe)
         assert context.submit([iocb]) == 1  # the slots are free again
 
 
-def test_a_batch_longer_than_the_ring_goes_on_after_what_the_kernel_took(user_ring, eventfd):
+def test_a_batch_beyond_the_ring_resumes_where_it_stopped(user_ring, eventfd):
     with Context(1, user_ring=user_ring) as context, pytest.raises(SubmitError) as caught:
         context.submit([Iocb.poll(eventfd, select.POLLOUT)] * 100_000)
     assert caught.value.errno == errno.EAGAIN

@@ -203,7 +203,7 @@ def test_making_an_iocb_leaves_no_hold_on_the_buffer():
     buffer.extend(b"more")
 
 
-def test_an_int_subclass_that_lies_in_comparisons_is_taken_by_its_value():
+def test_a_lying_int_subclass_is_taken_by_its_value():
     class Liar(int):
         def __le__(self, other: object) -> bool:
             return True

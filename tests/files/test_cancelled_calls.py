@@ -185,9 +185,7 @@ def test_a_write_that_finds_the_file_closed_says_so(run, tmp_path: Path, held) -
     run(main())
 
 
-def test_a_truncate_that_is_cancelled_cuts_nothing_that_is_written_later(
-    run, tmp_path: Path, held
-) -> None:
+def test_a_cancelled_truncate_keeps_later_writes(run, tmp_path: Path, held) -> None:
     path = tmp_path / "file"
 
     async def main() -> None:

@@ -366,9 +366,7 @@ def test_commands_may_be_cut_at_every_byte(commands: list[list[bytes]]) -> None:
 
 
 @given(st.binary(max_size=200), st.integers(1, 7))
-def test_any_bytes_are_commands_or_a_protocol_error_however_they_are_cut(
-    data: bytes, size: int
-) -> None:
+def test_any_bytes_parse_or_raise_however_cut(data: bytes, size: int) -> None:
     def outcome(chunks: list[bytes]) -> object:
         try:
             return commands_of(chunks)

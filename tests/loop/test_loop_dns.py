@@ -162,7 +162,7 @@ def test_names_of_addresses(loop: aiopoll.EventLoop) -> None:
         ("getnameinfo", (("127.0.0.1", 80), 0), {}),
     ],
 )
-def test_a_function_that_a_program_has_replaced_is_called_in_a_thread_and_once(
+def test_a_replaced_function_is_called_once_in_a_thread(
     loop: aiopoll.EventLoop,
     monkeypatch: pytest.MonkeyPatch,
     place: Any,

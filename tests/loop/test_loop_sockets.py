@@ -119,7 +119,7 @@ def test_audit_hooks_are_told_of_addresses(loop: Any) -> None:
     assert told == ["socket.connect", "socket.sendto", "socket.sendto"]
 
 
-def test_what_is_there_is_received_at_once_and_what_is_not_is_waited_for(loop: Any) -> None:
+def test_receive_returns_what_is_there_else_waits(loop: Any) -> None:
     async def scenario() -> None:
         ours, theirs = stream_pair()
         with ours, theirs:

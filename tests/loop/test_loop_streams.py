@@ -322,7 +322,7 @@ def test_what_is_yes_or_no_is_a_bool(loop: aiopoll.EventLoop) -> None:
     loop.run_until_complete(main())
 
 
-def test_a_protocol_that_has_only_a_buffer_need_not_be_a_buffered_protocol(
+def test_any_protocol_with_get_buffer_is_read_into(
     loop: aiopoll.EventLoop,
 ) -> None:
     """As in uvloop."""

@@ -18,7 +18,7 @@ def run_until_stopped(loop: aiopoll.EventLoop) -> None:
     loop.run_forever()
 
 
-def test_timers_run_in_the_order_of_their_deadlines_then_of_their_making(
+def test_timers_run_in_order_of_deadline_then_creation(
     loop: aiopoll.EventLoop,
 ) -> None:
     ran: list[int] = []
@@ -190,7 +190,7 @@ def test_keyboard_interrupt_in_a_callback_loses_no_other(loop: aiopoll.EventLoop
     assert ran == ["before", "after"]
 
 
-def test_debug_mode_logs_slow_callbacks_and_keeps_where_handles_were_made(
+def test_debug_mode_logs_slow_callbacks_and_sources(
     loop: aiopoll.EventLoop, caplog: pytest.LogCaptureFixture
 ) -> None:
     loop.set_debug(True)

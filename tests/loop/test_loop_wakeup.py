@@ -82,7 +82,7 @@ def test_ctrl_c_ends_a_loop_that_sleeps(loop: aiopoll.EventLoop) -> None:
     assert signal.set_wakeup_fd(-1) == -1
 
 
-def test_signal_handlers_run_and_the_last_one_removed_leaves_ctrl_c_sound(
+def test_signal_handlers_removed_restore_ctrl_c(
     loop: aiopoll.EventLoop,
 ) -> None:
     caught: list[int] = []

@@ -418,7 +418,7 @@ def test_the_end_of_tls_is_an_end_though_the_connection_is_open(version: str, ru
     run(asyncio.wait_for(main(), SECONDS_MAX))
 
 
-def test_a_protocol_that_has_only_a_buffer_need_not_be_a_buffered_protocol() -> None:
+def test_any_protocol_with_get_buffer_is_read_into() -> None:
     class Own(asyncio.BaseProtocol):
         def __init__(self) -> None:
             self.buffer, self.data = bytearray(4), b""

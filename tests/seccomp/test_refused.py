@@ -115,7 +115,7 @@ def test_run_ends_with_the_reason_where_aio_is_forced(confined, monkeypatch):
     assert "BaseEventLoop.__del__" not in child.stderr
 
 
-def test_no_file_is_forgotten_where_neither_ring_nor_epoll_set_has_room(check):
+def test_no_file_is_forgotten_without_room_anywhere(check):
     assert int(check("epoll_ctl:2:GE:100=ENOSPC", "no_room")) > 0
 
 
