@@ -27,7 +27,7 @@ TOOLS = sysconfig.get_path("purelib")
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 
 # What git has and the sdist has not, and the other way round: files, and folders with a slash.
-FOR_THE_REPOSITORY = (".ci/", ".gitignore", "benchmarks/results/")
+FOR_THE_REPOSITORY = (".ci/", ".github/", ".gitignore", ".pre-commit", "benchmarks/results/")
 MADE_FOR_THE_SDIST = ("PKG-INFO", "setup.cfg", "src/aiopoll.egg-info/")
 
 # What building and running leave in a checkout.
