@@ -122,6 +122,7 @@ def flushed(steps: list[Step]) -> list[Step]:
 file_sizes = st.sampled_from([0, 5, 200, 9000, 70000])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["rb", "r+b", "w+b", "x+b", "wb", "a+b", "ab"])
 @settled
 @given(
@@ -139,6 +140,7 @@ def test_binary(tmp_path: Path, mode: str, size: int, buffering: int, steps: lis
     same(tmp_path, size, mode, buffering, steps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["r", "r+", "w+", "x+", "w", "a+", "a"])
 @settled
 @given(

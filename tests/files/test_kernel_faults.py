@@ -105,6 +105,7 @@ def test_what_finds_no_slot_is_done_later(preload: Path, tmp_path: Path, kind: s
     assert run_with("again", preload, kind, tmp_path / "file", program) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", LOOPS)
 @pytest.mark.parametrize("direct", [True, False])
 @pytest.mark.parametrize("call", ["pwrite", "pwritev", "append"])

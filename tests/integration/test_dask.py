@@ -19,6 +19,7 @@ asyncio.new_event_loop = asyncio.events.new_event_loop = aiopoll.new_event_loop
 """What gives a worker's process our loop: distributed has no hook that reaches it."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["asynchronous", "threads", "processes"])
 def test_a_cluster_computes_on_our_loops(
     backend: str, mode: str, start: Callable[..., Child], tmp_path: Path

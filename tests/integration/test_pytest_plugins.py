@@ -121,6 +121,7 @@ async def test_threads_come_back(shared):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.subprocess
 @pytest.mark.parametrize(
     ("plugin", "conftest", "tests", "passed"),

@@ -181,6 +181,7 @@ def test_v7_cancellation_is_reworked(kernel):
         kernel.io_cancel(ctx, iocb)
 
 
+@pytest.mark.slow
 def test_v8_delayed_cancellation_is_safe():
     for scenario in (cancel_against_wake, destroy_against_wake):
         assert explore(scenario, bound=1).failure is None

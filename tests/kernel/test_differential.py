@@ -47,6 +47,7 @@ def compare(contexts, start, steps):
 step = st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 23), st.integers(0, 5000))
 
 
+@pytest.mark.slow
 @settings(
     max_examples=OPERATIONS_IN_ALL // OPERATIONS_EACH,
     deadline=None,

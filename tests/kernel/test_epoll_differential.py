@@ -7,6 +7,7 @@ that of 2018 does for every page that was read.
 import os
 import select
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -78,6 +79,7 @@ class Sets:
 step = st.tuples(st.sampled_from(STEPS), st.integers(0, 3), st.integers(0, 29))
 
 
+@pytest.mark.slow
 @settings(
     max_examples=150,
     deadline=None,

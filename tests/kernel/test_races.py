@@ -204,6 +204,7 @@ SCENARIOS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
 def test_every_interleaving(scenario):
     # Three racers have many more interleavings, and so have two that both sleep.

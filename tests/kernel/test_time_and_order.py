@@ -126,6 +126,7 @@ def test_the_same_seed_gives_the_same_trace():
     assert traced(1) != traced(2)
 
 
+@pytest.mark.slow
 @pytest.mark.subprocess
 def test_the_trace_of_a_seed_is_the_same_in_another_interpreter():
     """Neither hashes nor addresses, which differ from one process to the next, decide anything."""

@@ -4,6 +4,7 @@ import asyncio
 import sys
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -145,6 +146,7 @@ def steps_of(*steps: Step) -> list[Step]:
     return [part for step in steps for part in (step, ("turn", None))]
 
 
+@pytest.mark.slow
 def test_the_compiled_reader_does_what_asyncios_does() -> None:
     @settings(max_examples=500, deadline=None)
     @given(

@@ -261,6 +261,7 @@ EXACT_STEPS = st.tuples(st.integers(0, 1), ONE_RECORD_EACH | st.integers(1, 400)
 LIMITS = st.tuples(st.sampled_from([0, 40, 3000, 10**6]), st.sampled_from([1, 60, 10**5]))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not tls.compiled, reason="asyncio's SSLProtocol is another one here")
 @pytest.mark.parametrize("buffered", [False, True], ids=["protocol", "buffered"])
 @pytest.mark.parametrize("version", TLS_VERSIONS)
