@@ -76,7 +76,7 @@ test-asan: $(VENV)/.built
 	LD_PRELOAD="$$($${CC:-gcc} -print-file-name=libasan.so) $$($${CC:-gcc} -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
 	PYTHONMALLOC=malloc PYTHONPATH=$(CURDIR)/build/asan AIOPOLL_DEBUG=1 AIOPOLL_SANITIZED=1 \
-	$(BIN)/python -m pytest -p no:cacheprovider $(PYTEST_ARGS)
+	$(PARALLEL_PYTEST) $(PYTEST_ARGS)
 
 # What this machine's limits keep from its end runs in a machine without them.
 VM_TESTS := tests/stress/test_many_connections.py -k tens_of_thousands
