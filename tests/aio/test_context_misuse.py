@@ -342,7 +342,7 @@ class PythonBuffer:
 
 
 python_buffers = pytest.mark.skipif(
-    sys.version_info < (3, 12), reason="known_gaps.toml: buffers made in Python"
+    sys.version_info < (3, 12), reason="skips.toml: buffers made in Python"
 )
 
 

@@ -67,7 +67,7 @@ def test_former_options_go_on_and_help_has_the_new_ones() -> None:
 @pytest.mark.subprocess
 @pytest.mark.skipif(
     importlib.util.find_spec("matplotlib") is None,
-    reason="known_gaps.toml: the page of plots",
+    reason="skips.toml: the page of plots",
 )
 def test_the_report_is_one_page_with_a_plot_for_each_workload(
     small_run: Path, tmp_path: Path

@@ -45,7 +45,7 @@ SMALL = list(small_workloads())
 def test_workload_runs_and_its_answers_are_right(workload: Workload, implementation: str) -> None:
     reason = workload.missing(implementation)
     if reason and workload.client and workload.client.tls:
-        pytest.skip(reason="known_gaps.toml: TLS in the benchmarks")
+        pytest.skip(reason="skips.toml: TLS in the benchmarks")
     assert reason is None
     with Running(
         workload, implementation, Settings(operations=workload.small_operations)

@@ -20,7 +20,7 @@ from .machines import InProcessMachine, LinuxMachine
 
 Machine = LinuxMachine | InProcessMachine
 LIMIT_S = 60
-KNOWN_GAPS = Path(__file__).parents[2] / "known_gaps.toml"
+SKIPS = Path(__file__).parents[1] / "skips.toml"
 
 
 @pytest.fixture(params=["linux", "in-process"])
@@ -75,19 +75,19 @@ def attempt(sync_submit: Callable[..., int]) -> Callable[..., int]:
 
 
 @pytest.fixture
-def gap(machine: Machine) -> Callable[[str], str]:
-    """gap(name) -> the reason that known_gaps.toml gives; without an entry the test fails.
+def skip_reason(machine: Machine) -> Callable[[str], str]:
+    """skip_reason(name) -> the reason that skips.toml gives; without an entry the test fails.
 
     It fails on the in-process kernel too: there every case runs.
     """
-    entries = tomllib.loads(KNOWN_GAPS.read_text(encoding="utf-8")).get("gap", [])
+    entries = tomllib.loads(SKIPS.read_text(encoding="utf-8"))["skip"]
     reasons = {e["name"]: e["reason"] for e in entries if e["where"] == "conformance"}
 
-    def gap(name: str) -> str:
+    def skip_reason(name: str) -> str:
         assert isinstance(machine, LinuxMachine), "every case runs on the in-process kernel"
         return reasons[name]
 
-    return gap
+    return skip_reason
 
 
 @pytest.fixture

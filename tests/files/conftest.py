@@ -17,7 +17,7 @@ Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
 def uvloop_run(main: Coroutine[Any, Any, Any]) -> Any:
-    uvloop = pytest.importorskip("uvloop", reason="known_gaps.toml: files on uvloop")
+    uvloop = pytest.importorskip("uvloop", reason="skips.toml: files on uvloop")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main)
 
@@ -34,7 +34,7 @@ RUNS: dict[str, Run] = {
 def run(request: pytest.FixtureRequest) -> Run:
     """run(coroutine) on each kind of loop: ours on its ring, ours on epoll, two others."""
     if request.param == "uvloop":
-        pytest.importorskip("uvloop", reason="known_gaps.toml: files on uvloop")
+        pytest.importorskip("uvloop", reason="skips.toml: files on uvloop")
     return RUNS[request.param]
 
 

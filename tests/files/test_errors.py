@@ -24,7 +24,7 @@ def has_tmpfs() -> bool:
 
 
 needs_tmpfs = pytest.mark.skipif(
-    not has_tmpfs() or not os.access(TMPFS, os.W_OK), reason="known_gaps.toml: files on tmpfs"
+    not has_tmpfs() or not os.access(TMPFS, os.W_OK), reason="skips.toml: files on tmpfs"
 )
 
 
@@ -346,5 +346,5 @@ def test_a_full_file_system(tmp_path: Path) -> None:
         timeout=60,
     )
     if done.returncode == 77:
-        pytest.skip(reason="known_gaps.toml: files on a full file system: no mount allowed")
+        pytest.skip(reason="skips.toml: files on a full file system: no mount allowed")
     assert done.returncode == 0, done.stderr

@@ -30,7 +30,7 @@ pytestmark = [
     pytest.mark.subprocess,
     pytest.mark.skipif(
         not binary("initdb") or not binary("postgres"),
-        reason="known_gaps.toml: asyncpg and redis-py without their servers",
+        reason="skips.toml: asyncpg and redis-py without their servers",
     ),
 ]
 

@@ -236,7 +236,7 @@ def test_a_client_that_does_not_read_is_not_read(serve: Start) -> None:
 def test_redis_benchmark(serve: Start, arguments: list[str]) -> None:
     benchmark = shutil.which("redis-benchmark")
     if benchmark is None:
-        pytest.skip("known_gaps.toml: asyncpg and redis-py without their servers")
+        pytest.skip("skips.toml: asyncpg and redis-py without their servers")
     child, port = serve()
     command = [benchmark, "-p", str(port), "-t", "ping,set,get,incr,mset", "-n", "1000", "--csv"]
     done = subprocess.run(
@@ -255,7 +255,7 @@ def test_redis_benchmark(serve: Start, arguments: list[str]) -> None:
 def test_redis_cli(serve: Start) -> None:
     cli = shutil.which("redis-cli")
     if cli is None:
-        pytest.skip("known_gaps.toml: asyncpg and redis-py without their servers")
+        pytest.skip("skips.toml: asyncpg and redis-py without their servers")
     child, port = serve()
 
     def run(*words: str) -> str:
@@ -277,7 +277,7 @@ def test_redis_cli(serve: Start) -> None:
 
 def test_the_commands_of_the_how_to(serve: Start) -> None:
     if shutil.which("redis-cli") is None or shutil.which("redis-benchmark") is None:
-        pytest.skip("known_gaps.toml: asyncpg and redis-py without their servers")
+        pytest.skip("skips.toml: asyncpg and redis-py without their servers")
     page = (ROOT / "docs" / "how-to" / "durable-server.md").read_text(encoding="utf-8")
     blocks = [
         block
@@ -481,7 +481,7 @@ def test_larger_segments_of_an_earlier_start_are_compacted_too(serve: Start) -> 
 def test_without_o_direct_it_says_so_and_works(serve: Start) -> None:
     directory = Path("/dev/shm") / f"aiopoll-kv-{os.getpid()}"
     if not os.access("/dev/shm", os.W_OK):
-        pytest.skip("known_gaps.toml: files on tmpfs")
+        pytest.skip("skips.toml: files on tmpfs")
     try:
         for expected in (None, b"1"):
             child, port = serve("--cache-mib", "0", directory=directory)

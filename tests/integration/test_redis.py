@@ -23,7 +23,7 @@ SERVER = shutil.which("redis-server")
 pytestmark = [
     pytest.mark.subprocess,
     pytest.mark.skipif(
-        not SERVER, reason="known_gaps.toml: asyncpg and redis-py without their servers"
+        not SERVER, reason="skips.toml: asyncpg and redis-py without their servers"
     ),
 ]
 

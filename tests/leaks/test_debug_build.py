@@ -16,7 +16,7 @@ from aiopoll import Context, Iocb
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("AIOPOLL_DEBUG") != "1",
-    reason="known_gaps.toml: the debug build's checks at close",
+    reason="skips.toml: the debug build's checks at close",
 )
 
 IO_GETEVENTS = {"x86_64": 208, "aarch64": 4}

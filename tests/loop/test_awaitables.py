@@ -408,7 +408,7 @@ async def create_task(make: Make) -> Any:
     assert asyncio.iscoroutine(awaitable)
     task = asyncio.create_task(awaitable)
     assert task.get_coro() is awaitable
-    if type(awaitable).__name__ != "iterable_coroutine":  # known_gaps.toml: Cython's frames
+    if type(awaitable).__name__ != "iterable_coroutine":  # docs/limitations.toml: frames
         task.print_stack(file=io.StringIO())
     assert repr(task)
     return await task

@@ -34,7 +34,7 @@ class Peer(threading.Thread):
             self.received += len(data)
 
 
-@pytest.mark.skipif(SYS_CLOSE is None, reason="known_gaps.toml: numbers of system calls")
+@pytest.mark.skipif(SYS_CLOSE is None, reason="skips.toml: numbers of system calls")
 def test_other_threads_run_while_a_close_lingers(loop: Any) -> None:
     made: list[Any] = []
 

@@ -15,7 +15,7 @@ from tests.support.tls import tls_contexts
 import aiopoll
 
 pytestmark = pytest.mark.skipif(
-    sys.version_info < (3, 12), reason="known_gaps.toml: buffers made in Python"
+    sys.version_info < (3, 12), reason="skips.toml: buffers made in Python"
 )
 SECONDS_MAX = 30
 KINDS = ["aio", "epoll", "asyncio"]

@@ -457,7 +457,7 @@ def test_any_protocol_with_get_buffer_is_read_into() -> None:
 
 
 @pytest.mark.subprocess
-@pytest.mark.skipif(not shutil.which("openssl"), reason="known_gaps.toml: TLS key updates")
+@pytest.mark.skipif(not shutil.which("openssl"), reason="skips.toml: TLS key updates")
 def test_data_after_a_key_update_is_read_and_answered() -> None:
     class Echo(asyncio.Protocol):
         def connection_made(self, transport: Any) -> None:

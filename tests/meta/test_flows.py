@@ -59,6 +59,6 @@ def test_flow_calls_its_functions_in_this_order(heading: str, tmp_path: Path) ->
     try:
         calls = calls_of(command, steps, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path})
     except TraceRefusedError:
-        pytest.skip(reason="known_gaps.toml: flows under breakpoints")
+        pytest.skip(reason="skips.toml: flows under breakpoints")
     first_calls = list(dict.fromkeys(calls))
     assert first_calls == [f"{step.module}:{step.function}" for step in steps]

@@ -74,7 +74,7 @@ def called(*command: str | Path, cwd: Path, **environment: str) -> str:
 
 def files_of_git() -> set[str]:
     if not (ROOT / ".git").exists():
-        pytest.skip(reason="known_gaps.toml: outside of a clone")
+        pytest.skip(reason="skips.toml: outside of a clone")
     names = called("git", "ls-files", "-z", cwd=ROOT).split("\0")
     return {name for name in names if (ROOT / name).is_file()}
 

@@ -198,7 +198,7 @@ def test_tens_of_thousands_are_open_and_any_may_speak(
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     if crowd < CROWD:
-        pytest.skip(reason="known_gaps.toml: 30,000 connections in one process")
+        pytest.skip(reason="skips.toml: 30,000 connections in one process")
 
 
 async def serve_crowd(

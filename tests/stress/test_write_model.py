@@ -465,7 +465,7 @@ def test_random_sequences_agree_with_the_model(
         "asyncio": {},
     }[kind]
     if kind == "asyncio" and sys.version_info >= (3, 12):
-        pytest.skip("known_gaps.toml: asyncio's own transport and writelines() of nothing")
+        pytest.skip("skips.toml: asyncio's own transport and writelines() of nothing")
     factory = asyncios if kind == "asyncio" else aiopoll.new_event_loop
 
     class Model(TransportModel):

@@ -43,13 +43,13 @@ def test_bad_second_iocb_lets_the_first_one_go(machine, ctx, rw_fd: int) -> None
     assert machine.io_submit(ctx, 3, [first, None, second]) == 1
 
 
-def test_addresses_not_mapped(machine, ctx, gap) -> None:
+def test_addresses_not_mapped(machine, ctx, skip_reason) -> None:
     if machine.bad_pointer is not None:
         bad = machine.bad_pointer
         assert machine.io_submit(ctx, 1, bad) == -errno.EFAULT
         assert machine.io_submit(ctx, 1, [bad]) == -errno.EFAULT
         return
-    assert gap("libaio case 3: unmapped addresses")
+    assert skip_reason("libaio case 3: unmapped addresses")
     with pytest.raises(TypeError):
         machine.io_submit(ctx, 1, -1)  # type: ignore[arg-type]
     with pytest.raises(TypeError):

@@ -25,10 +25,10 @@ def largest_file_size(machine, fd: int) -> int:
     return high
 
 
-def test_writes_at_the_limit(machine, ctx, rw_fd: int, attempt, gap) -> None:
+def test_writes_at_the_limit(machine, ctx, rw_fd: int, attempt, skip_reason) -> None:
     limit = largest_file_size(machine, rw_fd)
     if limit > OFFSET_MAX - 2 * SIZE:
-        pytest.skip(gap("libaio case 8: file systems without a limit"))
+        pytest.skip(skip_reason("libaio case 8: file systems without a limit"))
     buf = bytearray(SIZE)
     assert attempt(ctx, io_prep_pwrite, rw_fd, buf, SIZE, limit - SIZE) == SIZE
     assert attempt(ctx, io_prep_pread, rw_fd, buf, SIZE, limit - SIZE) == SIZE

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.subprocess
 LIMIT = SIZE = 65536
 
 
-def test_full_file_system(machine, tmp_path: Path, attempt, gap) -> None:
+def test_full_file_system(machine, tmp_path: Path, attempt, skip_reason) -> None:
     refused = tmp_path / "refused"
     mount_point = tmp_path / "small"
     mount_point.mkdir()
@@ -45,4 +45,4 @@ def test_full_file_system(machine, tmp_path: Path, attempt, gap) -> None:
 
     machine.in_child(body)
     if refused.exists():
-        pytest.skip(gap("libaio case 10: no mount allowed"))
+        pytest.skip(skip_reason("libaio case 10: no mount allowed"))

@@ -8,11 +8,11 @@ import pytest
 from aiopoll.libaio import io_event, io_prep_poll, iocb, timespec
 
 
-def test_ring_moved_by_mremap(machine, ctx, gap) -> None:
+def test_ring_moved_by_mremap(machine, ctx, skip_reason) -> None:
     if machine.move_ring is None:
         with pytest.raises((TypeError, ValueError)):
             int(ctx)  # there is no address to move
-        pytest.skip(gap("libaio case 19: mremap of the ring"))
+        pytest.skip(skip_reason("libaio case 19: mremap of the ring"))
     before = machine.new_context()
     before.id = ctx.id
     read_end, write_end = machine.pipe()

@@ -16,16 +16,16 @@ from aiopoll.libaio import io_prep_preadv2
 SIZE = mmap.PAGESIZE
 
 
-def test_nowait(machine, ctx, tmp_path: Path, rw_fd: int, attempt, gap) -> None:
+def test_nowait(machine, ctx, tmp_path: Path, rw_fd: int, attempt, skip_reason) -> None:
     buf = mmap.mmap(-1, SIZE)
     try:
         direct = machine.open(tmp_path / "rwfile", os.O_RDWR | os.O_DIRECT)
     except OSError:
-        pytest.skip(gap("libaio case 21: file systems without RWF_NOWAIT"))
+        pytest.skip(skip_reason("libaio case 21: file systems without RWF_NOWAIT"))
     try:
         machine.pwrite(rw_fd, b"x" * SIZE, 0)
         if not machine.direct_read_would_wait(direct, buf):
-            pytest.skip(gap("libaio case 21: file systems without RWF_NOWAIT"))
+            pytest.skip(skip_reason("libaio case 21: file systems without RWF_NOWAIT"))
         machine.pwrite(rw_fd, b"x" * SIZE, 0)
         result = attempt(ctx, io_prep_preadv2, direct, [buf], 1, 0, os.RWF_NOWAIT)
         assert result == -errno.EAGAIN
