@@ -5,7 +5,7 @@
 # make soak: tests/stress and tests/leaks at ten times their size; AIOPOLL_SOAK=100 for more.
 #   Half an hour of it are descriptors that change hands; AIOPOLL_SOAK_SECONDS for less or more.
 # make test-vm: 30,000 connections, or PYTEST_ARGS, in a virtual machine with Debian's kernel.
-# make mutants: plants some ninety faults, one at a time, and tells which ones the tests notice.
+# make mutants: plants some ninety faults, one at a time, and lists those that the tests miss.
 #   MUTANTS="--area ring": --help of tools/mutants.py names what it takes.  Half an hour.
 # make dist: the sdist, and a wheel of it for this Python, in dist/.
 # make bench: everyone side by side, into benchmarks/results.  BENCH_ARGS="--goals --rounds 5":

@@ -1,4 +1,4 @@
-"""Plants one fault at a time, and tells which ones the tests of its area notice.
+"""Plants one fault at a time, and lists those that the tests of its area miss.
 
 python tools/mutants.py [NAME ...] [--area AREA] [--list] [--workers N]
 
@@ -253,7 +253,7 @@ def check_unmutated(trees: list[Tree], mutants: list[Mutant]) -> dict[str, float
         status, output = tree.test(tests, 600)
         took[tests] = time.monotonic() - began
         if status != 0:
-            failed.append(f"{tests}: pytest answers {status}\n{output[-2000:]}")
+            failed.append(f"{tests}: pytest returns {status}\n{output[-2000:]}")
 
     work(trees, dict.fromkeys(mutant.tests for mutant in mutants), check)
     if failed:

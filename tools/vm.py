@@ -66,7 +66,7 @@ cd {directory}
 
 
 def need(program: str, package: str) -> str:
-    """The path of a program; root installs what is missing, everybody else is told."""
+    """The path of a program; as root it is installed, otherwise an error names the package."""
     path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
     if not (found := shutil.which(program, path=path)):
         install = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", package]

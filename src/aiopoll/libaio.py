@@ -13,7 +13,7 @@ their neighbours.  A C program is carried over line by line:
     assert io_destroy(ctx) == 0
 
 Functions return what libaio's return: a count or 0, or -errno; no errno is raised.  None stands
-for NULL, and is answered with -EFAULT or -EINVAL where the kernel does so.
+for NULL, and returns -EFAULT or -EINVAL where the kernel does so.
 
 What is different in Python:
 
@@ -199,7 +199,7 @@ class iocb:
         self.u.offset = offset
 
     def _request(self) -> Iocb | int:
-        """The Iocb to submit, or the -errno that the kernel would answer for it."""
+        """The Iocb to submit, or the -errno that the kernel would return for it."""
         u = self.u
         buf = u.buf
         nbytes = 0
@@ -235,7 +235,7 @@ class iocb:
 
 @dataclass(slots=True, eq=False)
 class io_event:
-    """What became of one request; filled in by io_getevents and io_pgetevents.
+    """The result of one request; filled in by io_getevents and io_pgetevents.
 
     data: the iocb's data as it was when submitted.
     obj: the iocb.
@@ -287,7 +287,7 @@ def _first_bytes(buffer: Any, count: int) -> Any:
 
 
 def _live(ctx: _Context) -> Context | None:
-    """The Context to work on, or None where the kernel answers -EINVAL."""
+    """The Context to work on, or None where the kernel returns -EINVAL."""
     if ctx is None:
         return None
     context = _checked(ctx, io_context_t, "ctx").context

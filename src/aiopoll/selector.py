@@ -2,8 +2,8 @@
 
 Facts.  A parked IOCB_CMD_POLL keeps its file open after close(2): the peer sees no end.  An epoll
 set does not, and its own descriptor can be polled like any other; that poll completes when one of
-its files becomes ready.  A registered file is its owner's, who may close it at any time, and whose
-number may then name another file.
+its files becomes ready.  A registered file is the program's, which may close it at any time, and
+whose number may then name another file.
 
 Rule.  All registered files live in one epoll set, whose descriptor is the only file polled on the
 ring.  What the set reports is asked for again before it is handed out (epoll_set.pyx): an event
@@ -11,7 +11,7 @@ whose number names another file is dropped.  A registration that has lost its fi
 selectors, until it is unregistered or its number is registered anew; while an event of its was
 dropped, each select asks whether the number names the file again.
 
-Why.  Nobody else's file is reported, nor kept from its end.  The poll parks when nothing is ready:
+Why.  No other file is reported, nor kept from its end.  The poll parks when nothing is ready:
 from then on a select that does not wait is a look at memory.
 
 Failure prevented.  The owner closes a registered socket.  With a poll of the socket itself its peer
@@ -191,7 +191,7 @@ class AioSelector(selectors.BaseSelector):
             raise OSError(errno.EBADF, os.strerror(errno.EBADF)) from None
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
-        """Waits until a file is ready, and answers all that are, as (key, events) pairs.
+        """Waits until a file is ready, and returns all that are, as (key, events) pairs.
 
         timeout: seconds; None waits as long as it takes, zero or less does not wait.
         """
@@ -200,7 +200,7 @@ class AioSelector(selectors.BaseSelector):
         deadline = None if timeout is None else time.monotonic() + timeout
         self._set.find_lost()
         while True:
-            # The context knows whether the poll is parked, whatever has interrupted whom.
+            # The context knows whether the poll is parked, whatever was interrupted.
             if not self._context.statistics().in_flight:
                 if ready := self._collect():
                     return ready
@@ -212,7 +212,7 @@ class AioSelector(selectors.BaseSelector):
                 return []
 
     def _collect(self) -> list[tuple[SelectorKey, int]]:
-        """What is ready in the epoll set."""
+        """The files that are ready in the epoll set."""
         return [
             (key, events)
             for key, mask in self._set.ready(max(len(self._entries), 1))
@@ -220,7 +220,7 @@ class AioSelector(selectors.BaseSelector):
         ]
 
     def get_map(self) -> Mapping["FileDescriptorLike", SelectorKey]:
-        """The registered files; None once closed, as the standard library's selectors answer."""
+        """The registered files; None once closed, as of the standard library's selectors."""
         return self._map  # type: ignore[return-value]
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """asyncio's streams with compiled readers and writers, on any event loop.
 
 open_connection, start_server and their Unix forms take what asyncio's functions of these names
-take, answer what they answer, and raise what they raise.
+take, return what they return, and raise what they raise.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from aiopoll.loop.streams.core import DEFAULT_LIMIT
 from aiopoll.loop.streams.streams import StreamReader, StreamReaderProtocol, StreamWriter
 
 ClientConnected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]
-"""What a server calls for each connection: a function, or a coroutine function."""
+"""The callback of a server for each connection: a function, or a coroutine function."""
 
 
 async def open_connection(
@@ -27,7 +27,7 @@ async def open_connection(
     """asyncio.open_connection with compiled streams.
 
     limit: of the reader, in bytes.  options: those of loop.create_connection.
-    Raises OSError where nothing answers, ValueError for options that do not go together.
+    Raises OSError where no server listens, ValueError for options that do not go together.
     """
     loop = asyncio.get_running_loop()
     reader = StreamReader(limit=limit, loop=loop)
@@ -93,7 +93,7 @@ def protocol_factory(
 def accelerate_streams() -> ExitStack:
     """Makes asyncio.open_connection, start_server and their Unix forms those of this package.
 
-    Answers a context manager whose end, or whose close(), puts asyncio's back.  A library that
+    Returns a context manager whose end, or whose close(), puts asyncio's back.  A library that
     took the functions out of asyncio before (`from asyncio import open_connection`) keeps what it
     has; streams that are open stay what they are.
     """

@@ -1,11 +1,11 @@
-"""What this kernel and sandbox allow, found out by trying it.
+"""The abilities of this kernel and sandbox, found out by trying them.
 
-Facts.  That a system call exists says little: gVisor has io_submit and answers EINVAL to POLL,
+Facts.  That a system call exists says little: gVisor has io_submit and returns EINVAL for POLL,
 seccomp profiles allow some of the six calls and refuse others (Podman's: io_pgetevents), and
 io_setup depends on what the rest of the machine has taken of fs.aio-max-nr.
 
 Rule.  Each ability is used once, on a pipe, in a Context of one event.  What is refused becomes
-plain words with the cure; the words live in aio/errors.py, where the exceptions have theirs.
+plain words with the fix; the words live in aio/errors.py, where the exceptions have theirs.
 
 Why.  No table of kernels and sandboxes stays true.
 
@@ -42,19 +42,19 @@ _WAIT_SECONDS_MAX = 2.0
 
 @dataclass(frozen=True, slots=True)
 class FileSupport:
-    """What AIO poll makes of one kind of file."""
+    """The result of AIO poll for one kind of file."""
 
     kind: str
-    """What the file is, in plain words: "pipe", "terminal", …"""
+    """The kind of the file, in plain words: "pipe", "terminal", …"""
     polls: bool | None
     """True if POLL is taken, False if refused (an epoll set serves it), None if not tested."""
     note: str
-    """What to know about it, or why it was not tested; may be empty."""
+    """A remark about it, or why it was not tested; may be empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Support:
-    """What `probe` found.  Source: io_setup(2), io_submit(2), io_getevents(2), io_cancel(2)."""
+    """The result of `probe`.  Source: io_setup(2), io_submit(2), io_getevents(2), io_cancel(2)."""
 
     aio_poll: bool = False
     """AIO poll can be relied on: a POLL is taken, completes, misses nothing, can be cancelled."""
@@ -69,15 +69,15 @@ class Support:
     user_ring: bool = False
     """Events can be reaped from the mapped ring, without a system call."""
     aio_max_nr: int | None = None
-    """fs.aio-max-nr, the machine's limit in events; None where /proc does not tell."""
+    """fs.aio-max-nr, the machine's limit in events; None where /proc does not show it."""
     aio_nr: int | None = None
-    """fs.aio-nr, how many of them were taken before the probe; None where /proc does not tell."""
+    """fs.aio-nr, how many of them were taken before the probe; None where /proc has none."""
     errno: int = 0
     """The errno that stands behind `reason`; 0 where AIO poll works."""
     reason: str = ""
     """Why `aio_poll` is False and what to do about it; empty where it is True."""
     limits: tuple[str, ...] = ()
-    """What is missing or slower although AIO poll works, each with its cure."""
+    """The abilities that are missing or slower although AIO poll works, each with its fix."""
     kernel: str = ""
     """The kernel's release, as uname(2) has it."""
     files: tuple[FileSupport, ...] = ()
@@ -92,7 +92,7 @@ class Support:
 def probe() -> Support:
     """Finds out what of AIO poll can be had here.  Never raises and never hangs.
 
-    Nothing is left behind: no descriptor, no slot.  The answer is of this moment: another process
+    Nothing is left behind: no descriptor, no slot.  The result is of this moment: another process
     may take the last of fs.aio-max-nr.
     """
     return _probe(with_files=True)
@@ -201,7 +201,7 @@ def _try_context(context: Context, findings: _Findings) -> None:
 
 def _try_pgetevents(context: Context, findings: _Findings) -> bool:
     if hasattr(sys, "getandroidapilevel"):
-        # Android's filter kills the process instead of answering.
+        # Android's filter kills the process instead of returning.
         findings.limits.append(pgetevents_limit(getevents_error(errno.ENOSYS, True)))
         return False
     try:

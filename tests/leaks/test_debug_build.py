@@ -72,7 +72,7 @@ def test_a_descriptor_that_somebody_else_closed_is_told() -> None:
     loop = aiopoll.new_event_loop(backend="epoll")
     (epoll_fd,) = epoll_sets() - before
     os.close(epoll_fd)
-    with pytest.raises(AssertionError, match="somebody else has closed"):
+    with pytest.raises(AssertionError, match="other code has closed"):
         loop.close()
 
 

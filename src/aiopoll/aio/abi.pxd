@@ -1,4 +1,4 @@
-"""What the headers under c/ declare: the ABI, the system calls, the ring."""
+"""The declarations of the headers under c/: the ABI, the system calls, the ring."""
 
 from libc.stdint cimport int16_t, int64_t, uint16_t, uint32_t, uint64_t
 from posix.time cimport timespec

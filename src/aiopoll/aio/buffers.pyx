@@ -1,7 +1,7 @@
 """Memory for direct I/O: aligned buffers, and a pool of them.
 
-Facts.  O_DIRECT wants memory at a multiple of 512 or more, which statx(2) tells as
-stx_dio_mem_align; bytes and bytearray are at a multiple of 16.  mmap(2) answers whole pages of
+Facts.  O_DIRECT wants memory at a multiple of 512 or more, which statx(2) reports as
+stx_dio_mem_align; bytes and bytearray are at a multiple of 16.  mmap(2) returns whole pages of
 zeroes.
 
 Rule.  Every buffer is a mapping of its own.  A pool hands out powers of two, a page at least, and
@@ -106,7 +106,7 @@ cdef class BufferPool:
         return self.take_buffer(operator.index(size), operator.index(alignment))
 
     def give(self, AlignedBuffer buffer not None):
-        """Takes a buffer back: nobody may use it, or a view of it, after.
+        """Takes a buffer back: no code may use it, or a view of it, afterwards.
 
         Raises ValueError if it has been given back already.
         """

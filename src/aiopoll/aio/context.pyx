@@ -1,13 +1,13 @@
 """The context of Linux AIO: what submits requests and reaps their events.
 
-Facts.  io_submit stops at the first bad request, and says why only if that was the first.  A
-request holds a slot until its event is reaped.  Events come through the mapped ring, which has
-room for one reaper at a time (c/ring.h), or by io_getevents.
+Facts.  io_submit stops at the first bad request, and returns the reason only if that was the
+first.  A request holds a slot until its event is reaped.  Events come through the mapped ring,
+which has room for one reaper at a time (c/ring.h), or by io_getevents.
 
-Rule.  aio_data carries index and generation of the request's record, so that an event is looked
-up and checked, not dereferenced.  A batch that stops short is continued with a second call
-(c/ring.h), which either goes on or tells the error and whose it is.  A context has one user at a time: the
-thread that owns it, in the process that made it.
+Rule.  aio_data carries index and generation of the request's record, so that an event is looked up
+and checked, not dereferenced.  A batch that stops short is continued with a second call
+(c/ring.h), which either goes on or returns the error and its request.  A context has one user at a
+time: the thread that owns it, in the process that made it.
 
 Why.  No event can reach a request it does not belong to, and no error is lost.
 
@@ -160,9 +160,9 @@ cdef class Context:
         return nr
 
     def submit(self, iocbs):
-        """Submits the requests in one io_submit, and answers how many: all of them.
+        """Submits the requests in one io_submit, and returns how many: all of them.
 
-        Raises SubmitError, an OSError, if the kernel refuses one: its `index` says which, the
+        Raises SubmitError, an OSError, if the kernel refuses one: its `index` is the request's, the
         requests before it are in flight, those after it were not tried.  TypeError and
         BufferError are raised before anything is submitted.
 
@@ -190,7 +190,7 @@ cdef class Context:
             raise MemoryError
         to_submit.nr = nr
         to_submit.taken = to_submit.error = 0
-        # What could be reaped is the program's to reap: EAGAIN goes to it at once.
+        # Only the program reaps its events: EAGAIN goes to it at once.
         to_submit.reaped = True
         self.busy = True
         try:
@@ -219,7 +219,7 @@ cdef class Context:
         return to_submit.taken
 
     def reap(self, min_nr=1, max_nr=None, timeout=None, sigmask=None):
-        """Waits for events and answers them, oldest first, as a list of IoEvent.
+        """Waits for events and returns them, oldest first, as a list of IoEvent.
 
         min_nr: return when so many are there; 0 does not wait.
         max_nr: return no more than this; None for all that are there.
@@ -280,7 +280,7 @@ cdef class Context:
 
     cdef long wait(self, long min_nr, long nr, object timeout_ns, const uint64_t *sigmask,
                    bint restart) except? -1:
-        """io_getevents or, with a sigmask, io_pgetevents; answers the number of events.
+        """io_getevents or, with a sigmask, io_pgetevents; returns the number of events.
 
         `restart`: whether to go on waiting after a signal; never with a `sigmask`.
         """
@@ -316,7 +316,7 @@ cdef class Context:
             if with_mask or not restart:
                 raise InterruptedError(EINTR, f"{name}: interrupted by a signal")
             if deadline_ns is None and min_nr > self.in_flight:
-                return 0  # a signal handler reaped what was waited for
+                return 0  # a signal handler reaped the events
             self.reserve_events(nr)
 
     cdef int reserve_events(self, Py_ssize_t nr) except -1:
@@ -383,7 +383,7 @@ cdef class Context:
 
         Raises ValueError if `iocb` is not in flight here, OSError (EINVAL) if it cannot be
         cancelled: it has completed, was cancelled before, or is a read or write.  Its event
-        comes all the same.  Source: io_cancel(2), which for a POLL answers EINPROGRESS.
+        comes all the same.  Source: io_cancel(2), which for a POLL returns EINPROGRESS.
         """
         cdef Completion completion
         cdef long result
@@ -443,7 +443,7 @@ cdef class Context:
         return self.ring.mapped != NULL
 
     def events_pending(self):
-        """Whether reap(0) would answer something, by a look at the ring: no system call.
+        """Whether reap(0) would return events, by a look at the ring: no system call.
 
         False where the ring is not usable (`user_ring`).
         """

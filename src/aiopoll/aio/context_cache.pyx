@@ -6,7 +6,7 @@ and each test of a test suite would pay.  A context belongs to the mm and to non
 ends.  A fork child has none.
 
 Rule.  At most one is kept, of at most KEPT_MAX slots, and only if nothing is in flight on it and
-its ring is empty: who gives it has cancelled and reaped all.  The next loop that asks for as many
+its ring is empty: its last loop has cancelled and reaped all.  The next loop that asks for as many
 slots gets it.  Where io_setup(2) finds no slots left, it is given back first.  In the child of a
 fork it is forgotten.
 
@@ -14,7 +14,7 @@ Why not more, and not in a thread.  Slots are the whole machine's; a thread that
 io_destroy makes every fork of the program a fork with threads.
 
 Cost.  The slots of one loop stay taken until the process ends, release() is called, or
-AIOPOLL_KEEP_CONTEXT=0 says that none shall be kept.
+AIOPOLL_KEEP_CONTEXT=0 is set.
 
 All this runs under the GIL but for io_destroy itself.
 """

@@ -1,6 +1,6 @@
-"""What a refused system call meant and what to do about it, as exceptions and as plain words.
+"""The causes of failed system calls and their fixes, as exceptions and as plain words.
 
-The kernel answers a bare errno; these functions find the cause that a user can act on: the
+The kernel returns a bare errno; these functions find the cause that a user can act on: the
 sysctl and its value, the seccomp profile, the file that cannot be polled.
 """
 
@@ -42,7 +42,7 @@ def read_sysctl(name: str) -> int | None:
 
 
 def aio_max_nr_cure(nr_events: int, max_nr: int | None, taken: int | None) -> str:
-    """Says how to make room for `nr_events` more under fs.aio-max-nr."""
+    """Returns how to make room for `nr_events` more under fs.aio-max-nr."""
     fewer = f"ask for fewer than {nr_events} events" if nr_events > 1 else "close other contexts"
     if max_nr is None or taken is None:
         return f"{fewer}, or raise the limit as root: sysctl -w fs.aio-max-nr=1048576"
@@ -59,7 +59,7 @@ def aio_max_nr_cure(nr_events: int, max_nr: int | None, taken: int | None) -> st
 
 
 def setup_error(code: int, nr_events: int) -> OSError:
-    """The exception for io_setup(`nr_events`) that answered -`code`."""
+    """The exception for io_setup(`nr_events`) that returned -`code`."""
     if code == errno.EAGAIN:
         cure = aio_max_nr_cure(nr_events, read_sysctl("aio-max-nr"), read_sysctl("aio-nr"))
         reason = f"no AIO context can be had: {cure}"
@@ -108,7 +108,7 @@ def submit_error(code: int, request: object, is_poll: bool, index: int, total: i
 
 
 def cancel_error(code: int, request: object, cancelled_before: bool) -> OSError:
-    """The exception for io_cancel that answered -`code`."""
+    """The exception for io_cancel that returned -`code`."""
     if code == errno.ENOSYS or code == errno.EPERM:
         reason = (
             "this kernel or sandbox has no io_cancel, without which a file that is polled stays"
@@ -125,7 +125,7 @@ def cancel_error(code: int, request: object, cancelled_before: bool) -> OSError:
 
 
 def poll_refused_reason(code: int, release: str, file: str = "a pipe") -> str:
-    """Why io_submit answered -`code` to a POLL on `file`, of a kind that AIO poll always takes."""
+    """Why io_submit returned -`code` for a POLL on `file`, of a kind that AIO poll always takes."""
     if code in _SUBMIT_REASONS and code != errno.EPERM:
         reason = _SUBMIT_REASONS[code]
     elif code == errno.EPERM:
@@ -146,7 +146,7 @@ def poll_refused_reason(code: int, release: str, file: str = "a pipe") -> str:
 
 
 def poll_lost_reason(seconds: float, cause: str) -> str:
-    """What to say where a POLL was taken and its event never came, though `cause` had happened."""
+    """The message for a POLL that was taken and whose event never came, though `cause` happened."""
     return (
         f"io_submit took a POLL on a pipe, but its event did not come within {seconds:g} s after"
         f" {cause}: this kernel's or sandbox's AIO poll does not work; use a Linux"
@@ -155,7 +155,7 @@ def poll_lost_reason(seconds: float, cause: str) -> str:
 
 
 def getevents_error(code: int, with_mask: bool) -> OSError:
-    """The exception for io_getevents, or with a mask io_pgetevents, that answered -`code`."""
+    """The exception for io_getevents, or with a mask io_pgetevents, that returned -`code`."""
     name = "io_pgetevents" if with_mask else "io_getevents"
     if code == errno.ENOSYS and with_mask:
         reason = "not there (it came with Linux 4.18; gVisor has none)"
@@ -170,7 +170,7 @@ def getevents_error(code: int, with_mask: bool) -> OSError:
 
 
 def pgetevents_limit(refusal: OSError) -> str:
-    """What goes without io_pgetevents, and why it was refused."""
+    """Which calls work without io_pgetevents, and why the kernel refuses it."""
     return (
         f"{refusal.strerror}. All waits go through io_getevents; only reap(sigmask=...) cannot be"
         " had"

@@ -1,4 +1,4 @@
-"""Tells what this process made from what a fork brought along."""
+"""Whether this process made an object, or a fork brought it along."""
 
 from libc.stdint cimport uint64_t
 

@@ -1,4 +1,4 @@
-"""The page that tells a process from the children of its forks; see c/fork_guard.h."""
+"""The page by which a process knows that it is the child of a fork; see c/fork_guard.h."""
 
 cdef fork_guard the_guard
 
@@ -7,5 +7,5 @@ fork_guard_use(&the_guard)
 
 
 cdef fork_guard *process_guard() noexcept:
-    """What a module gives to fork_guard_use() when it is imported."""
+    """The argument of fork_guard_use() in each module that is imported."""
     return &the_guard

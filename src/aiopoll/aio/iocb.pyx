@@ -1,8 +1,8 @@
 """A request of Linux AIO: as it is asked for, while it is in flight, and what became of it.
 
-Facts.  io_submit copies an iocb before it returns, but io_cancel finds the request by the
-address that was submitted (fs/aio.c, io_cancel).  Buffers belong to the kernel until the event.
-The result of an asynchronous POLL is the raw key of the wake-up: bits nobody asked for, and on
+Facts.  io_submit copies an iocb before it returns, but io_cancel finds the request by the address
+that was submitted (fs/aio.c, io_cancel).  Buffers belong to the kernel until the event.  The
+result of an asynchronous POLL is the raw key of the wake-up: bits that were not asked for, and on
 any socket a POLLPRI that need not be true.
 
 Rule.  A Completion is the record of one submission: it owns the iocb that the kernel is given
@@ -239,7 +239,7 @@ cdef class Iocb:
 @cython.auto_pickle(False)
 @cython.freelist(256)
 cdef class IoEvent:
-    """What became of one request.
+    """The result of one request.
 
     data: the `data` of its Iocb.
     obj: the Iocb.
@@ -299,7 +299,7 @@ cdef class Completion:
 
     cdef int pin_vector(self, tuple buffers) except -1:
         cdef Py_ssize_t nr = len(buffers), i
-        # One more than needed, for malloc(0) may answer NULL.
+        # One more than needed, for malloc(0) may return NULL.
         self.vector = <iovec *>PyMem_Malloc((nr + 1) * sizeof(iovec))
         if self.vector == NULL:
             raise MemoryError
@@ -315,7 +315,7 @@ cdef class Completion:
         return 0
 
     cdef void finish(self) noexcept:
-        """Lets go of the request and its buffers: its event has been reaped."""
+        """Releases the request and its buffers: its event has been reaped."""
         while self.nr_views > 0:
             self.nr_views -= 1
             PyBuffer_Release(&self.views[self.nr_views])

@@ -3,8 +3,8 @@
 Facts.  From 4.18 to 5.15 aio_poll_wake() took a request off the wait queue, and a kworker that
 found nothing ready put it back.  A wake-up in between was lost: the request never completed, though
 its file was ready.  That needs a wake-up without a key, as those of FIN, RST and splice(2) are.
-Linux 363bee27 ("aio: keep poll requests on waitqueue until completed") mended it in 5.16, and in
-4.19.221, 5.4.165, 5.10.85 and 5.15.8.  The versions are those of CVE-2021-47505, whose mend is the
+Linux 363bee27 ("aio: keep poll requests on waitqueue until completed") fixed it in 5.16, and in
+4.19.221, 5.4.165, 5.10.85 and 5.15.8.  The versions are those of CVE-2021-47505, whose fix is the
 next commit of the same series.  Earlier races (af5c72b1, 5.1) lie in the same span.
 
 Rule.  The release decides where it names an upstream version: uname(2)'s own, Debian's in its
@@ -16,7 +16,7 @@ Why.  A watchdog that polls again would make each lost wake-up a delay, and each
 cost.
 
 Cost.  A uname(2) a process.  A trial takes TRIAL_SECONDS, once, on kernels whose release does not
-tell; that it finds nothing proves nothing.
+show it; a trial that finds nothing proves nothing.
 
 Failure prevented.  A peer sends its last bytes and FIN while the kworker looks: the connection
 would wait for ever, with its data in the socket.
@@ -48,7 +48,7 @@ Version = tuple[int, int, int]
 
 
 def upstream_version(release: str, version: str, signature: str) -> Version | None:
-    """The upstream version that a kernel is built from; None if nothing tells.
+    """The upstream version that a kernel is built from; None if it is not known.
 
     release, version: as uname(2) has them.  signature: Ubuntu's /proc/version_signature, or "".
     """
@@ -63,7 +63,7 @@ def upstream_version(release: str, version: str, signature: str) -> Version | No
 
 
 def is_mended(version: Version) -> bool | None:
-    """Whether a kernel of this version has the mend; None if the version does not tell."""
+    """Whether a kernel of this version has the fix; None if the version alone does not show it."""
     major, minor, patch = version
     if not AIO_POLL_SINCE <= (major, minor) < MENDED_SINCE:
         return True  # or it has no AIO poll at all
@@ -133,7 +133,7 @@ def missed_wakeups() -> str:
         try:
             mended = not missed_in_trial()
         except (OSError, RuntimeError):  # no thread
-            return ""  # what stands in the way is told where it is needed
+            return ""  # the caller that needs AIO poll reports why there is none
     if mended:
         return ""
     return (

@@ -7,7 +7,7 @@ class ContextStatistics(NamedTuple):
     """Counts since the Context was made; `in_flight` is of this moment."""
 
     nr_events: int
-    """What io_setup was asked for, and so what is taken of fs.aio-max-nr."""
+    """The slots that io_setup was asked for, and that count in fs.aio-nr."""
     ring_nr: int
     """Length of the mapped ring in events; 0 where it is reaped by system call."""
     in_flight: int

@@ -1,7 +1,7 @@
 """The command `aiopoll`: one module of this package for each subcommand.
 
 Each has `add_parser(subparsers)`, which sets `handler`: a function of the parsed arguments that
-answers the exit status.
+returns the exit status.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from aiopoll.cli import bench, doctor, run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the subcommand that `argv` (default: sys.argv[1:]) names; answers the exit status.
+    """Runs the subcommand that `argv` (default: sys.argv[1:]) names; returns the exit status.
 
     Raises SystemExit, as argparse does, for arguments that are wrong and for --help.
     """

@@ -1,4 +1,4 @@
-"""aiopoll doctor: says what this kernel and sandbox allow, and what to do about the rest."""
+"""aiopoll doctor: prints what this kernel and sandbox allow, and what to do about the rest."""
 
 import argparse
 import os
@@ -26,7 +26,7 @@ def _handle(arguments: argparse.Namespace) -> int:
     try:
         print(report(support), flush=True)
     except OSError:
-        # Nobody reads on (a pager was left, the disk is full): the status still counts, and
+        # The reader is gone (a pager was left, the disk is full): the status still counts, and
         # Python shall not complain when it flushes at exit.
         devnull = os.open(os.devnull, os.O_WRONLY)
         os.dup2(devnull, sys.stdout.fileno())

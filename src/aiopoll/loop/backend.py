@@ -1,4 +1,4 @@
-"""What a loop waits on, and how: its options, checked."""
+"""The options of a loop: its backend and its busy polling, checked."""
 
 import os
 
@@ -19,7 +19,7 @@ def requested_backend(backend: str) -> str:
 
 
 BUSY_POLL_AUTO_NS = 100_000
-"""What "auto" spends at most before a sleep: about what sleeping and waking costs."""
+"""The longest time that "auto" spends before a sleep: about the cost of sleeping and waking."""
 
 
 def busy_poll_ns(busy_poll: str | float) -> int:

@@ -1,17 +1,17 @@
-"""The compiled half of the event loop: callbacks, timers, turns, and what is watched.
+"""The compiled half of the event loop: callbacks, timers, iterations, and watched files.
 
 Facts.  asyncio.BaseEventLoop keeps its state in attributes (_ready, _debug, _stopping, …) that
 its own methods, CPython's tests and debuggers read and write.  What a class before it in the
 method resolution order defines as a data descriptor takes the place of such an attribute.
 
-Rule.  LoopCore stands before asyncio's class and overrides what runs for every callback: call_soon,
-call_at, the turn, the watching of files.  The attributes that asyncio names keep their names and
-meaning, `_ready` with a queue, `_transports` with a table and `_scheduled` with a view of our own that
-have the methods of asyncio's.
+Rule.  LoopCore stands before asyncio's class and overrides what runs for every callback:
+call_soon, call_at, the iteration, the watching of files.  The attributes that asyncio names keep
+their names and meaning, `_ready` with a queue, `_transports` with a table and `_scheduled` with a
+view of our own that have the methods of asyncio's.
 
 Why.  All that is cold stays asyncio's own and right on every Python version.
 
-Cost.  A turn is still called from asyncio's run_forever, in Python.  `_scheduled` can only be read.
+Cost.  asyncio's run_forever calls the first iteration, in Python.  `_scheduled` can only be read.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
@@ -59,7 +59,7 @@ cdef inline double monotonic() noexcept:
 
 
 cdef class LoopCore(TimerOwner):
-    """What EventLoop puts before asyncio's own class."""
+    """The base class that EventLoop puts before asyncio's own."""
 
     def __cinit__(self, *args, **options):
         # Closed until asyncio's constructor says otherwise: __del__ looks at it.
@@ -95,7 +95,7 @@ cdef class LoopCore(TimerOwner):
 
     @property
     def _scheduled(self):
-        # Whoever runs the turns in the loop's place would run them twice.
+        # Code that runs the iterations in the loop's place would run them twice.
         return TimerView(self) if type(self)._run_once is LoopCore._run_once else []
 
     @_scheduled.setter
@@ -114,7 +114,7 @@ cdef class LoopCore(TimerOwner):
 
     def _report_unwatched(self, fd, error):
         self.schedule(self.call_exception_handler, ({
-            "message": f"file descriptor {fd} cannot be waited for now; the loop goes on trying",
+            "message": f"cannot poll fd {fd}: no AIO slot or epoll watch available; retrying",
             "exception": error,
         },), None)
 
@@ -138,7 +138,7 @@ cdef class LoopCore(TimerOwner):
 
     @property
     def backend(self):
-        """What the loop waits on: "aio" or "epoll"."""
+        """The kernel interface that the loop waits on: "aio" or "epoll"."""
         return self.reactor.backend
 
     def statistics(self):
@@ -150,7 +150,7 @@ cdef class LoopCore(TimerOwner):
         self.gather_writes = gather_writes
 
     def events_pending(self):
-        """Whether files are ready that this turn does not know of yet.
+        """Whether files are ready that this iteration does not know of yet.
 
         A look at memory, no system call: a callback that takes long can ask it often, and yield
         only when something waits.  Always False on the epoll backend, and where the ring cannot
@@ -237,7 +237,7 @@ cdef class LoopCore(TimerOwner):
         return self.schedule(callback, args, context)
 
     def call_soon(self, callback, *args, context=None):
-        """Calls `callback` with `args` in the next turn; answers its Handle."""
+        """Calls `callback` with `args` in the next iteration; returns its Handle."""
         self.check_open()
         if self._debug:
             self._check_thread()
@@ -284,13 +284,13 @@ cdef class LoopCore(TimerOwner):
         return handle
 
     def call_at(self, when, callback, *args, context=None):
-        """Calls `callback` when time() reaches `when`, in seconds; answers its TimerHandle."""
+        """Calls `callback` when time() reaches `when`, in seconds; returns its TimerHandle."""
         if when is None:
             raise TypeError("when cannot be None")
         return self.schedule_at(when, callback, args, context)
 
     def call_later(self, delay, callback, *args, context=None):
-        """Calls `callback` after `delay` seconds; answers its TimerHandle."""
+        """Calls `callback` after `delay` seconds; returns its TimerHandle."""
         if delay is None:
             raise TypeError("delay must not be None")
         # Through the attribute: programs replace `loop.time`.
@@ -347,7 +347,7 @@ cdef class LoopCore(TimerOwner):
         self.timer_handles = handles
         return 0
 
-    # The turn
+    # The iteration
 
     cdef int drop_cancelled(self) except -1:
         """Throws out the cancelled timers that are next."""
@@ -371,10 +371,10 @@ cdef class LoopCore(TimerOwner):
         return <int64_t>ceil(min(delay, <double>SLEEP_MAX) * 1e9)
 
     def _run_once(self):
-        """One turn; where run_forever() calls it, all turns until stop() is called.
+        """One iteration; where run_forever() calls it, all of them until stop() is called.
 
-        Callbacks that are added meanwhile run in the next turn, so that none can keep the files
-        and the timers waiting.
+        Callbacks that are added meanwhile run in the next iteration, so that none can keep the
+        files and the timers waiting.
         """
         self.turn()
         if self.forever and not self.in_callbacks:
@@ -383,7 +383,7 @@ cdef class LoopCore(TimerOwner):
                 self.turn()
 
     cdef int turn(self) except -1:
-        """Hands files to the kernel, waits, and runs what became ready."""
+        """Submits polls, waits, and runs the callbacks that became ready."""
         self.collect(-1)
         self.in_callbacks = True
         try:
@@ -395,7 +395,7 @@ cdef class LoopCore(TimerOwner):
         return 0
 
     cdef int collect(self, int64_t timeout_ns) except -1:
-        """Hands files to the kernel, waits, and puts what became ready into the queue.
+        """Submits polls, waits, and puts the callbacks that became ready into the queue.
 
         timeout_ns: how long to wait at most; negative for as long as it takes.
         """
@@ -422,7 +422,7 @@ cdef class LoopCore(TimerOwner):
         return 0
 
     def _select(self, timeout):
-        """A turn's waiting, up to `timeout` seconds, for whoever runs the queue in the loop's place.
+        """Waits up to `timeout` seconds, as an iteration does, for code that runs the queue itself.
 
         What the kernel holds back is pushed: the callback that it waits for may not end before.
         """
@@ -537,7 +537,7 @@ cdef class LoopCore(TimerOwner):
         return self.unwatch(fd, WRITE)
 
     def add_reader(self, fd, callback, *args):
-        """Calls `callback` in each turn that finds the file ready for reading.
+        """Calls `callback` in each iteration that finds the file ready for reading.
 
         Replaces an earlier reader of the file.  Raises RuntimeError if a transport has it,
         OSError if it is not open or, as with epoll, cannot be waited for.
@@ -561,12 +561,12 @@ cdef class LoopCore(TimerOwner):
         return self.unwatch(fd, WRITE)
 
     def _watched(self):
-        """What is watched: descriptor to (reader, writer)."""
+        """The registrations: descriptor to (reader, writer)."""
         return {} if self.reactor is None or self.reactor.closed else self.reactor.watched()
 
 
 cdef object owner_of(object file):
-    """The object whose number is given; None where nobody knows."""
+    """The object whose number is given; None where it is not known."""
     if type(file) is Descriptor:
         return file.file
     return None if isinstance(file, int) else file

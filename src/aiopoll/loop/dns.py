@@ -1,14 +1,14 @@
-"""Looking up addresses: what needs no look-up is answered without a thread.
+"""Looking up addresses, without a thread where no look-up is needed.
 
 Facts.  socket.getaddrinfo() may block on files, on the name service switch and on the network,
 so asyncio calls it in its executor.  With AI_NUMERICHOST and AI_NUMERICSERV it never does: it
-converts, or fails with gaierror (getaddrinfo(3)).  For a numeric host and port the answer is one
+converts, or fails with gaierror (getaddrinfo(3)).  For a numeric host and port the result is one
 and the same with and without these two.
 
-Rule.  The most common form (a literal address, a port from 0 to 65535, no special flags) is
-put together from what the C library has answered for another literal of the family: it differs
-in the address alone.  All other forms are asked with the two flags; who fails goes to the executor,
-for the answer or the error.
+Rule.  The most common form (a literal address, a port from 0 to 65535, no special flags) is put
+together from the C library's result for another literal of the family: it differs in the address
+alone.  All other forms are asked with the two flags; those that fail go to the executor, for the
+result or the error.
 
 A program may have put a function of its own in the place of one of the socket module's, which looks
 up, forbids or counts: it is called, and in the executor, as by asyncio.
@@ -25,14 +25,14 @@ AddressInfo: TypeAlias = tuple[
     socket.AddressFamily, socket.SocketKind, int, str, tuple[str, int] | tuple[str, int, int, int]
 ]
 
-# As plain ints: the arithmetic of enumerations takes longer than the whole answer.
+# As plain ints: the arithmetic of enumerations takes longer than all the rest.
 _NUMERIC = int(socket.AI_NUMERICHOST | socket.AI_NUMERICSERV)
 _NUMERIC_NAME = int(socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)
-# These make the answer depend on more than the address, or on the machine of the moment.
+# These make the result depend on more than the address, or on the machine of the moment.
 _SPECIAL = ~(_NUMERIC | int(socket.AI_PASSIVE))
 
 
-# Those of Python, if nobody has replaced them before: of socket.py, and of the C module below.
+# Those of Python, if they were not replaced before: of socket.py, and of the C module below.
 _GLOBALS = getattr(socket.getaddrinfo, "__globals__", None)
 _REAL = (
     socket.getaddrinfo if _GLOBALS is vars(socket) else None,
@@ -44,7 +44,7 @@ _REAL = (
 def numeric_addresses(
     host: Any, port: Any, family: int, type: int, proto: int, flags: int
 ) -> list[Any] | None:
-    """What socket.getaddrinfo() answers, if it can do so without waiting; else None.
+    """The result of socket.getaddrinfo(), if it needs no waiting; else None.
 
     Raises what that raises for arguments that are wrong in themselves, but no gaierror.
     """
@@ -77,7 +77,7 @@ def _literal(
 def _shape(
     literal: str, family: int, type: int, proto: int, flags: int
 ) -> tuple[tuple[socket.AddressFamily, socket.SocketKind, int, str], ...]:
-    """What comes before the address in each entry of the answer for a literal address."""
+    """The fields before the address in each entry of the result for a literal address."""
     found = socket.getaddrinfo(literal, 0, family, type, proto, flags | _NUMERIC)
     if any(entry[4][0] != literal for entry in found):
         raise ValueError("the address is not left as it is")

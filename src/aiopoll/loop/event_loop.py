@@ -36,7 +36,7 @@ from aiopoll.support import require_aio_poll
 _T = TypeVar("_T")
 
 NR_EVENTS = 512
-"""Slots that a loop asks of fs.aio-max-nr where it is not told; more files use the epoll set."""
+"""Slots that a loop asks of fs.aio-max-nr by default; more files use the epoll set."""
 
 
 OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
@@ -54,10 +54,10 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
     gather_writes: whether a TCP connection that writes several times in each callback lets the
         kernel put the pieces into one segment (MSG_MORE); the process itself never holds any back.
     Raises OSError for backend "aio" where AIO poll is not to be had; the text names the cause and
-    the cure.
+    the fix.
     """
 
-    # asyncio's: the pipe that signals write to, None once closed, and who handles them.
+    # asyncio's: the pipe that signals write to, None once closed, and their handlers.
     _csock: socket.socket | None
     _signal_handlers: dict[int, asyncio.Handle]
     _transports: Any
@@ -102,7 +102,7 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         return -1 if self._csock is None else self._csock.fileno()
 
     def _give_up(self) -> None:
-        """Gives back what a constructor that fails has taken; nobody has the loop to close it."""
+        """Gives back what a constructor that fails has taken; no other code could close it."""
         for name in ("_ssock", "_csock"):
             sock = vars(self).get(name)
             if sock is not None:
@@ -162,7 +162,7 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
     async def start_tls(
         self, transport: Any, protocol: Any, sslcontext: Any, **options: Any
     ) -> asyncio.Transport | None:
-        """asyncio's; the connection goes on over TLS, on the transport answered."""
+        """asyncio's; the connection goes on over TLS, on the transport returned."""
         if not (
             isinstance(sslcontext, ssl.SSLContext)
             and getattr(transport, "_start_tls_compatible", False)
@@ -173,8 +173,8 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
     async def _create_connection_transport(self, sock: Any, *args: Any, **options: Any) -> Any:
         """asyncio's; if it fails, a socket that it closes is closed before the caller knows.
 
-        asyncio closes it some turns later: a caller who closes it too, or uses it again, then meets
-        a number that may be another connection's.
+        asyncio closes it some iterations later: a caller that closes it too, or uses it again, then
+        meets a number that may be another connection's.
         """
         fd = sock.fileno()
         try:
@@ -301,7 +301,7 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
     async def create_connection(
         self, protocol_factory: Any, *address: Any, sock: Any = None, **options: Any
     ) -> Any:
-        """asyncio's; a socket that nobody else has becomes the transport's own."""
+        """asyncio's; a socket that no other code has becomes the transport's own."""
         transport, protocol = await super().create_connection(
             protocol_factory, *address, sock=sock, **options
         )
@@ -312,7 +312,7 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
     async def create_unix_connection(
         self, protocol_factory: Any, path: Any = None, *, sock: Any = None, **options: Any
     ) -> Any:
-        """asyncio's; a socket that nobody else has becomes the transport's own."""
+        """asyncio's; a socket that no other code has becomes the transport's own."""
         transport, protocol = await super().create_unix_connection(
             protocol_factory, path, sock=sock, **options
         )
@@ -416,12 +416,12 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
 
 
 def new_event_loop(**loop_options: Any) -> EventLoop:
-    """An EventLoop with these options; a loop factory for whoever takes one."""
+    """An EventLoop with these options; a loop factory for code that takes one."""
     return EventLoop(**loop_options)
 
 
 def run(main: Coroutine[Any, Any, _T], *, debug: bool | None = None, **loop_options: Any) -> _T:
-    """What asyncio.run does, on an EventLoop with these options."""
+    """asyncio.run, on an EventLoop with these options."""
     return run_on(functools.partial(new_event_loop, **loop_options), main, debug)
 
 
@@ -430,7 +430,7 @@ def run_on(
     main: Coroutine[Any, Any, _T],
     debug: bool | None,
 ) -> _T:
-    """What asyncio.run does from 3.12 on, where it takes a loop factory."""
+    """asyncio.run as it is from 3.12 on, with a loop factory."""
     # A Runner would find out too late: with a loop that it can neither run nor close.
     if asyncio._get_running_loop() is not None:
         raise RuntimeError("asyncio.run() cannot be called from a running event loop")

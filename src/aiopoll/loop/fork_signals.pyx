@@ -1,11 +1,12 @@
 """Signals in the child of a fork: they must not write to the parent's loop.
 
-Facts.  CPython's C handler writes the number of each signal to the wake-up descriptor; the child has
-a copy of both.  asyncio unsets it in the child from Python 3.12 on, after signals could have come.
-signal.pthread_sigmask() runs Python's handlers, whose exceptions the hooks of a fork swallow.
+Facts.  CPython's C handler writes the number of each signal to the wake-up descriptor; the child
+has a copy of both.  asyncio unsets it in the child from Python 3.12 on, after signals could have
+come.  signal.pthread_sigmask() runs Python's handlers, whose exceptions the hooks of a fork
+swallow.
 
 Rule.  The pipes of our loops are marked.  While there are any, a fork blocks the signals of its
-thread until the child has unset one of them; a descriptor of somebody else's stays.
+thread until the child has unset one of them; a descriptor of other code stays.
 
 Cost.  Two system calls for each fork.  A C library that forks without Python's hooks, and does not
 exec at once, is not covered.

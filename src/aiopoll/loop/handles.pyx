@@ -2,22 +2,22 @@
 
 Facts.  asyncio.Handle is a class with __slots__, and nothing can be derived from it and from a
 compiled class at once.  Each slot is an object pointer at an offset that its member descriptor
-tells (PyMemberDef.offset).
+has (PyMemberDef.offset).
 
 Rule.  A handle is always a true asyncio.Handle or TimerHandle.  Where all slots are found,
 compiled code fills and reads them in place and does what Handle._run does; any other object that is
 found in the ready queue is asked to run itself.
 
-Why.  The constructor and _run in Python cost a microsecond a callback; who inspects handles
+Why.  The constructor and _run in Python cost a microsecond a callback; code that inspects handles
 (debuggers, nest_asyncio, exception handlers) still finds what asyncio documents.
 
-A handle that has run or was cancelled, and that nobody has, is used again.  Handles that wait in a
-running loop are out of the garbage collector's sight, and where many wait their copies of a context
-as well.  Until they have run the loop holds them, and it is alive, so that there is nothing to
-collect; the collector would look at each of them again and again, which takes longer than running
-them.  A context must be in sight before it is let go of, for its deallocation takes it out of the
-collector's list: whatever leaves the queue or the heap, and all that waits when the loop stops, goes
-through gc_track(), release() or drop_handle().
+A handle that has run or was cancelled, and that no other code has, is used again.  Handles that
+wait in a running loop are out of the garbage collector's sight, and where many wait their copies
+of a context as well.  Until they have run the loop holds them, and it is alive, so that there is
+nothing to collect; the collector would look at each of them again and again, which takes longer
+than running them.  A context must be in sight before it is let go of, for its deallocation takes
+it out of the collector's list: whatever leaves the queue or the heap, and all that waits when the
+loop stops, goes through gc_track(), release() or drop_handle().
 
 Cost.  A slot that a future asyncio adds is left unset; `SLOTS` below is compared with __slots__
 at import, and where they differ the Python constructors are used.
@@ -231,7 +231,8 @@ cdef object new_timer_handle(object when, object callback, tuple args, object lo
 cdef void set_gc_tracking(object handle, bint untracked, bint context_too) noexcept:
     """Decides whether the garbage collector sees a new handle.
 
-    hide: its loop runs, and has it.  context_too: nobody else has its context, and it is worth it.
+    untracked: its loop runs, and has it.  context_too: its context as well, which no other code
+    has.
     """
     if not fast:
         return
@@ -338,10 +339,10 @@ cdef int run_handle(object handle) except -1:
     context = get(handle, slots.context)
     callback = get(handle, slots.callback)
     args = get(handle, slots.args)
-    if type(args) is not tuple:  # whoever made the handle has given it something else
+    if type(args) is not tuple:  # the maker of the handle has given it something else
         handle._run()
         return 0
-    if context_enter(context) < 0:  # it is in use, by whoever runs the loop or higher up
+    if context_enter(context) < 0:  # it is in use, by the code that runs the loop or higher up
         return failed(handle, None, callback, <tuple>args)
     result = PyObject_Vectorcall(callback, (<PyTupleObject *>args).ob_item, len(<tuple>args), NULL)
     if result == NULL:
@@ -352,7 +353,7 @@ cdef int run_handle(object handle) except -1:
 
 
 cdef object enter_context(object context):
-    """Enters a context, and answers which one is to be left.
+    """Enters a context, and returns which one is to be left.
 
     A copy where it is in use: a callback has called for the loop, and comes to be called again.
     """

@@ -13,5 +13,5 @@ def check_pipe(pipe: Any, call: str) -> None:
     kind = "a regular file" if stat.S_ISREG(mode) else "neither"
     raise ValueError(
         f"{call}() is for pipes, sockets and character devices only, and {pipe!r} is {kind}: a file"
-        " is always ready, so that waiting for it tells nothing"
+        " is always ready, so that waiting for it shows nothing"
     )

@@ -1,4 +1,5 @@
-"""Where a program's loops come from: install() for asyncio, alias_uvloop() for who imports uvloop.
+"""Where a program's loops come from: install() for asyncio, alias_uvloop() for programs that
+import uvloop.
 
 Facts.  A program says which loop it wants by a loop factory, by the event loop policy, or by
 importing uvloop by name.  Python 3.14 deprecates policies, and a later one removes them.
@@ -53,7 +54,7 @@ def install() -> None:
 
 
 def alias_uvloop() -> types.ModuleType:
-    """Makes `import uvloop` give this loop, for programs that name uvloop; answers the module.
+    """Makes `import uvloop` give this loop, for programs that name uvloop; returns the module.
 
     It has uvloop's public names (run, new_event_loop, install, Loop, EventLoopPolicy,
     __version__), which are ours.  Doing so again changes nothing.

@@ -1,4 +1,4 @@
-"""What asyncio's transports and debuggers expect to find in `loop._selector`."""
+"""`loop._selector`, as asyncio's transports and debuggers expect it."""
 
 import selectors
 from collections.abc import Mapping
@@ -42,8 +42,8 @@ class SelectorView(selectors.BaseSelector):
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         """Lets the loop wait, for its timers too, up to `timeout` seconds.
 
-        What is ready is in the loop's queue then, and the answer is empty: who replaces the loop's
-        turn by one of their own (nest_asyncio) runs that queue.
+        Ready callbacks are in the loop's queue then, and the result is empty: code that replaces
+        the loop's iteration by its own (nest_asyncio) runs that queue.
         """
         self._core._select(timeout)
         return []

@@ -1,11 +1,11 @@
 """sock_sendfile and sendfile by sendfile(2), from objects instead of numbers.
 
-Facts.  asyncio asks the file for its number once, and uses that turn after turn.  os.sendfile()
-lets go of the GIL.
+Facts.  asyncio asks the file for its number once, and uses that iteration after iteration.
+os.sendfile() lets go of the GIL.
 
 Rule.  The file is duplicated for the call, the socket for each system call, right after its object
 was asked for its number (duplicate.pyx); one that was closed meanwhile is EBADF.  All else is
-asyncio's: the order of steps, one system call a turn, which errors mean that there is no
+asyncio's: the order of steps, one system call an iteration, which errors mean that there is no
 sendfile(2) for the two, and where the position of the file is left.
 
 Cost.  A microsecond for each call, which moves some 100 KiB or more.
@@ -69,7 +69,7 @@ class Sending:
                 self.wait()
 
     def later_step(self) -> None:
-        """A step that the loop calls: its errors are the future's, for nobody else waits."""
+        """A step that the loop calls: its errors are the future's, for no other code waits."""
         try:
             self.step()
         except (SystemExit, KeyboardInterrupt):
@@ -95,7 +95,7 @@ class Sending:
             pass  # it was closed, and its number is watched for another one
 
     def translated(self, error: OSError, first: bool) -> Exception:
-        """What asyncio makes of an error of sendfile(2)."""
+        """The exception that asyncio raises for an error of sendfile(2)."""
         if self.sent == 0:
             # Mostly a file that has no pages: the caller falls back on send().
             return SendfileNotAvailableError("os.sendfile call failed")
@@ -118,7 +118,7 @@ class Sending:
 
 
 async def send_by_sendfile(loop: Any, sock: Any, file: Any, offset: int, count: int | None) -> int:
-    """Sends `file` from `offset`, `count` bytes or all; answers how many bytes were sent.
+    """Sends `file` from `offset`, `count` bytes or all; returns how many bytes were sent.
 
     Raises asyncio.SendfileNotAvailableError where nothing could be sent by sendfile(2).
     """

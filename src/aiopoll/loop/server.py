@@ -5,9 +5,10 @@ waits until the server is closed and its last connection is gone.  close_clients
 keep_alive= and cleanup_socket= came with 3.13.  A connection that was accepted just before close()
 can attach after it: asyncio fails an assertion then.
 
-Rule.  What has to be asked for is there on every version.  All else is that of the running Python's
-asyncio: wait_closed(), the end of serve_forever() and of `async with server`, and the default of
-cleanup_socket.  Programs for 3.11 lean on it that nobody waits for clients, who may never go.
+Rule.  What has to be asked for is there on every version.  All else is that of the running
+Python's asyncio: wait_closed(), the end of serve_forever() and of `async with server`, and the
+default of cleanup_socket.  Programs for 3.11 rely on a server that does not wait for its clients,
+which may never go.
 
 Why.  A server is asyncio's own class with another count of clients, so that whatever asks for
 asyncio.base_events.Server finds it.  Connections attach as they are accepted, TLS ones too.
@@ -28,9 +29,9 @@ CLEANS_SOCKETS = (
 
 
 class Server(base_events.Server):
-    """What create_server() and create_unix_server() answer."""
+    """The result of create_server() and create_unix_server()."""
 
-    # asyncio's; the sockets are None once closed, the waiters once nobody has to wait any more.
+    # asyncio's; the sockets are None once closed, the waiters once none has to wait any more.
     _loop: Any
     _sockets: list[socket.socket] | None
     _waiters: list[asyncio.Future[None]] | None
@@ -58,7 +59,7 @@ class Server(base_events.Server):
             return
         waiters, self._waiters = self._waiters, None
         if self._loop.is_closed():
-            return  # a connection is collected that was open then: nobody waits any more
+            return  # a connection is collected that was open then: no task waits any more
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
@@ -112,7 +113,7 @@ async def serve(
         try:
             await server.start_serving()
         except BaseException:
-            server.close()  # nobody else could
+            server.close()  # no other code could
             raise
     return server
 

@@ -2,22 +2,21 @@
 """The loop's sock_* methods.
 
 Facts.  recv(2), send(2) and their kin take MSG_DONTWAIT: they never block, whatever the socket's
-mode.  accept(2) and connect(2) go by the mode.  A future wakes its task in the turn after.  The
-socket module tells EAGAIN by an exception.
+mode.  accept(2) and connect(2) go by the mode.  A future wakes its task in the next iteration.  The
+socket module reports EAGAIN by an exception.
 
-Rule.  The system call is made at once, on the descriptor that the socket has at that moment.  After
-EAGAIN one Wait is made,
-which is what the reactor hands over: it tries again whenever the file is ready, and takes itself off
-before it sets the future.  The socket is its owner's, who may close it meanwhile: a Wait whose socket
-has lost the number it waits for fails with EBADF, and calls nothing by that number.  What is not a
-plain socket.socket (descriptor.pyx), or has arguments that only the socket module can judge, goes to
-asyncio's own method, with its errors.
+Rule.  The system call is made at once, on the descriptor that the socket has at that moment.
+After EAGAIN one Wait is made, which the reactor dispatches: it tries again whenever the file is
+ready, and takes itself off before it sets the future.  The socket is the program's, which may
+close it meanwhile: a Wait whose socket has lost the number it waits for fails with EBADF, and
+calls nothing by that number.  What is not a plain socket.socket (descriptor.pyx), or has arguments
+that only the socket module can judge, goes to asyncio's own method, with its errors.
 
-Why.  Most waits end with their first event: their place in the epoll set is disarmed by then, and is
-left there for the next one.  A try that fails raises nothing.
+Why.  Most waits end with their first event: their place in the epoll set is disarmed by then, and
+is left there for the next one.  A try that fails raises nothing.
 
-Failure prevented.  sock_sendall() of three megabytes waits for room; the owner closes the socket, and
-a new connection gets its number.  The rest of the data would go to the new connection's peer.
+Failure prevented.  sock_sendall() of three megabytes waits for room; the owner closes the socket,
+and a new connection gets its number.  The rest of the data would go to the new connection's peer.
 
 Cost.  A try that finds nothing is a system call, and a wait is one epoll_ctl.
 """
@@ -77,7 +76,7 @@ cdef object failure(int code):
 
 
 cdef object outcome(ssize_t result, int code):
-    """The count that a system call answered; NOT_YET for EAGAIN; raises OSError."""
+    """The count that a system call returned; NOT_YET for EAGAIN; raises OSError."""
     if result >= 0:
         return result
     if code == EAGAIN or code == EINTR:
@@ -92,7 +91,7 @@ cdef int check_number(object sock, int fd) except -1:
     return 0
 
 
-# Each makes one system call, and answers NOT_YET where it would have to wait.
+# Each makes one system call, and returns NOT_YET where it would have to wait.
 
 cdef object recv_now(object sock, int fd, Py_ssize_t room):
     cdef ssize_t count
@@ -317,7 +316,7 @@ cdef class Connect(Wait):
 
 
 cdef class SockMethods(LoopCore):
-    """What EventLoop puts before asyncio's sock_* methods."""
+    """The sock_* methods that EventLoop puts before asyncio's."""
 
     cdef int check_socket(self, object sock) except -1:
         if self._debug and sock.gettimeout() != 0:
@@ -325,7 +324,7 @@ cdef class SockMethods(LoopCore):
         return 0
 
     cdef object start(self, Wait wait, object sock, int fd, int direction):
-        """Lets the reactor hand `wait` over; answers the future of its result."""
+        """Has the reactor dispatch `wait`; returns the future of its result."""
         # Where a transport has the file, asyncio's own check raises.
         if self.transports.find(fd) is not None:
             self._ensure_fd_no_transport(fd)
@@ -342,9 +341,9 @@ cdef class SockMethods(LoopCore):
         return wait.future
 
     cdef object receive(self, Wait wait, object sock):
-        """Begins a read; answers its result, or None where `wait.future` is to be awaited.
+        """Begins a read; returns its result, or None where `wait.future` is to be awaited.
 
-        It is tried at once, as in asyncio: who waits for the file already is replaced only if there
+        It is tried at once, as in asyncio: an earlier wait for the file is replaced only if there
         is nothing to read.
         """
         self.check_socket(sock)
@@ -372,7 +371,7 @@ cdef class SockMethods(LoopCore):
             wait.stop()
 
     async def sock_recv_into(self, sock, buf):
-        """Receives into a writable buffer; answers the number of bytes."""
+        """Receives into a writable buffer; returns the number of bytes."""
         cdef RecvInto wait
         if not is_plain_socket(sock) or not is_writable(buf):
             return await super(SockMethods, self).sock_recv_into(sock, buf)
@@ -387,7 +386,7 @@ cdef class SockMethods(LoopCore):
             wait.stop()
 
     async def sock_recvfrom(self, sock, bufsize):
-        """Receives a datagram of up to `bufsize` bytes; answers (data, address)."""
+        """Receives a datagram of up to `bufsize` bytes; returns (data, address)."""
         cdef RecvFrom wait
         if (not is_plain_socket(sock) or type(bufsize) is not int or bufsize <= 0
                 or not is_known_family(family_of(sock))):
@@ -403,7 +402,7 @@ cdef class SockMethods(LoopCore):
             wait.stop()
 
     async def sock_recvfrom_into(self, sock, buf, nbytes=0):
-        """Receives a datagram into a writable buffer; answers (number of bytes, address)."""
+        """Receives a datagram into a writable buffer; returns (number of bytes, address)."""
         cdef RecvFromInto wait
         if (not is_plain_socket(sock) or type(nbytes) is not int or not is_writable(buf)
                 or not 0 <= nbytes <= memoryview(buf).nbytes
@@ -422,7 +421,7 @@ cdef class SockMethods(LoopCore):
             wait.stop()
 
     async def sock_sendall(self, sock, data):
-        """Sends all of `data`; after an error nobody knows how much of it has gone."""
+        """Sends all of `data`; after an error it is not known how much of it has gone."""
         cdef SendAll wait
         cdef int fd
         if not is_plain_socket(sock) or not is_bytes(data):
@@ -441,7 +440,7 @@ cdef class SockMethods(LoopCore):
             wait.stop()
 
     async def sock_sendto(self, sock, data, address):
-        """Sends a datagram to `address`; answers the number of bytes."""
+        """Sends a datagram to `address`; returns the number of bytes."""
         cdef SendTo wait
         cdef int fd
         if not is_plain_socket(sock) or not is_bytes(data):
@@ -463,7 +462,7 @@ cdef class SockMethods(LoopCore):
             wait.stop()
 
     async def sock_accept(self, sock):
-        """Accepts a connection; answers (socket, address), the socket non-blocking."""
+        """Accepts a connection; returns (socket, address), the socket non-blocking."""
         cdef Accept wait
         cdef int fd
         if (not is_plain_socket(sock) or socket_module.socket is not Socket
@@ -495,7 +494,7 @@ cdef class SockMethods(LoopCore):
         check_number(sock, fd)
         if c_connect(fd, &target.receiver.sa, target.receiver.length) == 0:
             return None
-        # EAGAIN of a Unix socket: the listener's queue is full, and nothing will tell of room.
+        # EAGAIN of a Unix socket: the listener's queue is full, and no event will report room.
         # EALREADY: an earlier call was given up, and goes on.
         if errno != EINPROGRESS and errno != EINTR and errno != EALREADY:
             raise failure(errno)

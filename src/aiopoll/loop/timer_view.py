@@ -1,12 +1,12 @@
-"""What asyncio calls `_scheduled`: the timers of a loop, for whoever reads them.
+"""The timers of a loop, which asyncio calls `_scheduled`, for code that reads them.
 
 Facts.  asyncio has a list there, a heap of TimerHandles; libraries and debuggers read its length,
-its first, and all of it.  nest_asyncio, which runs the turns in the loop's place, takes from it by
-heapq.heappop(), which works on true lists only.
+its first, and all of it.  nest_asyncio, which runs the iterations in the loop's place, takes from
+it by heapq.heappop(), which works on true lists only.
 
 Rule.  The heap is LoopCore's; a view looks at it as it is at that moment.  As in asyncio it is in
 the order of a heap: the first is the next, and what was cancelled stays until it is thrown out.
-Where somebody else runs the turns the list is empty: what is due is in the ready queue when
+Where other code runs the iterations the list is empty: what is due is in the ready queue when
 select() returns.
 """
 

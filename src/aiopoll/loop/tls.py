@@ -20,7 +20,7 @@ async def start_tls(
 ) -> asyncio.Transport | None:
     """Puts TLS between `transport` and `protocol`, and waits for the handshake.
 
-    What a stream's server has received already, and nobody has read, belongs to the handshake: the
+    What a stream's server has received already, and was not read, belongs to the handshake: the
     client may begin it before the server does.  So asyncio from 3.14 on; before, that was left to
     be read as if it had come over TLS.
     If that fails or is cancelled, the connection is closed.

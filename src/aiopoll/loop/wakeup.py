@@ -5,7 +5,7 @@ A signal that arrives after the last look and before the system call that sleeps
 nothing.  What does reach a sleeper is the byte that the handler writes to the wake-up descriptor
 (signal.set_wakeup_fd), which there is one of for the process, and only the main thread may set.
 
-Rule.  While a loop runs in the main thread and nobody else has set it, the descriptor is the
+Rule.  While a loop runs in the main thread and no other code has set it, the descriptor is the
 loop's own pipe, which is on the ring.  A forked child unsets it (loop/fork_signals.pyx).
 
 Cost.  Two calls of set_wakeup_fd for each run_forever.
@@ -16,7 +16,7 @@ import socket
 
 
 def set_wakeup_pipe(pipe: socket.socket | None) -> int:
-    """Lets signals write to `pipe`, None for nowhere; answers the earlier descriptor, or -1.
+    """Lets signals write to `pipe`, None for nowhere; returns the earlier descriptor, or -1.
 
     Raises ValueError outside the main thread of the main interpreter.
     """
@@ -25,7 +25,7 @@ def set_wakeup_pipe(pipe: socket.socket | None) -> int:
 
 
 def release_wakeup_pipe(pipe: socket.socket | None) -> None:
-    """Undoes set_wakeup_pipe; a descriptor that somebody else has set meanwhile stays."""
+    """Undoes set_wakeup_pipe; a descriptor that other code has set meanwhile stays."""
     if pipe is None:
         return
     try:
@@ -37,7 +37,7 @@ def release_wakeup_pipe(pipe: socket.socket | None) -> None:
 
 
 def claim_wakeup(pipe: socket.socket | None) -> bool:
-    """set_wakeup_pipe where it is possible and nobody else has set one; whether it is set now."""
+    """set_wakeup_pipe where it is possible and no other code has set one; whether it is set now."""
     try:
         previous = set_wakeup_pipe(pipe)
     except ValueError:

@@ -1,8 +1,8 @@
 """The reactor on an AIO ring: what is polled where.
 
 Facts.  The result of a poll is of the moment of the wake-up, and is the raw wake key: on a socket
-it has bits that nobody asked for.  A parked request pins its file: after close(2) the peer sees no
-end of file, and a listener goes on accepting.  Some files AIO poll refuses (EINVAL), or never
+it has bits that were not asked for.  A parked request pins its file: after close(2) the peer sees
+no end of file, and a listener goes on accepting.  Some files AIO poll refuses (EINVAL), or never
 completes (signalfd).  The end of a connection wakes without a key (sk_state_change): AIO poll then
 leaves the completion to a kernel worker (fs/aio.c, aio_poll_wake), which on a busy machine runs
 milliseconds later.
@@ -203,7 +203,7 @@ cdef class AioReactor(RingReactor):
         return 0
 
     cdef int retry_deferred(self) except -1:
-        """Queues again what was deferred, every RETRY_NS."""
+        """Queues again the files that were deferred, every RETRY_NS."""
         cdef list deferred = self.deferred
         cdef Registration registration
         cdef int direction
@@ -324,7 +324,7 @@ cdef class AioReactor(RingReactor):
                 self.speculate()
             self.submit()
             if timeout_ns == 0 or self.ring.mapped != NULL or self.nr_dispatched:
-                # As many as were tried unarmed, if there are: nobody is served less often.
+                # As many as were tried unarmed, if there are: no file is served less often.
                 while self.reap_some(DISPATCH) == EVENTS_MAX and nr_speculative > EVENTS_MAX:
                     nr_speculative -= EVENTS_MAX
             if timeout_ns != 0 and self.nr_dispatched == 0 and self.queue.nr == 0:

@@ -1,4 +1,4 @@
-"""Whose number a descriptor is: looked at before each system call on it."""
+"""The owner of a descriptor's number, which is checked before each system call on it."""
 
 cdef int socket_fd(object sock) noexcept
 cdef bint is_plain_socket(object sock) noexcept

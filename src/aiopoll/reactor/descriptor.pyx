@@ -1,13 +1,13 @@
 """Descriptors whose numbers other people own.
 
-Facts.  A number names an open file until somebody closes it; the kernel then gives the lowest
+Facts.  A number names an open file until it is closed; the kernel then gives the lowest
 free number to the next file.  Any thread may close, detach or reuse; with the GIL held none can in
 between two lines of C.  A socket object holds its number in a C field, -1 once closed or detached;
-no header tells where, but it is the first field in every version so far.  A class's version tag
+no header declares where, but it is the first field in every version so far.  A class's version tag
 changes when the class or one of its bases does (Include/cpython/object.h).
 
-Rule.  Whoever keeps a number of an object that is not its own asks the object, under the GIL and
-right before each system call, whether it still has that number.  Only sockets that are exactly
+Rule.  Code that keeps the number of an object that is not its own asks the object, under the GIL
+and right before each system call, whether it still has that number.  Only sockets that are exactly
 socket.socket, with no method replaced, are served by system calls of our own.
 
 Why.  The object is what was given; its number is only how it is spelled at the moment.

@@ -1,4 +1,4 @@
-"""Descriptors of our own for files that are somebody else's."""
+"""Descriptors of our own for files that the program owns."""
 
 cdef int duplicate(int fd) except -1
 cdef bint is_same_file(int fd, int other) noexcept

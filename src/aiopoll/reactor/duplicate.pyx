@@ -1,4 +1,4 @@
-"""Descriptors of our own for files that are somebody else's, for calls without the GIL.
+"""Descriptors of our own for files that the program owns, for calls without the GIL.
 
 Facts.  Without the GIL another thread may close a descriptor, and give its number to another file,
 between the moment that its object was asked and the system call.  A duplicate names the same open
@@ -6,15 +6,15 @@ file, whatever happens to the first.  It also keeps a socket's peer from seeing 
 close it drops the process's record locks on the file (record_locks.h).
 
 Rule.  A system call that lets go of the GIL is made on a duplicate, made under the GIL right after
-the object was asked: of a socket for one call, of a regular file, whose end nobody waits for, as
+the object was asked: of a socket for one call, of a regular file, whose end no peer waits for, as
 long as there is work to do.  The duplicate of a file on which the process has record locks is
-kept, for the next one who needs it, until these are gone.
+kept, for the next call that needs it, until these are gone.
 
 Why.  A close() by the owner is seen by the peer when the call returns, as it is without a
 duplicate: the kernel holds the file for the time of a call.
 
-Failure prevented.  sendfile(2) of 1 MiB waits for the disk.  Another thread closes the file and opens
-a private one, which gets the number: the next call would send that to the peer.
+Failure prevented.  sendfile(2) of 1 MiB waits for the disk.  Another thread closes the file and
+opens a private one, which gets the number: the next call would send that to the peer.
 
 Cost.  Two system calls for each duplicate, three more for a look at the locks of a file.
 """
@@ -123,7 +123,7 @@ cdef class Duplicate:
         return os.fstat(self.fd).st_size
 
     def sendfile(self, sock, off_t offset, Py_ssize_t count):
-        """One sendfile(2) to a socket; answers how many bytes it took.
+        """One sendfile(2) to a socket; returns how many bytes it took.
 
         Raises OSError: EBADF if the socket or the file was closed.
         """
@@ -137,7 +137,7 @@ cdef class Duplicate:
         try:
             while True:
                 if own < 0:
-                    # No descriptor is left: nobody can take this number as long as we have the GIL.
+                    # No descriptor is left.  No thread can take this number while we have the GIL.
                     sent = c_sendfile(out_fd, self.fd, &offset, count)
                     code = errno
                 else:

@@ -1,21 +1,23 @@
 """An epoll set whose events come once, with a number of the caller's.
 
-Facts.  An epoll set knows a file by the open file and by the descriptor that it was added under.  It
-does not keep the file open, but a duplicate of it does: after close(2) the file is still reported,
-and no call on its number reaches it any more.  EPOLL_CTL_MOD finds it only where the number names
-that very file: ENOENT where it names another, EBADF where it names none.  After an event,
-EPOLLONESHOT lets a file rest until EPOLL_CTL_MOD, which looks anew: what is ready is reported again.
+Facts.  An epoll set knows a file by the open file and by the descriptor that it was added under.
+It does not keep the file open, but a duplicate of it does: after close(2) the file is still
+reported, and no call on its number reaches it any more.  EPOLL_CTL_MOD finds it only where the
+number names that very file: ENOENT where it names another, EBADF where it names none.  After an
+event, EPOLLONESHOT lets a file rest until EPOLL_CTL_MOD, which looks anew: what is ready is
+reported again.
 
-Rule.  Every file is added with EPOLLONESHOT and a serial number that is never used again.  An event is
-handed out after EPOLL_CTL_MOD has asked for the next one.  Where that fails the descriptor names a
-stranger: the event is nobody's.  The file is lost then, until find_lost() meets it again.
+Rule.  Every file is added with EPOLLONESHOT and a serial number that is never used again.  An
+event is handed out after EPOLL_CTL_MOD has asked for the next one.  Where that fails the
+descriptor names a stranger: the event is dropped.  The file is lost then, until find_lost() meets
+it again.
 
 Why.  The call that makes the next event possible is the call that asks whose number it is: what
 has lost its number is reported once at most, so that no wait spins on it.  select.epoll, which
-reports descriptors, cannot tell an old registration of a number from a new one.
+reports descriptors, cannot distinguish an old registration of a number from a new one.
 
 Failure prevented.  Descriptor 7 is registered, duplicated, closed and given to another socket.  The
-set reports 7 for what reaches the duplicate; who reads 7 takes the other socket's data, or blocks.
+set reports 7 for data of the duplicate; a read of 7 takes the other socket's data, or blocks.
 
 Cost.  One epoll_ctl an event.
 """
@@ -88,7 +90,7 @@ cdef class EpollSet:
         return self.epoll_fd
 
     cdef int control(self, int operation, EpollEntry entry) noexcept:
-        """epoll_ctl(2); answers 0 or the errno."""
+        """epoll_ctl(2); returns 0 or the errno."""
         cdef epoll_event event
         if is_forked_child(self.made_in):
             return 0  # the set is shared with the parent of the fork: it is not ours to change
@@ -107,7 +109,7 @@ cdef class EpollSet:
         return True
 
     def add(self, int fd, uint32_t events, key):
-        """Adds what the descriptor names now, and answers its EpollEntry.  Raises OSError."""
+        """Adds the file that the descriptor names now; returns its EpollEntry.  Raises OSError."""
         cdef EpollEntry entry = EpollEntry.__new__(EpollEntry, fd, events, key)
         cdef int error
         self.serials += 1

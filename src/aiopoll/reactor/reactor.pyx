@@ -1,6 +1,6 @@
 """The reactor: what its backends share.
 
-Facts.  What is watched has to stay watched after it was ready (level-triggered).  A parked AIO
+Facts.  A watched file has to stay watched after it was ready (level-triggered).  A parked AIO
 poll keeps its file open: after the owner's close(2) the peer sees no end, a listener goes on
 accepting.  An epoll set does not: it knows a file by its struct file and the number that it was
 added under, and drops it when the last descriptor of it is closed.  A duplicate keeps it in the
@@ -8,14 +8,15 @@ set, under a number that may be another file's by then: it is reported, and cann
 (fs/eventpoll.c, ep_find: EPOLL_CTL_DEL and MOD look for the file that has the number now).
 
 Rule.  A Registration is a file with up to two callbacks, one for reading, one for writing.  Where
-the loop alone has the number (OWNED) its backend may wait as it likes, and unregister() comes before
-close(2).  All other numbers live in the epoll set, which each backend has: on epoll it is what the
-reactor sleeps in, on AIO its descriptor is polled on the ring.  An entry of the set carries a
-generation: an event of a file that was closed, and that a duplicate keeps there, is nobody's, and
-the set is made anew without it.  A Registration whose file has lost its number is forgotten when
-the number is registered for another file.  After a fork the child touches neither ring nor set.
+the loop alone has the number (OWNED) its backend may wait as it likes, and unregister() comes
+before close(2).  All other numbers live in the epoll set, which each backend has: on epoll it is
+what the reactor sleeps in, on AIO its descriptor is polled on the ring.  An entry of the set
+carries a generation: an event of a file that was closed, and that a duplicate keeps there, is
+dropped, and the set is made anew without it.  A Registration whose file has lost its number is
+forgotten when the number is registered for another file.  After a fork the child touches neither
+ring nor set.
 
-Why.  One set for what AIO poll must not keep open, what it refuses and what finds no slot is one
+Why.  One set for the files that AIO poll must not keep open, refuses, or finds no slot for is one
 mechanism; any number of idle files costs one slot.
 
 Failure prevented.  A task waits for descriptor 7, whose owner closes it and keeps a duplicate.
@@ -68,7 +69,7 @@ cdef object os_error(int code, str call):
 
 
 cdef class Reactor:
-    """What both backends share: the registrations, the epoll set, the wake-up.
+    """The base of both backends: the registrations, the epoll set, the wake-up.
 
     ready: where the callback of each direction of a file that is ready is put.
     report: called with a descriptor and an OSError where it cannot be polled at present.
@@ -144,7 +145,7 @@ cdef class Reactor:
         if registration is None:
             registration = self.add(fd, direction, callback, flags, file)
         else:
-            # What is armed for an owned file may be of an earlier callback.
+            # A poll that is armed for an owned file may be of an earlier callback.
             self.disarm(registration, direction)
             registration.set_callback(direction, callback)
             if file is not None:
@@ -156,7 +157,7 @@ cdef class Reactor:
             else:
                 self.arm(registration, direction)
         if self.wakeup.sleeping:
-            self.wake()  # another thread waits with what was armed before
+            self.wake()  # another thread waits with the polls that were armed before
         return registration
 
     cdef Registration add(self, int fd, int direction, object callback, int flags, object file):
@@ -417,7 +418,7 @@ cdef class Reactor:
         return 0
 
     cdef int poll_epoll(self, int64_t timeout_ns) except -1:
-        """Dispatches what is ready in the epoll set, waiting as poll() does.
+        """Dispatches the files that are ready in the epoll set, waiting as poll() does.
 
         Returns how many the kernel gave: more may be ready where that is `epoll_room`.
         """
@@ -457,7 +458,7 @@ cdef class Reactor:
                 if ready & (ASKED[direction] | POLL_ALWAYS):
                     self.dispatch(registration, direction)
             if self.has_lost_number(registration):
-                # A duplicate keeps it there.  What was dispatched meets EBADF, and no more comes.
+                # A duplicate keeps it there.  Its callback, once more, meets EBADF.
                 self.forget(registration)
                 dead = True
         if dead:
@@ -538,10 +539,10 @@ cdef class Reactor:
             registration.state = FORGOTTEN
         self.registrations.clear()
         self.nr_registered = self.nr_in_epoll = 0
-        assert not failed, "somebody else has closed a descriptor of the reactor"
+        assert not failed, "other code has closed a descriptor of the reactor"
 
     def watched(self):
-        """What is registered, as a dict: descriptor to (callback for reading, for writing)."""
+        """The registrations, as a dict: descriptor to (callback for reading, for writing)."""
         cdef Registration registration
         return {registration.fd: (registration.reader, registration.writer)
                 for registration in self.registrations if registration is not None}

@@ -1,4 +1,4 @@
-"""The queue of what the next turn runs."""
+"""The queue of callbacks that the next iteration runs."""
 
 cdef class ReadyQueue:
     cdef list slots

@@ -1,4 +1,4 @@
-"""The queue of what the next turn runs.
+"""The queue of callbacks that the next iteration runs.
 
 Facts.  Each callback goes through this queue.  A collections.deque is asked through Python calls,
 which cost as much as making the handle.

@@ -8,7 +8,7 @@ cdef enum:
     NO_REQUEST = 0xFFFFFFFF  # POLL_POOL_NONE
 
 cdef enum Flags:
-    GIVEN = 0  # somebody else owns the number: the epoll set, which does not keep the file open
+    GIVEN = 0  # the program owns the number: the epoll set, which does not keep the file open
     OWNED = 1  # the loop alone has the number: it may be polled by AIO
     REARMS_ITSELF = 2  # the reader calls read_done() each time that it has been dispatched
     ONCE = 4  # the callback takes itself off when it has been dispatched, or calls rearm()

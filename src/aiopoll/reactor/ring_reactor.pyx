@@ -6,13 +6,13 @@ event is reaped.  io_cancel only starts the cancellation; a kernel worker lets g
 if that is the last to do so, one jiffy after close(2) at the earliest (fs/file_table.c, delayed
 fput).
 
-Rule.  One io_submit an iteration arms what was queued, and takes along what the files want.  A
+Rule.  One io_submit an iteration arms the queued polls, and takes the files' requests along.  A
 cancellation waits for its event, so that close(2) is the last to let go of a file.  Two polls are
-always armed: of the epoll set, and of the wake-up.  What is to happen with a request
-that the kernel refuses, or that finds no slot, is the policy of the class above (aio_reactor.pyx).
+always armed: of the epoll set, and of the wake-up.  The class above decides about a
+request that the kernel refuses, or that finds no slot (aio_reactor.pyx).
 
-Why.  Arming in bulk costs less than a system call each; arming late costs nothing for what was
-forgotten in between; cancelling late would break the contract of close(2).  The event of a
+Why.  Arming in bulk costs less than a system call each; arming late costs nothing for files that
+were forgotten in between; cancelling late would break the contract of close(2).  The event of a
 cancelled request is in the ring when io_cancel returns in 199 of 200 cases: waiting is a look at
 memory.
 
@@ -116,13 +116,13 @@ cdef class RingReactor(Reactor):
         return fd == self.epoll_fd or fd == self.wakeup.fd
 
     cdef int submit(self) except -1:
-        """Arms what is queued in one io_submit; more only where that one stops short."""
+        """Arms the queued polls in one io_submit; more only where that one stops short."""
         if self.queue.nr > 0 or (self.source is not None and self.source.waiting > 0):
             self.submit_all(True, DISPATCH)
         return 0
 
     cdef int submit_source(self) except -1:
-        """Submits what the files have waiting, in the middle of an iteration's callbacks."""
+        """Submits the waiting requests of the files, in the middle of an iteration's callbacks."""
         if self.polling:
             return 0
         self.polling = True
@@ -140,7 +140,7 @@ cdef class RingReactor(Reactor):
         return 0
 
     cdef int submit_all(self, bint with_polls, Delivery delivery) except -1:
-        """Submits what is queued, and what the files have waiting."""
+        """Submits the queued polls, and the waiting requests of the files."""
         cdef bint with_source = self.source is not None and self.source.waiting > 0
         self.polls = 0
         if with_polls:
@@ -160,7 +160,7 @@ cdef class RingReactor(Reactor):
         return 0
 
     cdef int put_back(self) except -1:
-        """Queues again what submit_batch() has not dealt with."""
+        """Queues again the polls that submit_batch() has not dealt with."""
         cdef long i
         for i in range(self.batch.taken, self.polls):
             if poll_queue_push(&self.queue, (<poll_request *>self.batch.iocbs[i]).index) < 0:
@@ -171,7 +171,7 @@ cdef class RingReactor(Reactor):
         return 0
 
     cdef int submit_batch(self, Delivery delivery) except -1:
-        """Submits the batch; `batch.taken` says how many of it are dealt with.
+        """Submits the batch; `batch.taken` is how many of it are dealt with.
 
         delivery: of the events that are reaped where no slot is free.
         """
@@ -190,7 +190,7 @@ cdef class RingReactor(Reactor):
             if result == RING_SUBMITTED:
                 return 0
             if result == RING_REAP:
-                # Without the ring nobody can tell whether there are more: all are taken then.
+                # Without the mapped ring it is not known whether there are more: all are taken.
                 if self.ring.mapped != NULL:
                     self.reap_some(delivery)
                 else:
@@ -230,7 +230,7 @@ cdef class RingReactor(Reactor):
         return 0
 
     cdef int wait_events(self, int64_t timeout_ns, Delivery delivery) except -1:
-        """Waits by system call, without the GIL, and completes what has come by then."""
+        """Waits by system call, without the GIL, and completes the events that have come."""
         cdef long count, i
         with nogil:
             count = ring_wait(&self.ring, self.events, EVENTS_MAX, timeout_ns)
@@ -241,7 +241,7 @@ cdef class RingReactor(Reactor):
         return count
 
     cdef Py_ssize_t reap_some(self, Delivery delivery) except -1:
-        """Completes up to EVENTS_MAX of what has happened, without waiting; returns how many."""
+        """Completes up to EVENTS_MAX events, without waiting; returns how many."""
         cdef long count = ring_reap(&self.ring, self.events, EVENTS_MAX)
         cdef long i
         if count < 0 and count != -EINTR:
@@ -251,7 +251,7 @@ cdef class RingReactor(Reactor):
         return max(count, 0)
 
     cdef Py_ssize_t reap(self, Delivery delivery) except -1:
-        """Completes all that has happened, without waiting; returns the number of events."""
+        """Completes all events, without waiting; returns their number."""
         cdef Py_ssize_t total = 0, count = EVENTS_MAX
         while count == EVENTS_MAX:
             count = self.reap_some(delivery)
@@ -277,7 +277,7 @@ cdef class RingReactor(Reactor):
         return 0
 
     cdef int drain(self) except -1:
-        """Submits what the files have waiting, and waits until they have nothing in flight."""
+        """Submits the waiting requests of the files, and waits until none is in flight."""
         if self.polling:
             raise RuntimeError("the reactor is in use")
         self.check_process()

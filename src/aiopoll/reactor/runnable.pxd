@@ -1,4 +1,4 @@
-"""What the reactor runs when a file is ready."""
+"""Compiled callbacks, which the loop runs when a file is ready."""
 
 cdef class Runnable:
     cdef int run(self) except -1

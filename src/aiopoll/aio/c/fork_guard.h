@@ -1,5 +1,5 @@
 /*
- * Tells what this process made from what a fork brought along.
+ * Whether this process made an object, or a fork brought it along.
  *
  * Facts.  An AIO context belongs to the mm, not to the process: a vfork child may use it, a
  * fork child may not, but (on 6.18) has the ring mapped shared, so that a user-space reap in

@@ -14,7 +14,7 @@
  * Memory order.  `tail` is loaded with acquire: it pairs with the kernel's smp_wmb(), so that
  * an event counted by tail is seen whole.  `head` is stored with release: the kernel, once it
  * sees the new head, may overwrite the events below it, so our loads of them must not move
- * past the store.  `head` is loaded relaxed: nobody else writes it while we reap.
+ * past the store.  `head` is loaded relaxed: no other thread writes it while we reap.
  *
  * Where not.  A child after fork may have the parent's ring mapped, shared: moving its head
  * steals the parent's events (fork_guard.h is the guard).  Under valgrind the kernel's stores
@@ -78,7 +78,7 @@ static inline uint32_t aio_ring_pending(const struct aio_ring *ring)
 	return tail >= head ? tail - head : tail + ring->nr - head;
 }
 
-/* Moves up to `max` events out of the ring; answers how many. */
+/* Moves up to `max` events out of the ring; returns how many. */
 static inline uint32_t aio_ring_reap(struct aio_ring *ring, struct io_event *events, uint32_t max)
 {
 	uint32_t nr = ring->nr;

@@ -1,17 +1,17 @@
 /*
  * One AIO context: how requests go in and events come out.
  *
- * Facts.  io_submit takes requests in order and stops at the first that it cannot take; it returns
- * how many it took, and an error only if that was none.  A request holds one of the context's
- * slots until its event is reaped, so that EAGAIN may mean no more than events that nobody has
- * taken yet.  Events come through the mapped ring (mapped_ring.h) or by io_getevents, to one
+ * Facts.  io_submit takes requests in order and stops at the first that it cannot take; it
+ * returns how many it took, and an error only if that was none.  A request holds one of the
+ * context's slots until its event is reaped, so that EAGAIN may only mean that events are not
+ * reaped yet.  Events come through the mapped ring (mapped_ring.h) or by io_getevents, to one
  * reaper at a time.  After fork(2) the child has the parent's ring mapped and no context.
  *
  * Rule.  A batch is submitted by ring_submit(), again and again until it returns RING_SUBMITTED.
  * It stops where its client must act: RING_REAP, once a batch, asks for the events that hold the
  * slots; RING_FULL says that reaping has not helped; RING_REFUSED names the first request and its
- * error.  The client skips or gives up what was refused.  Whoever may be a child of the fork asks
- * ring_is_inherited() before anything else.
+ * error.  The client skips or gives up the refused request.  Code that may be in a forked child
+ * asks ring_is_inherited() before anything else.
  *
  * Why.  Three clients share it: Context, the reactor and the files.  What differs between them is
  * only what they do with a refused request.

@@ -1,5 +1,5 @@
 /*
- * The six system calls of Linux AIO, each answering its result or -errno.
+ * The six system calls of Linux AIO, each returning its result or -errno.
  *
  * Facts.  glibc wraps none of them (io_setup(2), "Notes").  io_pgetevents came with Linux 4.18
  * under number 333 on x86-64 and 292 on every architecture with the generic table.  Its last

@@ -2,7 +2,7 @@
  * Waiting: for the ring and for an epoll set.
  *
  * Facts.  io_pgetevents came with Linux 4.18; seccomp profiles that were written before allow
- * io_getevents and answer EPERM or ENOSYS to the newer call.  Both take nanoseconds.
+ * io_getevents and return EPERM or ENOSYS from the newer call.  Both take nanoseconds.
  * epoll_pwait2 (5.11) does too, epoll_wait takes milliseconds.
  *
  * Rule.  A call that is refused once is not tried again.  Milliseconds are rounded up: too late
@@ -27,7 +27,7 @@ static inline bool wait_call_is_missing(long result)
 }
 
 /*
- * Waits for 1 to nr events; timeout_ns < 0 waits as long as it takes, 0 answers what is there.
+ * Waits for 1 to nr events; timeout_ns < 0 waits as long as it takes, 0 not at all.
  * *use_pgetevents is cleared for good where io_pgetevents is refused.
  */
 static inline long wait_ring(aio_context_t ctx, long nr, struct io_event *events,

@@ -76,7 +76,7 @@ static inline void timer_heap_sift_down(struct timer_heap *heap, uint32_t at)
 	heap->timers[at] = timer;
 }
 
-/* Answers the slot of the new timer, or -1 where there is no memory for it. */
+/* Returns the slot of the new timer, or -1 where there is no memory for it. */
 static inline int64_t timer_heap_push(struct timer_heap *heap, double when)
 {
 	uint32_t slot;
@@ -104,7 +104,7 @@ static inline int64_t timer_heap_push(struct timer_heap *heap, double when)
 	return slot;
 }
 
-/* Takes the earliest timer out, which must exist, and answers its slot. */
+/* Takes the earliest timer out, which must exist, and returns its slot. */
 static inline uint32_t timer_heap_pop(struct timer_heap *heap)
 {
 	uint32_t slot = heap->timers[0].slot;

@@ -1,4 +1,4 @@
-"""What a stream has received and nobody has read yet."""
+"""Data that a stream has received, and that was not read yet."""
 
 cimport cython
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
@@ -11,7 +11,7 @@ cdef class StreamBuffer:
     cdef bytes chunk
     cdef Py_ssize_t start
     cdef bytearray gathered
-    cdef bint shown  # somebody may hold `gathered`
+    cdef bint shown  # other code may hold `gathered`
 
     cdef inline Py_ssize_t size(self) noexcept:
         if self.chunk is not None:

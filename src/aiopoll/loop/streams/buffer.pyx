@@ -1,5 +1,5 @@
 # cython: auto_pickle=False
-"""What a stream has received and nobody has read yet.
+"""Data that a stream has received, and that was not read yet.
 
 Facts.  A transport hands over bytes objects, most of which are read as a whole before the next one
 comes.  Programs read, clear and keep the bytearray that asyncio's reader has as `_buffer`.

@@ -1,5 +1,5 @@
 # cython: auto_pickle=False
-"""The data of streams: what has arrived, and who waits for it.
+"""The data of streams: data that has arrived, and the task that waits for it.
 
 Facts.  Programs and libraries use asyncio's private names: they read, clear and keep `_buffer`,
 set `_limit`, and set `_transport` after start_tls.
@@ -31,7 +31,7 @@ cdef type reader_type = None
 
 
 cdef void set_reader_type(type kind) noexcept:
-    """Says which class is StreamReader: what derives from it may override anything."""
+    """Notes which class is StreamReader: a subclass may override anything."""
     global reader_type
     reader_type = kind
 
@@ -126,7 +126,7 @@ cdef class StreamReaderCore:
         try:
             self._transport.pause_reading()
         except NotImplementedError:
-            self._transport = None  # all data has to be kept, and nobody is asked again
+            self._transport = None  # all data has to be kept, and pausing is not tried again
         else:
             self._paused = True
         return 0

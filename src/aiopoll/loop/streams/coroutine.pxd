@@ -1,4 +1,4 @@
-"""What the methods of streams return."""
+"""The coroutine that the methods of streams return."""
 
 from aiopoll.loop.streams.core cimport StreamProtocolCore, StreamReaderCore, StreamWriterCore
 

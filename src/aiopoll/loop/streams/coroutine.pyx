@@ -1,5 +1,5 @@
 # cython: auto_pickle=False
-"""What read(), drain() and their kin return: a coroutine, compiled.
+"""The coroutine that read(), drain() and their kin return, compiled.
 
 Facts.  `await x` takes tp_iternext of what x.__await__() returns; `yield from` asks that for its
 __iter__ first.  It takes the result that comes with NULL from StopIteration, or None where no
@@ -67,7 +67,7 @@ cdef object refuse(object error):
 @cython.final
 @cython.freelist(64)
 cdef class StreamCoroutine:
-    """What a method of a stream returns: a collections.abc.Coroutine, begun by the first send()."""
+    """The result of a stream's method: a collections.abc.Coroutine, begun by the first send()."""
 
     def __dealloc__(self):
         if self.state == NEW:
@@ -131,7 +131,7 @@ cdef class StreamCoroutine:
 
     @property
     def cr_await(self):
-        """What it waits for; None while it does not wait."""
+        """The future that it waits for; None while it does not wait."""
         return self.waiter if self.state == WAITING else None
 
     @property
@@ -166,7 +166,7 @@ cdef class StreamCoroutine:
         return None
 
     cdef object resumed(self):
-        """Goes on: answers what to wait for, or in the state DONE the result."""
+        """Goes on: returns the future to wait for, or in the state DONE the result."""
         cdef State state = self.state
         if state == DONE:
             raise reuse_error()
@@ -364,7 +364,7 @@ cdef class StreamCoroutine:
                 raise error
             stream = stream_behind(writer._transport)
             if stream.state != OPEN if stream is not None else writer._transport.is_closing():
-                # connection_lost() may come now: who writes and drains in a loop has to see it.
+                # connection_lost() may come now: a task that writes in a loop has to see it.
                 self.state = YIELDED
                 return None
         if protocol._connection_lost:

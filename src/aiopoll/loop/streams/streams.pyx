@@ -44,7 +44,7 @@ cdef type protocol_type
 
 
 cdef class ReaderMethods(StreamReaderCore):
-    """What StreamReader puts before asyncio's own methods."""
+    """The methods that StreamReader puts before asyncio's."""
 
     def feed_data(self, data):
         """Takes what has arrived; AssertionError after feed_eof()."""
@@ -58,7 +58,7 @@ cdef class ReaderMethods(StreamReaderCore):
         return self._eof and not self.buffer.size()
 
     def exception(self):
-        """What set_exception() was given, or None."""
+        """The exception given to set_exception(), or None."""
         return self._exception
 
     def _maybe_resume_transport(self):
@@ -67,7 +67,7 @@ cdef class ReaderMethods(StreamReaderCore):
     def read(self, n=-1):
         """Up to `n` bytes, as soon as there are some; all until the end where `n` is negative.
 
-        Answers b"" at the end.
+        Returns b"" at the end.
         """
         cdef Py_ssize_t count
         if not is_plain_reader(self):
@@ -115,10 +115,10 @@ cdef class ReaderMethods(StreamReaderCore):
 
 
 cdef class ProtocolMethods(StreamProtocolCore):
-    """What StreamReaderProtocol puts before asyncio's own methods."""
+    """The methods that StreamReaderProtocol puts before asyncio's."""
 
     def data_received(self, data):
-        """Hands what has arrived to the reader, if somebody still has it."""
+        """Gives the data to the reader, if the program still has that."""
         self.feed_reader(data)
 
     cdef bint is_compiled(self) noexcept:
@@ -173,7 +173,7 @@ cdef class ProtocolMethods(StreamProtocolCore):
 
 
 cdef class WriterMethods(StreamWriterCore):
-    """What StreamWriter puts before asyncio's own methods."""
+    """The methods that StreamWriter puts before asyncio's."""
 
     def write(self, data):
         """Sends `data`, or keeps what cannot be sent now until it can."""
@@ -186,7 +186,7 @@ cdef class WriterMethods(StreamWriterCore):
     def drain(self):
         """Waits until the transport has room for more.
 
-        Raises what the reader was told of, ConnectionResetError once the connection is lost.
+        Raises the reader's exception, ConnectionResetError once the connection is lost.
         """
         if type(self._protocol) is not protocol_type:
             return BaseWriter.drain(self)

@@ -6,11 +6,12 @@ with a backlog of 0 has a queue all the same, of one connection.
 
 Rule.  Up to `backlog` connections, and at least one, are accepted each time that the listener is
 ready, each without a task, in a copy of the context that the server was started in.  For want of
-descriptors or memory it is not watched for a second, and the exception handler is told; all other
-errors are the connection's own and go to the exception handler too.  A listener can be reached through
-its socket object (Server.sockets, or sock= of its owner): it is in the epoll set, which lets it end
-with its last descriptor, and its object is asked for the number before each accept.  One with an
-accept() of its own is asyncio's to serve, and from when socket.socket has been changed, every one.
+descriptors or memory it is not watched for a second, and the exception handler is called; all
+other errors are the connection's own and go to the exception handler too.  A listener can be
+reached through its socket object (Server.sockets, or sock= of its owner): it is in the epoll set,
+which lets it end with its last descriptor, and its object is asked for the number before each
+accept.  One with an accept() of its own is asyncio's to serve, and from when socket.socket has
+been changed, every one.
 
 Cost.  One accept4 more than there are connections, to see that there is none left.
 """
@@ -43,13 +44,13 @@ cdef object Socket = socket_module.socket
 
 
 def accepts_plainly(sock):
-    """Whether what a listener's accept() does is what accept4(2) does, and gives."""
+    """Whether a listener's accept() does the same as accept4(2), with the same result."""
     return is_plain_socket(sock) and socket_module.socket is Socket
 
 
 @cython.final
 cdef class Acceptor(Runnable):
-    """What a listening socket is watched by."""
+    """The callback of a listening socket."""
 
     cdef LoopCore loop
     cdef object sock
@@ -134,7 +135,7 @@ cdef class Acceptor(Runnable):
         return 0
 
     cdef int hand_over(self) except -1:
-        """Leaves the listener to asyncio's own way, from the next turn on."""
+        """Leaves the listener to asyncio's own way, from the next iteration on."""
         self.stop()
         self.cancelled = True
         PyContext_Copy(self.context).run(

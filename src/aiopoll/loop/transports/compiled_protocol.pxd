@@ -1,4 +1,4 @@
-"""What a connection asks of its protocol and its server."""
+"""The calls of a connection to its protocol and its server."""
 
 cdef class CompiledProtocol:
     cdef bint is_compiled(self) noexcept

@@ -1,6 +1,6 @@
-"""What a connection asks of its protocol and its server: of any, and of those that are compiled.
+"""The calls of a connection to its protocol and its server: of any, and of those that are compiled.
 
-Facts.  asyncio tells the two kinds of protocols apart by isinstance; uvloop by their methods.  A
+Facts.  asyncio distinguishes the two kinds of protocols by isinstance; uvloop by their methods.  A
 server counts its connections, and from Python 3.13 on knows them.
 
 Rule.  CompiledProtocol and BufferedSink are the two kinds, compiled: a stream calls them in C.
@@ -19,7 +19,7 @@ cdef bint is_buffered(object protocol) except -1:
 
 
 cdef int attach(object server, object transport) except -1:
-    """Makes a connection one of a server's; one that can close its clients is told which."""
+    """Makes a connection one of a server's; one that can close its clients learns of each."""
     if hasattr(server, "close_clients"):
         server._attach(transport)
     else:
@@ -43,7 +43,7 @@ cdef class CompiledProtocol:
         raise NotImplementedError
 
     cdef int receive(self, bytes data) except -1:
-        """What data_received() does."""
+        """Does the work of data_received()."""
         raise NotImplementedError
 
 
@@ -51,5 +51,5 @@ cdef class BufferedSink:
     """A compiled BufferedProtocol that takes what came from where it was read to."""
 
     cdef int received(self, char *data, Py_ssize_t size) except -1:
-        """What buffer_updated() does; `data` is there until it returns or lets the GIL go."""
+        """Does buffer_updated()'s work; `data` is valid until it returns or releases the GIL."""
         raise NotImplementedError

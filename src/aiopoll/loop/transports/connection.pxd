@@ -25,7 +25,7 @@ cdef class Connection(Runnable):
     cdef LoopCore loop
     cdef object transport  # None once CLOSED
     cdef object protocol
-    cdef object sock  # the socket object; None while nobody else can reach the number
+    cdef object sock  # the socket object; None while no other code can reach the number
     cdef object server
     cdef object context
     cdef object empty_waiter

@@ -19,7 +19,8 @@ its protocol knows of it: its beginning (Beginning) does not depend on the state
 
 Rule.  A connection without a socket object owns its number.  With one, the object is asked for it
 before each system call, and a number that it does not have any more is not used: EBADF ends the
-connection.  Whoever asks for the socket object can close it: from then on it has the number.
+connection.  A program that asks for the socket object can close it: from then on that has the
+number.
 
 Cost.  A load and a compare for each system call.  close(2) is called without the GIL: with
 SO_LINGER, which a listener hands on to what it accepts, it waits for the peer.
@@ -92,7 +93,7 @@ cdef class Connection(Runnable):
         raise NotImplementedError
 
     cdef int drop_queue(self) except -1:
-        """Lets go of what waits to be sent."""
+        """Drops the data that waits to be sent."""
         return 0
 
     cdef int report(self, str message, object error) except -1:
@@ -129,7 +130,7 @@ cdef class Connection(Runnable):
     cdef int schedule_connection_lost(self, object error) except -1:
         self.enter(LOST)
         if self.loop._closed:
-            return self.release()  # nobody will be called; whoever closes may be being collected
+            return self.release()  # no callback will run; the caller may be being collected
         self.loop.schedule(self.transport._call_connection_lost, (error,), self.context)
         return 0
 
@@ -176,13 +177,13 @@ cdef class Connection(Runnable):
         return 0
 
     cdef Registration registration_of(self):
-        """What the reactor has of this connection; None if nothing is waited for."""
+        """The registration of this connection; None if it waits for nothing."""
         raise NotImplementedError
 
     cdef object python_socket(self):
         """The socket object, made if there is none yet; None once it is closed.
 
-        Whoever has it can close it: the number is not the connection's own any more.
+        A program that has it can close it: the number is not the connection's own any more.
         """
         cdef Registration registration
         if self.sock is None and self.fd >= 0:
@@ -197,7 +198,7 @@ cdef class Connection(Runnable):
         return self.sock
 
     cdef bint adopt(self) except -1:
-        """Takes the number from a socket object that nobody else has; whether it could."""
+        """Takes the number from a socket object that no other code has; whether it could."""
         cdef Registration registration = self.registration_of()
         if self.sock is None or not is_plain_socket(self.sock) or not self.has_number() or (
                 Py_REFCNT(<PyObject *>self.sock)

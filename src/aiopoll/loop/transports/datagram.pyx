@@ -1,15 +1,16 @@
 """Datagrams: received several at a time, and sent at once.
 
-Facts.  recvfrom(2) takes one datagram.  Most come from who sent the last one, and most answers go
-to who has just been heard.  Making the address of one is dearer than receiving it.
+Facts.  recvfrom(2) takes one datagram.  Most come from the sender of the last one, and most
+replies go to the last sender.  Making the address of one is dearer than receiving it.
 
-Rule.  Up to a handful of datagrams are received each time that the socket is ready; the address
-of the last one is kept in both its forms.  What can be sent at once is; what cannot, and whatever
-only the socket module can judge (names, odd arguments), goes to asyncio's own sendto().  The socket
-is asked for its number before each call.  One that was closed by its owner is EBADF, which the
-protocol is told by error_received(): once for receiving, which ends with it, and for each sendto().
+Rule.  Up to a handful of datagrams are received each time that the socket is ready; the address of
+the last one is kept in both its forms.  What can be sent at once is; what cannot, and whatever
+only the socket module can judge (names, odd arguments), goes to asyncio's own sendto().  The
+socket is asked for its number before each call.  One that was closed by its owner is EBADF, which
+the protocol's error_received() is called: once for receiving, which ends with it, and for each
+sendto().
 
-Why.  asyncio's transport tells the same, but where a duplicate is open in each turn again.
+Why.  asyncio's transport reports the same, but where a duplicate is open in each iteration again.
 
 Cost.  Datagrams of one sender share one address tuple.
 """
@@ -50,7 +51,7 @@ cdef extern from "Python.h":
     int PySys_Audit(const char *event, const char *arguments, ...) except -1
 
 cdef enum:
-    AT_ONCE = 16  # so that other files get their turn
+    AT_ONCE = 16  # so that other files are served, too
 
 
 @cython.final
@@ -61,7 +62,7 @@ cdef class DatagramReader(FdReader):
     cdef int family
     cdef bint connected
     cdef address heard
-    cdef object heard_object  # None: nobody yet
+    cdef object heard_object  # None: none yet
 
     cdef object name_of(self, const address *sender):
         if (self.heard_object is None or sender.length != self.heard.length
@@ -173,7 +174,7 @@ class DatagramTransport(SelectorDatagramTransport):
     def sendto(self, data, addr=None):
         """Sends a datagram, or keeps it until it can be sent.
 
-        addr: whom to; None, or the one address, for an endpoint that has a remote address.
+        addr: the receiver's; None, or the one address, for an endpoint that has a remote address.
         Raises TypeError if the data is not bytes-like, ValueError for another address than that.
         Once the transport is closed nothing is sent, and after a few times a warning is logged.
         """

@@ -56,7 +56,7 @@ cdef class FdReader(Runnable):
         raise NotImplementedError
 
     cdef int report(self, str call, object error) except -1:
-        """Tells of an exception in a callback of the protocol, which does not end the transport."""
+        """Reports an exception in a callback of the protocol, which does not end the transport."""
         self.loop.call_exception_handler({
             "message": f"Exception in callback protocol.{call}()",
             "exception": error,

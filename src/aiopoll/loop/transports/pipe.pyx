@@ -2,19 +2,19 @@
 
 Facts.  O_NONBLOCK belongs to the open file, which a pipe on stdin or stdout shares with other
 processes: any of them may take it away.  With RWF_NOWAIT preadv2(2) and pwritev2(2) do not block
-whatever it says; terminals answer EOPNOTSUPP.  The pipe is an object of its owner, who may close it
-at any time, in any thread; a subprocess's is in its Popen.
+whatever it says; terminals return EOPNOTSUPP.  The pipe is an object of the program, which may
+close it at any time, in any thread; a subprocess's is in its Popen.
 
-Rule.  The object is asked for its number before each call, and the GIL is not let go of in between:
-the call is one with RWF_NOWAIT, or, where there is none, one without the GIL on a duplicate made for
-it.  A pipe that has lost its number is EBADF, which ends the transport.  Flow control and the order
-of what the protocol is told are asyncio's.
+Rule.  The object is asked for its number before each call, and the GIL is not let go of in
+between: the call is one with RWF_NOWAIT, or, where there is none, one without the GIL on a
+duplicate made for it.  A pipe that has lost its number is EBADF, which ends the transport.  Flow
+control and the order of the protocol's calls are asyncio's.
 
-Why.  A duplicate for longer would keep the peer from seeing the owner's close().  A read that blocks
-after all stops the loop, as it does asyncio's, but no other thread.
+Why.  A duplicate for longer would keep the peer from seeing the owner's close().  A read that
+blocks after all stops the loop, as it does asyncio's, but no other thread.
 
-Failure prevented.  A program closes the Popen.stdout that a transport reads, and opens a file, which
-gets the number: os.read() of the number would take the file's data for the child's output.
+Failure prevented.  A program closes the Popen.stdout that a transport reads, and opens a file,
+which gets the number: os.read() of the number would take the file's data for the child's output.
 
 Cost.  A call of fileno() for each read and write; for a terminal two system calls more.
 """

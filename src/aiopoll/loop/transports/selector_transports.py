@@ -51,7 +51,7 @@ else:
 
 
 class ToldOnce:
-    """Tells its protocol of the end of the connection once.
+    """Calls connection_lost() of its protocol once.
 
     asyncio's calls connection_lost() a second time where resume_writing(), called for the last of
     what waited, ends the connection: the call that this queues is the one that counts.
@@ -85,7 +85,7 @@ class SelectorSocketTransport(ToldOnce, _SocketBase):
     def _sock_fd(self, number: int) -> None:
         self._descriptor = Descriptor(number, self._sock)
 
-    # What asyncio names its sending from 3.12 on, and before.
+    # asyncio's names of its sending, from 3.12 on and before.
 
     def _write_sendmsg(self) -> None:
         self._sends("_write_sendmsg")
@@ -99,7 +99,7 @@ class SelectorSocketTransport(ToldOnce, _SocketBase):
     def _close_if_lost(self, sock: socket.socket) -> None:
         """Closes `sock` at once, if it is this connection's and nothing more will be sent.
 
-        The protocol is told later, as always.
+        connection_lost() is called later, as always.
         """
         if self._conn_lost and self._sock is sock:
             sock.close()
@@ -119,7 +119,7 @@ class SelectorDatagramTransport(ToldOnce, _DatagramBase):
         self._descriptor = Descriptor(number, self._sock)
 
     def _lost_number(self) -> None:
-        """Tells that the socket was closed by its owner; once, for nothing will be received."""
+        """Reports that the socket was closed by its owner; once, for nothing will be received."""
         self._loop._remove_reader(self._sock_fd)
         self._protocol.error_received(OSError(errno.EBADF, os.strerror(errno.EBADF)))
 

@@ -2,11 +2,11 @@
 
 Facts.  The socket module's forms are (host, port) for AF_INET, (host, port, flowinfo, scope_id)
 for AF_INET6, a str or, in the abstract namespace, bytes for AF_UNIX, and None where the kernel
-told no address.  Its own conversions are private to it, and cannot be had without its system call.
+given no address.  Its own conversions are private to it, and cannot be had without its system call.
 
 Rule.  These three families, and of what comes from Python only what needs no look-up and no
 judgement: hosts that inet_pton takes, ports and numbers in their ranges, paths that fit.  For all
-else the answer is "not here", and the caller leaves it to the socket module, with its errors.
+else the result is "not here", and the caller leaves it to the socket module, with its errors.
 
 Why.  A failed socket.recvfrom() raises: the exception costs more than the system call.
 """
@@ -43,7 +43,7 @@ cdef bint is_known_family(int family) noexcept:
 
 
 cdef object address_to_python(const address *address):
-    """What the socket module shows for an address of a known family."""
+    """An address of a known family, as the socket module shows it."""
     cdef char text[INET6_ADDRSTRLEN]
     if address.length == 0:
         return None

@@ -1,4 +1,4 @@
-"""SocketTransport, for whoever accepts connections."""
+"""SocketTransport, for code that accepts connections."""
 
 from aiopoll.loop.core cimport LoopCore
 from aiopoll.loop.transports.connection cimport socket_name

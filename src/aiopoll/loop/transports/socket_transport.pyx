@@ -74,7 +74,7 @@ cdef object python_name(const socket_name *name):
 
 
 class ExtraInfo(dict):
-    """What asyncio's get_extra_info() looks at: an entry is made when somebody asks for it."""
+    """The dict of asyncio's get_extra_info(): an entry is made when it is asked for."""
 
     __slots__ = ("_stream",)
 
@@ -133,7 +133,7 @@ class SocketTransport(transports._FlowControlMixin):
                 stream.release()
 
     def set_protocol(self, protocol):
-        """Hands the connection to another protocol."""
+        """Gives the connection to another protocol."""
         stream_of(self).set_protocol(protocol)
 
     def get_protocol(self):
@@ -199,7 +199,7 @@ class SocketTransport(transports._FlowControlMixin):
         return True
 
     def write_eof(self):
-        """Says that nothing more will be written; reading goes on."""
+        """Ends writing, once everything has been sent; reading goes on."""
         cdef Stream stream = stream_of(self)
         if stream.state != OPEN or stream.eof:
             return
@@ -221,7 +221,7 @@ class SocketTransport(transports._FlowControlMixin):
         return (stream.low, stream.high) if stream.limits is None else stream.limits
 
     def set_write_buffer_limits(self, high=None, low=None):
-        """Sets the marks at which the protocol is told to pause and to resume writing.
+        """Sets the marks at which pause_writing() and resume_writing() are called.
 
         high: in bytes; 64 KiB, or four times `low` if only that is given.
         low: in bytes; a quarter of `high`.
@@ -249,7 +249,7 @@ class SocketTransport(transports._FlowControlMixin):
     def _close_if_lost(self, sock):
         """Closes `sock` at once, if it is this connection's and nothing more will be sent.
 
-        The protocol is told later, as always.
+        connection_lost() is called later, as always.
         """
         cdef Stream stream = stream_of(self)
         if stream.state >= LOST and stream.sock is sock:
@@ -352,7 +352,7 @@ class SocketTransport(transports._FlowControlMixin):
 
 
 def set_connected(waiter):
-    """Lets go on who waits for the connection, after connection_made()."""
+    """Sets the future of a connection that is waited for, after connection_made()."""
     if not waiter.done():
         waiter.set_result(None)
 
@@ -395,7 +395,7 @@ cdef object ask(object call):
 
 
 cdef Stream stream_behind(object transport):
-    """What a SocketTransport works on; None of any other transport, a subclass's too."""
+    """The Stream of a SocketTransport; None of any other transport, a subclass's too."""
     return stream_of(transport) if type(transport) is SocketTransport else None
 
 
@@ -445,7 +445,7 @@ cdef Stream new_stream(object transport, LoopCore loop, int fd, object protocol)
 
 
 cdef int start(object transport, Stream stream, object server) except -1:
-    """Makes the connection known to its server and its loop; its first turn introduces it."""
+    """Adds the connection to its server and its loop; its first run calls connection_made()."""
     if server is not None:
         attach(server, transport)
         stream.server = server
@@ -455,7 +455,7 @@ cdef int start(object transport, Stream stream, object server) except -1:
 
 
 def adopt(transport):
-    """Lets a connection, plain or over TLS, own its number where nobody else has its socket."""
+    """Lets a connection, plain or over TLS, own its number where no other code has its socket."""
     carrier = transport
     protocol = getattr(transport, "_ssl_protocol", None)
     if protocol is not None:

@@ -1,4 +1,4 @@
-"""The stream transport, for whoever accepts connections."""
+"""The stream transport, for code that accepts connections."""
 
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t

@@ -4,20 +4,21 @@ Facts.  Most writes fit the socket's buffer.  On TCP a small write costs a segme
 peer; one with MSG_MORE (send(2)) is in the kernel as any other, but waits there for the next one
 without the flag, for TCP_CORK to be cleared (tcp(7)), or for 200 ms.  It is sent all the same if
 the process ends in whatever way, but for one: a socket that is closed with input unread sends a
-reset and drops what it holds (net/ipv4/tcp.c, __tcp_close).  Sockets of other kinds ignore the flag.  A send or recv that fails
-takes the socket's error with it: the next call reports another one.
+reset and drops what it holds (net/ipv4/tcp.c, __tcp_close).  Sockets of other kinds ignore the
+flag.  A send or recv that fails takes the socket's error with it: the next call reports another
+one.
 
-Rule.  Reads are those of recv.pyx.  What is written has reached the kernel when write() returns, as
-far as the kernel takes it; the rest waits for the socket to become writable.  A connection that made
-n writes in its last callback is expected to do so again: the first n - 1 go out with MSG_MORE, the nth
-without.  If a callback ends before that, the loop pushes what is held.
+Rule.  Reads are those of recv_buffer.pyx.  Written data has reached the kernel when write()
+returns, as far as the kernel takes it; the rest waits for the socket to become writable.  A
+connection that made n writes in its last callback is expected to do so again: the first n - 1 go
+out with MSG_MORE, the nth without.  If a callback ends before that, the loop pushes the held data.
 
-Why.  Nothing that was written is in user space, where an exception, exit, exec, fork or another user of
-the socket would lose it, double it or overtake it.  The count is right for servers that write a header
-and a body, which then cost one segment; for a single write nothing changes.
+Why.  No written data is left in user space, where an exception, exit, exec, fork or another user
+of the socket would lose it, double it or overtake it.  The count is right for servers that write a
+header and a body, which then cost one segment; for a single write nothing changes.
 
-Failure prevented.  A handler writes its last answer and calls os._exit().  Bytes that waited for the
-end of the callback would be gone; asyncio has sent them.
+Failure prevented.  A handler writes its last answer and calls os._exit().  Bytes that waited for
+the end of the callback would be gone; asyncio has sent them.
 
 Cost.  The GIL is held in send and recv, which never block: releasing it costs more than a small
 transfer, and no thread can close the socket between the look at its number and the call.  A
@@ -75,7 +76,7 @@ cdef Py_ssize_t limit_as_size(object limit) except -1:
 
 @cython.final
 cdef class WriteReady(Runnable):
-    """Sends what waits, when the socket is writable again."""
+    """Sends the queue, when the socket is writable again."""
 
     cdef int run(self) except -1:
         cdef Stream stream = self.stream
@@ -103,7 +104,7 @@ cdef class WriteReady(Runnable):
 @cython.final
 @cython.no_gc_clear  # as Connection
 cdef class Stream(Connection):
-    """What a SocketTransport works on.  As a Runnable it is the reading side."""
+    """The state of a SocketTransport.  As a Runnable it is the reading side."""
 
     def __repr__(self):
         return f"<{self.transport!r} read>"
@@ -338,7 +339,7 @@ cdef class Stream(Connection):
         return self.flush()
 
     cdef int send_flags(self) except -1:
-        """The flags for what is written now."""
+        """The flags for the data that is written now."""
         cdef LoopCore loop = self.loop
         if self.callback != loop.callbacks:
             self.callback = loop.callbacks
@@ -360,7 +361,7 @@ cdef class Stream(Connection):
         return MSG_NOSIGNAL | MSG_MORE
 
     cdef int push(self) except -1:
-        """Has the kernel send what it holds back, as the callback ends."""
+        """Has the kernel send the data it holds back, as the callback ends."""
         if self.held:
             self.held = False
             if self.fd >= 0 and self.has_number():
@@ -369,7 +370,7 @@ cdef class Stream(Connection):
         return 0
 
     cdef ssize_t send(self, const char *data, Py_ssize_t size) except? -1:
-        """One send of what is written now: the bytes taken; -1 if that ended the connection."""
+        """Sends new data once: the bytes taken; -1 if that ended the connection."""
         cdef ssize_t sent = -1
         cdef int code = EBADF, flags
         if self.has_number():
@@ -384,23 +385,23 @@ cdef class Stream(Connection):
         return -1
 
     cdef int keep_rest(self, bytes data, ssize_t sent) except -1:
-        """Lets the rest of what was written wait; nothing waits yet."""
+        """Queues the rest of a write; the queue is empty."""
         self.append(data)
         self.queue.sent = sent
         self.size -= sent
         return 0
 
     cdef ssize_t send_queue(self) noexcept:
-        """One send of what waits; the bytes that were taken, or -errno."""
+        """Sends queued data once; the bytes that were taken, or -errno."""
         return self.queue.send(self.fd, self.size) if self.has_number() else -EBADF
 
     cdef int drop_sent(self, Py_ssize_t taken) except -1:
-        """Takes off the queue what the kernel has taken."""
+        """Drops from the queue the bytes that the kernel has taken."""
         self.size -= taken
         return self.queue.drop(taken, self.size)
 
     cdef int flush(self) except -1:
-        """Sends what waits, as far as the socket takes it."""
+        """Sends the queue, as far as the socket takes it."""
         cdef ssize_t taken
         while self.size:
             taken = self.send_queue()
@@ -447,9 +448,9 @@ cdef class Stream(Connection):
         return 0
 
     cdef int drained(self) except -1:
-        """Everything has been sent: what waited for that can go on."""
+        """Everything has been sent: resumes the protocol, or ends the connection."""
         if self.draining:
-            return 0  # what the protocol has written as it was resumed
+            return 0  # the protocol has written in resume_writing()
         self.draining = True
         try:
             self.resume_protocol()
@@ -512,5 +513,5 @@ cdef class Stream(Connection):
         return self.stop_reading()
 
     cdef Registration registration_of(self):
-        """What the reactor has of this connection; None if nothing is waited for."""
+        """The registration of this connection; None if it waits for nothing."""
         return self.flusher.registration if self.reading is None and self.blocked else self.reading

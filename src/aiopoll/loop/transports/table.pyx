@@ -1,12 +1,12 @@
 """The transports of an event loop by descriptor: what asyncio calls `_transports`.
 
 Facts.  asyncio has a WeakValueDictionary there, which takes some 200 bytes for each connection,
-and a call through Python when it begins.  It is asked so that nobody waits for a descriptor that
-a transport has, and by servers for their clients.
+and a call through Python when it begins.  It is asked so that no program waits for a descriptor
+that a transport has, and by servers for their clients.
 
-Rule.  A stream connection lends its transport as it begins and takes it back before the descriptor
+Rule.  A stream connection adds its transport as it begins and removes it before the descriptor
 is closed, at the latest when it is deallocated; it holds the transport as long.  All others are
-in a WeakValueDictionary as before, and who knows `_transports` finds the methods of a mapping.
+in a WeakValueDictionary as before, and programs find the methods of a mapping in `_transports`.
 
 Cost.  Eight bytes for each descriptor up to the highest that was ever entered.
 """
@@ -75,7 +75,7 @@ cdef class TransportTable:
             raise KeyError(fd)
 
     def pop(self, fd, *default):
-        """Removes what is at the descriptor, and answers it; `default`, or KeyError, if nothing."""
+        """Removes and returns the transport of a descriptor; without one `default`, or KeyError."""
         transport = self.find(operator.index(fd))
         if transport is None:
             return self.others.pop(fd, *default)

@@ -3,7 +3,7 @@
 
 Facts.  asyncio.sslproto is Python over ssl.SSLObject and two ssl.MemoryBIO: what came goes into the
 incoming one, and what the outgoing one has goes to the transport.  OpenSSL takes from the incoming
-BIO no more than the record that it works on (no read ahead), SSL_read answers one record at most,
+BIO no more than the record that it works on (no read ahead), SSL_read returns one record at most,
 and a read that finds no whole record costs an exception.  _ssl releases the GIL in SSL_read and
 SSL_write, never in a BIO.
 
@@ -47,7 +47,7 @@ cdef object WRAPPED = sslproto.SSLProtocolState.WRAPPED
 cdef object FLUSHING = sslproto.SSLProtocolState.FLUSHING
 cdef object SHUTDOWN = sslproto.SSLProtocolState.SHUTDOWN
 
-# What ssl had at import, and what SSLObject's calls were: programs subclass and replace them.
+# ssl's names and SSLObject's methods at import: programs subclass and replace them.
 cdef object SSLObject = ssl.SSLObject
 cdef object MemoryBIO = ssl.MemoryBIO
 cdef object CALLS = (SSLObject.read, SSLObject.write, SSLObject.pending)
@@ -55,7 +55,7 @@ cdef object CALLS = (SSLObject.read, SSLObject.write, SSLObject.pending)
 # The class at the end of this module, for comparisons.
 cdef type protocol_type
 
-# What the methods replaced here name in asyncio, on Python 3.11 to 3.13.
+# The names of asyncio that the methods replaced here use, on Python 3.11 to 3.13.
 KNOWN = {
     "buffer_updated": "DO_HANDSHAKE FLUSHING SHUTDOWN SSLProtocolState WRAPPED _do_flush"
                       " _do_handshake _do_read _do_shutdown _incoming _ssl_buffer_view _state write",
@@ -103,7 +103,7 @@ compiled = is_known()
 
 @cython.final
 cdef class Window:
-    """Memory that MemoryBIO.write() copies; empty before and after, and nobody else gets to see it."""
+    """Memory that MemoryBIO.write() copies; empty before and after, and no other code sees it."""
 
     cdef char *data
     cdef Py_ssize_t size
@@ -138,7 +138,7 @@ cdef object part_of(object data, Py_ssize_t start):
 
 
 cdef inline bytes as_bytes(object data):
-    """What was read, as a bytes object, whatever an SSLObject of a program's answers."""
+    """The data that was read, as a bytes object, whatever a program's SSLObject returns."""
     return <bytes>data if type(data) is bytes else bytes(memoryview(data or b""))
 
 
@@ -148,7 +148,7 @@ cdef Py_ssize_t mark_as_size(object limit) except -1:
 
 
 cdef class TLSCore(BufferedSink):
-    """What TLSProtocol puts before asyncio's own class."""
+    """The base class that TLSProtocol puts before asyncio's own."""
 
     cdef public object _state
     cdef public object _transport
@@ -234,7 +234,7 @@ cdef class TLSCore(BufferedSink):
         return BaseProtocol._get_app_transport(self)
 
     def _on_handshake_complete(self, error):
-        # Who awaits start_tls() must have the transport before the first data comes.
+        # The caller of start_tls() must have the transport before the first data comes.
         self.awaited = self._waiter is not None
         try:
             BaseProtocol._on_handshake_complete(self, error)
@@ -290,7 +290,7 @@ cdef class TLSCore(BufferedSink):
             self.read()
 
     cdef int read(self) except -1:
-        """Hands over what can be read, and sends what that gave rise to."""
+        """Delivers the data that can be read, and sends the records that this caused."""
         if self._state is not WRAPPED and self._state is not FLUSHING:
             return 0
         try:
@@ -328,7 +328,7 @@ cdef class TLSCore(BufferedSink):
         cdef bint more = True
         try:
             while more:
-                # What came is no shorter than its data, unless the record has begun before.
+                # A record is no shorter than its data, unless the record has begun before.
                 if self.record_begun:
                     wanted = RECORD_MAX
                 else:
@@ -474,13 +474,13 @@ cdef class TLSCore(BufferedSink):
     # The end
 
     def _do_shutdown(self):
-        # What comes after the transport was closed is nobody's, and would be an error to OpenSSL.
+        # Data that comes after the transport was closed is dropped: OpenSSL would report an error.
         if not self._eof_received:
             try:
                 while self.ssl_read(RECORD_MAX):
                     pass
             except ssl.SSLError:
-                pass  # nothing more for now; what else there is, unwrap() tells as well
+                pass  # nothing more for now; unwrap() reports other errors as well
         BaseProtocol._do_shutdown(self)
 
 

@@ -1,4 +1,4 @@
-"""What a connection has written and the kernel has not taken yet."""
+"""Data that a connection has written and the kernel has not taken yet."""
 
 cdef class WriteQueue:
     cdef object pieces  # None, bytes, or a list of several

@@ -1,11 +1,11 @@
-"""What a connection has written and the kernel has not taken yet.
+"""Data that a connection has written and the kernel has not taken yet.
 
 Facts.  sendmsg(2) takes several pieces (up to IOV_MAX), and may stop within one.
 
 Rule.  One piece is kept as it is, several in a list.  Whatever was taken is dropped at once, and
 of the first piece the number of bytes taken is kept.
 
-Cost.  No copy; the pieces are bytes objects, which nobody can change.
+Cost.  No copy; the pieces are bytes objects, which cannot change.
 """
 
 cimport cython

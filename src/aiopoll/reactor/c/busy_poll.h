@@ -3,13 +3,13 @@
  *
  * Facts.  An event becomes visible in the mapped ring without a system call.  To sleep and be
  * woken costs more CPU time on a virtual machine than a few tens of microseconds of looking.
- * While we look, whoever shares our CPU cannot run, and that may be the peer.
+ * While we look, no other thread runs on our CPU, and that may be the peer's.
  *
  * Rule.  Where it is adaptive: look only if the gap before was shorter than the budget, so that
  * an idle process never looks twice.  Each look that finds nothing doubles the number of sleeps to
  * go by before the next one, up to 1,023; one that finds something sets it to none.
  *
- * Why.  Gaps tell a busy peer from an idle one; the doubling tells a peer on another CPU from one
+ * Why.  Gaps distinguish a busy peer from an idle one; the doubling, a peer on another CPU from one
  * that waits for ours, for which looking never succeeds although every gap is short.
  *
  * Cost.  Two readings of the clock a sleep, and the budget once for every burst that ends.

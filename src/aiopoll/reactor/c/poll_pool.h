@@ -105,7 +105,7 @@ static inline void poll_pool_release(struct poll_pool *pool, struct poll_request
 	pool->next_free = request->index;
 }
 
-/* The record that an event belongs to, or NULL if it is of an earlier use, or of nobody. */
+/* The record that an event belongs to, or NULL if it is of an earlier use, or of no poll. */
 static inline struct poll_request *poll_pool_find(const struct poll_pool *pool, uint64_t aio_data)
 {
 	uint32_t index = (uint32_t)aio_data;

@@ -113,7 +113,7 @@ static inline void poll_queue_submitted(struct poll_queue *queue, struct poll_po
 	}
 }
 
-/* Cancels what polls a descriptor, and leaves its event to nobody. */
+/* Cancels the polls of a descriptor, whose events will be dropped. */
 static inline void poll_pool_cancel(struct poll_pool *pool, struct ring *ring, int fd)
 {
 	for (uint32_t i = 0; i < pool->nr_chunks * POLL_POOL_CHUNK; i++) {

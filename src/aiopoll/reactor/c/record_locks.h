@@ -3,10 +3,10 @@
  *
  * Facts.  close(2) of any descriptor of a file drops all record locks (fcntl(2), F_SETLK) that
  * the process has on it, also those taken through another descriptor.  /proc/<pid>/fdinfo names
- * the locks that the process has on the file of a descriptor; fcntl(F_GETLK) tells only those of
+ * the locks that the process has on the file of a descriptor; fcntl(F_GETLK) reports only those of
  * others.
  *
- * Rule.  Whoever has made a second descriptor of a file that is not its own asks before it closes.
+ * Rule.  Code that made a second descriptor of a file that is not its own asks before it closes.
  *
  * Why.  The owner believes that it has the lock: another process would write into its file.
  *

@@ -2,7 +2,7 @@
  * Waking a reactor that sleeps from another thread.
  *
  * Facts.  An eventfd is readable from when it was written to until it is read.  A write to it
- * costs a system call, which is wasted where nobody sleeps.
+ * costs a system call, which is wasted where no thread sleeps.
  *
  * Rule.  The sleeper: flag = 1, look at the queue, sleep.  The waker: put into the queue,
  * flag = 0, and write to the eventfd if the flag was 1.  Both sides are sequentially consistent.

@@ -1,5 +1,5 @@
 /*
- * Socket addresses, for who need not ask for their family first.
+ * Socket addresses, for code that need not ask for their family first.
  *
  * Facts.  struct sockaddr_storage holds any address (socket.h(0p)), and struct sockaddr_un is
  * 110 bytes, of which the path of a bound socket may fill all 108 without a terminator (unix(7)).

@@ -1,8 +1,8 @@
 /*
  * The addresses of a connected IP socket, kept where the connection's state is.
  *
- * Facts.  asyncio answers get_extra_info("peername") and "sockname" for as long as the transport
- * lives, while the kernel forgets the peer with the connection (ENOTCONN).  accept4(2) tells the
+ * Facts.  asyncio has get_extra_info("peername") and "sockname" for as long as the transport
+ * lives, while the kernel forgets the peer with the connection (ENOTCONN).  accept4(2) returns the
  * peer for nothing; making Python objects of it costs more than the rest of an accept.
  *
  * Rule.  The raw addresses are kept from the start, 28 bytes each, and read when asked for.
