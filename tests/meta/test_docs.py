@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-OTHERS = {"socket", "asyncio", "_default_executor"}  # names that are not the package's
+OTHERS = {"socket", "asyncio", "operator", "_default_executor"}  # names that are not the package's
 EXAMPLE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 EXAMPLES = [
     pytest.param(code, id=f"{page.relative_to(ROOT)}:{number}")
