@@ -22,9 +22,7 @@ SERVER = shutil.which("redis-server")
 
 pytestmark = [
     pytest.mark.subprocess,
-    pytest.mark.skipif(
-        not SERVER, reason="skips.toml: asyncpg and redis-py without their servers"
-    ),
+    pytest.mark.skipif(not SERVER, reason="skips.toml: asyncpg and redis-py without their servers"),
 ]
 
 

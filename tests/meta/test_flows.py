@@ -51,6 +51,7 @@ def test_flow_is_short(steps: list[Step]) -> None:
     assert len(set(steps)) == len(steps), "a function is named twice"
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("heading", FLOWS)
 def test_flow_calls_its_functions_in_this_order(heading: str, tmp_path: Path) -> None:
     steps = FLOWS[heading]
