@@ -11,12 +11,19 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from tests.support.children import Waiter, call_in_child
 from tests.support.loops import CHILD_SECONDS_MAX, LOOPS, until
 from tests.support.tls import tls_contexts
 
 from aiopoll import Context
+
+# What a busy machine makes late is no failure.
+hypothesis.settings.register_profile(
+    "any time", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any time")
 
 
 @pytest.fixture(scope="session", autouse=True)
