@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.subprocess
+pytestmark = [pytest.mark.slow, pytest.mark.subprocess]
 
 RUNNER = Path(__file__).with_name("run_cpython_tests.py")
 SKIPS = Path(__file__).parents[1] / "skips.toml"

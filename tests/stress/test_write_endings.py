@@ -137,7 +137,7 @@ def compare(
     assert not differing, f"{len(differing)} of {len(seen)} differ:\n" + "\n".join(differing)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.subprocess
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("transport", "ending"), GROUPS)
