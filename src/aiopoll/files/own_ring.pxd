@@ -15,4 +15,8 @@ cdef class FileRing:
     cdef abi.iocb *batch[EVENTS_MAX]
     cdef abi.io_event[EVENTS_MAX] events
 
+    cdef int submit_later(self) except -1
+    cdef int submit_waiting(self) except -1
+    cdef int drain(self) except -1
+    cdef int close(self) except -1
     cdef Py_ssize_t reap(self, bint wait) except -1

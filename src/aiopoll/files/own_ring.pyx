@@ -78,11 +78,12 @@ cdef class FileRing:
         if self.event_fd >= 0:
             close(self.event_fd)
 
-    def want(self):
-        """There is something to submit."""
+    cdef int submit_later(self) except -1:
+        """Has the next iteration submit what waits."""
         if not self.scheduled and not self.busy:
             self.scheduled = True
             self.loop.call_soon(self.flush)
+        return 0
 
     def flush(self):
         """Submits what waits, and takes what has completed already."""
@@ -91,7 +92,7 @@ cdef class FileRing:
             self.submit_waiting()
             self.reap(False)
             if self.source.waiting and self.source.in_flight == 0:
-                self.want()
+                self.submit_later()
 
     def on_event(self):
         """The eventfd is readable."""
@@ -99,16 +100,13 @@ cdef class FileRing:
         read(self.event_fd, &count, sizeof(count))
         self.flush()
 
-    def submit_early(self):
-        """Submits now, in the middle of the turn's callbacks."""
-        if not self.busy:
-            self.submit_waiting()
-
-    def submit_waiting(self):
-        """Submits as much as there is room for."""
+    cdef int submit_waiting(self) except -1:
+        """Submits as much as there is room for, unless that is going on."""
         cdef RingBatch batch
         cdef RingResult result
         cdef Py_ssize_t i
+        if self.busy:
+            return 0
         self.busy = True
         try:
             while self.source.waiting:
@@ -130,12 +128,13 @@ cdef class FileRing:
                         self.reap(False)
                     elif result == RING_FULL:
                         self.source.on_submit_error(self.batch + batch.taken, batch.nr - batch.taken, EAGAIN)
-                        return
+                        return 0
                     else:
                         self.source.on_submit_error(self.batch + batch.taken, 1, batch.error)
                         batch.taken += 1
         finally:
             self.busy = False
+        return 0
 
     cdef Py_ssize_t reap(self, bint wait) except -1:
         cdef Py_ssize_t total = 0
@@ -154,15 +153,16 @@ cdef class FileRing:
             if wait or count < EVENTS_MAX:
                 return total
 
-    def drain(self):
+    cdef int drain(self) except -1:
         """Submits what waits, and waits until nothing is in flight."""
         while self.source.waiting + self.source.in_flight > 0:
             if self.source.waiting:
                 self.submit_waiting()
             if self.source.in_flight:
                 self.reap(True)
+        return 0
 
-    def close(self):
+    cdef int close(self) except -1:
         """Gives the context and the eventfd back; nothing must be in flight."""
         cdef abi.aio_context_t ctx = ring_detach(&self.ring)
         if self.event_fd >= 0:
@@ -173,3 +173,4 @@ cdef class FileRing:
         if ctx:
             with nogil:
                 abi.aio_sys_destroy(ctx)
+        return 0

@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from aiopoll.aio cimport abi
 from aiopoll.aio.buffers cimport AlignedBuffer, BufferPool
+from aiopoll.files.own_ring cimport FileRing
 from aiopoll.reactor.aio_reactor cimport AioReactor
 from aiopoll.reactor.reactor cimport Reactor
 from aiopoll.reactor.ready_queue cimport ReadyQueue
@@ -84,17 +85,25 @@ cdef class FileOwner:
     cdef int on_result(self, FileRequest request, int64_t res) except -1
     cdef int on_done(self, FileRequest request) except -1
 
+cdef class ThreadPool:
+    cdef int size
+    cdef str name
+    cdef object executor
+
+    cdef bint start(self, object function, FileRequest request) except -1
+    cdef int end(self) except -1
+
 cdef class FileQueue(RequestSource):
     cdef readonly object loop
     cdef Reactor loop_reactor
     cdef AioReactor reactor
-    cdef object ring
+    cdef FileRing ring
     cdef readonly object no_ring
     cdef list requests
     cdef list free
     cdef ReadyQueue queue
-    cdef object threads
-    cdef object patient_threads
+    cdef ThreadPool threads
+    cdef ThreadPool patient_threads
     cdef object done
     cdef bint collecting
     cdef readonly Py_ssize_t in_threads
@@ -115,7 +124,5 @@ cdef class FileQueue(RequestSource):
     cdef int submit(self, FileRequest request) except -1
     cdef int submit_if_underfilled(self) except -1
     cdef int to_thread(self, FileRequest request) except -1
-    cdef bint start_in_pool(self, FileRequest request, bint patient) except -1
-    cdef int end_threads(self) except -1
     cdef bint charge_inline_budget(self, int64_t size) except -1
     cdef int resolve(self, FileRequest request, object result, object error) except -1

@@ -17,6 +17,10 @@ class FileRequest: ...
 class FileOwner: ...
 
 @final
+class ThreadPool:
+    def __init__(self, size: int, name: str) -> None: ...
+
+@final
 class FileQueue(RequestSource):
     keeper: Any
 

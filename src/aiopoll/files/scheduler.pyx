@@ -38,7 +38,6 @@ import collections
 import os
 import warnings
 
-from aiopoll.files.own_ring import FileRing
 from aiopoll.files.statistics import FileStatistics
 
 fork_guard_use(process_guard())
@@ -149,6 +148,38 @@ cdef class FileOwner:
 
 
 @cython.final
+cdef class ThreadPool:
+    """Up to `size` threads, made when they are needed, under names that begin with `name`."""
+
+    def __init__(self, int size, str name):
+        self.size = size
+        self.name = name
+
+    cdef bint start(self, object function, FileRequest request) except -1:
+        """Has a thread call `function`; False if the interpreter ends, or no thread can be started.
+
+        One that lives may call it all the same, then.
+        """
+        try:
+            if self.executor is None:
+                # Once the interpreter ends this raises RuntimeError too.
+                from concurrent.futures import ThreadPoolExecutor
+                self.executor = ThreadPoolExecutor(self.size, self.name)
+            self.executor.submit(function, request, request.generation)
+        except RuntimeError:
+            return False
+        return True
+
+    cdef int end(self) except -1:
+        """Waits for what the threads do, and lets them go."""
+        executor = self.executor
+        self.executor = None
+        if executor is not None:
+            executor.shutdown(True)
+        return 0
+
+
+@cython.final
 cdef class FileQueue(RequestSource):
     """The requests of all files of one event loop."""
 
@@ -158,6 +189,8 @@ cdef class FileQueue(RequestSource):
         self.free = []
         self.queue = ReadyQueue()
         self.done = collections.deque()
+        self.threads = ThreadPool(THREADS_MAX, "aiopoll-files")
+        self.patient_threads = ThreadPool(PATIENT_THREADS_MAX, "aiopoll-patient")
         self.pool = BufferPool()
         self.limit = IN_FLIGHT_MAX
         self.budget = INLINE_BYTES_MAX
@@ -238,7 +271,7 @@ cdef class FileQueue(RequestSource):
         self.queue.push(request)
         self.waiting += 1
         if self.ring is not None:
-            self.ring.want()
+            self.ring.submit_later()
         return 0
 
     cdef int submit_if_underfilled(self) except -1:
@@ -247,7 +280,7 @@ cdef class FileQueue(RequestSource):
             if self.reactor is not None:
                 self.reactor.submit_source()
             elif self.ring is not None:
-                self.ring.submit_early()
+                self.ring.submit_waiting()
         return 0
 
     cdef Py_ssize_t fill_batch(self, abi.iocb **batch, Py_ssize_t room) except -1:
@@ -305,38 +338,12 @@ cdef class FileQueue(RequestSource):
         request.threaded = True
         request.begun = False
         try:
-            if not (request.patient and self.start_in_pool(request, True)):
-                if not self.start_in_pool(request, False):
+            if not (request.patient and self.patient_threads.start(self._run, request)):
+                if not self.threads.start(self._run, request):
                     self._run(request, request.generation)
         except BaseException as error:
             self.in_threads -= 1
             self.resolve(request, None, error)
-        return 0
-
-    cdef bint start_in_pool(self, FileRequest request, bint patient) except -1:
-        """Gives a request to a pool; False if the interpreter ends, or no thread can be started.
-
-        One that lives may be handed it all the same, then.
-        """
-        try:
-            if patient:
-                if self.patient_threads is None:
-                    self.patient_threads = new_pool(PATIENT_THREADS_MAX, "aiopoll-patient")
-                self.patient_threads.submit(self._run, request, request.generation)
-            else:
-                if self.threads is None:
-                    self.threads = new_pool(THREADS_MAX, "aiopoll-files")
-                self.threads.submit(self._run, request, request.generation)
-        except RuntimeError:
-            return False
-        return True
-
-    cdef int end_threads(self) except -1:
-        """Waits for what the threads do, and lets them go."""
-        for pool in (self.threads, self.patient_threads):
-            if pool is not None:
-                pool.shutdown(True)
-        self.threads = self.patient_threads = None
         return 0
 
     def _run(self, FileRequest request, uint32_t generation):
@@ -449,17 +456,18 @@ cdef class FileQueue(RequestSource):
                 elif self.ring is not None:
                     self.ring.drain()
             if self.in_threads > 0:
-                self.end_threads()
+                self.threads.end()
+                self.patient_threads.end()
             self.collect()
         if self.ring is not None:
             self.ring.close()
             self.ring = None
             self.no_ring = "the event loop is about to close"
-        try:
-            self.end_threads()
-        except RuntimeError:
-            # The last reference was in one of them, which cannot wait for itself.
-            self.threads = self.patient_threads = None
+        for threads in (self.threads, self.patient_threads):
+            try:
+                (<ThreadPool>threads).end()
+            except RuntimeError:
+                pass  # the last reference was in one of them, which cannot wait for itself
         return pending
 
     def __del__(self):
@@ -474,12 +482,6 @@ cdef class FileQueue(RequestSource):
         return FileStatistics(*[self.counts[i] for i in range(COUNTS)],
                               in_flight=self.in_flight, waiting=self.waiting,
                               in_threads=self.in_threads)
-
-
-cdef object new_pool(int size, str name):
-    # Raises RuntimeError, the import too, once the interpreter ends.
-    from concurrent.futures import ThreadPoolExecutor
-    return ThreadPoolExecutor(size, name)
 
 
 def queue_of(loop):
