@@ -59,6 +59,4 @@ def test_what_is_private_and_what_is_inherited_is_called() -> None:
     """The child must not come to call less than it should."""
     names = set(child.names_of(aiopoll.EventLoop))
     assert {"_run_once", "_call_soon", "_open_reactor", "call_at", "__repr__"} <= names
-    assert {"_returned_later", "_closed", "loop", "__del__"} <= set(
-        child.names_of(aiopoll.BinaryFile)
-    )
+    assert {"_enter", "_close", "loop", "__del__"} <= set(child.names_of(aiopoll.BinaryFile))

@@ -1,8 +1,9 @@
 """Async files: aiopoll.open and what belongs to it.
 
-Lives here: binary and text files (binary, text), paths, temporary files, whole-file calls; below
-them how a call reaches the kernel (core, routes), the requests and their queue (scheduler), a ring
-for other loops (own_ring).
+Lives here: binary and text files (binary, text), paths, temporary files, whole-file calls.  Below
+them the compiled part, each over those after it: positional I/O (file), the queue and threads
+(scheduler), a ring for other loops (own_ring), which way a request goes (routes), the request and
+its states (request), descriptor and accesses (open_file).
 
 May import: aio, reactor, loop, support.
 

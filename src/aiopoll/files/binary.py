@@ -13,7 +13,7 @@ from collections.abc import AsyncIterable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, AnyStr, Self
 
-from aiopoll.files.core import FileCore
+from aiopoll.files.file import File
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -26,7 +26,7 @@ READ_MAX = 16 << 20
 """Bytes asked for at once by a read to the end."""
 
 
-class BinaryFile(FileCore):
+class BinaryFile(File):
     """A file open in a binary mode: io.BufferedRandom's methods as coroutines, and positional I/O.
 
     The cursor belongs to read, readline, write, seek and so on, which go one after the other.

@@ -19,4 +19,4 @@ cdef class FileRing:
     cdef int submit_waiting(self) except -1
     cdef int drain(self) except -1
     cdef int close(self) except -1
-    cdef Py_ssize_t reap(self, bint wait) except -1
+    cdef int reap(self, bint wait) except -1

@@ -136,22 +136,21 @@ cdef class FileRing:
             self.busy = False
         return 0
 
-    cdef Py_ssize_t reap(self, bint wait) except -1:
-        cdef Py_ssize_t total = 0
-        cdef long count, i
-        while True:
+    cdef int reap(self, bint wait) except -1:
+        """Takes what has completed; waits for one event, or more, before that."""
+        cdef long count = EVENTS_MAX, i
+        while count == EVENTS_MAX:
             if wait:
                 with nogil:
                     count = ring_wait(&self.ring, self.events, EVENTS_MAX, -1)
+                wait = False
             else:
                 count = ring_reap(&self.ring, self.events, EVENTS_MAX)
             if count < 0 and count != -EINTR:
                 raise OSError(-count, f"io_getevents: {os.strerror(-count)}")
             for i in range(count):
                 self.source.complete(&self.events[i])
-            total += max(count, 0)
-            if wait or count < EVENTS_MAX:
-                return total
+        return 0
 
     cdef int drain(self) except -1:
         """Submits what waits, and waits until nothing is in flight."""

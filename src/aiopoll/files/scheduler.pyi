@@ -2,19 +2,12 @@ from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable
 from typing import Any, TypeVar, final
 
-from typing_extensions import disjoint_base
-
 from aiopoll.aio.buffers import BufferPool
+from aiopoll.files.request import FileRequest
 from aiopoll.files.statistics import FileStatistics
 from aiopoll.reactor.request_source import RequestSource
 
 _T = TypeVar("_T")
-
-@final
-class FileRequest: ...
-
-@disjoint_base
-class FileOwner: ...
 
 @final
 class ThreadPool:
@@ -33,6 +26,7 @@ class FileQueue(RequestSource):
     def in_threads(self) -> int: ...
     @property
     def pool(self) -> BufferPool: ...
+    def _resolve_deferred(self, request: FileRequest) -> None: ...
     def _run(self, request: FileRequest, generation: int) -> None: ...
     def collect(self) -> None: ...
     def call(self, function: Callable[[], _T], *, patient: bool = False) -> Future[_T]: ...

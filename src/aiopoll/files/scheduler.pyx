@@ -1,44 +1,53 @@
-"""Requests of files: on the loop's ring, on a ring of their own, or in threads.
+"""Moves the requests of files: to the loop's ring, to a ring of their own, or to threads.
 
-Facts.  A read, write or fsync that io_submit has taken cannot be cancelled (io_cancel: EINVAL),
-and the kernel uses its memory until the event.  io_submit answers EAGAIN where no slot is free.
-io_destroy waits for what is in flight, and throws the events away.  An asyncio future is
-finished in its loop's thread only.
+Facts.  io_submit returns EAGAIN where no slot is free.  io_destroy waits for what is in flight, and
+throws the events away.  An asyncio future is finished in its loop's thread only.
 
-Rule.  A FileRequest holds buffers, file and future until its event or its thread's end, whatever
-happens to the future: one that is cancelled is cancelled at once, and what was not submitted yet
-is not done.  Requests are held back for one io_submit at the turn's end, but never more of them
-than are in flight.  No more than IN_FLIGHT_MAX are in flight; the rest wait here, in order.  What
-finds no slot waits for one of ours to come back, and where none of ours is under way, goes to a
-thread.  Whatever io_submit refuses otherwise goes to a thread too, whose system call has the last
-word.  What may wait for ever for another process, as a FIFO's opening does, is patient: it gets a
-thread of its own, so that ordinary files never wait for one.  A loop that closes waits for all of it.
+Rule.  routes.pyx decides where a request goes, and this brings it there.  A future that is cancelled
+is cancelled at once; a request that was not submitted yet is not carried out.  Requests wait for one
+io_submit at the iteration's end, but never more of them than are in flight.  No more than
+IN_FLIGHT_MAX are in flight; the rest wait here, in order.  A request that finds no slot waits for one
+of ours to come back, and where none of ours is in flight, goes to a thread.  One that io_submit
+refuses otherwise goes to a thread too, whose system call has the last word.  A request that may wait
+for ever for another process, as a FIFO's opening does, is patient: it gets a thread of its own, so
+that ordinary files never wait for one.  A loop that closes waits for all of it.
 
-Why.  A device that has nothing to do while callbacks run is the loss of a whole turn; doubling
-makes that a handful of calls.  Waiting for a slot costs nothing, and a slot of ours always comes
-back; polls can hold theirs for ever.  The thread gives the errno that a plain program would see.
+Why.  A device that has nothing to do while callbacks run loses a whole iteration; doubling makes that
+a handful of calls.  Waiting for a slot costs nothing, and a slot of ours always comes back; polls
+can hold theirs for ever.  The thread gives the errno that a plain program would see.
 
 Cost.  A request that fails on the ring is tried twice.
+
+Failure prevented.  All slots are held by polls of idle sockets.  A read that waited for a slot then
+would wait until a client sends something.
 """
 
 cimport cython
-from cpython.buffer cimport PyBUF_CONTIG, PyBUF_CONTIG_RO, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.errno cimport EAGAIN
+from libc.stdint cimport uint32_t
 
+from aiopoll.aio cimport abi
+from aiopoll.aio.buffers cimport BufferPool
 from aiopoll.aio.fork_guard cimport (
     fork_guard_now, fork_guard_use, is_forked_child, process_guard,
 )
 from aiopoll.aio.ring cimport request_id
+from aiopoll.files.open_file cimport (
+    AIO_READS, AIO_SYNCS, AIO_WRITES, BLOCKED, INLINE_READS, THREAD_CALLS, THREAD_READS,
+    THREAD_SYNCS, THREAD_WRITES, UNORDERED,
+)
+from aiopoll.files.request cimport (
+    DEFERRED, FILE_CALL, FILE_CLOSE, FILE_READ, FILE_SYNC, FREE, HELD, IN_FLIGHT, IN_THREAD, NEW,
+    PERFORMED, POOLED, QUEUED, is_write,
+)
+from aiopoll.files.routes cimport (
+    CACHED, OVER, TO_RING, WOULD_BLOCK, choose_route, note_refusal, perform, take_result,
+)
 from aiopoll.loop.core cimport LoopCore, future_for
 from aiopoll.reactor.request_source cimport SOURCE_TAG
 
 import collections
-import os
 import warnings
-
-from aiopoll.files.statistics import FileStatistics
 
 fork_guard_use(process_guard())
 
@@ -46,105 +55,8 @@ cdef enum:
     IN_FLIGHT_MAX = 128  # a device's queue has 256 requests by default; io_submit waits beyond
     THREADS_MAX = 32
     PATIENT_THREADS_MAX = 1 << 20  # no limit but the system's: made when needed, and used again
-    INLINE_BYTES_MAX = 128 << 10  # answered from memory in one turn, before others get theirs
+    INLINE_BYTES_MAX = 128 << 10  # read from memory in one iteration
     INLINE_COST = 4096  # what a request counts for besides its bytes
-
-
-@cython.final
-@cython.no_gc_clear
-cdef class FileRequest:
-    """One request of a file, with all that the kernel or a thread uses until it is done."""
-
-    def __cinit__(self):
-        self.vector = self.vector_memory = NULL
-        self.views = NULL
-
-    cdef int hold(self, object buffer, bint writable) except -1:
-        """Takes a buffer as the memory of the request."""
-        PyObject_GetBuffer(buffer, &self.single_view, PyBUF_CONTIG if writable else PyBUF_CONTIG_RO)
-        self.views = &self.single_view
-        self.nr_views = 1
-        self.single.iov_base = self.single_view.buf
-        self.single.iov_len = self.single_view.len
-        self.vector = &self.single
-        self.nr_vector = 1
-        self.length = self.single_view.len
-        return 0
-
-    cdef int hold_vector(self, object buffers, bint writable) except -1:
-        """Takes several buffers, one after the other."""
-        cdef tuple parts = tuple(buffers)
-        cdef Py_ssize_t nr = len(parts), i
-        cdef int flags = PyBUF_CONTIG if writable else PyBUF_CONTIG_RO
-        if nr == 1:
-            return self.hold(parts[0], writable)
-        self.vector_memory = <iovec *>PyMem_Malloc((nr + 1) * sizeof(iovec))
-        if self.vector_memory == NULL:
-            raise MemoryError
-        self.views = <Py_buffer *>PyMem_Malloc((nr + 1) * sizeof(Py_buffer))
-        if self.views == NULL:
-            raise MemoryError
-        self.length = 0
-        for i in range(nr):
-            PyObject_GetBuffer(parts[i], &self.views[i], flags)
-            self.nr_views += 1
-            self.vector_memory[i].iov_base = self.views[i].buf
-            self.vector_memory[i].iov_len = self.views[i].len
-            self.length += self.views[i].len
-        self.vector = self.vector_memory
-        self.nr_vector = nr
-        return 0
-
-    cdef int read_into_bytes(self, int64_t size) except -1:
-        """Makes the bytes object that is the answer, and reads into it."""
-        self.answer = PyBytes_FromStringAndSize(NULL, size)
-        self.single.iov_base = PyBytes_AS_STRING(self.answer)
-        self.single.iov_len = size
-        self.vector = &self.single
-        self.nr_vector = 1
-        self.length = size
-        return 0
-
-    cdef int use_bounce(self, BufferPool pool, int64_t span, uint32_t alignment) except -1:
-        self.bounce = pool.take_buffer(span, alignment)
-        return 0
-
-    cdef void drop(self) noexcept:
-        """Lets go of memory, file and future."""
-        while self.nr_views > 0:
-            self.nr_views -= 1
-            PyBuffer_Release(&self.views[self.nr_views])
-        if self.views != &self.single_view:
-            PyMem_Free(self.views)
-        PyMem_Free(self.vector_memory)
-        self.views = NULL
-        self.vector = self.vector_memory = NULL
-        self.owner = None
-        self.future = self.call = self.answer = self.error = None
-        self.bounce = None
-
-    def __dealloc__(self):
-        self.drop()
-
-
-cdef class FileOwner:
-    """Whose requests these are: a file."""
-
-    cdef int perform(self, FileRequest request) except -1:
-        """Does the request, in a thread of the pool."""
-        raise NotImplementedError
-
-    cdef int on_refused(self, FileRequest request, long error) except -1:
-        """The ring has not taken the request."""
-        raise NotImplementedError
-
-    cdef int on_result(self, FileRequest request, int64_t res) except -1:
-        """Takes the result from the ring, or from a thread."""
-        raise NotImplementedError
-
-    cdef int on_done(self, FileRequest request) except -1:
-        """The request is over, and its future done."""
-        raise NotImplementedError
 
 
 @cython.final
@@ -192,6 +104,7 @@ cdef class FileQueue(RequestSource):
         self.threads = ThreadPool(THREADS_MAX, "aiopoll-files")
         self.patient_threads = ThreadPool(PATIENT_THREADS_MAX, "aiopoll-patient")
         self.pool = BufferPool()
+        self.counters = Counters()
         self.limit = IN_FLIGHT_MAX
         self.budget = INLINE_BYTES_MAX
         self.made_in = fork_guard_now()
@@ -208,7 +121,8 @@ cdef class FileQueue(RequestSource):
         """Whether this is the child of a fork."""
         return is_forked_child(self.made_in)
 
-    cdef FileRequest take(self, FileOwner owner, Kind kind):
+    cdef FileRequest take(self, Kind kind, OpenFile file, object owner):
+        """Returns a new request; file and owner: None where it is no file's."""
         cdef FileRequest request
         if self.is_forked_child():
             raise RuntimeError("this file belongs to the parent process: after fork() open it anew"
@@ -222,17 +136,20 @@ cdef class FileQueue(RequestSource):
             request = FileRequest.__new__(FileRequest)
             request.index = len(self.requests)
             self.requests.append(request)
+        request.enter(NEW)
+        request.file = file
         request.owner = owner
+        request.counters = self.counters if file is None else file.counters
         request.kind = kind
         request.access = UNORDERED
-        request.appending = request.as_offset = request.unaligned = request.threaded = False
-        request.patient = False
-        request.offset = request.length = request.skip = request.done = request.result = 0
+        request.unaligned = request.patient = False
+        request.offset = request.length = request.skip = request.done = request.code = 0
         request.rw_flags = 0
         return request
 
     cdef int release(self, FileRequest request) except -1:
         """Makes the record free for another request."""
+        request.enter(FREE)
         request.generation += 1
         if request.bounce is not None:
             self.pool.give_buffer(request.bounce)
@@ -240,11 +157,113 @@ cdef class FileQueue(RequestSource):
         self.free.append(request)
         return 0
 
-    cdef int count(self, FileOwner owner, int what) except -1:
-        self.counts[what] += 1
-        if owner is not None:
-            owner.counts[what] += 1
+    # From state to state
+
+    cdef object start(self, FileRequest request):
+        """Sends a request of a file on its way; returns its future."""
+        cdef OpenFile file = request.file
+        future = request.future = future_for(self.loop)
+        file.pending += 1
+        if request.access != UNORDERED and (file.held or not file.acquire(request.access)):
+            request.enter(HELD)
+            file.held.append(request)
+            return future
+        self.route(request)
+        self.submit_if_underfilled()
+        return future
+
+    cdef int route(self, FileRequest request) except -1:
+        cdef int route
+        try:
+            route = choose_route(request)
+        except BaseException as error:
+            request.error = error
+            route = OVER
+        return self.follow(request, route)
+
+    cdef int follow(self, FileRequest request, int route) except -1:
+        """Moves a request along its Route."""
+        if route == OVER:
+            return self.resolve(request)
+        if route == CACHED:
+            request.counters.add(INLINE_READS)
+            if self.charge_inline_budget(request.length):
+                return self.follow(request, take_result(request, request.code))
+            request.enter(DEFERRED)
+            self.loop.call_soon(self._resolve_deferred, request)
+            return 0
+        if route == TO_RING and self.has_ring():
+            return self.submit(request)
+        if route == WOULD_BLOCK:
+            request.counters.add(BLOCKED)
+        return self.to_thread(request)
+
+    def _resolve_deferred(self, FileRequest request):
+        self.follow(request, take_result(request, request.code))
+
+    cdef int run_held(self, OpenFile file) except -1:
+        """Sends those on their way that have waited for their access."""
+        cdef FileRequest request
+        if file.running_held:
+            return 0
+        file.running_held = True
+        try:
+            while file.held:
+                request = file.held[0]
+                if not file.acquire(request.access):
+                    break
+                file.held.popleft()
+                self.route(request)
+        finally:
+            file.running_held = False
         return 0
+
+    cdef int resolve(self, FileRequest request) except -1:
+        """Finishes the future, unless it was cancelled, and the request."""
+        cdef OpenFile file = request.file
+        owner = request.owner  # until the request is free
+        future = request.future
+        error = request.error
+        try:
+            if not future.done():
+                if error is None:
+                    future.set_result(request.result)
+                else:
+                    if isinstance(error, StopIteration):
+                        error = RuntimeError(f"{error!r} was raised in a thread")
+                    future.set_exception(error)
+        except RuntimeError:
+            pass  # the loop is closed: nobody can learn of it any more
+        if file is not None:
+            file.pending -= 1
+            if file.o_append and is_write(request):
+                file.append_at -= request.length - request.done  # the kernel leaves no gaps
+            file.end_access(request.access)
+            if file.held:
+                self.run_held(file)
+            if file.pending == 0 and file.closing is not None and file.fd >= 0:
+                self.close_now(file)
+        return self.release(request)
+
+    cdef bint charge_inline_budget(self, int64_t size) except -1:
+        """Takes from what may be read from memory in this iteration; False if that is spent.
+
+        A coroutine that only ever finds its data in memory would else keep all others waiting.
+        """
+        if self.loop_reactor is not None:
+            if self.loop_reactor.iterations != self.budget_iteration:
+                self.budget_iteration = self.loop_reactor.iterations
+                self.budget = INLINE_BYTES_MAX
+        elif not self.refill_scheduled:
+            self.refill_scheduled = True
+            self.loop.call_soon(self.refill)
+        self.budget -= size + INLINE_COST
+        return self.budget >= 0
+
+    def refill(self):
+        """Makes the budget whole: a new iteration has begun."""
+        self.refill_scheduled = False
+        self.budget = INLINE_BYTES_MAX
 
     # The ring
 
@@ -262,12 +281,13 @@ cdef class FileQueue(RequestSource):
         return True
 
     cdef int submit(self, FileRequest request) except -1:
-        """Queues a request for the io_submit of this turn's end; has_ring() was asked before."""
+        """Queues a request for the io_submit of this iteration's end; has_ring() is true."""
+        request.counters.add(AIO_READS if request.kind == FILE_READ
+                             else AIO_SYNCS if request.kind == FILE_SYNC else AIO_WRITES)
+        request.enter(QUEUED)
         request.iocb.aio_data = request_id(SOURCE_TAG | request.index, request.generation)
-        request.iocb.aio_reserved2 = 0
-        request.iocb.aio_key = 0
-        request.iocb.aio_flags = 0
-        request.iocb.aio_reqprio = 0
+        request.iocb.aio_reserved2 = request.iocb.aio_key = 0
+        request.iocb.aio_flags = request.iocb.aio_reqprio = 0
         self.queue.push(request)
         self.waiting += 1
         if self.ring is not None:
@@ -275,7 +295,7 @@ cdef class FileQueue(RequestSource):
         return 0
 
     cdef int submit_if_underfilled(self) except -1:
-        """Submits now, if more is held back for the turn's end than the device has to do."""
+        """Submits now, if more waits for the iteration's end than the device has to do."""
         if self.in_flight < self.waiting and self.in_flight < self.limit:
             if self.reactor is not None:
                 self.reactor.submit_source()
@@ -291,8 +311,9 @@ cdef class FileQueue(RequestSource):
             self.waiting -= 1
             request = self.queue.pop()
             if request.future.done():
-                self.resolve(request, None, None)
+                self.resolve(request)
                 continue
+            request.enter(IN_FLIGHT)
             batch[count] = &request.iocb
             count += 1
         self.in_flight += count
@@ -305,10 +326,12 @@ cdef class FileQueue(RequestSource):
         for i in range(nr):
             request = self.requests[<Py_ssize_t>(batch[i].aio_data & (SOURCE_TAG - 1))]
             if error == EAGAIN and self.in_flight > 0:
+                request.enter(QUEUED)
                 self.queue.push(request)
                 self.waiting += 1
             else:
-                request.owner.on_refused(request, error)
+                note_refusal(request, error)
+                self.to_thread(request)
         return 0
 
     cdef int complete(self, abi.io_event *event) except -1:
@@ -317,49 +340,44 @@ cdef class FileQueue(RequestSource):
         if index >= <uint64_t>len(self.requests):
             return 0
         request = self.requests[<Py_ssize_t>index]
-        if request.generation != event.data >> 32 or request.owner is None:
+        if request.generation != event.data >> 32 or request.state != IN_FLIGHT:
             return 0
         self.in_flight -= 1
-        request.owner.on_result(request, event.res)
-        return 0
+        return self.follow(request, take_result(request, event.res))
 
     # Threads
 
     cdef int to_thread(self, FileRequest request) except -1:
-        if request.kind == FILE_READ:
-            self.count(request.owner, THREAD_READS)
-        elif request.kind == FILE_WRITE:
-            self.count(request.owner, THREAD_WRITES)
-        elif request.kind == FILE_SYNC:
-            self.count(request.owner, THREAD_SYNCS)
-        else:
-            self.count(request.owner, THREAD_CALLS)
+        request.counters.add(THREAD_READS if request.kind == FILE_READ
+                             else THREAD_WRITES if is_write(request)
+                             else THREAD_SYNCS if request.kind == FILE_SYNC else THREAD_CALLS)
         self.in_threads += 1
-        request.threaded = True
-        request.begun = False
+        request.enter(POOLED)
         try:
             if not (request.patient and self.patient_threads.start(self._run, request)):
                 if not self.threads.start(self._run, request):
                     self._run(request, request.generation)
         except BaseException as error:
             self.in_threads -= 1
-            self.resolve(request, None, error)
+            request.error = error
+            self.resolve(request)
         return 0
 
     def _run(self, FileRequest request, uint32_t generation):
-        """In a thread: does the request, unless that was begun, and lets the loop know."""
-        if request.begun or request.generation != generation:
+        """In a thread: carries out the request, unless another has, and has the loop collect it."""
+        if request.state != POOLED or request.generation != generation:
             return
-        request.begun = True
+        request.enter(IN_THREAD)
         try:
-            if request.future.cancelled():
+            if request.future.cancelled() and request.kind != FILE_CLOSE:
                 pass
-            elif request.kind == FILE_CALL:
-                request.answer = request.call()
+            elif request.call is not None:
+                request.result = request.call()
             else:
-                request.owner.perform(request)
+                perform(request)
         except BaseException as error:
             request.error = error
+        request.enter(PERFORMED)
         self.done.append(request)
         # collect() lowers the flag before it looks: one of the two sees the other.
         if not self.collecting:
@@ -370,74 +388,54 @@ cdef class FileQueue(RequestSource):
                 pass  # the loop is closed; shutdown() collects, if anyone does
 
     def collect(self):
-        """Finishes what the threads have done."""
+        """Takes the results of what the threads have done."""
         cdef FileRequest request
         self.collecting = False
         while self.done:
             request = self.done.popleft()
             self.in_threads -= 1
-            if request.error is not None:
-                self.resolve(request, None, request.error)
-            elif request.kind == FILE_CALL:
-                self.resolve(request, request.answer, None)
+            if request.error is None and request.call is None:
+                self.follow(request, take_result(request, request.code))
             else:
-                request.owner.on_result(request, request.result)
+                self.resolve(request)
 
     def call(self, function, *, bint patient=False):
-        """Calls `function` in a thread; answers a future of what it returns.
+        """Calls `function` in a thread; returns a future of its result.
 
         patient: it may wait for ever.
         """
-        cdef FileRequest request = self.take(None, FILE_CALL)
+        cdef FileRequest request = self.take(FILE_CALL, None, None)
         future = request.future = future_for(self.loop)
         request.call = function
         request.patient = patient
         self.to_thread(request)
         return future
 
-    # Results
-
-    cdef bint charge_inline_budget(self, int64_t size) except -1:
-        """Takes from what may be answered from memory in this turn; False if that is spent.
-
-        A coroutine that only ever finds its data in memory would else keep all others waiting.
-        """
-        if self.loop_reactor is not None:
-            if self.loop_reactor.iterations != self.budget_turn:
-                self.budget_turn = self.loop_reactor.iterations
-                self.budget = INLINE_BYTES_MAX
-        elif not self.refill_scheduled:
-            self.refill_scheduled = True
-            self.loop.call_soon(self.refill)
-        self.budget -= size + INLINE_COST
-        return self.budget >= 0
-
-    def refill(self):
-        """A new turn has begun."""
-        self.refill_scheduled = False
-        self.budget = INLINE_BYTES_MAX
-
-    cdef int resolve(self, FileRequest request, object result, object error) except -1:
-        """Finishes the future, unless it was cancelled, and the request."""
-        cdef FileOwner owner = request.owner
-        future = request.future
-        try:
-            if not future.done():
-                if error is None:
-                    future.set_result(result)
-                else:
-                    if isinstance(error, StopIteration):
-                        error = RuntimeError(f"{error!r} was raised in a thread")
-                    future.set_exception(error)
-        except RuntimeError:
-            pass  # the loop is closed: nobody can be told any more
-        if owner is not None:
-            owner.on_done(request)
-        self.release(request)
-        return 0
-
-
     # The end
+
+    cdef object close(self, OpenFile file):
+        """Closes a file when what is under way is over; returns a future that all callers share."""
+        if file.closing is None:
+            file.closing = future_for(self.loop)
+            if file.pending == 0:
+                self.close_now(file)
+        return file.closing
+
+    cdef int close_now(self, OpenFile file) except -1:
+        cdef FileRequest request
+        close_descriptor = file.take_descriptor()
+        if close_descriptor is None:
+            if not file.closing.done():
+                file.closing.set_result(None)
+            return 0
+        try:
+            request = self.take(FILE_CLOSE, None, None)
+        except RuntimeError:
+            close_descriptor()  # the loop is closed, or the parent process's
+            return 0
+        request.future = file.closing
+        request.call = close_descriptor
+        return self.to_thread(request)
 
     def shutdown(self):
         """Waits for all that is under way, and gives ring and threads back.
@@ -479,9 +477,7 @@ cdef class FileQueue(RequestSource):
 
     def statistics(self):
         """The counters, as a FileStatistics."""
-        return FileStatistics(*[self.counts[i] for i in range(COUNTS)],
-                              in_flight=self.in_flight, waiting=self.waiting,
-                              in_threads=self.in_threads)
+        return self.counters.statistics(self.in_flight, self.waiting, self.in_threads)
 
 
 def queue_of(loop):

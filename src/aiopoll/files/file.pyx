@@ -1,36 +1,36 @@
-"""The compiled half of a file: what it is, and positional reads, writes and syncs.
+"""A file of an event loop: positional reads, writes and syncs.
 
 Facts.  asyncio's futures are what its users gather, shield and wait for; a coroutine would need a
 task to go on.
 
-Rule.  Each call looks at its arguments, which it refuses at once, and makes one FileRequest; the
-way of that is in file_routes.pyx.
+Rule.  Each call checks its arguments, and raises at once for bad ones.  It makes one FileRequest, and
+hands that to the scheduler.  What the file is, its requests know from its OpenFile.
+
+Why.  The I/O is under way when a call returns, whatever becomes of the caller.
+
+Cost.  A future and a record for each call; the records are used again.
+
+Failure prevented.  A buffer made in Python may close the file when it is asked for its memory.  The
+request would then read with a number that another file has by now.
 """
 
 from cpython.number cimport PyNumber_Index
 from libc.errno cimport EINTR, errno
-from libc.stdint cimport int64_t
-from posix.stat cimport S_ISBLK, S_ISCHR, S_ISFIFO, S_ISREG, S_ISSOCK
 from posix.unistd cimport SEEK_CUR, SEEK_END, lseek
 
 from aiopoll.aio cimport abi
-from aiopoll.files.routes cimport (
-    FILE_RWF_DSYNC, FileRoutes, file_direct_alignment, file_takes_offsets,
+from aiopoll.files.open_file cimport EXCLUSIVE, SHARED
+from aiopoll.files.request cimport (
+    FILE_APPEND, FILE_CALL, FILE_READ, FILE_SYNC, FILE_WRITE, FileRequest,
 )
-from aiopoll.files.scheduler cimport (
-    COUNTS, EXCLUSIVE, FILE_CALL, FILE_READ, FILE_SYNC, FILE_WRITE, FileRequest,
-)
-from aiopoll.reactor.duplicate cimport duplicate, is_same_file, release
+from aiopoll.reactor.duplicate cimport is_same_file
 
-import collections
 import functools
 import io
 import os
 import warnings
 
 from aiopoll.files.scheduler import queue_of
-from aiopoll.files.statistics import FileStatistics
-from aiopoll.reactor.duplicate import give_back
 
 cdef extern from "<fcntl.h>" nogil:
     enum:
@@ -38,8 +38,9 @@ cdef extern from "<fcntl.h>" nogil:
 
     int fallocate(int fd, int mode, int64_t offset, int64_t length)
 
-cdef enum:
-    ALIGNMENT_DEFAULT = 4096  # where statx does not tell: what every device takes
+cdef extern from "file_ops.h" nogil:
+    enum:
+        FILE_RWF_DSYNC
 
 cdef int64_t OFFSET_MAX = 0x7FFFFFFFFFFFFFFF
 
@@ -59,72 +60,32 @@ cdef int64_t end_of(int64_t offset, int64_t length) except -1:
     return offset + length
 
 
-cdef class FileCore(FileRoutes):
+cdef class File:
     """A file of an event loop, by its descriptor.
 
-    loop: whose futures the methods answer.  fd: an open descriptor; with `closefd` it is closed
+    loop: whose futures the methods return.  fd: an open descriptor; with `closefd` it is closed
     with this, without it stays its owner's.  name: what exceptions name.
 
-    Each method that does I/O answers an asyncio future, and the I/O is under way when it
+    Each method that does I/O returns an asyncio future, and the I/O is under way when it
     returns: no task is needed for it to go on.  Offsets and sizes are in bytes.  Any number may be
     under way at once; those that touch the same bytes take effect in any order, each of them
     whole where it is aligned to blocks.
 
     A future that is cancelled is cancelled at once.  What is under way then is not stopped: a
     read still writes into its buffer, a write may still reach the file, and the buffers are held
-    until it is over.  What waited for its turn is not done.
+    until it is over.  What waited for its access is not done.
     """
 
     def __cinit__(self, *args, **options):
-        self.fd = -1
+        self.file = OpenFile()
 
     def __init__(self, loop, int fd, name=None, *, bint closefd=True):
-        cdef int own
-        if self.fd >= 0:
+        if self.file.fd >= 0:
             raise RuntimeError("a file is initialised once")
-        self.name = fd if name is None else name
-        # First of all, and without a moment in between for other threads.
-        own = fd if closefd else duplicate(fd)
-        try:
-            self.look_at(loop, own, closefd)
-        except BaseException:
-            if not closefd:
-                release(own)
-            raise
-        self.number = fd
-        self.fd = own
-        if self.borrowed:
-            self.fd = fd
-            release(own)
-
-    cdef int look_at(self, object loop, int fd, bint closefd) except -1:
-        """Asks the file what it is."""
-        import fcntl
-        cdef int flags = fcntl.fcntl(fd, fcntl.F_GETFL)
-        status = os.fstat(fd)
         self.queue = queue_of(loop)
-        if not closefd and (S_ISFIFO(status.st_mode) or S_ISSOCK(status.st_mode)
-                            or S_ISCHR(status.st_mode)):
-            self.borrowed = True
-            self.identify(fd)
-        self.streaming = not (S_ISBLK(status.st_mode)
-                              or S_ISREG(status.st_mode) and file_takes_offsets(fd))
-        self.held = collections.deque()
-        self.closefd = closefd
-        self.can_read = (flags & os.O_ACCMODE) != os.O_WRONLY
-        self.can_write = (flags & os.O_ACCMODE) != os.O_RDONLY
-        self.o_append = flags & os.O_APPEND != 0
-        self.direct = flags & os.O_DIRECT != 0
-        self.use_nowait = not self.borrowed
-        self.size = self.append_at = status.st_size
-        self.memory_alignment = self.offset_alignment = 1
-        if self.direct:
-            if self.o_append:
-                raise ValueError("a file that is open O_DIRECT must not be open O_APPEND too:"
-                                 " append() writes to its end without")
-            if not file_direct_alignment(fd, &self.memory_alignment, &self.offset_alignment):
-                self.memory_alignment = self.offset_alignment = ALIGNMENT_DEFAULT
-        return 0
+        self.file.pool = self.queue.pool
+        self.file.counters.total = self.queue.counters
+        self.file.open(fd, fd if name is None else name, closefd)
 
     # What it is
 
@@ -134,9 +95,33 @@ cdef class FileCore(FileRoutes):
         return self.queue.loop
 
     @property
+    def name(self):
+        """What exceptions name."""
+        return self.file.name
+
+    @name.setter
+    def name(self, name):
+        self.file.name = name
+
+    @property
     def closed(self):
         """Whether close() was called."""
-        return self.closing is not None or self.fd < 0
+        return self.file.closing is not None or self.file.fd < 0
+
+    @property
+    def direct(self):
+        """Whether the file is open O_DIRECT."""
+        return self.file.direct
+
+    @property
+    def streaming(self):
+        """Whether the cursor is the kernel's: read(2) and write(2), no offsets."""
+        return self.file.streaming
+
+    @property
+    def borrowed(self):
+        """Whether the descriptor is somebody else's, and is asked for before each use."""
+        return self.file.borrowed
 
     @property
     def alignment(self):
@@ -144,62 +129,63 @@ cdef class FileCore(FileRoutes):
 
         1 for a file that is not direct.  What is not aligned works too, and costs more.
         """
-        return max(self.memory_alignment, self.offset_alignment)
+        return max(self.file.memory_alignment, self.file.offset_alignment)
 
     @property
     def append_offset(self):
         """Where the next append() goes: the size of the file when it was opened, at first.
 
-        May be set, as by one who finds the end of a log in a file that is allocated ahead.
+        May be set, as by a program that finds the end of a log in a file that is allocated ahead.
         """
-        return self.append_at
+        return self.file.append_at
 
     @append_offset.setter
     def append_offset(self, offset):
-        self.append_at = offset_of(offset)
+        self.file.append_at = offset_of(offset)
 
     def fileno(self):
         """The descriptor; ValueError once the file is closed."""
         self.check_open(False, False)
-        return self.number
+        return self.file.number
 
     def _enter(self):
-        """The descriptor for one call, which _leave() ends.
+        """Returns the descriptor for one call, which _leave() ends.
 
         Raises OSError (EBADF) if the number that was given names another file by now.
         """
-        return self.enter()
+        return self.file.enter()
 
     def _leave(self, int fd):
-        self.leave(fd)
+        self.file.leave(fd)
 
     def _first_position(self, bint at_end):
-        """Where the descriptor stands, once it was brought to the end if asked; -errno: nowhere."""
-        cdef int fd = self.enter()
+        """Returns where the descriptor stands, or -errno; at_end: brings it to the end before."""
+        cdef int fd = self.file.enter()
         cdef int64_t position
         # What was given is asked: the duplicate may be another opening of the same file.
-        if not self.borrowed and not self.closefd and is_same_file(self.number, fd):
-            position = lseek(self.number, 0, SEEK_END if at_end else SEEK_CUR)
+        if (not self.file.borrowed and not self.file.closefd
+                and is_same_file(self.file.number, fd)):
+            position = lseek(self.file.number, 0, SEEK_END if at_end else SEEK_CUR)
         else:
             position = lseek(fd, 0, SEEK_END if at_end else SEEK_CUR)
         if position < 0:
             position = -errno
-        self.leave(fd)
+        self.file.leave(fd)
         return position
 
     def readable(self):
         """Whether the file is open for reading."""
         self.check_open(False, False)
-        return self.can_read
+        return self.file.can_read
 
     def writable(self):
         """Whether the file is open for writing."""
         self.check_open(False, False)
-        return self.can_write
+        return self.file.can_write
 
     def statistics(self):
         """The counters of this file, as a FileStatistics."""
-        return FileStatistics(*[self.counts[i] for i in range(COUNTS)], in_flight=self.pending)
+        return self.file.counters.statistics(self.file.pending, 0, 0)
 
     # Positional I/O
 
@@ -209,26 +195,20 @@ cdef class FileCore(FileRoutes):
         A future of bytes; its OSError is that of pread(2).
         """
         cdef int64_t wanted = PyNumber_Index(size), start = offset_of(offset)
-        cdef FileRequest request
         if wanted < 0:
             raise ValueError(f"size must not be negative, not {size}")
         end_of(start, wanted)
-        self.check_open(True, False)
-        request = self.queue.take(self, FILE_READ)
-        try:
-            request.read_into_bytes(wanted)
-        except BaseException:
-            self.queue.release(request)
-            raise
-        request.offset = start
-        return self.start(request)
+        return self.read_request(None, wanted, start, False)
 
-    cdef object read_request(self, object buffers, int64_t offset, bint several):
+    cdef object read_request(self, object buffers, int64_t size, int64_t offset, bint several):
+        """size: into a new bytes object, unless it is negative; several: whether buffers are."""
         cdef FileRequest request
         self.check_open(True, False)
-        request = self.queue.take(self, FILE_READ)
+        request = self.queue.take(FILE_READ, self.file, self)
         try:
-            if several:
+            if size >= 0:
+                request.read_into_bytes(size)
+            elif several:
                 request.hold_vector(buffers, True)
             else:
                 request.hold(buffers, True)
@@ -238,7 +218,7 @@ cdef class FileCore(FileRoutes):
             self.queue.release(request)
             raise
         request.offset = offset
-        return self.start(request)
+        return self.queue.start(request)
 
     def pread_into(self, buffer, offset):
         """Reads into the writable `buffer` at `offset`, until it is full or the file ends.
@@ -246,22 +226,22 @@ cdef class FileCore(FileRoutes):
         A future of the number of bytes.  The buffer must not be used before it is done, and if
         it is cancelled, not before the file is closed.
         """
-        return self.read_request(buffer, offset_of(offset), False)
+        return self.read_request(buffer, -1, offset_of(offset), False)
 
     def preadv(self, buffers, offset):
         """Reads into several writable buffers, one after the other; otherwise like pread_into."""
-        return self.read_request(buffers, offset_of(offset), True)
+        return self.read_request(buffers, -1, offset_of(offset), True)
 
     cdef object write_request(self, object data, int64_t offset, bint dsync, bint append):
         """append: to the end, wherever that is once `data` is held."""
         cdef FileRequest request
         self.check_open(False, True)
         self.writes += 1
-        if self.o_append and not append:
+        if self.file.o_append and not append:
             raise io.UnsupportedOperation(
-                f"{self.name!r} is open for appending, where every write goes to the end of the"
+                f"{self.file.name!r} is open for appending, where every write goes to the end of the"
                 " file, whatever its offset: call append()")
-        request = self.queue.take(self, FILE_WRITE)
+        request = self.queue.take(FILE_APPEND if append else FILE_WRITE, self.file, self)
         try:
             if isinstance(data, (list, tuple)):
                 request.hold_vector(data, False)
@@ -270,20 +250,21 @@ cdef class FileCore(FileRoutes):
             # A buffer made in Python may have closed the file, or appended to it.
             self.check_open(False, True)
             if append:
-                offset = self.append_at
+                offset = self.file.append_at
             end_of(offset, request.length)
         except BaseException:
             self.queue.release(request)
             raise
         request.offset = offset
         request.rw_flags = FILE_RWF_DSYNC if dsync else 0
-        if append:
-            request.as_offset = True
-            request.appending = self.o_append
-            self.append_at = offset + request.length
-        elif offset + request.length > self.append_at:
-            self.append_at = offset + request.length
-        return self.start(request)
+        if append or offset + request.length > self.file.append_at:
+            self.file.append_at = offset + request.length
+        if self.file.o_append:
+            request.access = EXCLUSIVE
+        elif self.file.direct:
+            request.unaligned = (offset | request.length) % self.file.offset_alignment != 0
+            request.access = EXCLUSIVE if request.unaligned else SHARED
+        return self.queue.start(request)
 
     def pwrite(self, data, offset, *, bint dsync=False):
         """Writes all of `data` at `offset`.
@@ -313,9 +294,9 @@ cdef class FileCore(FileRoutes):
     cdef object sync(self, int opcode):
         cdef FileRequest request
         self.check_open(False, False)
-        request = self.queue.take(self, FILE_SYNC)
+        request = self.queue.take(FILE_SYNC, self.file, self)
         request.iocb.aio_lio_opcode = opcode
-        return self.start(request)
+        return self.queue.start(request)
 
     def fsync(self):
         """Brings data and metadata to the device: those of writes that are done.  See fsync(2)."""
@@ -344,7 +325,7 @@ cdef class FileCore(FileRoutes):
         return self.call(functools.partial(self._fallocate, start, size, keep_size, end), True)
 
     def _fallocate(self, int64_t start, int64_t size, bint keep_size, int64_t end):
-        cdef int result, fd = self.enter()
+        cdef int result, fd = self.file.enter()
         try:
             while True:
                 with nogil:
@@ -354,72 +335,63 @@ cdef class FileCore(FileRoutes):
                 if result == 0:
                     break
                 if result != -EINTR:
-                    raise self.os_error(-result)
+                    raise self.file.os_error(-result)
         finally:
-            self.leave(fd)
-        if not keep_size and end > self.size:
-            self.size = end
+            self.file.leave(fd)
+        if not keep_size and end > self.file.size:
+            self.file.size = end
 
     def _truncate(self, size):
         cdef int fd
         self.writes += 1
-        fd = self.enter()
+        fd = self.file.enter()
         try:
             os.ftruncate(fd, size)
         except OSError as error:
-            raise self.os_error(error.errno) from None
+            raise self.file.os_error(error.errno) from None
         finally:
-            self.leave(fd)
-        self.size = self.append_at = size
+            self.file.leave(fd)
+        self.file.size = self.file.append_at = size
 
     def _call(self, function, *, bint exclusive=False):
         """Calls `function` in a thread; a future of what it returns.  close() waits for it."""
         self.check_open(False, False)
-        return self.call(function, exclusive)  # which may wait for ever in a stream
+        return self.call(function, exclusive)
 
     # What every call does
 
     cdef int check_open(self, bint reading, bint writing) except -1:
-        if self.closing is not None or self.fd < 0:
+        if self.file.closing is not None or self.file.fd < 0:
             raise ValueError("I/O operation on closed file")
-        if reading and not self.can_read:
+        if reading and not self.file.can_read:
             raise io.UnsupportedOperation("not readable")
-        if writing and not self.can_write:
+        if writing and not self.file.can_write:
             raise io.UnsupportedOperation("not writable")
         return 0
 
     cdef object call(self, object function, bint exclusive):
-        cdef FileRequest request = self.queue.take(self, FILE_CALL)
+        cdef FileRequest request = self.queue.take(FILE_CALL, self.file, self)
         request.call = function
-        request.patient = self.streaming
+        request.patient = self.file.streaming
         if exclusive:
             request.access = EXCLUSIVE
-        return self.start(request)
+        return self.queue.start(request)
 
     # The end
 
     def _close(self):
-        """Refuses all from now on, and closes when what is under way is over.
+        """Has calls raise from now on, and closes when what is under way is over.
 
-        A future that is shared by all who call it: shield it.
+        Returns a future that all callers share: shield it.
         """
-        if self.closing is None:
-            self.closing = self.queue.loop.create_future()
-            if self.pending == 0:
-                self._close_now()
-        return self.closing
+        return self.queue.close(self.file)
 
     def __del__(self):
-        cdef int fd = self.fd
-        if fd < 0 or self.borrowed or self.queue is None:
+        if self.file.fd < 0 or self.file.borrowed or self.queue is None:
             return
-        if self.closefd and not self.queue.is_forked_child():
+        if self.file.closefd and not self.queue.is_forked_child():
             warnings.warn(f"unclosed file {self!r}", ResourceWarning, stacklevel=2, source=self)
-        self.fd = -1
         try:
-            if self.closefd:
-                os.close(fd)
-            else:
-                give_back(fd)
+            self.file.take_descriptor()()
         except OSError:
             pass

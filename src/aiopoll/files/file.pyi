@@ -1,15 +1,16 @@
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Iterable
-from typing import SupportsIndex, TypeVar
+from typing import Any, SupportsIndex, TypeVar
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, disjoint_base
 
-from aiopoll.files.routes import FileRoutes
 from aiopoll.files.statistics import FileStatistics
 
 _T = TypeVar("_T")
 
-class FileCore(FileRoutes):
+@disjoint_base
+class File:
+    name: Any
     def __init__(
         self, loop: AbstractEventLoop, fd: int, name: object = None, *, closefd: bool = True
     ) -> None: ...
@@ -17,6 +18,14 @@ class FileCore(FileRoutes):
     def loop(self) -> AbstractEventLoop: ...
     @property
     def closed(self) -> bool: ...
+    @property
+    def direct(self) -> bool: ...
+    @property
+    def streaming(self) -> bool: ...
+    @property
+    def borrowed(self) -> bool: ...
+    @property
+    def writes(self) -> int: ...
     @property
     def alignment(self) -> int: ...
     @property

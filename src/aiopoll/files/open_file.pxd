@@ -1,0 +1,73 @@
+"""An open file, as its requests see it."""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from posix.stat cimport struct_stat
+
+from aiopoll.aio.buffers cimport BufferPool
+
+cdef extern from "<sys/uio.h>" nogil:
+    struct iovec:
+        void *iov_base
+        size_t iov_len
+
+cdef enum:  # the counters, in the order of FileStatistics
+    AIO_READS = 0
+    AIO_WRITES
+    AIO_SYNCS
+    INLINE_READS
+    THREAD_READS
+    THREAD_WRITES
+    THREAD_SYNCS
+    THREAD_CALLS
+    BLOCKED
+    BOUNCED
+    COUNTS
+
+cdef enum Access:  # how a request stands to the others of its file
+    UNORDERED
+    SHARED
+    EXCLUSIVE
+
+cdef class Counters:
+    cdef uint64_t[COUNTS] counts
+    cdef Counters total
+
+    cdef int add(self, int what) except -1
+    cdef object statistics(self, Py_ssize_t in_flight, Py_ssize_t waiting, Py_ssize_t in_threads)
+
+cdef class OpenFile:
+    cdef int fd
+    cdef int number  # what was given, and fileno() returns; `fd` may be a duplicate
+    cdef object name
+    cdef bint closefd
+    cdef bint can_read
+    cdef bint can_write
+    cdef bint o_append
+    cdef bint direct
+    cdef bint use_nowait
+    cdef bint borrowed  # `fd` is somebody else's: enter() looks whose it is before each use
+    cdef bint streaming  # the cursor is the kernel's: read(2) and write(2), no offsets
+    cdef struct_stat given  # the file's at the beginning
+    cdef uint32_t memory_alignment
+    cdef uint32_t offset_alignment
+    cdef int64_t size
+    cdef int64_t append_at
+    cdef Counters counters
+    cdef BufferPool pool  # of its event loop
+
+    cdef Py_ssize_t pending  # requests that are not over
+    cdef Py_ssize_t sharing
+    cdef bint exclusive
+    cdef bint running_held
+    cdef object held
+    cdef object closing
+
+    cdef int open(self, int fd, object name, bint closefd) except -1
+    cdef int examine(self, int fd) except -1
+    cdef bint is_given(self, int fd) noexcept
+    cdef int enter(self) except -1
+    cdef int leave(self, int fd) except -1
+    cdef object take_descriptor(self)
+    cdef object os_error(self, int64_t code)
+    cdef bint acquire(self, int access) noexcept
+    cdef void end_access(self, int access) noexcept

@@ -1,0 +1,147 @@
+"""A request of a file: where it is, and the memory that is used until it is over.
+
+Facts.  A read, write or fsync that io_submit has taken cannot be cancelled (io_cancel: EINVAL), and
+the kernel uses its memory until the event.  A thread cannot be stopped in a system call either.
+
+Rule.  A FileRequest holds buffers, file and future until its event or its thread's end, whatever
+happens to the future.  Its record is free again when the future is done, and nothing is under way.
+
+States:
+
+FREE       a record that no request has
+NEW        is filled in, or on its way through the calls of the loop's thread
+HELD       waits for its access to the file
+QUEUED     waits for io_submit
+IN_FLIGHT  the kernel has it, until its event
+POOLED     waits for a thread
+IN_THREAD  a thread carries it out
+PERFORMED  a thread has carried it out, or passed it over; the loop's thread has not seen that yet
+DEFERRED   was read from the page cache; its future gets that in the next iteration
+
+Transitions:
+
+FREE      -> NEW
+NEW       -> HELD, QUEUED, POOLED, DEFERRED, FREE
+HELD      -> QUEUED, POOLED, FREE
+QUEUED    -> IN_FLIGHT, FREE
+IN_FLIGHT -> QUEUED, POOLED, FREE
+POOLED    -> IN_THREAD, FREE
+IN_THREAD -> PERFORMED
+PERFORMED -> FREE
+DEFERRED  -> FREE
+
+A request goes from the kernel back to the queue where io_submit has found no slot, and to a thread
+where it was refused, would have blocked, or was done in part.  One whose future was cancelled is
+freed out of each state but IN_FLIGHT, POOLED and IN_THREAD, when its turn comes.
+
+Two flags do not depend on the state.  `patient`: it may wait for ever for another process, and
+needs a thread that no other request waits for.  `unaligned`: of a direct file, and its bytes go through
+the bounce buffer block by block, whichever route it takes.
+
+Why.  What a request may do next is asked of one variable, and the debug build asserts each change.
+
+Cost.  One store a change.
+
+Failure prevented.  A pool that cannot start its thread raises, but has queued the request: the
+caller carries it out, and a thread finds it again.  It is POOLED for the first of them only.
+"""
+
+cimport cython
+from cpython.buffer cimport PyBUF_CONTIG, PyBUF_CONTIG_RO, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+
+cdef tuple NAMES = ("FREE", "NEW", "HELD", "QUEUED", "IN_FLIGHT", "POOLED", "IN_THREAD", "PERFORMED",
+                    "DEFERRED")
+
+
+cdef set read_transitions(str text):
+    """The pairs of states under "Transitions:" of this module's docstring."""
+    cdef set pairs = set()
+    for line in text.split("Transitions:\n\n")[1].split("\n\n")[0].splitlines():
+        source, targets = line.split("->")
+        for target in targets.split(","):
+            pairs.add((NAMES.index(source.strip()), NAMES.index(target.strip())))
+    return pairs
+
+
+cdef set TRANSITIONS = read_transitions(__doc__)
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class FileRequest:
+    """One request of a file, with all that the kernel or a thread uses until it is done."""
+
+    def __repr__(self):
+        return f"<FileRequest {self.index} {NAMES[self.state]}>"
+
+    cdef int enter(self, State state) except -1:
+        """Changes the state."""
+        assert (self.state, state) in TRANSITIONS, f"{self!r} cannot become {NAMES[state]}"
+        self.state = state
+        return 0
+
+    cdef int hold(self, object buffer, bint writable) except -1:
+        """Takes a buffer as the memory of the request.  Raises BufferError."""
+        PyObject_GetBuffer(buffer, &self.single_view, PyBUF_CONTIG if writable else PyBUF_CONTIG_RO)
+        self.views = &self.single_view
+        self.nr_views = 1
+        self.use(self.single_view.buf, self.single_view.len)
+        return 0
+
+    cdef int hold_vector(self, object buffers, bint writable) except -1:
+        """Takes several buffers, one after the other."""
+        cdef tuple parts = tuple(buffers)
+        cdef Py_ssize_t nr = len(parts), i
+        cdef int flags = PyBUF_CONTIG if writable else PyBUF_CONTIG_RO
+        if nr == 1:
+            return self.hold(parts[0], writable)
+        self.vector_memory = <iovec *>PyMem_Malloc((nr + 1) * sizeof(iovec))
+        if self.vector_memory == NULL:
+            raise MemoryError
+        self.views = <Py_buffer *>PyMem_Malloc((nr + 1) * sizeof(Py_buffer))
+        if self.views == NULL:
+            raise MemoryError
+        self.length = 0
+        for i in range(nr):
+            PyObject_GetBuffer(parts[i], &self.views[i], flags)
+            self.nr_views += 1
+            self.vector_memory[i].iov_base = self.views[i].buf
+            self.vector_memory[i].iov_len = self.views[i].len
+            self.length += self.views[i].len
+        self.vector = self.vector_memory
+        self.nr_vector = nr
+        return 0
+
+    cdef int read_into_bytes(self, int64_t size) except -1:
+        """Makes the bytes object that is the result, and reads into it."""
+        self.result = PyBytes_FromStringAndSize(NULL, size)
+        self.use(PyBytes_AS_STRING(self.result), size)
+        return 0
+
+    cdef void use(self, void *memory, int64_t length) noexcept:
+        """Reads into or writes from this memory alone."""
+        self.single.iov_base = memory
+        self.single.iov_len = length
+        self.vector = &self.single
+        self.nr_vector = 1
+        self.length = length
+
+    cdef void drop(self) noexcept:
+        """Lets go of memory, file and future."""
+        while self.nr_views > 0:
+            self.nr_views -= 1
+            PyBuffer_Release(&self.views[self.nr_views])
+        if self.views != &self.single_view:
+            PyMem_Free(self.views)
+        PyMem_Free(self.vector_memory)
+        self.views = NULL
+        self.vector = self.vector_memory = NULL
+        self.owner = None
+        self.file = None
+        self.future = self.call = self.result = self.error = None
+        self.bounce = None
+
+    def __dealloc__(self):
+        self.drop()
