@@ -10,18 +10,18 @@ import operator
 import os
 import select
 from collections.abc import AsyncIterable, Iterable, Iterator
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, AnyStr, Self
 
 from aiopoll.files.file import File
+from aiopoll.files.readable import wait_readable
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 BUFFER_SIZE = 64 << 10
-"""Bytes read ahead, or gathered before they are written, where `buffering` does not say."""
+"""Bytes read ahead, or gathered before they are written, where `buffering` sets no size."""
 LINES_MAX = 512
-"""Lines handed out before others have their turn."""
+"""Lines returned one after the other before other tasks run."""
 READ_MAX = 16 << 20
 """Bytes asked for at once by a read to the end."""
 
@@ -37,7 +37,7 @@ class BinaryFile(File):
     under way goes on, and its error comes with the next call, at the latest with close().
 
     A file that is `streaming` (a pipe, a device, what proc and sysfs make up) has the kernel's own
-    cursor: read(2), write(2) and lseek(2) say what happens, as they do under open().
+    cursor: what happens is up to read(2), write(2) and lseek(2), as it is under open().
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class BinaryFile(File):
         # A read(2) of a pipe, from where nothing can be read twice.
         self._reading: asyncio.Future[bytes] | None = None
         self._lock = asyncio.Lock()
-        self._turn_lines = 0
+        self._lines_read = 0
 
     def __repr__(self) -> str:
         state = " closed" if self.closed else ""
@@ -101,19 +101,14 @@ class BinaryFile(File):
                         else:
                             os.pwrite(fd, unwritten, end if self._appending else start)
             except OSError:
-                pass  # there is nobody to tell
+                pass  # no caller is left to raise it to
         super().__del__()
 
     async def __aenter__(self) -> Self:
         self.fileno()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.close()
 
     def readable(self) -> bool:
@@ -132,11 +127,9 @@ class BinaryFile(File):
     def isatty(self) -> bool:
         """Whether the file is a terminal."""
         self.fileno()
-        try:
-            with self._descriptor() as fd:
-                return os.isatty(fd)
-        except OSError:
-            return False
+        with contextlib.suppress(OSError), self._descriptor() as fd:
+            return os.isatty(fd)
+        return False
 
     # The descriptor
 
@@ -169,7 +162,7 @@ class BinaryFile(File):
     def _write_stream(self, data: bytes, ahead: int, whole: bool) -> int:
         """write(2), until all is written if `whole`; blocks, whether or not the descriptor does.
 
-        ahead: how far the kernel's cursor is before ours.  Answers the number of bytes.  After an
+        ahead: how far the kernel's cursor is before ours.  Returns the number of bytes.  After an
         OSError _unwritten has what is left, for another try, as in io's buffers.
         """
         view = memoryview(data)
@@ -230,10 +223,10 @@ class BinaryFile(File):
         return await self._from_stream(size)
 
     async def _from_stream(self, size: int) -> bytes:
-        """What read(2) answers; it may be what one who was cancelled has asked for, and longer."""
+        """Returns what read(2) does; a longer result where a cancelled call has asked for more."""
         if self._reading is None:
             if size and not self._fails_at_once():
-                await self._wait_readable()
+                await wait_readable(self)
             self._reading = self._call(functools.partial(self._read_once, size))
         reading = self._reading
         await asyncio.wait([reading])
@@ -241,7 +234,7 @@ class BinaryFile(File):
         return reading.result()
 
     async def _read_late(self) -> int:
-        """How far the kernel's cursor is before ours, with what one who was cancelled has read."""
+        """How far the kernel's cursor is before ours, with what a cancelled call has read."""
         if self._reading is not None:
             rest = self._ahead[self._taken :]
             self._ahead, self._taken = rest + await self._from_stream(0), 0
@@ -249,25 +242,10 @@ class BinaryFile(File):
 
     def _fails_at_once(self) -> bool:
         """Whether read(2) fails whatever comes: nothing need be waited for."""
-        try:
-            with self._descriptor() as fd:
-                os.readv(fd, [])  # takes nothing
-        except OSError:
-            return True
-        return False
-
-    async def _wait_readable(self) -> None:
-        """Waits for data in a pipe on the loop, so that no thread is left waiting for it."""
-        ready = self.loop.create_future()
-        watched: Any = BorrowedNumber(self) if self.borrowed else self.fileno()
-        try:
-            self.loop.add_reader(watched, set_ready, ready)
-        except (OSError, NotImplementedError, RuntimeError, ValueError):
-            return  # nothing that can be polled, or somebody's transport: the thread waits
-        try:
-            await ready
-        finally:
-            unwatch(self.loop, watched)
+        with contextlib.suppress(OSError), self._descriptor() as fd:
+            os.readv(fd, [])  # takes nothing
+            return False
+        return True
 
     async def _fill(self, size: int | None = None) -> bool:
         """Reads a buffer's worth more, or up to `size` bytes; whether there was any."""
@@ -385,8 +363,8 @@ class BinaryFile(File):
         return self
 
     async def __anext__(self) -> bytes:
-        self._turn_lines += 1
-        if self._turn_lines % LINES_MAX == 0:
+        self._lines_read += 1
+        if self._lines_read % LINES_MAX == 0:
             await asyncio.sleep(0)
         if not self._unwritten and self._writing is None and not self._lock.locked():
             self.fileno()
@@ -402,7 +380,7 @@ class BinaryFile(File):
     # Writing
 
     async def write(self, data: "Buffer", /) -> int:
-        """Writes all of `data`, into the buffer first; answers the number of bytes.
+        """Writes all of `data`, into the buffer first; returns the number of bytes.
 
         Unbuffered to what is neither a file, a pipe nor a socket: one write(2), and what that took.
         """
@@ -459,7 +437,7 @@ class BinaryFile(File):
         """Waits for the write or truncate() that is under way; its result, or raises its error."""
         if self._writing is None:
             return None
-        # Who cancels the waiting does not cancel the write.
+        # A caller that is cancelled does not cancel the write.
         writing = self._writing
         await asyncio.wait([writing])
         self._writing = None
@@ -502,7 +480,7 @@ class BinaryFile(File):
             raise OSError(errno.ESPIPE, os.strerror(errno.ESPIPE), self.name)
 
     async def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Moves the cursor; answers its position.  whence as in io.IOBase.seek."""
+        """Moves the cursor; returns its position.  whence as in io.IOBase.seek."""
         offset = operator.index(offset)
         if not self.seekable() and self._buffer_size:
             raise io.UnsupportedOperation("File or stream is not seekable.")
@@ -576,35 +554,3 @@ async def lines_of(file: AsyncIterable[AnyStr], hint: int | None) -> list[AnyStr
         if hint is not None and 0 < hint <= total:
             break
     return lines
-
-
-class BorrowedNumber:
-    """What a loop watches of a file that is somebody else's."""
-
-    def __init__(self, file: BinaryFile) -> None:
-        self._file = file
-
-    def fileno(self) -> int:
-        """The descriptor; ValueError if it names another file by now."""
-        try:
-            with self._file._descriptor():
-                return self._file.fileno()
-        except OSError as error:
-            raise ValueError("the file was closed by its owner") from error
-
-
-def unwatch(loop: Any, watched: BorrowedNumber | int) -> None:
-    """remove_reader(), also of what has lost its number, which asyncio's refuses to look for."""
-    remove_reader = loop.remove_reader
-    if isinstance(watched, BorrowedNumber):
-        remove_reader = getattr(loop, "_remove_reader", remove_reader)
-    try:
-        remove_reader(watched)
-    except ValueError:
-        pass  # this loop knows numbers only, and the number is another one's
-
-
-def set_ready(ready: asyncio.Future[None]) -> None:
-    """Finishes the future, unless it is."""
-    if not ready.done():
-        ready.set_result(None)

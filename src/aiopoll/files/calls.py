@@ -61,7 +61,7 @@ async def with_file_at(path: Any, function: Callable[P, T], *args: P.args, **kwa
 
 
 async def to_the_end(future: asyncio.Future[T]) -> T:
-    """Waits for a future; who is cancelled meanwhile has the cancellation after its end."""
+    """Waits for a future; raises a cancellation of the caller after its end."""
     cancelled = None
     while not future.done():
         try:
@@ -86,7 +86,7 @@ def _read_bytes(path: StrPath) -> bytes:
 async def write_bytes(path: StrPath, data: "Buffer") -> int:
     """Creates or replaces the contents of a file, in one hop; the number of bytes.
 
-    Who reads meanwhile may see a part: write_atomic() has no such moment.
+    A reader may see a part of it meanwhile: write_atomic() has no such moment.
     """
     return await with_file_at(path, _write_bytes, path, data)
 
@@ -189,7 +189,7 @@ async def scandir(path: StrPath = ".") -> AsyncGenerator[os.DirEntry[str], None]
     """
 
     def entries() -> Iterator[os.DirEntry[str]]:
-        # Closed by whoever comes to the end, or drops it.
+        # Closed when its end is reached, or when it is dropped.
         with os.scandir(path) as found:
             yield from found
 

@@ -12,7 +12,6 @@ cdef class File:
     cdef object __weakref__
 
     cdef int check_open(self, bint reading, bint writing) except -1
-    cdef object call(self, object function, bint exclusive)
     cdef object read_request(self, object buffers, int64_t size, int64_t offset, bint several)
     cdef object write_request(self, object data, int64_t offset, bint dsync, bint append)
     cdef object sync(self, int opcode)

@@ -3,8 +3,8 @@
 Facts.  asyncio's futures are what its users gather, shield and wait for; a coroutine would need a
 task to go on.
 
-Rule.  Each call checks its arguments, and raises at once for bad ones.  It makes one FileRequest, and
-hands that to the scheduler.  What the file is, its requests know from its OpenFile.
+Rule.  Each call checks its arguments, and raises at once for bad ones.  It makes one FileRequest,
+and hands that to the scheduler.  What the file is, its requests know from its OpenFile.
 
 Why.  The I/O is under way when a call returns, whatever becomes of the caller.
 
@@ -239,8 +239,8 @@ cdef class File:
         self.writes += 1
         if self.file.o_append and not append:
             raise io.UnsupportedOperation(
-                f"{self.file.name!r} is open for appending, where every write goes to the end of the"
-                " file, whatever its offset: call append()")
+                f"{self.file.name!r} is open for appending, where every write goes to the end of"
+                " the file, whatever its offset: call append()")
         request = self.queue.take(FILE_APPEND if append else FILE_WRITE, self.file, self)
         try:
             if isinstance(data, (list, tuple)):
@@ -322,7 +322,8 @@ cdef class File:
             raise ValueError(f"length must be at least 1, not {length}")
         end = end_of(start, size)
         self.check_open(False, True)
-        return self.call(functools.partial(self._fallocate, start, size, keep_size, end), True)
+        return self._call(functools.partial(self._fallocate, start, size, keep_size, end),
+                          exclusive=True)
 
     def _fallocate(self, int64_t start, int64_t size, bint keep_size, int64_t end):
         cdef int result, fd = self.file.enter()
@@ -355,8 +356,14 @@ cdef class File:
 
     def _call(self, function, *, bint exclusive=False):
         """Calls `function` in a thread; a future of what it returns.  close() waits for it."""
+        cdef FileRequest request
         self.check_open(False, False)
-        return self.call(function, exclusive)
+        request = self.queue.take(FILE_CALL, self.file, self)
+        request.call = function
+        request.patient = self.file.streaming
+        if exclusive:
+            request.access = EXCLUSIVE
+        return self.queue.start(request)
 
     # What every call does
 
@@ -368,14 +375,6 @@ cdef class File:
         if writing and not self.file.can_write:
             raise io.UnsupportedOperation("not writable")
         return 0
-
-    cdef object call(self, object function, bint exclusive):
-        cdef FileRequest request = self.queue.take(FILE_CALL, self.file, self)
-        request.call = function
-        request.patient = self.file.streaming
-        if exclusive:
-            request.access = EXCLUSIVE
-        return self.queue.start(request)
 
     # The end
 

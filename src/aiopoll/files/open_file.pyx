@@ -1,14 +1,14 @@
 """An open file, as its requests see it: descriptor, alignment, accesses, counters.
 
 Facts.  A duplicate of a descriptor keeps the open file description, whatever happens to the first.
-A duplicate of a pipe, socket or terminal would keep its peer from seeing the end.  Direct writes that
-share a block are read, changed and written as a whole.
+A duplicate of a pipe, socket or terminal would keep its peer from seeing the end.  Direct writes
+that share a block are read, changed and written as a whole.
 
 Rule.  A descriptor that somebody else owns (closefd=False) is duplicated at once if it is a file
 without another end.  One with another end is borrowed: it is duplicated for each call, in a thread,
 and only while the number names the file that was given.
 Requests of a file have an access.  SHARED ones go side by side, an EXCLUSIVE one alone: it changes
-part of a block, the size or the allocation.  UNORDERED ones wait for nobody.
+part of a block, the size or the allocation.  UNORDERED ones wait for none.
 
 Why.  What the owner does to a number changes nothing for a regular file, and its peer sees a pipe's
 end in time.

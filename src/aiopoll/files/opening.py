@@ -1,20 +1,20 @@
 """aiopoll.open: the arguments of open(), looked at here and carried out in a thread."""
 
 import asyncio
+import contextlib
 import errno
 import functools
 import io
 import os
 import stat
 from collections.abc import Callable, Coroutine, Generator
-from types import TracebackType
 from typing import Any, Literal, Protocol, TypeVar, overload
 
 from aiopoll.files.binary import BinaryFile
 from aiopoll.files.calls import unless_waits
 from aiopoll.files.lifetime import keep_until_shutdown
 from aiopoll.files.scheduler import queue_of
-from aiopoll.files.text import TextFile
+from aiopoll.files.text import TextFile, TextFormat
 
 FilePath = str | bytes | os.PathLike[str] | os.PathLike[bytes] | int
 Opener = Callable[[Any, int], int]
@@ -42,7 +42,7 @@ D = TypeVar("D", int, int | None)  # of a descriptor
 
 
 class Opening(Coroutine[Any, Any, F]):
-    """What aiopoll.open() answers: await it for the file, or enter it with `async with`."""
+    """What aiopoll.open() returns: await it for the file, or enter it with `async with`."""
 
     def __init__(self, opening: Coroutine[Any, Any, F]) -> None:
         self._opening = opening
@@ -74,12 +74,7 @@ class Opening(Coroutine[Any, Any, F]):
         self._file = await self
         return self._file
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         if self._file is not None:
             await self._file.close()
 
@@ -165,7 +160,7 @@ def check_descriptor(fd: int, path: Any, mode: Mode) -> None:
 
 
 def close_late(opened: asyncio.Future[D]) -> None:
-    """Closes what was opened for one who does not wait any more."""
+    """Closes what was opened for a caller that does not wait any more."""
     if not opened.cancelled() and opened.exception() is None:
         fd = opened.result()
         if fd is not None:
@@ -174,11 +169,9 @@ def close_late(opened: asyncio.Future[D]) -> None:
 
 def other_end(path: Any) -> int | None:
     """Opens both ends of a FIFO, which lets go of a thread that waits for the other one."""
-    try:
+    with contextlib.suppress(OSError):  # it is gone, or no FIFO of ours
         if stat.S_ISFIFO(os.stat(path).st_mode):
             return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        pass  # it is gone, or no FIFO of ours
     return None
 
 
@@ -188,7 +181,7 @@ def close_end(fd: int, opened: object) -> None:
 
 
 async def opened_at(path: Any, opened: asyncio.Future[D]) -> D:
-    """What `opened` answers; if it is cancelled, closes that later, and has it come soon."""
+    """Returns the result of `opened`; a cancelled caller has it come soon, and be closed."""
     try:
         return await asyncio.shield(opened)
     except asyncio.CancelledError:
@@ -199,12 +192,7 @@ async def opened_at(path: Any, opened: asyncio.Future[D]) -> D:
 
 
 async def open_binary(
-    path: Any,
-    mode: Mode,
-    buffering: int,
-    closefd: bool,
-    opener: Opener | None,
-    direct: bool,
+    path: Any, mode: Mode, buffering: int, closefd: bool, opener: Opener | None, direct: bool
 ) -> BinaryFile:
     """A BinaryFile for these arguments."""
     loop = asyncio.get_running_loop()
@@ -240,20 +228,12 @@ async def open_binary(
 
 
 async def open_text(
-    path: Any,
-    mode: Mode,
-    shown_mode: str,
-    buffering: int,
-    encoding: str | None,
-    errors: str | None,
-    newline: str | None,
-    closefd: bool,
-    opener: Opener | None,
+    path: Any, mode: Mode, closefd: bool, opener: Opener | None, format: TextFormat
 ) -> TextFile:
     """A TextFile for these arguments."""
     buffer = await open_binary(path, mode, -1, closefd, opener, False)
     try:
-        return TextFile(buffer, shown_mode, buffering, encoding, errors, newline)
+        return TextFile(buffer, format)
     except BaseException:
         await buffer.close()
         raise
@@ -341,7 +321,6 @@ def open(
         raise ValueError("direct=True needs a binary mode")
     if buffering == 0:
         raise ValueError("can't have unbuffered text I/O")
-    TextFile.check(encoding, errors, newline)
-    return Opening(
-        open_text(path, parts, mode, buffering, encoding, errors, newline, closefd, opener)
-    )
+    format = TextFormat(mode, buffering, encoding, errors, newline)
+    format.check()
+    return Opening(open_text(path, parts, closefd, opener, format))

@@ -19,4 +19,5 @@ cdef class FileRing:
     cdef int submit_waiting(self) except -1
     cdef int drain(self) except -1
     cdef int close(self) except -1
+    cdef int free(self) except -1
     cdef int reap(self, bint wait) except -1

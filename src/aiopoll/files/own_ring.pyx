@@ -4,12 +4,17 @@ Facts.  With IOCB_FLAG_RESFD the kernel adds 1 to an eventfd after each event (f
 aio_complete), which any loop can watch with add_reader.  io_destroy blocks for tens of
 milliseconds.
 
-Rule.  What the turn's callbacks ask for leaves in one io_submit, in a callback of the next turn, or
-when the queue says so (FileQueue.submit_if_underfilled).
-What has completed by then is taken at once; the eventfd tells of the rest.
+Rule.  Requests that the iteration's callbacks make leave in one io_submit: in a callback of the
+next iteration, or when the queue submits early (FileQueue.submit_if_underfilled).  Events that are
+there by then are taken at once; the eventfd becomes readable for the rest.
+
+Why.  Any loop can watch an eventfd, and one io_submit takes many requests.
 
 Cost.  An eventfd, slots of fs.aio-max-nr, and a read of the eventfd for each time that events
 come, until the loop shuts down.
+
+Failure prevented.  The eventfd is read after the events were taken.  An event that comes in between
+raises it, the read lowers it, and the loop sleeps on an event that is there.
 """
 
 cimport cython
@@ -72,11 +77,17 @@ cdef class FileRing:
         self.source = source
 
     def __dealloc__(self):
+        self.free()
+
+    cdef int free(self) except -1:
         cdef abi.aio_context_t ctx = ring_detach(&self.ring)
         if ctx:
-            abi.aio_sys_destroy(ctx)
+            with nogil:
+                abi.aio_sys_destroy(ctx)
         if self.event_fd >= 0:
             close(self.event_fd)
+        self.event_fd = -1
+        return 0
 
     cdef int submit_later(self) except -1:
         """Has the next iteration submit what waits."""
@@ -127,7 +138,8 @@ cdef class FileRing:
                     if result == RING_REAP:
                         self.reap(False)
                     elif result == RING_FULL:
-                        self.source.on_submit_error(self.batch + batch.taken, batch.nr - batch.taken, EAGAIN)
+                        self.source.on_submit_error(self.batch + batch.taken,
+                                                    batch.nr - batch.taken, EAGAIN)
                         return 0
                     else:
                         self.source.on_submit_error(self.batch + batch.taken, 1, batch.error)
@@ -163,13 +175,6 @@ cdef class FileRing:
 
     cdef int close(self) except -1:
         """Gives the context and the eventfd back; nothing must be in flight."""
-        cdef abi.aio_context_t ctx = ring_detach(&self.ring)
-        if self.event_fd >= 0:
-            if not self.loop.is_closed():
-                self.loop.remove_reader(self.event_fd)
-            close(self.event_fd)
-            self.event_fd = -1
-        if ctx:
-            with nogil:
-                abi.aio_sys_destroy(ctx)
-        return 0
+        if self.event_fd >= 0 and not self.loop.is_closed():
+            self.loop.remove_reader(self.event_fd)
+        return self.free()

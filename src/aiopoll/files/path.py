@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class Path(pathlib.PurePosixPath):
     """A pathlib.PurePosixPath with pathlib.Path's other methods as coroutines.
 
-    Each is one hop to a thread of the files' pool.  What pathlib.Path answers with a path answers
-    a Path of ours; iterdir(), glob() and rglob() are asynchronous iterators that fetch many
+    Each is one hop to a thread of the files' pool.  Where pathlib.Path returns a path, this
+    returns a Path of ours; iterdir(), glob() and rglob() are asynchronous iterators that fetch many
     entries at once.
     """
 
@@ -166,7 +166,7 @@ class Path(pathlib.PurePosixPath):
         await in_thread(os.chmod, self, mode, follow_symlinks=follow_symlinks)
 
     async def rename(self, target: str | os.PathLike[str]) -> Self:
-        """Renames to `target`, and answers it; a file that is there is replaced."""
+        """Renames to `target`, and returns it; a file that is there is replaced."""
         await in_thread(os.rename, self, target)
         return self._of(target)
 

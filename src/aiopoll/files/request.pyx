@@ -32,11 +32,11 @@ DEFERRED  -> FREE
 
 A request goes from the kernel back to the queue where io_submit has found no slot, and to a thread
 where it was refused, would have blocked, or was done in part.  One whose future was cancelled is
-freed out of each state but IN_FLIGHT, POOLED and IN_THREAD, when its turn comes.
+freed when it would leave HELD or QUEUED; the kernel and the threads keep theirs to the end.
 
 Two flags do not depend on the state.  `patient`: it may wait for ever for another process, and
-needs a thread that no other request waits for.  `unaligned`: of a direct file, and its bytes go through
-the bounce buffer block by block, whichever route it takes.
+needs a thread that no other request waits for.  `unaligned`: of a direct file, and its bytes go
+through the bounce buffer block by block, whichever route it takes.
 
 Why.  What a request may do next is asked of one variable, and the debug build asserts each change.
 
@@ -51,8 +51,8 @@ from cpython.buffer cimport PyBUF_CONTIG, PyBUF_CONTIG_RO, PyBuffer_Release, PyO
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 
-cdef tuple NAMES = ("FREE", "NEW", "HELD", "QUEUED", "IN_FLIGHT", "POOLED", "IN_THREAD", "PERFORMED",
-                    "DEFERRED")
+cdef tuple NAMES = ("FREE", "NEW", "HELD", "QUEUED", "IN_FLIGHT", "POOLED", "IN_THREAD",
+                    "PERFORMED", "DEFERRED")
 
 
 cdef set read_transitions(str text):
@@ -98,10 +98,8 @@ cdef class FileRequest:
         if nr == 1:
             return self.hold(parts[0], writable)
         self.vector_memory = <iovec *>PyMem_Malloc((nr + 1) * sizeof(iovec))
-        if self.vector_memory == NULL:
-            raise MemoryError
         self.views = <Py_buffer *>PyMem_Malloc((nr + 1) * sizeof(Py_buffer))
-        if self.views == NULL:
+        if self.vector_memory == NULL or self.views == NULL:
             raise MemoryError
         self.length = 0
         for i in range(nr):

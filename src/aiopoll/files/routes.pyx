@@ -13,16 +13,16 @@ Rule.
   fsync, datasync                AIO, where the file takes it; else thread
   buffered read                  at once if it is cached and small, else thread
   all else                       thread
-A file that is `streaming` (pipes, devices, proc) has a cursor of the kernel's: all calls of it go to
-threads, patient ones.
+A file that is `streaming` (pipes, devices, proc) has a cursor of the kernel's: all calls of it go
+to threads, patient ones.
 The functions decide and compute; the scheduler moves the request.
 
 Why.  No call of the loop's thread blocks.  What depends on the file's kind is in one place.
 
 Cost.  Unaligned direct writes are one at a time; a buffered write is a thread's hop.
 
-Failure prevented.  A direct read ends short of a whole number of blocks only at the end of the file.
-One that ends short at a block's end, taken for that, would lose the rest of the file.
+Failure prevented.  Only at the end of the file does a direct read end within a block.  One that is
+short and ends with a block, taken for the last, would lose the rest of the file.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -95,8 +95,6 @@ cdef int choose_read(FileRequest request, OpenFile file) except -1:
 
 
 cdef int choose_write(FileRequest request, OpenFile file) except -1:
-    cdef iovec *vector
-    cdef size_t nr
     if not file.direct:
         return TO_THREAD
     if not is_aligned(request, file):
@@ -106,9 +104,7 @@ cdef int choose_write(FileRequest request, OpenFile file) except -1:
             take_bounce(request, request.length + 2 * file.offset_alignment)
             return TO_THREAD
         take_bounce(request, request.length)
-        vector = request.vector
-        nr = request.nr_vector
-        file_copy(&vector, &nr, request.bounce.data, request.length, True)
+        file_copy(&request.vector, &request.nr_vector, request.bounce.data, request.length, True)
         request.use(request.bounce.data, request.length)
     if (not file.use_nowait or request.nr_vector > FILE_VECTOR_MAX
             or request.offset + request.length > file.size):
@@ -262,7 +258,7 @@ cdef int take_result(FileRequest request, int64_t code) except -1:
 
 
 cdef void note_refusal(FileRequest request, int64_t error) noexcept:
-    """Takes an errno of io_submit, or of an event that says the same."""
+    """Takes an errno of io_submit, or of an event that means the same."""
     if error == EOPNOTSUPP and request.kind != FILE_SYNC:
         request.file.use_nowait = False
 

@@ -3,18 +3,18 @@
 Facts.  io_submit returns EAGAIN where no slot is free.  io_destroy waits for what is in flight, and
 throws the events away.  An asyncio future is finished in its loop's thread only.
 
-Rule.  routes.pyx decides where a request goes, and this brings it there.  A future that is cancelled
-is cancelled at once; a request that was not submitted yet is not carried out.  Requests wait for one
-io_submit at the iteration's end, but never more of them than are in flight.  No more than
-IN_FLIGHT_MAX are in flight; the rest wait here, in order.  A request that finds no slot waits for one
-of ours to come back, and where none of ours is in flight, goes to a thread.  One that io_submit
-refuses otherwise goes to a thread too, whose system call has the last word.  A request that may wait
-for ever for another process, as a FIFO's opening does, is patient: it gets a thread of its own, so
-that ordinary files never wait for one.  A loop that closes waits for all of it.
+Rule.  routes.pyx decides where a request goes, and this brings it there.  A future that is
+cancelled is cancelled at once; a request that was not submitted yet is not carried out.  Requests
+wait for one io_submit at the iteration's end, but never more of them than are in flight.  No more
+than IN_FLIGHT_MAX are in flight; the rest wait here, in order.  A request that finds no slot waits
+for one of ours to come back, and where none of ours is in flight, goes to a thread.  One that
+io_submit refuses otherwise goes to a thread too, whose system call has the last word.  A request
+that may wait for ever for another process, as a FIFO's opening does, is patient: it gets a thread
+of its own, so that ordinary files never wait for one.  A loop that closes waits for all of it.
 
-Why.  A device that has nothing to do while callbacks run loses a whole iteration; doubling makes that
-a handful of calls.  Waiting for a slot costs nothing, and a slot of ours always comes back; polls
-can hold theirs for ever.  The thread gives the errno that a plain program would see.
+Why.  A device that has nothing to do while callbacks run loses a whole iteration; doubling makes
+that a handful of calls.  Waiting for a slot costs nothing, and a slot of ours always comes back;
+polls can hold theirs for ever.  The thread gives the errno that a plain program would see.
 
 Cost.  A request that fails on the ring is tried twice.
 
@@ -86,8 +86,11 @@ cdef class ThreadPool:
         """Waits for what the threads do, and lets them go."""
         executor = self.executor
         self.executor = None
-        if executor is not None:
-            executor.shutdown(True)
+        try:
+            if executor is not None:
+                executor.shutdown(True)
+        except RuntimeError:
+            pass  # called in one of them, which cannot wait for itself: all is done
         return 0
 
 
@@ -233,7 +236,7 @@ cdef class FileQueue(RequestSource):
                         error = RuntimeError(f"{error!r} was raised in a thread")
                     future.set_exception(error)
         except RuntimeError:
-            pass  # the loop is closed: nobody can learn of it any more
+            pass  # the loop is closed: no callback can run any more
         if file is not None:
             file.pending -= 1
             if file.o_append and is_write(request):
@@ -385,7 +388,7 @@ cdef class FileQueue(RequestSource):
             try:
                 self.loop.call_soon_threadsafe(self.collect)
             except RuntimeError:
-                pass  # the loop is closed; shutdown() collects, if anyone does
+                pass  # the loop is closed; shutdown() collects
 
     def collect(self):
         """Takes the results of what the threads have done."""
@@ -440,7 +443,7 @@ cdef class FileQueue(RequestSource):
     def shutdown(self):
         """Waits for all that is under way, and gives ring and threads back.
 
-        What is asked for after that gets new threads, and no ring but the loop's.
+        Later requests get new threads, and no ring but the loop's.
         """
         if self.is_forked_child():
             return 0
@@ -461,11 +464,8 @@ cdef class FileQueue(RequestSource):
             self.ring.close()
             self.ring = None
             self.no_ring = "the event loop is about to close"
-        for threads in (self.threads, self.patient_threads):
-            try:
-                (<ThreadPool>threads).end()
-            except RuntimeError:
-                pass  # the last reference was in one of them, which cannot wait for itself
+        self.threads.end()
+        self.patient_threads.end()
         return pending
 
     def __del__(self):

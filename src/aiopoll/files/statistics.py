@@ -16,7 +16,7 @@ class FileStatistics(NamedTuple):
     aio_syncs: int
     """fsyncs and fdatasyncs submitted to the ring."""
     inline_reads: int
-    """Reads answered from the page cache within the call."""
+    """Reads done from the page cache within the call."""
     thread_reads: int
     """Reads done by a thread."""
     thread_writes: int

@@ -1,11 +1,11 @@
 """TextFile: io.TextIOWrapper, worked in batches by a thread.
 
-Facts.  What encodings, error handlers and newlines mean, and what tell() answers, is
-io.TextIOWrapper's to say; it reads and writes blocking files.  A thread's hop costs more than a
+Facts.  What encodings, error handlers and newlines mean, and what tell() returns, is up to
+io.TextIOWrapper, which reads and writes blocking files.  A thread's hop costs more than a
 line.
 
 Rule.  A TextIOWrapper over the same file does the work.  Lines are fetched many at once, and
-handed out without a hop; tell() goes back to where the batch began and counts the characters.
+returned without a hop; tell() goes back to where the batch began and counts the characters.
 What is written is checked at once, gathered, and handed over in one call.  In a mode with "+" each
 call is the wrapper's own: where a write goes after a readline() depends on what it has read ahead.
 A call whose caller was cancelled is waited for by the next one, and the wrapper is closed after all
@@ -19,13 +19,13 @@ Cost.  A tell() among fetched lines decodes them again.  A pipe is read a line a
 
 import asyncio
 import codecs
+import contextlib
 import functools
 import io
 import os
 from collections import deque
 from collections.abc import Callable, Iterable
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 from aiopoll.files.binary import LINES_MAX, BinaryFile, lines_of
 from aiopoll.files.statistics import FileStatistics
@@ -64,19 +64,15 @@ class BorrowedRaw(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int | None:
         """One read(2); None where it would block."""
-        try:
-            with self._file._descriptor() as fd:
-                return os.readv(fd, [buffer])
-        except BlockingIOError:
-            return None
+        with contextlib.suppress(BlockingIOError), self._file._descriptor() as fd:
+            return os.readv(fd, [buffer])
+        return None
 
     def write(self, data: Any) -> int | None:
         """One write(2); None where it would block."""
-        try:
-            with self._file._descriptor() as fd:
-                return os.write(fd, data)
-        except BlockingIOError:
-            return None
+        with contextlib.suppress(BlockingIOError), self._file._descriptor() as fd:
+            return os.write(fd, data)
+        return None
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """lseek(2)."""
@@ -92,34 +88,33 @@ class BorrowedRaw(io.RawIOBase):
         return size
 
 
-def wrapper_of(
-    buffer: BinaryFile,
-    mode: str,
-    buffering: int,
-    encoding: str | None,
-    errors: str | None,
-    newline: str | None,
-) -> io.TextIOWrapper:
-    """What open() makes of the file, which it does not close."""
-    if not buffer.borrowed:
-        with buffer._descriptor() as fd:
-            return open(  # type: ignore[return-value]
-                fd,
-                mode.replace("x", "w"),  # of a descriptor neither creates nor truncates
-                buffering,
-                encoding=encoding,
-                errors=errors,
-                newline=newline,
-                closefd=False,
-            )
-    raw = BorrowedRaw(buffer)
-    layer: Any
-    size = buffering if buffering > 1 else io.DEFAULT_BUFFER_SIZE
-    if "+" in mode:
-        layer = io.BufferedRandom(raw, size)
-    else:
-        layer = io.BufferedReader(raw, size) if "r" in mode else io.BufferedWriter(raw, size)
-    return io.TextIOWrapper(layer, encoding, errors, newline, line_buffering=raw.isatty())
+class TextFormat(NamedTuple):
+    """The arguments of open() that make text of bytes."""
+
+    mode: str
+    buffering: int
+    encoding: str | None
+    errors: str | None
+    newline: str | None
+
+    def check(self) -> None:
+        """Raises what io.TextIOWrapper raises for bad arguments."""
+        io.TextIOWrapper(io.BytesIO(), *self[2:]).detach()
+
+    def wrap(self, buffer: BinaryFile) -> io.TextIOWrapper:
+        """Returns what open() makes of the file, which it does not close."""
+        if not buffer.borrowed:
+            mode = self.mode.replace("x", "w")  # of a descriptor neither creates nor truncates
+            with buffer._descriptor() as fd:
+                return open(fd, mode, *self[1:], closefd=False)  # type: ignore[return-value]
+        raw = BorrowedRaw(buffer)
+        layer: Any
+        size = self.buffering if self.buffering > 1 else io.DEFAULT_BUFFER_SIZE
+        if "+" in self.mode:
+            layer = io.BufferedRandom(raw, size)
+        else:
+            layer = (io.BufferedReader if "r" in self.mode else io.BufferedWriter)(raw, size)
+        return io.TextIOWrapper(layer, *self[2:], line_buffering=raw.isatty())
 
 
 class TextFile:
@@ -129,27 +124,14 @@ class TextFile:
     bytes; what is gathered here it does not see: flush() before.
     """
 
-    @staticmethod
-    def check(encoding: str | None, errors: str | None, newline: str | None) -> None:
-        """Raises what io.TextIOWrapper raises for bad arguments."""
-        io.TextIOWrapper(io.BytesIO(), encoding, errors, newline).detach()
-
-    def __init__(
-        self,
-        buffer: BinaryFile,
-        mode: str,
-        buffering: int,
-        encoding: str | None,
-        errors: str | None,
-        newline: str | None,
-    ) -> None:
+    def __init__(self, buffer: BinaryFile, format: TextFormat) -> None:
         self.buffer = buffer
-        self.mode = mode
-        self._wrapper = wrapper_of(buffer, mode, buffering, encoding, errors, newline)
+        self.mode = mode = format.mode
+        self._wrapper = format.wrap(buffer)
         self._batches = "+" not in mode
         self._lines: deque[str] = deque()
         self._mark: int | None = None  # tell() before the first of the batch
-        self._turn_lines = 0
+        self._lines_read = 0
         self._handed = 0  # characters of the batch that were handed out
         self._unwritten: list[str] = []
         self._unwritten_size = 0
@@ -158,7 +140,7 @@ class TextFile:
         self._lock = asyncio.Lock()
         self._encode = codecs.getencoder(self._wrapper.encoding)
         self._error: Exception | None = None  # what comes after the batch
-        self._line_buffering = buffering == 1 or (buffering < 0 and buffer.isatty())
+        self._line_buffering = format.buffering == 1 or (format.buffering < 0 and buffer.isatty())
 
     def __repr__(self) -> str:
         state = " closed" if self.closed else ""
@@ -173,18 +155,13 @@ class TextFile:
             try:
                 self._finish()
             except OSError:
-                pass  # there is nobody to tell
+                pass  # no caller is left to raise it to
 
     async def __aenter__(self) -> Self:
         self.fileno()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.close()
 
     # What it is
@@ -253,7 +230,7 @@ class TextFile:
         self._doing = self.buffer._call(call, exclusive=True)
 
     async def _wait_pending(self) -> Any:
-        """Waits for the call that was begun last, if anyone still has to; its result, or error."""
+        """Returns the result of the last call, or raises its error, unless that was done before."""
         doing = self._doing
         if doing is None:
             return None
@@ -295,7 +272,7 @@ class TextFile:
             self._error = error
 
     def _go_back(self) -> int:
-        """In a thread: brings the wrapper to the cursor, and answers tell()."""
+        """In a thread: brings the wrapper to the cursor, and returns its tell()."""
         wrapper = self._wrapper
         if self._lines and self._mark is not None:
             self._forget()
@@ -368,8 +345,8 @@ class TextFile:
         return self
 
     async def __anext__(self) -> str:
-        self._turn_lines += 1
-        if self._turn_lines % LINES_MAX == 0:
+        self._lines_read += 1
+        if self._lines_read % LINES_MAX == 0:
             await asyncio.sleep(0)
         if self._lines and not (self._unwritten or self._doing or self._lock.locked()):
             self.fileno()
@@ -382,7 +359,7 @@ class TextFile:
     # Writing
 
     async def write(self, text: str, /) -> int:
-        """Writes `text`, into the buffer first; answers the number of its characters.
+        """Writes `text`, into the buffer first; returns the number of its characters.
 
         UnicodeEncodeError comes at once.
         """
@@ -433,7 +410,7 @@ class TextFile:
             self._note_end(self.buffer.append_offset)
 
     def _note_end(self, least: int) -> None:
-        """In a thread: tells the file underneath where the wrapper has brought its end."""
+        """In a thread: notes the end of the file where the wrapper has brought it."""
         with self.buffer._descriptor() as fd:
             self.buffer.append_offset = max(os.fstat(fd).st_size, least)
 
@@ -462,7 +439,7 @@ class TextFile:
             return await self._do(self._go_back)
 
     async def seek(self, cookie: int, whence: int = 0, /) -> int:
-        """Moves the cursor to what tell() has answered; whence as in io.TextIOBase.seek."""
+        """Moves the cursor to what tell() has returned; whence as in io.TextIOBase.seek."""
         self.fileno()
         async with self._lock:
             await self._flush()

@@ -1,17 +1,17 @@
 /*
  * Reads and writes of whole vectors by system call: what threads do, and what needs no thread.
  *
- * Facts.  preadv2(2) with RWF_NOWAIT (4.14) answers what is in the page cache, EAGAIN where
- * nothing is, and EOPNOTSUPP on file systems that do not know (tmpfs).  A transfer may be short:
+ * Facts.  preadv2(2) with RWF_NOWAIT (4.14) reads what is in the page cache, returns EAGAIN where
+ * nothing is, and EOPNOTSUPP on file systems that do not know it (tmpfs).  A transfer may be short:
  * a read at the end of the file, a write where the device is full or RLIMIT_FSIZE is met.  With
- * O_DIRECT, memory, offset and length are multiples of what statx(2) tells as STATX_DIOALIGN
- * (6.1); a read that ends at the end of the file answers what is there.
+ * O_DIRECT, memory, offset and length are multiples of what statx(2) reports as STATX_DIOALIGN
+ * (6.1); a read that ends at the end of the file returns what is there.
  *
- * Rule.  A transfer goes on until all is done, the file ends, or an error: -errno is answered
+ * Rule.  A transfer goes on until all is done, the file ends, or an error: -errno is returned
  * then, even where a part went before.  The vector is advanced in place.  Unaligned direct
  * transfers go through an aligned buffer, a part at a time; a write reads the blocks at its two
  * ends first, and cuts off what it wrote past the end of the file.  That is safe only while
- * nobody else writes those blocks: the caller sees to it.
+ * no other request writes those blocks: the caller sees to it.
  *
  * Cost.  Two reads of a block more for a direct write that is aligned at neither end.
  */
@@ -49,7 +49,7 @@ static inline void file_advance(struct iovec **vector, size_t *nr, size_t count)
 
 /*
  * Reads or writes `length` bytes, which the vector has, at `offset`.  Adds what is done to
- * *done; answers 0 if all is, or the file ended, else -errno.  `align` is 1 for buffered files.
+ * *done; returns 0 if all is, or the file ended, else -errno.  `align` is 1 for buffered files.
  */
 static inline int file_transfer(int fd, struct iovec **vector, size_t *nr, int64_t offset,
 				int64_t length, int rw_flags, bool writing, uint32_t align,
@@ -206,7 +206,7 @@ static inline int file_write_unaligned(int fd, struct iovec **vector, size_t *nr
 	return result;
 }
 
-/* Appends with the kernel's own O_APPEND; answers the offset that the data went to. */
+/* Appends with the kernel's own O_APPEND; returns the offset that the data went to. */
 static inline int64_t file_append(int fd, struct iovec **vector, size_t *nr, int64_t length,
 				  int rw_flags, int64_t *done)
 {
@@ -263,8 +263,9 @@ static inline bool file_is_made_up(int fd)
 }
 
 /*
- * Whether a regular file is read and written at offsets.  lseek(2) does not tell: a file may take
- * it, and answer ESPIPE to pread(2) or pwrite(2).  A vector of nothing asks without a transfer.
+ * Whether a regular file is read and written at offsets.  lseek(2) does not show it: a file may
+ * take that, and return ESPIPE to pread(2) or pwrite(2).  An empty vector shows it without a
+ * transfer.
  */
 static inline bool file_takes_offsets(int fd)
 {
@@ -278,8 +279,8 @@ static inline bool file_takes_offsets(int fd)
 }
 
 /*
- * What statx tells of direct I/O: 1 and the alignments of memory and offset; 0 where the kernel
- * does not tell, or the file takes none.  The structure is read by offset: old headers end
+ * What statx reports of direct I/O: 1 and the alignments of memory and offset; 0 where the kernel
+ * reports nothing, or the file takes none.  The structure is read by offset: old headers end
  * before these fields (include/uapi/linux/stat.h: stx_dio_mem_align at 0x98).
  */
 static inline int file_direct_alignment(int fd, uint32_t *memory, uint32_t *offset)
