@@ -208,12 +208,13 @@ cdef class File:
         try:
             if size >= 0:
                 request.read_into_bytes(size)
-            elif several:
-                request.hold_vector(buffers, True)
             else:
-                request.hold(buffers, True)
-            self.check_open(True, False)  # a buffer made in Python may have closed it
-            end_of(offset, request.length)
+                if several:
+                    request.hold_vector(buffers, True)
+                else:
+                    request.hold(buffers, True)
+                self.check_open(True, False)  # a buffer made in Python may have closed it
+                end_of(offset, request.length)
         except BaseException:
             self.queue.release(request)
             raise
@@ -316,8 +317,7 @@ cdef class File:
         stays.  What was not written reads as zeroes.  See fallocate(2); EOPNOTSUPP where
         the file system cannot.
         """
-        cdef int64_t start = offset_of(offset), size = PyNumber_Index(length)
-        cdef int64_t end
+        cdef int64_t start = offset_of(offset), size = PyNumber_Index(length), end
         if size < 1:
             raise ValueError(f"length must be at least 1, not {length}")
         end = end_of(start, size)

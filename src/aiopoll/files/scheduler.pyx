@@ -186,15 +186,15 @@ cdef class FileQueue(RequestSource):
 
     cdef int follow(self, FileRequest request, int route) except -1:
         """Moves a request along its Route."""
-        if route == OVER:
-            return self.resolve(request)
         if route == CACHED:
             request.counters.add(INLINE_READS)
-            if self.charge_inline_budget(request.length):
-                return self.follow(request, take_result(request, request.code))
-            request.enter(DEFERRED)
-            self.loop.call_soon(self._resolve_deferred, request)
-            return 0
+            if not self.charge_inline_budget(request.length):
+                request.enter(DEFERRED)
+                self.loop.call_soon(self._resolve_deferred, request)
+                return 0
+            route = take_result(request, request.code)
+        if route == OVER:
+            return self.resolve(request)
         if route == TO_RING and self.has_ring():
             return self.submit(request)
         if route == WOULD_BLOCK:
