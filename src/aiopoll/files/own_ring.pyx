@@ -57,12 +57,14 @@ cdef class FileRing:
         cdef unsigned nr = nr_events
         cdef abi.aio_context_t ctx = 0
         cdef long result
+        cdef bint want_mapped = os.environ.get("AIOPOLL_USER_RING") != "0"
         if self.ring.ctx:
             raise RuntimeError("a FileRing is initialised once")
+        # No Python code, which an interrupt could end, runs until the ring owns the context.
         result = abi.aio_sys_setup(nr, &ctx)
         if result < 0:
             raise setup_error(-result, nr)
-        ring_init(&self.ring, ctx, nr, os.environ.get("AIOPOLL_USER_RING") != "0")
+        ring_init(&self.ring, ctx, nr, want_mapped)
         # What the sandbox refuses is better known now than with requests in flight.
         result = abi.aio_sys_submit(ctx, 0, self.batch)
         if result == 0:

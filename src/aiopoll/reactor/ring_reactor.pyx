@@ -52,13 +52,17 @@ cdef class RingReactor(Reactor):
 
     cdef int open_ring(self, unsigned nr_events, object user_ring) except -1:
         cdef abi.aio_context_t ctx
-        cdef long result = open_context(nr_events, &ctx)
+        cdef long result
         cdef poll_request *request
-        if result < 0:
-            raise setup_error(-result, nr_events)
+        cdef bint want_mapped
         if user_ring is None:
             user_ring = os.environ.get("AIOPOLL_USER_RING") != "0"
-        ring_init(&self.ring, ctx, nr_events, user_ring)
+        want_mapped = user_ring
+        # No Python code, which an interrupt could end, runs until the ring owns the context.
+        result = open_context(nr_events, &ctx)
+        if result < 0:
+            raise setup_error(-result, nr_events)
+        ring_init(&self.ring, ctx, nr_events, want_mapped)
         try:
             # Both stay armed from here on; that they can be is the test for AIO poll.
             self.enqueue(self.epoll_fd, 0, POLL_IN)
