@@ -51,21 +51,13 @@ from cpython.buffer cimport PyBUF_CONTIG, PyBUF_CONTIG_RO, PyBuffer_Release, PyO
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 
+from aiopoll.reactor.states cimport read_transitions
+
 cdef tuple NAMES = ("FREE", "NEW", "HELD", "QUEUED", "IN_FLIGHT", "POOLED", "IN_THREAD",
                     "PERFORMED", "DEFERRED")
 
 
-cdef set read_transitions(str text):
-    """The pairs of states under "Transitions:" of this module's docstring."""
-    cdef set pairs = set()
-    for line in text.split("Transitions:\n\n")[1].split("\n\n")[0].splitlines():
-        source, targets = line.split("->")
-        for target in targets.split(","):
-            pairs.add((NAMES.index(source.strip()), NAMES.index(target.strip())))
-    return pairs
-
-
-cdef set TRANSITIONS = read_transitions(__doc__)
+cdef set TRANSITIONS = read_transitions(__doc__, NAMES)
 
 
 @cython.final
