@@ -32,7 +32,6 @@ cdef class Counters:
     cdef uint64_t[COUNTS] counts
     cdef Counters total
 
-    cdef int add(self, int what) except -1
     cdef object statistics(self, Py_ssize_t in_flight, Py_ssize_t waiting, Py_ssize_t in_threads)
 
 cdef class OpenFile:

@@ -46,12 +46,6 @@ cdef enum:
 cdef class Counters:
     """The counters of a file, which count in those of all files too; or of all files."""
 
-    cdef int add(self, int what) except -1:
-        self.counts[what] += 1
-        if self.total is not None:
-            self.total.counts[what] += 1
-        return 0
-
     cdef object statistics(self, Py_ssize_t in_flight, Py_ssize_t waiting, Py_ssize_t in_threads):
         """A FileStatistics."""
         return FileStatistics(*[self.counts[i] for i in range(COUNTS)], in_flight, waiting,

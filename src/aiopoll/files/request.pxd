@@ -63,5 +63,11 @@ cdef class FileRequest:
     cdef void use(self, void *memory, int64_t length) noexcept
     cdef void drop(self) noexcept
 
+cdef inline int count(FileRequest request, int what) except -1:
+    request.counters.counts[what] += 1
+    if request.counters.total is not None:
+        request.counters.total.counts[what] += 1
+    return 0
+
 cdef inline bint is_write(FileRequest request) noexcept:
     return request.kind == FILE_WRITE or request.kind == FILE_APPEND

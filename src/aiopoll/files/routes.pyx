@@ -33,7 +33,7 @@ from posix.unistd cimport fdatasync, fsync
 from aiopoll.aio cimport abi
 from aiopoll.files.open_file cimport BOUNCED, OpenFile, iovec
 from aiopoll.files.request cimport (
-    FILE_APPEND, FILE_READ, FILE_SYNC, IN_FLIGHT, is_write,
+    FILE_APPEND, FILE_READ, FILE_SYNC, IN_FLIGHT, count, is_write,
 )
 
 cdef extern from "file_ops.h" nogil:
@@ -81,7 +81,7 @@ cdef int choose_read(FileRequest request, OpenFile file) except -1:
         return TO_THREAD
     if not is_aligned(request, file):
         if request.result is None or (request.offset | request.length) % file.offset_alignment:
-            request.counters.add(BOUNCED)
+            count(request, BOUNCED)
         request.skip = request.offset % file.offset_alignment
         span = request.skip + request.length + file.offset_alignment - 1
         span -= span % file.offset_alignment
@@ -98,7 +98,7 @@ cdef int choose_write(FileRequest request, OpenFile file) except -1:
     if not file.direct:
         return TO_THREAD
     if not is_aligned(request, file):
-        request.counters.add(BOUNCED)
+        count(request, BOUNCED)
         if request.unaligned or request.length > BOUNCE_MAX:
             request.unaligned = True
             take_bounce(request, request.length + 2 * file.offset_alignment)

@@ -38,7 +38,7 @@ from aiopoll.files.open_file cimport (
 )
 from aiopoll.files.request cimport (
     DEFERRED, FILE_CALL, FILE_CLOSE, FILE_READ, FILE_SYNC, FREE, HELD, IN_FLIGHT, IN_THREAD, NEW,
-    PERFORMED, POOLED, QUEUED, is_write,
+    PERFORMED, POOLED, QUEUED, count, is_write,
 )
 from aiopoll.files.routes cimport (
     CACHED, OVER, TO_RING, WOULD_BLOCK, choose_route, note_refusal, perform, take_result,
@@ -187,7 +187,7 @@ cdef class FileQueue(RequestSource):
     cdef int follow(self, FileRequest request, int route) except -1:
         """Moves a request along its Route."""
         if route == CACHED:
-            request.counters.add(INLINE_READS)
+            count(request, INLINE_READS)
             if not self.charge_inline_budget(request.length):
                 request.enter(DEFERRED)
                 self.loop.call_soon(self._resolve_deferred, request)
@@ -198,7 +198,7 @@ cdef class FileQueue(RequestSource):
         if route == TO_RING and self.has_ring():
             return self.submit(request)
         if route == WOULD_BLOCK:
-            request.counters.add(BLOCKED)
+            count(request, BLOCKED)
         return self.to_thread(request)
 
     def _resolve_deferred(self, FileRequest request):
@@ -241,7 +241,8 @@ cdef class FileQueue(RequestSource):
             file.pending -= 1
             if file.o_append and is_write(request):
                 file.append_at -= request.length - request.done  # the kernel leaves no gaps
-            file.end_access(request.access)
+            if request.access != UNORDERED:
+                file.end_access(request.access)
             if file.held:
                 self.run_held(file)
             if file.pending == 0 and file.closing is not None and file.fd >= 0:
@@ -285,8 +286,8 @@ cdef class FileQueue(RequestSource):
 
     cdef int submit(self, FileRequest request) except -1:
         """Queues a request for the io_submit of this iteration's end; has_ring() is true."""
-        request.counters.add(AIO_READS if request.kind == FILE_READ
-                             else AIO_SYNCS if request.kind == FILE_SYNC else AIO_WRITES)
+        count(request, AIO_READS if request.kind == FILE_READ
+              else AIO_SYNCS if request.kind == FILE_SYNC else AIO_WRITES)
         request.enter(QUEUED)
         request.iocb.aio_data = request_id(SOURCE_TAG | request.index, request.generation)
         request.iocb.aio_reserved2 = request.iocb.aio_key = 0
@@ -351,9 +352,9 @@ cdef class FileQueue(RequestSource):
     # Threads
 
     cdef int to_thread(self, FileRequest request) except -1:
-        request.counters.add(THREAD_READS if request.kind == FILE_READ
-                             else THREAD_WRITES if is_write(request)
-                             else THREAD_SYNCS if request.kind == FILE_SYNC else THREAD_CALLS)
+        count(request, THREAD_READS if request.kind == FILE_READ
+              else THREAD_WRITES if is_write(request)
+              else THREAD_SYNCS if request.kind == FILE_SYNC else THREAD_CALLS)
         self.in_threads += 1
         request.enter(POOLED)
         try:
