@@ -12,7 +12,7 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init_
 SOURCE = {
     path.relative_to(PACKAGE).as_posix(): path.read_text(encoding="utf-8") for path in MODULES
 }
-PAGE = (ROOT / "docs" / "design" / "poll-api.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "explanation" / "poll-api.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", SOURCE)
