@@ -32,7 +32,7 @@ def cluster_options(mode: str) -> dict[str, Any]:
         "threads_per_worker": 2,
         "processes": mode == "processes",
         "protocol": "tcp://",  # also within one process, where it would do without sockets
-        "dashboard_address": None,
+        "dashboard_address": ":0",
         "worker_dashboard_address": None,
         "silence_logs": logging.ERROR,
     }

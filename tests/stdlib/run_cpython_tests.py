@@ -29,6 +29,11 @@ from typing import Any
 import aiopoll
 from aiopoll.loop.transports import tls
 
+TIMED = {
+    "TestSSL.test_remote_shutdown_receives_trailing_data": "gives its peer 0.2 s for its backlog",
+}
+"""Tests that wait a fixed time for another process or thread, and why: they have a second try."""
+
 TIME_CAP_S = 100
 CHILDREN = 4
 
@@ -121,6 +126,10 @@ def run_in_child(test: unittest.TestCase) -> tuple[int, int]:
     os._exit(0)
 
 
+def name_of(test: unittest.TestCase) -> str:
+    return ".".join(test.id().split(".")[-2:])
+
+
 def run(tests: list[unittest.TestCase]) -> dict[str, str]:
     results: dict[str, str] = {}
     waiting = list(reversed(tests))
@@ -143,7 +152,7 @@ def run(tests: list[unittest.TestCase]) -> dict[str, str]:
                     os.killpg(pid, signal.SIGKILL)  # what it left behind
                 except ProcessLookupError:
                     pass
-                name = ".".join(test.id().split(".")[-2:])
+                name = name_of(test)
                 if os.WIFSIGNALED(status):
                     caught = signal.Signals(os.WTERMSIG(status)).name
                     parts = [f"killed by {caught} (SIGALRM: the time cap)".encode()]
@@ -156,6 +165,9 @@ def main() -> None:
     started = time.monotonic()
     tests = list(tests_of(load(group, options)))
     results = run(tests)
+    for test in tests:
+        if name_of(test) in TIMED and results[name_of(test)] not in ("ok", "skipped"):
+            results.update(run([test]))  # alone
     json.dump({"results": results, "took_s": time.monotonic() - started}, sys.stdout)
 
 
