@@ -93,6 +93,7 @@ cdef class RingReactor(Reactor):
     cdef int put_back(self) except -1
     cdef int submit_batch(self, Delivery delivery) except -1
     cdef int wait_cancelled(self, poll_request *request) except -1
+    cdef Py_ssize_t complete_all(self, long count, Delivery delivery) except -1
     cdef int wait_events(self, int64_t timeout_ns, Delivery delivery) except -1
     cdef Py_ssize_t reap_some(self, Delivery delivery) except -1
     cdef Py_ssize_t reap(self, Delivery delivery) except -1

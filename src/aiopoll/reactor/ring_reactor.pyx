@@ -73,11 +73,7 @@ cdef class RingReactor(Reactor):
             self.ring.counters.cancelled = 0  # counts what the program asked for
             if result == -EPERM or result == -ENOSYS:
                 raise cancel_error(-result, "the first poll", False)
-            result = ring_wait(&self.ring, self.events, EVENTS_MAX, 0)
-            if result < 0:
-                raise os_error(-result, "io_getevents")
-            for i in range(result):
-                self.complete(&self.events[i], REARM_ONLY)
+            self.complete_all(ring_wait(&self.ring, self.events, EVENTS_MAX, 0), REARM_ONLY)
         except OSError:
             self.shutdown()
             raise
@@ -233,26 +229,27 @@ cdef class RingReactor(Reactor):
             self.polling = False
         return 0
 
-    cdef int wait_events(self, int64_t timeout_ns, Delivery delivery) except -1:
-        """Waits by system call, without the GIL, and completes the events that have come."""
-        cdef long count, i
-        with nogil:
-            count = ring_wait(&self.ring, self.events, EVENTS_MAX, timeout_ns)
-        if count < 0 and count != -EINTR:
-            raise os_error(-count, "io_getevents")
-        for i in range(count):
-            self.complete(&self.events[i], delivery)
-        return count
-
-    cdef Py_ssize_t reap_some(self, Delivery delivery) except -1:
-        """Completes up to EVENTS_MAX events, without waiting; returns how many."""
-        cdef long count = ring_reap(&self.ring, self.events, EVENTS_MAX)
+    @cython.final
+    cdef Py_ssize_t complete_all(self, long count, Delivery delivery) except -1:
+        """Completes the events that a call has taken; raises what its -errno says but for EINTR."""
         cdef long i
         if count < 0 and count != -EINTR:
             raise os_error(-count, "io_getevents")
         for i in range(count):
             self.complete(&self.events[i], delivery)
         return max(count, 0)
+
+    cdef int wait_events(self, int64_t timeout_ns, Delivery delivery) except -1:
+        """Waits by system call, without the GIL, and completes the events that have come."""
+        cdef long count
+        with nogil:
+            count = ring_wait(&self.ring, self.events, EVENTS_MAX, timeout_ns)
+        self.complete_all(count, delivery)
+        return 0
+
+    cdef Py_ssize_t reap_some(self, Delivery delivery) except -1:
+        """Completes up to EVENTS_MAX events, without waiting; returns how many."""
+        return self.complete_all(ring_reap(&self.ring, self.events, EVENTS_MAX), delivery)
 
     cdef Py_ssize_t reap(self, Delivery delivery) except -1:
         """Completes all events, without waiting; returns their number."""
@@ -264,7 +261,7 @@ cdef class RingReactor(Reactor):
 
     cdef int sleep(self, int64_t timeout_ns) except -1:
         cdef _Bool slept
-        cdef long count, i
+        cdef long count
         self.sleeps += 1
         with nogil:
             count = busy_poll_wait(&self.busy, &self.ring, self.events, EVENTS_MAX, timeout_ns,
@@ -273,11 +270,7 @@ cdef class RingReactor(Reactor):
         self.after_sleep()
         if count == -EINTR:
             PyErr_CheckSignals()
-            return 0
-        if count < 0:
-            raise os_error(-count, "io_getevents")
-        for i in range(count):
-            self.complete(&self.events[i], DISPATCH)
+        self.complete_all(count, DISPATCH)
         return 0
 
     cdef int drain(self) except -1:
