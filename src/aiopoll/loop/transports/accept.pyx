@@ -19,11 +19,13 @@ Cost.  One accept4 more than there are connections, to see that there is none le
 cimport cython
 from cpython.contextvars cimport PyContext_Copy, PyContext_CopyCurrent
 from cpython.contextvars cimport PyContext_Enter, PyContext_Exit
-from libc.errno cimport EAGAIN, EBADF, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM
+from libc.errno cimport (
+    EAGAIN, EBADF, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno,
+)
 from posix.unistd cimport close
 
 from aiopoll.loop.core cimport LoopCore
-from aiopoll.loop.transports.connection cimport socket_name
+from aiopoll.loop.transports.sockaddr cimport address, address_clear, socklen_t
 from aiopoll.loop.transports.socket_transport cimport accepted_transport
 from aiopoll.reactor.descriptor cimport has_number, is_plain_socket
 from aiopoll.reactor.registration cimport GIVEN, READ, Registration
@@ -35,8 +37,14 @@ import socket as socket_module
 from asyncio import constants, trsock
 from asyncio.log import logger
 
-cdef extern from "socket_names.h" nogil:
-    int socket_accept(int fd, socket_name *peer)
+cdef extern from "<sys/socket.h>" nogil:
+    enum:
+        SOCK_CLOEXEC
+        SOCK_NONBLOCK
+
+    int accept4(int fd, void *name, socklen_t *length, int flags)
+
+cdef extern from "socket_options.h" nogil:
     void socket_set_nodelay(int fd)
 
 
@@ -70,7 +78,7 @@ cdef class Acceptor(Runnable):
         return 0
 
     cdef int run(self) except -1:
-        cdef socket_name peer
+        cdef address peer
         cdef int fd, count
         for count in range(self.backlog):
             if self.cancelled:
@@ -79,16 +87,17 @@ cdef class Acceptor(Runnable):
                 self.stop()
                 return self.fail(EBADF)  # its owner has closed it
             if not accepts_plainly(self.sock):
-                return self.hand_over()
-            fd = socket_accept(self.fd, &peer)
-            if fd == -EAGAIN or fd == -EINTR or fd == -ECONNABORTED:
-                return 0
+                return self.leave_to_asyncio()
+            address_clear(&peer)
+            fd = accept4(self.fd, &peer.sa, &peer.length, SOCK_NONBLOCK | SOCK_CLOEXEC)
             if fd < 0:
-                return self.fail(-fd)
+                if errno == EAGAIN or errno == EINTR or errno == ECONNABORTED:
+                    return 0
+                return self.fail(errno)
             self.connect(fd, &peer)
         return 0
 
-    cdef int connect(self, int fd, socket_name *peer) except -1:
+    cdef int connect(self, int fd, const address *peer) except -1:
         context = PyContext_Copy(self.context)
         PyContext_Enter(context)
         try:
@@ -134,8 +143,8 @@ cdef class Acceptor(Runnable):
             self.loop.reactor.unregister(registration, READ)
         return 0
 
-    cdef int hand_over(self) except -1:
-        """Leaves the listener to asyncio's own way, from the next iteration on."""
+    cdef int leave_to_asyncio(self) except -1:
+        """Has asyncio's own code accept, from the next iteration on."""
         self.stop()
         self.cancelled = True
         PyContext_Copy(self.context).run(

@@ -3,12 +3,9 @@
 from libc.stdint cimport uint8_t
 
 from aiopoll.loop.core cimport LoopCore
+from aiopoll.loop.transports.sockaddr cimport ip_address
 from aiopoll.reactor.registration cimport Registration
 from aiopoll.reactor.runnable cimport Runnable
-
-cdef extern from "socket_names.h" nogil:
-    union socket_name:
-        unsigned short family
 
 cdef enum Beginning:
     NEW = 0  # the protocol does not know of the connection
@@ -35,8 +32,8 @@ cdef class Connection(Runnable):
     cdef uint8_t buffered  # the protocol is a BufferedProtocol
     cdef uint8_t compiled  # the protocol is a CompiledProtocol that is
     cdef uint8_t writes_lost  # after the end, for asyncio's warning
-    cdef socket_name here
-    cdef socket_name peer
+    cdef ip_address here
+    cdef ip_address peer
 
     cdef int enter(self, State state) except -1
     cdef int set_protocol(self, object protocol) except -1

@@ -43,8 +43,14 @@ cdef extern from "sockaddr.h" nogil:
         sockaddr_un un
         socklen_t length
 
+    union ip_address:
+        unsigned short family
+
     void address_clear(address *address)
+    void ip_address_keep(ip_address *ip, const address *address)
+    void ip_address_ask(ip_address *ip, int fd, bint of_peer)
 
 cdef object address_to_python(const address *address)
+cdef object ip_address_to_python(const ip_address *ip)
 cdef bint address_from_python(object value, int family, address *address) except -1
 cdef bint is_known_family(int family) noexcept

@@ -2,7 +2,7 @@
 
 Facts.  The socket module's forms are (host, port) for AF_INET, (host, port, flowinfo, scope_id)
 for AF_INET6, a str or, in the abstract namespace, bytes for AF_UNIX, and None where the kernel
-given no address.  Its own conversions are private to it, and cannot be had without its system call.
+gives no address.  Its own conversions are private to it, and cannot be had without its system call.
 
 Rule.  These three families, and of what comes from Python only what needs no look-up and no
 judgement: hosts that inet_pton takes, ports and numbers in their ranges, paths that fit.  For all
@@ -31,6 +31,7 @@ cdef extern from "sockaddr.h" nogil:
     uint16_t htons(uint16_t number)
     uint32_t ntohl(uint32_t number)
     uint32_t htonl(uint32_t number)
+    void ip_address_expand(const ip_address *ip, address *address)
     int address_dotted(in_addr host, char *text)
     const char *inet_ntop(int family, const void *address, char *text, socklen_t room)
     int inet_pton(int family, const char *text, void *address)
@@ -57,6 +58,13 @@ cdef object address_to_python(const address *address):
     if address.length > UNIX_PATH_AT and address.un.sun_path[0] == 0:
         return PyBytes_FromStringAndSize(address.un.sun_path, address.length - UNIX_PATH_AT)
     return PyUnicode_DecodeFSDefault(address.un.sun_path)
+
+
+cdef object ip_address_to_python(const ip_address *ip):
+    """An address that a connection keeps; None if it is not known."""
+    cdef address full
+    ip_address_expand(ip, &full)
+    return address_to_python(&full)
 
 
 cdef bint address_from_python(object value, int family, address *address) except -1:

@@ -17,8 +17,9 @@ from libc.errno cimport EBADF, errno
 from aiopoll.loop.core cimport LoopCore
 from aiopoll.loop.handles cimport slot_offset
 from aiopoll.loop.transports.compiled_protocol cimport attach
-from aiopoll.loop.transports.connection cimport (
-    CLOSED, CLOSING, LOST, OPEN, STARTED, socket_name,
+from aiopoll.loop.transports.connection cimport CLOSED, CLOSING, LOST, OPEN, STARTED
+from aiopoll.loop.transports.sockaddr cimport (
+    address, ip_address_ask, ip_address_keep, ip_address_to_python,
 )
 from aiopoll.loop.transports.stream cimport Stream, limit_as_size
 
@@ -29,48 +30,19 @@ import warnings
 from asyncio import constants, transports, trsock
 from asyncio.log import logger
 
-cdef extern from "socket_names.h" nogil:
-    enum:
-        AF_INET6
-
-    struct sockaddr_in6:
-        unsigned int sin6_flowinfo
-        unsigned int sin6_scope_id
-
-    void socket_name_here(int fd, socket_name *name)
-    void socket_name_peer(int fd, socket_name *name)
-    int socket_name_text(const socket_name *name, char *text, unsigned int size)
-    void socket_set_nodelay(int fd)
-    unsigned int ntohl(unsigned int value)
-    int c_shutdown "shutdown"(int fd, int how)
-
+cdef extern from "<sys/socket.h>" nogil:
     enum:
         SHUT_WR
 
-cdef extern from *:
-    """
-    #define name_flowinfo(name) ntohl((name)->in6.sin6_flowinfo)
-    #define name_scope_id(name) ((name)->in6.sin6_scope_id)
-    """
-    unsigned int name_flowinfo(const socket_name *name)
-    unsigned int name_scope_id(const socket_name *name)
+    int c_shutdown "shutdown"(int fd, int how)
+
+cdef extern from "socket_options.h" nogil:
+    void socket_set_nodelay(int fd)
 
 cdef object Socket = socket.socket  # whatever a program puts in its place later
 
 cdef enum:
     HIGH_WATER = 64 * 1024  # asyncio's default, in bytes
-
-
-cdef object python_name(const socket_name *name):
-    """An address as the socket module gives it; None if it is not known."""
-    cdef char[64] text
-    cdef int port = socket_name_text(name, text, sizeof(text))
-    if port < 0:
-        return None
-    host = text.decode("ascii")
-    if name.family == AF_INET6:
-        return host, port, name_flowinfo(name), name_scope_id(name)
-    return host, port
 
 
 class ExtraInfo(dict):
@@ -103,8 +75,8 @@ class SocketTransport(transports._FlowControlMixin):
         cdef Stream stream = new_stream(self, loop, sock.fileno(), protocol)
         stream.sock = sock
         socket_set_nodelay(stream.fd)
-        socket_name_here(stream.fd, &stream.here)
-        socket_name_peer(stream.fd, &stream.peer)
+        ip_address_ask(&stream.here, stream.fd, False)
+        ip_address_ask(&stream.peer, stream.fd, True)
         extra_slot.__set__(self, None)
         if extra:
             self._extra.update(extra)
@@ -375,9 +347,9 @@ cdef inline Stream stream_of(object transport):
 cdef bint add_extra(object extra, Stream stream, object name) except -1:
     """Makes the entry of that name; whether there is such a one."""
     if name == "peername":
-        extra[name] = python_name(&stream.peer)
+        extra[name] = ip_address_to_python(&stream.peer)
     elif name == "sockname":
-        extra[name] = python_name(&stream.here)
+        extra[name] = ip_address_to_python(&stream.here)
     elif name == "socket":
         # Asked too late, it is one without a descriptor, which asyncio's has become, too.
         extra[name] = trsock.TransportSocket(stream.python_socket() or Socket.__new__(Socket))
@@ -473,13 +445,13 @@ def has_lost_its_number(transport):
     return sock is not None and sock.fileno() != transport._sock_fd
 
 
-cdef object accepted_transport(LoopCore loop, int fd, socket_name *peer, object protocol,
+cdef object accepted_transport(LoopCore loop, int fd, const address *peer, object protocol,
                                object server):
     """The transport of a connection that was accepted; `fd` becomes its own."""
     transport = SocketTransport.__new__(SocketTransport)
     cdef Stream stream = new_stream(transport, loop, fd, protocol)
-    stream.peer = peer[0]
-    socket_name_here(fd, &stream.here)
+    ip_address_keep(&stream.peer, peer)
+    ip_address_ask(&stream.here, fd, False)
     extra_slot.__set__(transport, None)
     if not stream.here.family:
         sock = Socket(fileno=fd)

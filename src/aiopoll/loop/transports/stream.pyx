@@ -56,7 +56,7 @@ cdef extern from "<sys/socket.h>" nogil:
     ssize_t c_send "send"(int fd, const void *buffer, size_t length, int flags)
     int c_shutdown "shutdown"(int fd, int how)
 
-cdef extern from "socket_names.h" nogil:
+cdef extern from "socket_options.h" nogil:
     bint socket_is_tcp(int fd)
     void socket_push(int fd)
 
