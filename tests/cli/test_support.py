@@ -210,10 +210,10 @@ def test_no_number_where_proc_has_none():
         (1, None, None, ["sysctl -w fs.aio-max-nr=1048576"]),
     ],
 )
-def test_cure_for_aio_max_nr_names_a_value_that_makes_room(
+def test_fix_for_aio_max_nr_names_a_value_that_makes_room(
     nr_events: int, max_nr: int | None, taken: int | None, words: list[str]
 ):
-    text = errors.aio_max_nr_cure(nr_events, max_nr, taken)
+    text = errors.aio_max_nr_fix(nr_events, max_nr, taken)
     assert "sysctl -w fs.aio-max-nr=" in text
     for word in words:
         assert word in text

@@ -8,7 +8,7 @@ import errno
 import os
 import re
 
-SECCOMP_CURE = (
+SECCOMP_FIX = (
     "allow io_setup, io_submit, io_getevents, io_pgetevents, io_cancel and io_destroy in the"
     " seccomp profile, as Docker's default profile does"
 )
@@ -41,7 +41,7 @@ def read_sysctl(name: str) -> int | None:
         return None
 
 
-def aio_max_nr_cure(nr_events: int, max_nr: int | None, taken: int | None) -> str:
+def aio_max_nr_fix(nr_events: int, max_nr: int | None, taken: int | None) -> str:
     """Returns how to make room for `nr_events` more under fs.aio-max-nr."""
     fewer = f"ask for fewer than {nr_events} events" if nr_events > 1 else "close other contexts"
     if max_nr is None or taken is None:
@@ -61,14 +61,14 @@ def aio_max_nr_cure(nr_events: int, max_nr: int | None, taken: int | None) -> st
 def setup_error(code: int, nr_events: int) -> OSError:
     """The exception for io_setup(`nr_events`) that returned -`code`."""
     if code == errno.EAGAIN:
-        cure = aio_max_nr_cure(nr_events, read_sysctl("aio-max-nr"), read_sysctl("aio-nr"))
-        reason = f"no AIO context can be had: {cure}"
+        fix = aio_max_nr_fix(nr_events, read_sysctl("aio-max-nr"), read_sysctl("aio-nr"))
+        reason = f"no AIO context can be had: {fix}"
     elif code == errno.EPERM:
-        reason = f"a seccomp filter forbids io_setup: {SECCOMP_CURE}"
+        reason = f"a seccomp filter forbids io_setup: {SECCOMP_FIX}"
     elif code == errno.ENOSYS:
         reason = (
             "there is no io_setup: either the kernel was built without CONFIG_AIO, or the"
-            f" sandbox hides it: {SECCOMP_CURE}"
+            f" sandbox hides it: {SECCOMP_FIX}"
         )
     else:
         reason = os.strerror(code)
@@ -83,8 +83,8 @@ _SUBMIT_REASONS = {
     errno.EBADF: "its file descriptor is not open, or not open for this operation",
     errno.EFAULT: "the memory of its buffer is not accessible",
     errno.EOPNOTSUPP: "this file or kernel does not support its rw_flags",
-    errno.EPERM: f"a seccomp filter or a file seal forbids it; if seccomp: {SECCOMP_CURE}",
-    errno.ENOSYS: f"there is no io_submit in this kernel or sandbox: {SECCOMP_CURE}",
+    errno.EPERM: f"a seccomp filter or a file seal forbids it; if seccomp: {SECCOMP_FIX}",
+    errno.ENOSYS: f"there is no io_submit in this kernel or sandbox: {SECCOMP_FIX}",
 }
 
 _POLL_EINVAL = (
@@ -112,7 +112,7 @@ def cancel_error(code: int, request: object, cancelled_before: bool) -> OSError:
     if code == errno.ENOSYS or code == errno.EPERM:
         reason = (
             "this kernel or sandbox has no io_cancel, without which a file that is polled stays"
-            f" open after its close: {SECCOMP_CURE}"
+            f" open after its close: {SECCOMP_FIX}"
         )
     elif cancelled_before:
         reason = "it was cancelled before: its event comes through reap()"
@@ -129,13 +129,13 @@ def poll_refused_reason(code: int, release: str, file: str = "a pipe") -> str:
     if code in _SUBMIT_REASONS and code != errno.EPERM:
         reason = _SUBMIT_REASONS[code]
     elif code == errno.EPERM:
-        reason = f"a seccomp filter forbids io_submit: {SECCOMP_CURE}"
+        reason = f"a seccomp filter forbids io_submit: {SECCOMP_FIX}"
     elif code != errno.EINVAL:
         reason = os.strerror(code)
     elif kernel_version(release) >= IOCB_CMD_POLL_SINCE:
         reason = (
             f"kernel {release} has IOCB_CMD_POLL, so a sandbox refuses it: gVisor does (use another"
-            f" runtime class), and so may a seccomp filter: {SECCOMP_CURE}"
+            f" runtime class), and so may a seccomp filter: {SECCOMP_FIX}"
         )
     else:
         reason = (
@@ -160,10 +160,10 @@ def getevents_error(code: int, with_mask: bool) -> OSError:
     if code == errno.ENOSYS and with_mask:
         reason = "not there (it came with Linux 4.18; gVisor has none)"
     elif code == errno.ENOSYS:
-        reason = f"not there in this kernel or sandbox: {SECCOMP_CURE}"
+        reason = f"not there in this kernel or sandbox: {SECCOMP_FIX}"
     elif code == errno.EPERM:
         whose = ", as Podman's does" if with_mask else ""
-        reason = f"a seccomp filter forbids it{whose}: {SECCOMP_CURE}"
+        reason = f"a seccomp filter forbids it{whose}: {SECCOMP_FIX}"
     else:
         reason = os.strerror(code)
     return OSError(code, f"{name}: {reason}")

@@ -52,7 +52,7 @@ cdef class LoopCore(TimerOwner):
     cdef int check_open(self) except -1
     cdef int end_run(self, object hooks) except -1
     cdef object new_future(self)
-    cdef int turn(self) except -1
+    cdef int run_iteration(self) except -1
     cdef int collect(self, int64_t timeout_ns) except -1
     cdef int run_ready(self) except -1
     cdef int push_held(self) except -1

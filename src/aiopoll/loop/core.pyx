@@ -38,6 +38,7 @@ import asyncio
 import sys
 
 from aiopoll.loop.timer_view import TimerView
+from aiopoll.loop.wakeup import claim_wakeup, release_wakeup_pipe
 from aiopoll.reactor.descriptor import Descriptor
 from asyncio.log import logger
 
@@ -166,8 +167,13 @@ cdef class LoopCore(TimerOwner):
     def run_forever(self):
         """Runs until stop() is called."""
         cdef bint forever = self.forever
+        # Python 3.13.0 checks too late: a wrong call then ends the run of another thread.
+        self._check_closed()
+        self._check_running()
         cdef bint running = self._thread_id is not None
         hooks = sys.get_asyncgen_hooks()
+        # No context manager: an interrupt that drops it half entered is lost in its end.
+        claimed = claim_wakeup(self._csock)
         self.forever = True
         try:
             super(LoopCore, self).run_forever()
@@ -175,6 +181,8 @@ cdef class LoopCore(TimerOwner):
             self.forever = forever
             if not running:
                 self.end_run(hooks)
+            if claimed and not self._signal_handlers:
+                release_wakeup_pipe(self._csock)
             for handle in self.ready:
                 gc_track(handle)
             for handle in self.timer_handles:
@@ -376,13 +384,13 @@ cdef class LoopCore(TimerOwner):
         Callbacks that are added meanwhile run in the next iteration, so that none can keep the
         files and the timers waiting.
         """
-        self.turn()
+        self.run_iteration()
         if self.forever and not self.in_callbacks:
             while not self._stopping:
                 PyErr_CheckSignals()
-                self.turn()
+                self.run_iteration()
 
-    cdef int turn(self) except -1:
+    cdef int run_iteration(self) except -1:
         """Submits polls, waits, and runs the callbacks that became ready."""
         self.collect(-1)
         self.in_callbacks = True

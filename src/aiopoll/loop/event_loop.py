@@ -29,7 +29,7 @@ from aiopoll.loop.transports.selector_transports import (
 )
 from aiopoll.loop.transports.socket_transport import SocketTransport, adopt, has_lost_its_number
 from aiopoll.loop.transports.tls import TLSProtocol
-from aiopoll.loop.wakeup import claim_wakeup, release_wakeup_pipe, set_wakeup_pipe
+from aiopoll.loop.wakeup import release_wakeup_pipe, set_wakeup_pipe
 from aiopoll.reactor.descriptor import is_plain
 from aiopoll.support import require_aio_poll
 
@@ -61,8 +61,6 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
     _csock: socket.socket | None
     _signal_handlers: dict[int, asyncio.Handle]
     _transports: Any
-    _check_closed: Callable[[], None]
-    _check_running: Callable[[], None]
     _accept_connection: Callable[..., None]
 
     def __init__(
@@ -382,19 +380,6 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         if is_numeric_name(flags):
             return socket.getnameinfo(sockaddr, flags)
         return await super().getnameinfo(sockaddr, flags)
-
-    def run_forever(self) -> None:
-        """Runs until stop() is called."""
-        # Python 3.13.0 checks too late: a wrong call then ends the run of another thread.
-        self._check_closed()
-        self._check_running()
-        # No context manager: an interrupt that drops it half entered is lost in its end.
-        claimed = claim_wakeup(self._csock)
-        try:
-            super().run_forever()
-        finally:
-            if claimed and not self._signal_handlers:
-                release_wakeup_pipe(self._csock)
 
     def remove_signal_handler(self, sig: int) -> bool:
         """Removes what add_signal_handler added; False if there was nothing."""

@@ -3,7 +3,7 @@
 from cpython.object cimport PyObject
 
 cdef class TransportTable:
-    cdef PyObject **borrowed
+    cdef PyObject **by_fd
     cdef Py_ssize_t room
     cdef readonly object others
 

@@ -27,7 +27,7 @@ cdef class TransportTable:
         self.others = weakref.WeakValueDictionary()
 
     def __dealloc__(self):
-        PyMem_Free(self.borrowed)
+        PyMem_Free(self.by_fd)
 
     cdef int add(self, int fd, object transport) except -1:
         """Enters a transport that lives until remove()."""
@@ -36,24 +36,24 @@ cdef class TransportTable:
             raise ValueError(f"a transport needs a descriptor, not {fd}")
         if fd >= room:
             room = max(64, 2 * room, fd + 1)
-            memory = PyMem_Realloc(self.borrowed, room * sizeof(PyObject *))
+            memory = PyMem_Realloc(self.by_fd, room * sizeof(PyObject *))
             if memory == NULL:
                 raise MemoryError
-            self.borrowed = <PyObject **>memory
-            memset(self.borrowed + self.room, 0, (room - self.room) * sizeof(PyObject *))
+            self.by_fd = <PyObject **>memory
+            memset(self.by_fd + self.room, 0, (room - self.room) * sizeof(PyObject *))
             self.room = room
-        self.borrowed[fd] = <PyObject *>transport
+        self.by_fd[fd] = <PyObject *>transport
         return 0
 
     cdef void remove(self, int fd, object transport) noexcept:
         """Removes a transport, unless the number is another one's by now."""
-        if 0 <= fd < self.room and self.borrowed[fd] == <PyObject *>transport:
-            self.borrowed[fd] = NULL
+        if 0 <= fd < self.room and self.by_fd[fd] == <PyObject *>transport:
+            self.by_fd[fd] = NULL
 
     cdef object find(self, int fd):
         """The transport that has the descriptor; None if none has."""
-        if 0 <= fd < self.room and self.borrowed[fd] != NULL:
-            return <object>self.borrowed[fd]
+        if 0 <= fd < self.room and self.by_fd[fd] != NULL:
+            return <object>self.by_fd[fd]
         return self.others.get(fd) if self.others else None
 
     def get(self, fd, default=None):
@@ -95,8 +95,8 @@ cdef class TransportTable:
     def keys(self):
         """The descriptors, as a list."""
         cdef Py_ssize_t fd
-        return [fd for fd in range(self.room) if self.borrowed[fd] != NULL] + [
-            fd for fd in list(self.others) if fd >= self.room or self.borrowed[fd] == NULL]
+        return [fd for fd in range(self.room) if self.by_fd[fd] != NULL] + [
+            fd for fd in list(self.others) if fd >= self.room or self.by_fd[fd] == NULL]
 
     def values(self):
         """The transports, as a list."""
