@@ -535,8 +535,6 @@ cdef class Reactor:
         self.epoll_fd = self.wakeup.fd = -1
         for registration in registered:
             registration.state = FORGOTTEN
-        for registration in registered:
-            registration.state = FORGOTTEN
         self.registrations.clear()
         self.nr_registered = self.nr_in_epoll = 0
         assert not failed, "other code has closed a descriptor of the reactor"

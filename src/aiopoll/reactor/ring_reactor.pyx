@@ -312,8 +312,7 @@ cdef class RingReactor(Reactor):
                 if registration is not None:
                     self.disarm(registration, 0)
                     self.disarm(registration, 1)
-            poll_pool_cancel(&self.pool, &self.ring, self.epoll_fd)
-            poll_pool_cancel(&self.pool, &self.ring, self.wakeup.fd)
+            poll_pool_cancel(&self.pool, &self.ring, self.epoll_fd, self.wakeup.fd)
             self.take_queue(0)
             for tries in range(DRAIN_TRIES):
                 if not self.pool.in_flight:

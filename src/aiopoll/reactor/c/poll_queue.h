@@ -113,13 +113,14 @@ static inline void poll_queue_submitted(struct poll_queue *queue, struct poll_po
 	}
 }
 
-/* Cancels the polls of a descriptor, whose events will be dropped. */
-static inline void poll_pool_cancel(struct poll_pool *pool, struct ring *ring, int fd)
+/* Cancels the polls of two descriptors, whose events will be dropped. */
+static inline void poll_pool_cancel(struct poll_pool *pool, struct ring *ring, int first,
+				    int second)
 {
 	for (uint32_t i = 0; i < pool->nr_chunks * POLL_POOL_CHUNK; i++) {
 		struct poll_request *request = poll_pool_at(pool, i);
 
-		if (request->owner != fd)
+		if (request->owner < 0 || (request->owner != first && request->owner != second))
 			continue;
 		request->owner = -1;
 		if (request->state == POLL_IN_FLIGHT)
