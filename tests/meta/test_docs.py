@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 OTHERS = {"socket", "asyncio", "operator", "_default_executor"}  # names that are not the package's
 EXAMPLE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 EXAMPLES = [
@@ -34,11 +34,21 @@ def test_examples_run_and_print_what_they_say(code: str, tmp_path: Path) -> None
     assert printed[: len(promised)] == promised
 
 
+def anchors(page: Path) -> set[str]:
+    """What the headings of a page are called in links."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
 def test_links_between_pages_lead_somewhere() -> None:
     for page in PAGES:
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
-            if "://" not in target:
-                assert (page.parent / target).exists(), f"{page.name}: {target}"
+        for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+            if "://" in target:
+                continue
+            path, _, anchor = target.partition("#")
+            goal = page.parent / path if path else page
+            assert goal.exists(), f"{page.name}: {target}"
+            assert not anchor or anchor in anchors(goal), f"{page.name}: {target}"
 
 
 @pytest.mark.subprocess
@@ -57,7 +67,7 @@ def test_explanations_name_files_and_functions_that_exist() -> None:
     bodies: dict[str, str] = {}
     for name, body in re.findall(r"^(?:cdef )?class (\w+)(.*(?:\n(?!\S).*)*)", text, re.MULTILINE):
         bodies[name] = bodies.get(name, "") + body
-    for name in ("aio-layer", "event-loop", "flows", "performance"):
+    for name in ("aio-layer", "event-loop", "files", "flows", "performance"):
         text = (ROOT / "docs" / "explanation" / f"{name}.md").read_text(encoding="utf-8")
         for token in re.findall(r"`([\w./]+)(?:\(\))?`", text):
             if "/" in token:

@@ -1,7 +1,7 @@
 """asyncio's streams, compiled.
 
-Lives here: reader, writer and protocol (streams), the reader's buffer (buffer), the coroutines
-that read() and its kin return (coroutine).
+Lives here: reader, writer and protocol (streams), the reader's data, its waiter and its limit
+(core), its buffer (buffer), the coroutines that read() and its kin return (coroutine).
 
 May import: reactor, loop, loop.transports.
 
