@@ -1,14 +1,14 @@
-"""Async files: aiopoll.open and what belongs to it.
+"""Async files: aiopoll.open, and the classes and functions around it.
 
 Lives here: binary and text files (binary, text), paths, temporary files, whole-file calls.  Below
-them the compiled part, each over those after it: positional I/O (file), the queue and threads
-(scheduler), a ring for other loops (own_ring), which way a request goes (routes), the request and
-its states (request), descriptor and accesses (open_file).
+them lies the compiled part, each module over those after it: positional I/O (file), the queue and
+threads (scheduler), a ring for other loops (own_ring), the choice of a route (routes), the request
+and its states (request), descriptor and accesses (open_file).
 
 May import: aio, reactor, loop, support.
 
-Data comes from read() and write() as requests.  It goes to the kernel on the loop's ring, on a
-ring of its own, or in a thread; the result comes back to the request's future.
+Data comes from read() and write() as requests.  They go to the kernel on the loop's ring, on an
+own ring, or in a thread; each result comes back to the future of its request.
 """
 
 import asyncio
@@ -30,5 +30,5 @@ from aiopoll.files.text import TextFile as TextFile
 
 
 def file_statistics() -> FileStatistics:
-    """The counters of all files of the running event loop."""
+    """Returns the counters of all files of the running event loop."""
     return queue_of(asyncio.get_running_loop()).statistics()

@@ -23,21 +23,25 @@ BUFFER_SIZE = 64 << 10
 LINES_MAX = 512
 """Lines returned one after the other before other tasks run."""
 READ_MAX = 16 << 20
-"""Bytes asked for at once by a read to the end."""
+"""The largest request of a read to the end, in bytes."""
 
 
 class BinaryFile(File):
     """A file open in a binary mode: io.BufferedRandom's methods as coroutines, and positional I/O.
 
-    The cursor belongs to read, readline, write, seek and so on, which go one after the other.
-    What they buffer, positional calls do not see: flush() before, or use one kind only.  Bytes
-    read ahead are dropped by any write through this object.
+    The cursor belongs to read, readline, write, seek and so on, which run one after the other.
+    Positional calls do not see the bytes that those methods buffer: call flush() before, or use
+    one kind only.  A write through this object drops the bytes that were read ahead.
 
-    A read that is cancelled leaves the cursor where it was; a write that is cancelled while it is
-    under way goes on, and its error comes with the next call, at the latest with close().
+    A cancelled read leaves the cursor where it was.  A write that is cancelled while it runs goes
+    on; the next call raises its error, at the latest close().
 
-    A file that is `streaming` (a pipe, a device, what proc and sysfs make up) has the kernel's own
-    cursor: what happens is up to read(2), write(2) and lseek(2), as it is under open().
+    A `streaming` file (a pipe, a device, a file of proc or sysfs) has the kernel's own cursor.
+    There read(2), write(2) and lseek(2) decide what happens, as under open().
+
+    Methods raise ValueError once the file is closed, and io.UnsupportedOperation where the mode
+    or the file does not allow the call.  Else they raise the OSError of the system call.
+    Source: io.BufferedIOBase.
     """
 
     def __init__(
@@ -57,7 +61,7 @@ class BinaryFile(File):
         self.mode = mode
         self._readable = "r" in mode or "+" in mode
         self._writable = "r" not in mode or "+" in mode
-        # Whatever the mode says: the kernel writes to the end where the descriptor has O_APPEND.
+        # Whatever the mode is: with O_APPEND on the descriptor the kernel writes to the end.
         with self._descriptor() as own:
             self._appending = appending or bool(fcntl.fcntl(own, fcntl.F_GETFL) & os.O_APPEND)
         position = self._first_position(appending)
@@ -66,19 +70,19 @@ class BinaryFile(File):
         if buffering >= 0:
             self._buffer_size = buffering
         elif self.streaming and self._seekable:
-            self._buffer_size = self._block_size()  # as open() has it: each read(2) may count
+            self._buffer_size = self._block_size()  # as in open(): each read(2) may matter
         else:
             self._buffer_size = BUFFER_SIZE
-        # Whether write() gathers: what another process waits for is written at once.
+        # Whether write() gathers.  Data that another process waits for is written at once.
         self._gathers = self._seekable and self._buffer_size > 0
-        # Bytes ahead of the cursor: _ahead[_taken:] are those at _position.
+        # The bytes read ahead: _ahead[_taken:] are those at _position.
         self._ahead = b""
         self._taken = 0
         self._ahead_writes = 0
-        # Bytes behind the cursor that are still to be written.
+        # The bytes before the cursor that are still to be written.
         self._unwritten = bytearray()
         self._writing: asyncio.Future[Any] | None = None
-        # A read(2) of a pipe, from where nothing can be read twice.
+        # A read(2) of a pipe under way: its bytes cannot be read again.
         self._reading: asyncio.Future[bytes] | None = None
         self._lock = asyncio.Lock()
         self._lines_read = 0
@@ -88,13 +92,13 @@ class BinaryFile(File):
         return f"<aiopoll.BinaryFile{state} name={self.name!r} mode={self.mode!r}>"
 
     def __del__(self) -> None:
-        # Dropped without close(): as io does it, what was written is not lost.
+        # Dropped without close(): as in io, the data that write() took is not lost.
         unwritten = getattr(self, "_unwritten", None)
         if unwritten and not self.closed:
             try:
                 if not self.direct:
                     start = self._position - len(unwritten)
-                    end = self.append_offset  # where O_APPEND would have it go in any case
+                    end = self.append_offset  # where O_APPEND puts it in any case
                     with self._descriptor() as fd:
                         if self.streaming:
                             os.write(fd, unwritten)
@@ -135,10 +139,10 @@ class BinaryFile(File):
 
     @contextlib.contextmanager
     def _descriptor(self) -> Iterator[int]:
-        """What system calls are made on, in the loop's thread or another.
+        """Yields the descriptor for system calls, in the loop's thread or another.
 
-        Raises OSError (EBADF) if the number that was given names another file by now.  What is
-        raised within names the file.
+        Raises OSError (EBADF) if the number names another file by now.  An OSError raised within
+        gets the name of the file.
         """
         fd = self._enter()
         try:
@@ -160,10 +164,10 @@ class BinaryFile(File):
             return os.read(fd, size)
 
     def _write_stream(self, data: bytes, ahead: int, whole: bool) -> int:
-        """write(2), until all is written if `whole`; blocks, whether or not the descriptor does.
+        """Calls write(2), until all is written if `whole`; blocks even if the descriptor does not.
 
-        ahead: how far the kernel's cursor is before ours.  Returns the number of bytes.  After an
-        OSError _unwritten has what is left, for another try, as in io's buffers.
+        ahead: the bytes by which the kernel's cursor is ahead of ours.  Returns the number of bytes
+        written.  After an OSError _unwritten keeps the rest, for another try, as in io's buffers.
         """
         view = memoryview(data)
         if ahead:
@@ -204,26 +208,26 @@ class BinaryFile(File):
         self._ahead_writes = self.writes
 
     def _available(self) -> int:
-        """How many bytes ahead of the cursor are known."""
+        """Returns the number of bytes that were read ahead of the cursor."""
         if self._ahead_writes != self.writes and not self.streaming:
             self._drop_ahead()
         return len(self._ahead) - self._taken
 
     def _take(self, size: int) -> bytes:
-        """Up to `size` of the bytes that are known, and moves the cursor."""
+        """Returns up to `size` of the bytes read ahead, and moves the cursor."""
         data = self._ahead[self._taken : self._taken + size]
         self._taken += len(data)
         self._position += len(data)
         return data
 
     async def _read_raw(self, size: int) -> bytes:
-        """Bytes that come after those that are known; fewer at the end, or in a pipe."""
+        """Reads the bytes after those read ahead; fewer than `size` at the end, or in a pipe."""
         if not self.streaming:
             return await self.pread(size, self._position + self._available())
         return await self._from_stream(size)
 
     async def _from_stream(self, size: int) -> bytes:
-        """Returns what read(2) does; a longer result where a cancelled call has asked for more."""
+        """Returns the result of read(2), of the size that a cancelled call asked for if one did."""
         if self._reading is None:
             if size and not self._fails_at_once():
                 await wait_readable(self)
@@ -234,21 +238,21 @@ class BinaryFile(File):
         return reading.result()
 
     async def _read_late(self) -> int:
-        """How far the kernel's cursor is before ours, with what a cancelled call has read."""
+        """Returns how far the kernel's cursor is ahead of ours, with a cancelled call's read(2)."""
         if self._reading is not None:
             rest = self._ahead[self._taken :]
             self._ahead, self._taken = rest + await self._from_stream(0), 0
         return self._available()
 
     def _fails_at_once(self) -> bool:
-        """Whether read(2) fails whatever comes: nothing need be waited for."""
+        """Whether read(2) fails at once, so that no data need be waited for."""
         with contextlib.suppress(OSError), self._descriptor() as fd:
-            os.readv(fd, [])  # takes nothing
+            os.readv(fd, [])  # reads no byte
             return False
         return True
 
     async def _fill(self, size: int | None = None) -> bool:
-        """Reads a buffer's worth more, or up to `size` bytes; whether there was any."""
+        """Reads a buffer's worth, or up to `size` bytes; returns whether any byte came."""
         rest = self._ahead[self._taken :] if self._available() else b""
         data = await self._read_raw(max(self._buffer_size, 1) if size is None else size)
         self._ahead = rest + data if rest else data
@@ -257,7 +261,7 @@ class BinaryFile(File):
         return bool(data)
 
     async def read(self, size: int | None = -1, /) -> bytes:
-        """Reads `size` bytes, fewer only at the end of the file; all that is left if negative."""
+        """Reads and returns `size` bytes: fewer only at the end, all the rest if negative."""
         self._check_readable()
         async with self._lock:
             await self._flush()
@@ -311,7 +315,7 @@ class BinaryFile(File):
         return data
 
     async def read1(self, size: int = -1, /) -> bytes:
-        """Reads up to `size` bytes with one read(2) at most: what is there, in a pipe."""
+        """Reads up to `size` bytes with at most one read(2): from a pipe, those it holds."""
         self._check_readable()
         async with self._lock:
             await self._flush()
@@ -322,9 +326,10 @@ class BinaryFile(File):
             return self._take(size)
 
     async def readinto(self, buffer: "Buffer", /) -> int:
-        """Reads into the writable `buffer` until it is full or the file ends; the number of bytes.
+        """Fills the writable `buffer`, less at the end of the file; returns the number of bytes.
 
-        The buffer is not touched after this returns, or raises.
+        The buffer is not touched after this returns or raises.  Raises TypeError if it is
+        read-only.
         """
         with memoryview(buffer) as view, view.cast("B") as target:
             if target.readonly:
@@ -334,7 +339,10 @@ class BinaryFile(File):
             return len(data)
 
     async def readline(self, size: int | None = -1, /) -> bytes:
-        """Reads up to and with the next newline; b"" at the end of the file."""
+        """Reads a line with its newline, at most `size` bytes unless that is negative.
+
+        Returns b"" at the end of the file.
+        """
         self._check_readable()
         async with self._lock:
             await self._flush()
@@ -355,7 +363,7 @@ class BinaryFile(File):
                 return self._take(known)
 
     async def readlines(self, hint: int | None = -1, /) -> list[bytes]:
-        """The lines that are left; no more after `hint` bytes, if it is positive."""
+        """Returns the remaining lines; stops after `hint` bytes, if that is positive."""
         return await lines_of(self, hint)
 
     def __aiter__(self) -> Self:
@@ -382,7 +390,7 @@ class BinaryFile(File):
     async def write(self, data: "Buffer", /) -> int:
         """Writes all of `data`, into the buffer first; returns the number of bytes.
 
-        Unbuffered to what is neither a file, a pipe nor a socket: one write(2), and what that took.
+        An unbuffered device (or file of proc) gets a single write(2), which may take fewer bytes.
         """
         self._check_writable()
         if isinstance(data, str):
@@ -390,7 +398,7 @@ class BinaryFile(File):
         async with self._lock:
             with memoryview(data) as view, view.cast("B") as source:
                 size = len(source)
-                self.fileno()  # it may have been closed meanwhile
+                self.fileno()  # another task may have closed the file meanwhile
                 if self.streaming and (not self._gathers or size > self._buffer_size):
                     await self._flush()
                     return await self._to_stream(bytes(source))
@@ -412,7 +420,7 @@ class BinaryFile(File):
                 return size
 
     async def writelines(self, lines: Iterable["Buffer"], /) -> None:
-        """Writes each of `lines`, which bring their own newlines."""
+        """Writes each of `lines`; adds no newlines."""
         for line in lines:
             await self.write(line)
 
@@ -434,7 +442,7 @@ class BinaryFile(File):
         return count
 
     async def _wait_pending(self) -> Any:
-        """Waits for the write or truncate() that is under way; its result, or raises its error."""
+        """Waits for the write or truncate() under way; returns its result, or raises its error."""
         if self._writing is None:
             return None
         # A caller that is cancelled does not cancel the write.
@@ -442,7 +450,7 @@ class BinaryFile(File):
         await asyncio.wait([writing])
         self._writing = None
         result = writing.result()
-        if self._appending and result is not None:  # truncate() moves no cursor
+        if self._appending and result is not None:  # truncate() does not move the cursor
             self._position = self.append_offset
         return result
 
@@ -460,7 +468,7 @@ class BinaryFile(File):
             await self._wait_pending()
 
     async def flush(self) -> None:
-        """Hands what is buffered to the kernel; fsync() brings it to the device."""
+        """Writes the buffered bytes to the kernel; fsync() brings them to the device."""
         self.fileno()
         async with self._lock:
             await self._flush()
@@ -468,7 +476,7 @@ class BinaryFile(File):
     # The cursor
 
     async def tell(self) -> int:
-        """The position of the cursor."""
+        """Returns the position of the cursor, in bytes."""
         self._check_seekable()
         if self.streaming:
             ahead = await self._read_late()
@@ -480,7 +488,7 @@ class BinaryFile(File):
             raise OSError(errno.ESPIPE, os.strerror(errno.ESPIPE), self.name)
 
     async def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Moves the cursor; returns its position.  whence as in io.IOBase.seek."""
+        """Moves the cursor; returns its position, in bytes.  whence as in io.IOBase.seek."""
         offset = operator.index(offset)
         if not self.seekable() and self._buffer_size:
             raise io.UnsupportedOperation("File or stream is not seekable.")
@@ -515,7 +523,7 @@ class BinaryFile(File):
             return position
 
     async def truncate(self, size: int | None = None, /) -> int:
-        """Cuts or extends the file to `size` bytes, the cursor's position if None."""
+        """Cuts or extends the file to `size` bytes, the cursor's position if None; returns it."""
         self._check_writable()
         async with self._lock:
             await self._flush()
@@ -530,10 +538,10 @@ class BinaryFile(File):
             return size
 
     async def close(self) -> None:
-        """Writes what is buffered, waits for all that is under way, and closes.
+        """Writes the buffered bytes, waits for all I/O under way, and closes the file.
 
-        No fsync.  Closing again does nothing.  The file is closed even if this raises, or is
-        cancelled.
+        Does not fsync.  Closing again does nothing.  The file is closed even if this raises, or
+        is cancelled.
         """
         try:
             if not self.closed:
@@ -545,7 +553,7 @@ class BinaryFile(File):
 
 
 async def lines_of(file: AsyncIterable[AnyStr], hint: int | None) -> list[AnyStr]:
-    """The lines that are left; no more after `hint` bytes or characters, if it is positive."""
+    """Returns the remaining lines; stops after `hint` bytes or characters, if positive."""
     lines = []
     total = 0
     async for line in file:

@@ -1,4 +1,4 @@
-"""Calls of the file system that are one hop to a thread of the files' own pool."""
+"""Calls on whole files and directories, each one hop to a thread of the files' own pool."""
 
 import asyncio
 import contextlib
@@ -22,14 +22,14 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 ENTRIES_MAX = 512
-"""Directory entries fetched at once."""
+"""The number of directory entries fetched at once."""
 
 
 def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
-    """Calls a function in a thread of the files' pool; a future of what it returns.
+    """Calls a function in a thread of the files' pool; returns a future of its result.
 
-    The pool is the event loop's own: what fills asyncio's default executor does not keep files
-    waiting.  A call that is cancelled is still carried out, unless no thread had begun it.
+    The pool is the event loop's own: a full default executor of asyncio does not delay files.  A
+    cancelled call is still carried out, unless no thread has begun it.
     """
     loop = asyncio.get_running_loop()
     queue = queue_of(loop)
@@ -38,7 +38,7 @@ def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> as
 
 
 def waits_in_open(path: Any) -> bool:
-    """Whether opening may wait for ever: a FIFO for its other end, a terminal for its line."""
+    """Whether opening `path` may wait for ever: a FIFO for its other end, a terminal for a line."""
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):
@@ -47,12 +47,12 @@ def waits_in_open(path: Any) -> bool:
 
 
 def unless_waits(path: Any, function: Callable[[], T]) -> T | None:
-    """What `function` returns, which opens `path`; None, and no call, where that may wait."""
+    """Calls `function`, which opens `path`; returns None without a call where that may wait."""
     return None if waits_in_open(path) else function()
 
 
 async def with_file_at(path: Any, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """in_thread() for a function that opens `path`; no ordinary thread waits there for ever."""
+    """Calls a function that opens `path` in a thread; one that may wait for ever gets its own."""
     call = functools.partial(function, *args, **kwargs)
     done = await in_thread(unless_waits, path, lambda: (call(),))
     if done is not None:
@@ -61,7 +61,7 @@ async def with_file_at(path: Any, function: Callable[P, T], *args: P.args, **kwa
 
 
 async def to_the_end(future: asyncio.Future[T]) -> T:
-    """Waits for a future; raises a cancellation of the caller after its end."""
+    """Waits until a future is done, even if the caller is cancelled; raises that afterwards."""
     cancelled = None
     while not future.done():
         try:
@@ -74,7 +74,7 @@ async def to_the_end(future: asyncio.Future[T]) -> T:
 
 
 async def read_bytes(path: StrPath) -> bytes:
-    """The contents of a file, in one hop."""
+    """Reads a file in one hop; returns its bytes.  Raises OSError, as open() does."""
     return await with_file_at(path, _read_bytes, path)
 
 
@@ -84,9 +84,10 @@ def _read_bytes(path: StrPath) -> bytes:
 
 
 async def write_bytes(path: StrPath, data: "Buffer") -> int:
-    """Creates or replaces the contents of a file, in one hop; the number of bytes.
+    """Creates a file or replaces its contents, in one hop; returns the number of bytes.
 
-    A reader may see a part of it meanwhile: write_atomic() has no such moment.
+    A reader may see a part of the data meanwhile; write_atomic() has no such moment.  Raises
+    OSError, as open() does.
     """
     return await with_file_at(path, _write_bytes, path, data)
 
@@ -99,9 +100,11 @@ def _write_bytes(path: StrPath, data: "Buffer") -> int:
 async def write_atomic(path: StrPath, data: "Buffer", *, mode: int | None = None) -> None:
     """Creates or replaces a file so that it has the old contents or the new, even after a crash.
 
-    The data goes to a new file beside it, which is synced and renamed over it; then the directory
-    is synced.  A symbolic link is followed.  mode: permissions; None for those of the file that is
-    replaced, or 0o666 less the umask.  When this returns, all of it is on the device.
+    The data goes to a new file in the same directory.  That file is synced and renamed over the
+    old one; then the directory is synced.  A symbolic link is followed.  mode: permissions; None
+    for those of the replaced file, or 0o666 less the umask.  When this returns, all data is on
+    the device.  Raises OSError, EINVAL where `path` is no regular file.
+    Source: rename(2), fsync(2).
     """
     await in_thread(_write_atomic, path, data, mode)
 
@@ -118,7 +121,7 @@ def _write_atomic(path: StrPath, data: "Buffer", mode: int | None) -> None:
             raise OSError(errno.EINVAL, "only a regular file can be replaced", os.fspath(path))
         if mode is None:
             mode = stat.S_IMODE(status.st_mode)
-    # Where the permissions are known nobody else sees the data before they are set.
+    # With known permissions no other user can read the data before they are set.
     permissions = 0o666 if mode is None else 0o600
     fd, temporary = create_unique(directory, ".", ".tmp", os.O_WRONLY, permissions)
     try:
@@ -139,7 +142,7 @@ def _write_atomic(path: StrPath, data: "Buffer", mode: int | None) -> None:
 def create_unique(
     directory: StrPath, prefix: str, suffix: str, flags: int, mode: int
 ) -> tuple[int, str]:
-    """Creates a file under a name of its own; its descriptor and path.  Blocks."""
+    """Creates a file with a unique name; returns its descriptor and path.  Blocks."""
     flags = flags & ~os.O_TRUNC | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     while True:
         path = os.path.join(directory, f"{prefix}{os.urandom(8).hex()}{suffix}")
@@ -157,10 +160,10 @@ def sync_directory(directory: StrPath) -> None:
 
 
 async def copyfile(source: StrPath, target: StrPath) -> int:
-    """Copies the contents of a file, in the kernel where it can; the number of bytes.
+    """Copies the contents of a file, in the kernel where possible; returns the number of bytes.
 
-    An existing target is replaced.  Raises shutil.SameFileError, an OSError, where both are one
-    file.
+    Replaces the contents of an existing target.  Raises shutil.SameFileError, an OSError, where
+    both paths name one file.  Source: shutil.copyfile.
     """
     return await with_file_at(source, _copyfile, source, target)
 
@@ -171,7 +174,7 @@ def _copyfile(source: StrPath, target: StrPath) -> int:
 
 
 async def in_batches(make: Callable[[], Iterable[T]]) -> AsyncGenerator[T, None]:
-    """Iterates in threads over what `make` makes, fetching many at once."""
+    """Iterates in threads over the result of `make`, fetching many items at once."""
     iterator = iter(await in_thread(make))
     while batch := await in_thread(_next_batch, iterator):
         for item in batch:
@@ -183,13 +186,13 @@ def _next_batch(iterator: Iterator[T]) -> list[T]:
 
 
 async def scandir(path: StrPath = ".") -> AsyncGenerator[os.DirEntry[str], None]:
-    """The entries of a directory, as os.scandir has them, fetched many at once.
+    """Yields the entries of a directory, as os.scandir does, many fetched at once.
 
-    The entries' own methods are os.DirEntry's: is_dir() seldom needs the disk, stat() does.
+    The entries' methods are os.DirEntry's, and block: is_dir() seldom needs the disk, stat() does.
     """
 
     def entries() -> Iterator[os.DirEntry[str]]:
-        # Closed when its end is reached, or when it is dropped.
+        # `with` closes it at its end, or when the generator is dropped.
         with os.scandir(path) as found:
             yield from found
 

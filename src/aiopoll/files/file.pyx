@@ -1,17 +1,16 @@
 """A file of an event loop: positional reads, writes and syncs.
 
-Facts.  asyncio's futures are what its users gather, shield and wait for; a coroutine would need a
-task to go on.
+Facts.  Users of asyncio gather, shield and wait for futures; a coroutine would need a task to run.
 
 Rule.  Each call checks its arguments, and raises at once for bad ones.  It makes one FileRequest,
-and hands that to the scheduler.  What the file is, its requests know from its OpenFile.
+and hands that to the scheduler.  The OpenFile describes the file to its requests.
 
-Why.  The I/O is under way when a call returns, whatever becomes of the caller.
+Why.  The I/O is under way when a call returns, whatever happens to the caller.
 
 Cost.  A future and a record for each call; the records are used again.
 
-Failure prevented.  A buffer made in Python may close the file when it is asked for its memory.  The
-request would then read with a number that another file has by now.
+Failure prevented.  A buffer class in Python may close the file when it is asked for its memory.
+The request would then read by a number that names another file by now.
 """
 
 from cpython.number cimport PyNumber_Index
@@ -63,17 +62,20 @@ cdef int64_t end_of(int64_t offset, int64_t length) except -1:
 cdef class File:
     """A file of an event loop, by its descriptor.
 
-    loop: whose futures the methods return.  fd: an open descriptor; with `closefd` it is closed
-    with this, without it stays its owner's.  name: what exceptions name.
+    loop: the event loop whose futures the methods return.  fd: an open descriptor.  closefd:
+    whether closing this closes fd; if not, fd stays its owner's.  name: for exceptions.
 
-    Each method that does I/O returns an asyncio future, and the I/O is under way when it
-    returns: no task is needed for it to go on.  Offsets and sizes are in bytes.  Any number may be
-    under way at once; those that touch the same bytes take effect in any order, each of them
+    Each method that does I/O returns an asyncio future.  The I/O is under way when the method
+    returns: it needs no task.  Offsets and sizes are in bytes.  Any number of requests may be
+    under way at once.  Those that touch the same bytes take effect in any order, each of them
     whole where it is aligned to blocks.
 
-    A future that is cancelled is cancelled at once.  What is under way then is not stopped: a
-    read still writes into its buffer, a write may still reach the file, and the buffers are held
-    until it is over.  What waited for its access is not done.
+    A cancelled future is cancelled at once, but I/O under way is not stopped.  A read still writes
+    into its buffer, and a write may still reach the file.  The buffers are held until the end.
+    A request that waits for its access is not carried out.
+
+    Methods raise ValueError once the file is closed, and io.UnsupportedOperation where its mode
+    does not allow the call.  The futures raise the OSError of the system call.
     """
 
     def __cinit__(self, *args, **options):
@@ -87,7 +89,7 @@ cdef class File:
         self.file.counters.total = self.queue.counters
         self.file.open(fd, fd if name is None else name, closefd)
 
-    # What it is
+    # Properties
 
     @property
     def loop(self):
@@ -96,7 +98,7 @@ cdef class File:
 
     @property
     def name(self):
-        """What exceptions name."""
+        """The name of the file in exceptions."""
         return self.file.name
 
     @name.setter
@@ -115,27 +117,27 @@ cdef class File:
 
     @property
     def streaming(self):
-        """Whether the cursor is the kernel's: read(2) and write(2), no offsets."""
+        """Whether the kernel keeps the cursor: read(2) and write(2), no offsets."""
         return self.file.streaming
 
     @property
     def borrowed(self):
-        """Whether the descriptor is somebody else's, and is asked for before each use."""
+        """Whether other code owns the descriptor, so that each use checks it before."""
         return self.file.borrowed
 
     @property
     def alignment(self):
-        """What offsets, lengths and memory of direct I/O are best multiples of, in bytes.
+        """The multiple at which offsets, lengths and memory of direct I/O are best, in bytes.
 
-        1 for a file that is not direct.  What is not aligned works too, and costs more.
+        1 for a file that is not direct.  Unaligned requests work too, and cost more.
         """
         return max(self.file.memory_alignment, self.file.offset_alignment)
 
     @property
     def append_offset(self):
-        """Where the next append() goes: the size of the file when it was opened, at first.
+        """The offset of the next append(), in bytes: at first the size of the opened file.
 
-        May be set, as by a program that finds the end of a log in a file that is allocated ahead.
+        It may be set, as by a program that finds the end of a log in a preallocated file.
         """
         return self.file.append_at
 
@@ -144,14 +146,14 @@ cdef class File:
         self.file.append_at = offset_of(offset)
 
     def fileno(self):
-        """The descriptor; ValueError once the file is closed."""
+        """Returns the descriptor.  Raises ValueError once the file is closed."""
         self.check_open(False, False)
         return self.file.number
 
     def _enter(self):
         """Returns the descriptor for one call, which _leave() ends.
 
-        Raises OSError (EBADF) if the number that was given names another file by now.
+        Raises OSError (EBADF) if the number names another file by now.
         """
         return self.file.enter()
 
@@ -159,10 +161,10 @@ cdef class File:
         self.file.leave(fd)
 
     def _first_position(self, bint at_end):
-        """Returns where the descriptor stands, or -errno; at_end: brings it to the end before."""
+        """Returns the descriptor's position, or -errno; at_end: moves it to the end before."""
         cdef int fd = self.file.enter()
         cdef int64_t position
-        # What was given is asked: the duplicate may be another opening of the same file.
+        # The number that was passed, if it still fits: the duplicate may be another opening.
         if (not self.file.borrowed and not self.file.closefd
                 and is_same_file(self.file.number, fd)):
             position = lseek(self.file.number, 0, SEEK_END if at_end else SEEK_CUR)
@@ -184,15 +186,15 @@ cdef class File:
         return self.file.can_write
 
     def statistics(self):
-        """The counters of this file, as a FileStatistics."""
+        """Returns the counters of this file, as a FileStatistics."""
         return self.file.counters.statistics(self.file.pending, 0, 0)
 
     # Positional I/O
 
     def pread(self, size, offset):
-        """Reads up to `size` bytes at `offset`; the result is fewer only at the end of the file.
+        """Reads up to `size` bytes at `offset`, fewer only at the end of the file.
 
-        A future of bytes; its OSError is that of pread(2).
+        Returns a future of bytes; its OSError is that of pread(2).
         """
         cdef int64_t wanted = PyNumber_Index(size), start = offset_of(offset)
         if wanted < 0:
@@ -201,7 +203,7 @@ cdef class File:
         return self.read_request(None, wanted, start, False)
 
     cdef object read_request(self, object buffers, int64_t size, int64_t offset, bint several):
-        """size: into a new bytes object, unless it is negative; several: whether buffers are."""
+        """size: of a new bytes object, unless negative; several: whether buffers is a sequence."""
         cdef FileRequest request
         self.check_open(True, False)
         request = self.queue.take(FILE_READ, self.file, self)
@@ -213,7 +215,7 @@ cdef class File:
                     request.hold_vector(buffers, True)
                 else:
                     request.hold(buffers, True)
-                self.check_open(True, False)  # a buffer made in Python may have closed it
+                self.check_open(True, False)  # a buffer class in Python may have closed the file
                 end_of(offset, request.length)
         except BaseException:
             self.queue.release(request)
@@ -224,17 +226,17 @@ cdef class File:
     def pread_into(self, buffer, offset):
         """Reads into the writable `buffer` at `offset`, until it is full or the file ends.
 
-        A future of the number of bytes.  The buffer must not be used before it is done, and if
-        it is cancelled, not before the file is closed.
+        Returns a future of the number of bytes.  The buffer must not be used before the future is
+        done; if that is cancelled, not before the file is closed.
         """
         return self.read_request(buffer, -1, offset_of(offset), False)
 
     def preadv(self, buffers, offset):
-        """Reads into several writable buffers, one after the other; otherwise like pread_into."""
+        """Reads into several writable buffers in order; otherwise like pread_into()."""
         return self.read_request(buffers, -1, offset_of(offset), True)
 
     cdef object write_request(self, object data, int64_t offset, bint dsync, bint append):
-        """append: to the end, wherever that is once `data` is held."""
+        """append: to the end of the file, as it is once `data` is held."""
         cdef FileRequest request
         self.check_open(False, True)
         self.writes += 1
@@ -248,7 +250,7 @@ cdef class File:
                 request.hold_vector(data, False)
             else:
                 request.hold(data, False)
-            # A buffer made in Python may have closed the file, or appended to it.
+            # A buffer class in Python may have closed the file, or appended to it.
             self.check_open(False, True)
             if append:
                 offset = self.file.append_at
@@ -270,25 +272,26 @@ cdef class File:
     def pwrite(self, data, offset, *, bint dsync=False):
         """Writes all of `data` at `offset`.
 
-        dsync: the data, and what is needed to read it back, are on the device when it is done
-        (RWF_DSYNC).  A future of the number of bytes; its OSError is that of pwrite(2), and part of
-        the data may be written then.  `data` must not be changed before it is done.
+        dsync: the future is done once the data, and the metadata to read it back, are on the
+        device (RWF_DSYNC).  Returns a future of the number of bytes.  Its OSError is that of
+        pwrite(2); a part of the data may be written then.  `data` must not be changed before the
+        future is done.
         """
         if isinstance(data, (list, tuple)):
             raise TypeError("pwrite() takes one buffer: call pwritev() for several")
         return self.write_request(data, offset_of(offset), dsync, False)
 
     def pwritev(self, buffers, offset, *, bint dsync=False):
-        """Writes several buffers, one after the other; otherwise like pwrite."""
+        """Writes several buffers in order; otherwise like pwrite()."""
         return self.write_request(tuple(buffers), offset_of(offset), dsync, False)
 
     def append(self, data, *, bint dsync=False):
         """Writes `data`, a buffer or a list of buffers, to the end of the file.
 
-        The end is `append_offset`, which moves at once: what is appended meanwhile comes after,
-        and a write that fails leaves its place empty.  A file that is open for appending (mode
-        "a") and not direct appends where the kernel finds the end, one at a time.
-        A future of the offset that the data has gone to.
+        The end is `append_offset`, which moves at once: later appends go after this one, and a
+        failed write leaves a gap.  A file with O_APPEND (mode "a", not direct) appends at the
+        kernel's end of file, one write at a time.
+        Returns a future of the offset at which the data was written.
         """
         return self.write_request(data, 0, dsync, True)
 
@@ -300,7 +303,7 @@ cdef class File:
         return self.queue.start(request)
 
     def fsync(self):
-        """Brings data and metadata to the device: those of writes that are done.  See fsync(2)."""
+        """Brings the data and metadata of completed writes to the device.  See fsync(2)."""
         return self.sync(abi.IOCB_CMD_FSYNC)
 
     def datasync(self):
@@ -311,11 +314,11 @@ cdef class File:
         return self.sync(abi.IOCB_CMD_FDSYNC)
 
     def fallocate(self, offset, length, *, bint keep_size=False):
-        """Allocates blocks, so that writes there are overwrites.
+        """Allocates blocks, so that later writes there are overwrites.
 
-        The size of the file grows to offset + length, unless with `keep_size`; append_offset
-        stays.  What was not written reads as zeroes.  See fallocate(2); EOPNOTSUPP where
-        the file system cannot.
+        The size of the file grows to offset + length, unless `keep_size`; append_offset does not
+        change.  Unwritten bytes read as zeroes.  Returns a future, with OSError (EOPNOTSUPP) where
+        the file system cannot allocate.  See fallocate(2).
         """
         cdef int64_t start = offset_of(offset), size = PyNumber_Index(length), end
         if size < 1:
@@ -355,7 +358,7 @@ cdef class File:
         self.file.size = self.file.append_at = size
 
     def _call(self, function, *, bint exclusive=False):
-        """Calls `function` in a thread; a future of what it returns.  close() waits for it."""
+        """Calls `function` in a thread; returns a future of its result, which close() awaits."""
         cdef FileRequest request
         self.check_open(False, False)
         request = self.queue.take(FILE_CALL, self.file, self)
@@ -365,7 +368,7 @@ cdef class File:
             request.access = EXCLUSIVE
         return self.queue.start(request)
 
-    # What every call does
+    # Common to all calls
 
     cdef int check_open(self, bint reading, bint writing) except -1:
         if self.file.closing is not None or self.file.fd < 0:
@@ -379,7 +382,7 @@ cdef class File:
     # The end
 
     def _close(self):
-        """Has calls raise from now on, and closes when what is under way is over.
+        """Has later calls raise, and closes the file when its requests are over.
 
         Returns a future that all callers share: shield it.
         """

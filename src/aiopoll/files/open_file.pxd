@@ -23,7 +23,7 @@ cdef enum:  # the counters, in the order of FileStatistics
     BOUNCED
     COUNTS
 
-cdef enum Access:  # how a request stands to the others of its file
+cdef enum Access:  # how a request relates to the others of its file
     UNORDERED
     SHARED
     EXCLUSIVE
@@ -36,7 +36,7 @@ cdef class Counters:
 
 cdef class OpenFile:
     cdef int fd
-    cdef int number  # what was given, and fileno() returns; `fd` may be a duplicate
+    cdef int number  # of fileno(), as passed to open(); `fd` may be a duplicate
     cdef object name
     cdef bint closefd
     cdef bint can_read
@@ -44,9 +44,9 @@ cdef class OpenFile:
     cdef bint o_append
     cdef bint direct
     cdef bint use_nowait
-    cdef bint borrowed  # `fd` is somebody else's: enter() looks whose it is before each use
-    cdef bint streaming  # the cursor is the kernel's: read(2) and write(2), no offsets
-    cdef struct_stat given  # the file's at the beginning
+    cdef bint borrowed  # other code owns `fd`: enter() checks before each use that it is the file's
+    cdef bint streaming  # the kernel keeps the cursor: read(2) and write(2), no offsets
+    cdef struct_stat given  # the file's status when it was opened
     cdef uint32_t memory_alignment
     cdef uint32_t offset_alignment
     cdef int64_t size

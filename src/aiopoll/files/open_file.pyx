@@ -1,19 +1,19 @@
 """An open file, as its requests see it: descriptor, alignment, accesses, counters.
 
 Facts.  A duplicate of a descriptor keeps the open file description, whatever happens to the first.
-A duplicate of a pipe, socket or terminal would keep its peer from seeing the end.  Direct writes
-that share a block are read, changed and written as a whole.
+A duplicate of a pipe, socket or terminal would keep its peer from seeing the end.  A direct write
+of a part of a block reads, changes and writes the whole block.
 
-Rule.  A descriptor that somebody else owns (closefd=False) is duplicated at once if it is a file
-without another end.  One with another end is borrowed: it is duplicated for each call, in a thread,
-and only while the number names the file that was given.
-Requests of a file have an access.  SHARED ones go side by side, an EXCLUSIVE one alone: it changes
-part of a block, the size or the allocation.  UNORDERED ones wait for none.
+Rule.  A descriptor that other code owns (closefd=False) is duplicated at once if its file has no
+other end.  One with another end is borrowed: it is duplicated for each call, in a thread, and only
+while the number names the same file.
+Requests of a file have an access.  SHARED ones run side by side.  An EXCLUSIVE one runs alone: it
+changes part of a block, the size or the allocation.  UNORDERED ones wait for none.
 
-Why.  What the owner does to a number changes nothing for a regular file, and its peer sees a pipe's
-end in time.
+Why.  Whatever the owner does to the number, a regular file's I/O goes on, and a pipe's peer sees
+the end in time.
 
-Cost.  Two system calls and two fstat(2) for each call of what is borrowed.
+Cost.  Three system calls for each call on a borrowed descriptor: fcntl(2), fstat(2), close(2).
 
 Failure prevented.  Two writes that end within one block are done side by side: each reads the block
 before the other has written it, and the bytes of one of them are lost.
@@ -39,22 +39,22 @@ cdef extern from "file_ops.h" nogil:
     bint file_takes_offsets(int fd)
 
 cdef enum:
-    ALIGNMENT_DEFAULT = 4096  # where statx does not report one: what every device takes
+    ALIGNMENT_DEFAULT = 4096  # every device takes it: for where statx reports none
 
 
 @cython.final
 cdef class Counters:
-    """The counters of a file, which count in those of all files too; or of all files."""
+    """The counters of one file, which also count in the total of all files; or that total."""
 
     cdef object statistics(self, Py_ssize_t in_flight, Py_ssize_t waiting, Py_ssize_t in_threads):
-        """A FileStatistics."""
+        """Returns a FileStatistics."""
         return FileStatistics(*[self.counts[i] for i in range(COUNTS)], in_flight, waiting,
                               in_threads)
 
 
 @cython.final
 cdef class OpenFile:
-    """One file that is open; its requests are in request.pyx."""
+    """One open file; its requests are in request.pyx."""
 
     def __cinit__(self):
         self.fd = -1
@@ -63,8 +63,8 @@ cdef class OpenFile:
         self.held = collections.deque()
 
     cdef int open(self, int fd, object name, bint closefd) except -1:
-        """Takes the descriptor `fd`, or a duplicate of it if it stays its owner's."""
-        # First of all, and without a moment in between for other threads.
+        """Takes the descriptor `fd`, or a duplicate of it if its owner keeps it."""
+        # First of all: later, another thread may have closed `fd`.
         cdef int own = fd if closefd else duplicate(fd)
         self.name = name
         self.closefd = closefd
@@ -82,7 +82,7 @@ cdef class OpenFile:
         return 0
 
     cdef int examine(self, int fd) except -1:
-        """Finds out what the file is."""
+        """Reads the kind, flags, size and alignments of the file."""
         cdef int flags = fcntl.fcntl(fd, fcntl.F_GETFL)
         if fstat(fd, &self.given) != 0:
             raise self.os_error(errno)
@@ -106,7 +106,7 @@ cdef class OpenFile:
         return 0
 
     cdef bint is_given(self, int fd) noexcept:
-        """Whether `fd` names the file that was given."""
+        """Whether `fd` names the file that was opened."""
         cdef struct_stat status
         return (fstat(fd, &status) == 0
                 and status.st_dev == self.given.st_dev and status.st_ino == self.given.st_ino
@@ -116,7 +116,7 @@ cdef class OpenFile:
     cdef int enter(self) except -1:
         """Returns the descriptor for one call, which leave() ends; any thread, with the GIL.
 
-        Raises OSError (EBADF) if the number that was given names another file by now.
+        Raises OSError (EBADF) if the number names another file by now.
         """
         cdef int fd
         if self.fd < 0:
@@ -151,7 +151,7 @@ cdef class OpenFile:
         return OSError(code, text, self.name)
 
     cdef bint acquire(self, int access) noexcept:
-        """Takes an access; False where it has to be waited for."""
+        """Takes an access; returns False if the request must wait for it."""
         if access == EXCLUSIVE:
             if self.exclusive or self.sharing > 0:
                 return False

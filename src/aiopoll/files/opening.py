@@ -1,4 +1,4 @@
-"""aiopoll.open: the arguments of open(), looked at here and carried out in a thread."""
+"""aiopoll.open: checks the arguments of open() here, and opens the file in a thread."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ TextMode = Literal[
 
 
 class AnyFile(Protocol):
-    """What can be closed."""
+    """An object with a coroutine close()."""
 
     async def close(self) -> None: ...
 
@@ -42,7 +42,7 @@ D = TypeVar("D", int, int | None)  # of a descriptor
 
 
 class Opening(Coroutine[Any, Any, F]):
-    """What aiopoll.open() returns: await it for the file, or enter it with `async with`."""
+    """The result of aiopoll.open(): await it for the file, or enter it with `async with`."""
 
     def __init__(self, opening: Coroutine[Any, Any, F]) -> None:
         self._opening = opening
@@ -54,15 +54,15 @@ class Opening(Coroutine[Any, Any, F]):
     __iter__ = __await__  # for generators that are coroutines
 
     def send(self, value: Any, /) -> Any:
-        """Starts it, or goes on."""
+        """Starts or resumes the coroutine."""
         return self._opening.send(value)
 
     def throw(self, *error: Any) -> Any:
-        """Raises an exception where it waits."""
+        """Raises an exception at the point where the coroutine waits."""
         return self._opening.throw(*error)
 
     def close(self) -> None:
-        """Ends it where it waits."""
+        """Ends the coroutine at the point where it waits."""
         self._opening.close()
 
     def __getattr__(self, name: str) -> Any:
@@ -80,7 +80,7 @@ class Opening(Coroutine[Any, Any, F]):
 
 
 class Mode:
-    """A mode of open(), taken apart."""
+    """A parsed mode of open()."""
 
     def __init__(self, mode: str) -> None:
         if not isinstance(mode, str):
@@ -98,7 +98,7 @@ class Mode:
         self.updating = "+" in letters
         [self.action] = letters & set("rwxa")
         self.appending = self.action == "a"
-        # As io.FileIO shows it.
+        # The mode as io.FileIO shows it.
         self.raw = self.action + "b" + ("+" if self.updating else "")
 
     def flags(self, direct: bool) -> int:
@@ -115,7 +115,7 @@ class Mode:
         elif self.action == "x":
             flags |= os.O_EXCL
         if direct:
-            # Appending is ours then, and the ends of blocks have to be read to be changed.
+            # We append ourselves then, and read the blocks at both ends to change them.
             flags |= os.O_DIRECT
             if self.action != "r":
                 flags = flags & ~os.O_ACCMODE | os.O_RDWR
@@ -125,7 +125,7 @@ class Mode:
 
 
 def open_descriptor(path: Any, mode: Mode, direct: bool, opener: Opener | None) -> int:
-    """Opens `path`; blocks.  Raises OSError, also for directories."""
+    """Opens `path` and returns the descriptor; blocks.  Raises OSError, also for directories."""
     flags = mode.flags(direct)
     try:
         fd = os.open(path, flags, 0o666) if opener is None else opener(path, flags)
@@ -148,7 +148,7 @@ def open_descriptor(path: Any, mode: Mode, direct: bool, opener: Opener | None) 
 
 
 def check_descriptor(fd: int, path: Any, mode: Mode) -> None:
-    """Raises IsADirectoryError for a directory; OSError for what cannot be appended to."""
+    """Raises IsADirectoryError for a directory, and OSError where appending is impossible."""
     if stat.S_ISDIR(os.fstat(fd).st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     if mode.appending:
@@ -160,7 +160,7 @@ def check_descriptor(fd: int, path: Any, mode: Mode) -> None:
 
 
 def close_late(opened: asyncio.Future[D]) -> None:
-    """Closes what was opened for a caller that does not wait any more."""
+    """Closes the descriptor that was opened for a caller that no longer waits."""
     if not opened.cancelled() and opened.exception() is None:
         fd = opened.result()
         if fd is not None:
@@ -168,20 +168,20 @@ def close_late(opened: asyncio.Future[D]) -> None:
 
 
 def other_end(path: Any) -> int | None:
-    """Opens both ends of a FIFO, which lets go of a thread that waits for the other one."""
-    with contextlib.suppress(OSError):  # it is gone, or no FIFO of ours
+    """Opens both ends of a FIFO, which releases a thread that waits for the other end."""
+    with contextlib.suppress(OSError):  # the path is gone, or we may not open it
         if stat.S_ISFIFO(os.stat(path).st_mode):
             return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     return None
 
 
 def close_end(fd: int, opened: object) -> None:
-    """Closes what other_end() has opened."""
+    """Closes the descriptor that other_end() opened."""
     os.close(fd)
 
 
 async def opened_at(path: Any, opened: asyncio.Future[D]) -> D:
-    """Returns the result of `opened`; a cancelled caller has it come soon, and be closed."""
+    """Returns the result of `opened`; a cancelled caller's descriptor comes soon, and is closed."""
     try:
         return await asyncio.shield(opened)
     except asyncio.CancelledError:
@@ -194,7 +194,7 @@ async def opened_at(path: Any, opened: asyncio.Future[D]) -> D:
 async def open_binary(
     path: Any, mode: Mode, buffering: int, closefd: bool, opener: Opener | None, direct: bool
 ) -> BinaryFile:
-    """A BinaryFile for these arguments."""
+    """Returns a BinaryFile for these arguments."""
     loop = asyncio.get_running_loop()
     queue = queue_of(loop)
     keep_until_shutdown(loop, queue)
@@ -204,7 +204,7 @@ async def open_binary(
     else:
         make = functools.partial(open_descriptor, path, mode, direct, opener)
         found = None
-        if opener is None:  # which may do anything
+        if opener is None:  # an opener may do anything
             found = await opened_at(path, queue.call(functools.partial(unless_waits, path, make)))
         fd = await opened_at(path, queue.call(make, patient=True)) if found is None else found
     try:
@@ -230,7 +230,7 @@ async def open_binary(
 async def open_text(
     path: Any, mode: Mode, closefd: bool, opener: Opener | None, format: TextFormat
 ) -> TextFile:
-    """A TextFile for these arguments."""
+    """Returns a TextFile for these arguments."""
     buffer = await open_binary(path, mode, -1, closefd, opener, False)
     try:
         return TextFile(buffer, format)
@@ -292,14 +292,15 @@ def open(
 ) -> Opening[Any]:
     """Opens a file of the running event loop: `async with aiopoll.open(path) as file`.
 
-    The arguments are those of the built-in open(), and so are the exceptions; those about the
-    arguments come at once, those about the file when it is awaited.  A BinaryFile with a "b" in
-    the mode, else a TextFile.
+    The arguments and the exceptions are those of the built-in open().  Bad arguments raise at
+    once; an error of the file is raised when the result is awaited.  That returns a BinaryFile if
+    the mode has a "b", else a TextFile.
 
     direct: past the page cache (O_DIRECT), in binary modes only.  Any offset, length and memory
         works; multiples of the file's `alignment`, in an AlignedBuffer, are fast.  A direct
-        file that is open for writing is open for reading underneath.  OSError EINVAL where the
-        file system takes no O_DIRECT.
+        file that is open for writing is open for reading underneath.  Raises OSError (EINVAL)
+        where the file system does not support O_DIRECT.
+    Source: io.open, open(2).
     """
     parts = Mode(mode)
     if not isinstance(path, int):

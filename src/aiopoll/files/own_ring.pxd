@@ -1,4 +1,4 @@
-"""A ring of its own for the files of a loop that has none."""
+"""An own ring for the files of a loop that has none."""
 
 from aiopoll.aio cimport abi
 from aiopoll.aio.ring cimport Ring

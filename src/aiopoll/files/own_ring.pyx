@@ -1,20 +1,20 @@
-"""A ring of its own for the files of a loop that has none: asyncio's, uvloop's, ours on epoll.
+"""An own ring for the files of a loop that has none: asyncio's, uvloop's, ours on epoll.
 
 Facts.  With IOCB_FLAG_RESFD the kernel adds 1 to an eventfd after each event (fs/aio.c,
 aio_complete), which any loop can watch with add_reader.  io_destroy blocks for tens of
 milliseconds.
 
-Rule.  Requests that the iteration's callbacks make leave in one io_submit: in a callback of the
-next iteration, or when the queue submits early (FileQueue.submit_if_underfilled).  Events that are
-there by then are taken at once; the eventfd becomes readable for the rest.
+Rule.  Requests from the callbacks of an iteration leave in one io_submit: in a callback of the
+next iteration, or when the queue submits early (FileQueue.submit_if_underfilled).  The events in
+the ring by then are reaped at once; for the rest the eventfd becomes readable.
 
 Why.  Any loop can watch an eventfd, and one io_submit takes many requests.
 
 Cost.  An eventfd, slots of fs.aio-max-nr, and a read of the eventfd for each time that events
 come, until the loop shuts down.
 
-Failure prevented.  The eventfd is read after the events were taken.  An event that comes in between
-raises it, the read lowers it, and the loop sleeps on an event that is there.
+Failure prevented.  The eventfd is read after the events were reaped.  An event that comes in
+between raises its counter, and the read clears it.  The loop sleeps though an event is in the ring.
 """
 
 cimport cython
@@ -44,9 +44,9 @@ fork_guard_use(process_guard())
 
 @cython.final
 cdef class FileRing:
-    """Submits the requests of a source and takes their events, on any loop that has add_reader.
+    """Submits the requests of a source and reaps their events, on any loop that has add_reader.
 
-    Raises OSError where no AIO context is to be had, NotImplementedError where the loop watches
+    Raises OSError where no AIO context can be had, NotImplementedError where the loop watches
     no files.
     """
 
@@ -60,12 +60,12 @@ cdef class FileRing:
         cdef bint want_mapped = os.environ.get("AIOPOLL_USER_RING") != "0"
         if self.ring.ctx:
             raise RuntimeError("a FileRing is initialised once")
-        # No Python code, which an interrupt could end, runs until the ring owns the context.
+        # Until the ring owns the context no Python code runs, which an interrupt could end.
         result = abi.aio_sys_setup(nr, &ctx)
         if result < 0:
             raise setup_error(-result, nr)
         ring_init(&self.ring, ctx, nr, want_mapped)
-        # What the sandbox refuses is better known now than with requests in flight.
+        # A sandbox's refusal is better found now than with requests in flight.
         result = abi.aio_sys_submit(ctx, 0, self.batch)
         if result == 0:
             result = ring_wait(&self.ring, self.events, 1, 0)
@@ -92,14 +92,14 @@ cdef class FileRing:
         return 0
 
     cdef int submit_later(self) except -1:
-        """Has the next iteration submit what waits."""
+        """Has the next iteration submit the waiting requests."""
         if not self.scheduled and not self.busy:
             self.scheduled = True
             self.loop.call_soon(self.flush)
         return 0
 
     def flush(self):
-        """Submits what waits, and takes what has completed already."""
+        """Submits the waiting requests, and reaps the events that are there."""
         self.scheduled = False
         if self.ring.ctx and not self.busy:
             self.submit_waiting()
@@ -108,13 +108,13 @@ cdef class FileRing:
                 self.submit_later()
 
     def on_event(self):
-        """The eventfd is readable."""
+        """Called when the eventfd is readable."""
         cdef uint64_t count
         read(self.event_fd, &count, sizeof(count))
         self.flush()
 
     cdef int submit_waiting(self) except -1:
-        """Submits as much as there is room for, unless that is going on."""
+        """Submits as many requests as find a slot, unless a submission is going on."""
         cdef RingBatch batch
         cdef RingResult result
         cdef Py_ssize_t i
@@ -151,7 +151,7 @@ cdef class FileRing:
         return 0
 
     cdef int reap(self, bint wait) except -1:
-        """Takes what has completed; waits for one event, or more, before that."""
+        """Reaps events; if `wait`, waits for at least one before."""
         cdef long count = EVENTS_MAX, i
         while count == EVENTS_MAX:
             if wait:
@@ -167,7 +167,7 @@ cdef class FileRing:
         return 0
 
     cdef int drain(self) except -1:
-        """Submits what waits, and waits until nothing is in flight."""
+        """Submits the waiting requests, and waits until nothing is in flight."""
         while self.source.waiting + self.source.in_flight > 0:
             if self.source.waiting:
                 self.submit_waiting()
@@ -176,7 +176,7 @@ cdef class FileRing:
         return 0
 
     cdef int close(self) except -1:
-        """Gives the context and the eventfd back; nothing must be in flight."""
+        """Gives the context and the eventfd back; no request may be in flight."""
         if self.event_fd >= 0 and not self.loop.is_closed():
             self.loop.remove_reader(self.event_fd)
         return self.free()

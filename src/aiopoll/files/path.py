@@ -1,4 +1,4 @@
-"""Path: pathlib's paths, whose calls of the file system are coroutines."""
+"""Path: pathlib's paths, whose file system calls are coroutines."""
 
 import os
 import pathlib
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 class Path(pathlib.PurePosixPath):
     """A pathlib.PurePosixPath with pathlib.Path's other methods as coroutines.
 
-    Each is one hop to a thread of the files' pool.  Where pathlib.Path returns a path, this
-    returns a Path of ours; iterdir(), glob() and rglob() are asynchronous iterators that fetch many
-    entries at once.
+    Each of those is one hop to a thread of the files' pool, and raises as pathlib.Path's does.
+    Where pathlib.Path returns a path, this returns a Path of ours.  iterdir(), glob() and rglob()
+    are asynchronous iterators that fetch many entries at once.
     """
 
     @property
@@ -30,42 +30,45 @@ class Path(pathlib.PurePosixPath):
 
     @classmethod
     async def cwd(cls) -> Self:
-        """The current directory."""
+        """Returns the current directory."""
         return cls(await in_thread(os.getcwd))
 
     @classmethod
     async def home(cls) -> Self:
-        """The user's home directory."""
+        """Returns the user's home directory."""
         return cls(await in_thread(pathlib.Path.home))
 
     async def absolute(self) -> Self:
-        """This path, from the root on, otherwise as it is."""
+        """Returns this path as an absolute one, otherwise unchanged."""
         return self._of(await in_thread(self._sync.absolute))
 
     async def resolve(self, strict: bool = False) -> Self:
-        """This path without symbolic links; OSError where it does not exist if `strict`."""
+        """Returns this path without symbolic links.
+
+        Raises OSError if `strict`, and the path does not exist.
+        """
         return self._of(await in_thread(self._sync.resolve, strict))
 
     async def expanduser(self) -> Self:
-        """This path with ~ and ~user replaced."""
+        """Returns this path with ~ and ~user replaced."""
         return self._of(await in_thread(self._sync.expanduser))
 
     async def readlink(self) -> Self:
-        """Where the symbolic link leads."""
+        """Returns the target of the symbolic link."""
         return self._of(await in_thread(os.readlink, self))
 
     # What is there
 
     async def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
-        """os.stat()."""
+        """Calls os.stat()."""
         return await in_thread(os.stat, self, follow_symlinks=follow_symlinks)
 
     async def lstat(self) -> os.stat_result:
-        """os.lstat()."""
+        """Calls os.lstat()."""
         return await in_thread(os.lstat, self)
 
     async def exists(self) -> bool:
-        """Whether the path leads to anything."""
+        """Whether the path leads to any file."""
         return await in_thread(self._sync.exists)
 
     async def is_dir(self) -> bool:
@@ -101,11 +104,11 @@ class Path(pathlib.PurePosixPath):
         return await in_thread(self._sync.is_char_device)
 
     async def owner(self) -> str:
-        """The name of the user that the file belongs to."""
+        """Returns the name of the user that the file belongs to."""
         return await in_thread(self._sync.owner)
 
     async def group(self) -> str:
-        """The name of the group that the file belongs to."""
+        """Returns the name of the group that the file belongs to."""
         return await in_thread(self._sync.group)
 
     async def samefile(self, other: str | os.PathLike[str]) -> bool:
@@ -115,26 +118,26 @@ class Path(pathlib.PurePosixPath):
     # Directories
 
     async def iterdir(self) -> AsyncGenerator[Self, None]:
-        """The paths in this directory, in no order."""
+        """Yields the paths in this directory, in no order."""
         async for entry in calls.scandir(self):
             yield self / entry.name
 
     async def glob(self, pattern: str) -> AsyncGenerator[Self, None]:
-        """The paths below this one that match the pattern."""
+        """Yields the paths below this one that match the pattern."""
         async for path in in_batches(lambda: self._sync.glob(pattern)):
             yield self._of(path)
 
     async def rglob(self, pattern: str) -> AsyncGenerator[Self, None]:
-        """The same for every directory below this one."""
+        """Yields the matches of the pattern in this directory and all below it."""
         async for path in in_batches(lambda: self._sync.rglob(pattern)):
             yield self._of(path)
 
     async def walk(
         self, top_down: bool = True, follow_symlinks: bool = False
     ) -> AsyncGenerator[tuple[Self, list[str], list[str]], None]:
-        """For each directory from here on: its path, its directories, its files.  See os.walk.
+        """Yields for each directory from here on: its path, its directories, its files.
 
-        The lists are the caller's: to change them does not change where it goes.
+        The lists are the caller's: changing them does not change the walk.  Source: os.walk.
         """
 
         def found() -> Iterable[tuple[str, list[str], list[str]]]:
@@ -146,7 +149,7 @@ class Path(pathlib.PurePosixPath):
     # Changes
 
     async def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
-        """Makes the directory."""
+        """Creates the directory."""
         await in_thread(self._sync.mkdir, mode, parents, exist_ok)
 
     async def rmdir(self) -> None:
@@ -158,7 +161,7 @@ class Path(pathlib.PurePosixPath):
         await in_thread(self._sync.unlink, missing_ok)
 
     async def touch(self, mode: int = 0o666, exist_ok: bool = True) -> None:
-        """Makes the file, or sets its times to now."""
+        """Creates the file, or sets its times to now."""
         await in_thread(self._sync.touch, mode, exist_ok)
 
     async def chmod(self, mode: int, *, follow_symlinks: bool = True) -> None:
@@ -166,12 +169,12 @@ class Path(pathlib.PurePosixPath):
         await in_thread(os.chmod, self, mode, follow_symlinks=follow_symlinks)
 
     async def rename(self, target: str | os.PathLike[str]) -> Self:
-        """Renames to `target`, and returns it; a file that is there is replaced."""
+        """Renames to `target`, and returns it; replaces a file of that name."""
         await in_thread(os.rename, self, target)
         return self._of(target)
 
     async def replace(self, target: str | os.PathLike[str]) -> Self:
-        """The same, by pathlib's other name."""
+        """Renames to `target`: rename() by pathlib's other name."""
         await in_thread(os.replace, self, target)
         return self._of(target)
 
@@ -197,19 +200,19 @@ class Path(pathlib.PurePosixPath):
         *,
         direct: bool = False,
     ) -> Opening[Any]:
-        """aiopoll.open() of this path: await it, or enter it with `async with`."""
+        """Calls aiopoll.open() for this path: await it, or enter it with `async with`."""
         return open(self, mode, buffering, encoding, errors, newline, direct=direct)
 
     async def read_bytes(self) -> bytes:
-        """The contents."""
+        """Returns the contents."""
         return await calls.read_bytes(self)
 
     async def read_text(self, encoding: str | None = None, errors: str | None = None) -> str:
-        """The contents, decoded."""
+        """Returns the contents, decoded."""
         return await with_file_at(self, self._sync.read_text, encoding, errors)
 
     async def write_bytes(self, data: "Buffer") -> int:
-        """Replaces the contents; the number of bytes."""
+        """Replaces the contents; returns the number of bytes."""
         return await calls.write_bytes(self, data)
 
     async def write_text(
@@ -219,9 +222,9 @@ class Path(pathlib.PurePosixPath):
         errors: str | None = None,
         newline: str | None = None,
     ) -> int:
-        """Replaces the contents; the number of characters."""
+        """Replaces the contents; returns the number of characters."""
         return await with_file_at(self, self._sync.write_text, data, encoding, errors, newline)
 
     async def write_atomic(self, data: "Buffer", *, mode: int | None = None) -> None:
-        """aiopoll.write_atomic() of this path."""
+        """Calls aiopoll.write_atomic() for this path."""
         await calls.write_atomic(self, data, mode=mode)

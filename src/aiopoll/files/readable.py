@@ -1,4 +1,4 @@
-"""Waits for the data of a pipe on the loop, so that no thread is left waiting for it."""
+"""Waits for the data of a pipe on the loop, so that no thread has to wait for it."""
 
 import asyncio
 from typing import TYPE_CHECKING, Any
@@ -8,14 +8,14 @@ if TYPE_CHECKING:
 
 
 async def wait_readable(file: "BinaryFile") -> None:
-    """Returns when the file is readable, or where the loop cannot poll it: a thread waits then."""
+    """Waits until the file is readable; returns at once if the loop cannot poll it."""
     loop: Any = file.loop
     ready = loop.create_future()
     watched: Any = BorrowedNumber(file) if file.borrowed else file.fileno()
     try:
         loop.add_reader(watched, set_ready, ready)
     except (OSError, NotImplementedError, RuntimeError, ValueError):
-        return  # nothing that can be polled, or somebody's transport
+        return  # not pollable, or a transport's: a thread waits then
     try:
         await ready
     finally:
@@ -23,13 +23,13 @@ async def wait_readable(file: "BinaryFile") -> None:
 
 
 class BorrowedNumber:
-    """What a loop watches of a file that is somebody else's."""
+    """The object by which a loop watches a borrowed descriptor."""
 
     def __init__(self, file: "BinaryFile") -> None:
         self._file = file
 
     def fileno(self) -> int:
-        """The descriptor; ValueError if it names another file by now."""
+        """Returns the descriptor.  Raises ValueError if it names another file by now."""
         try:
             with self._file._descriptor():
                 return self._file.fileno()
@@ -38,17 +38,17 @@ class BorrowedNumber:
 
 
 def unwatch(loop: Any, watched: BorrowedNumber | int) -> None:
-    """remove_reader(), also of what has lost its number, which asyncio's refuses to look for."""
+    """Calls remove_reader(), even for an object that has lost its number, which asyncio refuses."""
     remove_reader = loop.remove_reader
     if isinstance(watched, BorrowedNumber):
         remove_reader = getattr(loop, "_remove_reader", remove_reader)
     try:
         remove_reader(watched)
     except ValueError:
-        pass  # this loop knows numbers only, and the number is another one's
+        pass  # this loop keeps numbers only, and the number is another file's
 
 
 def set_ready(ready: asyncio.Future[None]) -> None:
-    """Finishes the future, unless it is."""
+    """Finishes the future, unless it is done."""
     if not ready.done():
         ready.set_result(None)

@@ -34,7 +34,7 @@ cdef class FileRequest:
     cdef uint8_t access  # an Access
     cdef bint patient
     cdef bint unaligned
-    cdef object owner  # the File, which is not collected before this is over
+    cdef object owner  # the File, kept alive until this is over
     cdef OpenFile file
     cdef Counters counters
     cdef object future
@@ -54,7 +54,7 @@ cdef class FileRequest:
     cdef int64_t skip
     cdef int64_t done
     cdef int rw_flags
-    cdef int64_t code  # what a thread's system call has returned: 0 or -errno
+    cdef int64_t code  # the result of a thread's system call: 0 or -errno
 
     cdef int enter(self, State state) except -1
     cdef int hold(self, object buffer, bint writable) except -1

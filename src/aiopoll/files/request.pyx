@@ -1,4 +1,4 @@
-"""A request of a file: where it is, and the memory that is used until it is over.
+"""A request of a file: its state, and the memory that is in use until it is over.
 
 Facts.  A read, write or fsync that io_submit has taken cannot be cancelled (io_cancel: EINVAL), and
 the kernel uses its memory until the event.  A thread cannot be stopped in a system call either.
@@ -15,8 +15,8 @@ QUEUED     waits for io_submit
 IN_FLIGHT  the kernel has it, until its event
 POOLED     waits for a thread
 IN_THREAD  a thread carries it out
-PERFORMED  a thread has carried it out, or passed it over; the loop's thread has not seen that yet
-DEFERRED   was read from the page cache; its future gets that in the next iteration
+PERFORMED  a thread has carried it out, or skipped it; the loop's thread has not seen that yet
+DEFERRED   was read from the page cache; the next iteration finishes its future
 
 Transitions:
 
@@ -30,20 +30,21 @@ IN_THREAD -> PERFORMED
 PERFORMED -> FREE
 DEFERRED  -> FREE
 
-A request goes from the kernel back to the queue where io_submit has found no slot, and to a thread
-where it was refused, would have blocked, or was done in part.  One whose future was cancelled is
-freed when it would leave HELD or QUEUED; the kernel and the threads keep theirs to the end.
+A request goes back from the kernel to the queue if io_submit found no slot for it.  It goes to a
+thread if it was refused, would have blocked, or was done in part.  A request whose future was
+cancelled is freed when it would leave HELD or QUEUED.  The kernel and the threads keep theirs to
+the end.
 
 Two flags do not depend on the state.  `patient`: it may wait for ever for another process, and
-needs a thread that no other request waits for.  `unaligned`: of a direct file, and its bytes go
-through the bounce buffer block by block, whichever route it takes.
+needs a thread that no other request waits for.  `unaligned`: it is a direct file's, and its bytes
+go through the bounce buffer block by block, whichever route it takes.
 
-Why.  What a request may do next is asked of one variable, and the debug build asserts each change.
+Why.  One variable decides what a request may do next, and the debug build asserts each change.
 
-Cost.  One store a change.
+Cost.  One store for each change.
 
-Failure prevented.  A pool that cannot start its thread raises, but has queued the request: the
-caller carries it out, and a thread finds it again.  It is POOLED for the first of them only.
+Failure prevented.  A pool that cannot start its thread raises, but has queued the request.  The
+caller carries it out, and later a thread finds it again.  It is POOLED for the first of them only.
 """
 
 cimport cython
@@ -63,13 +64,13 @@ cdef set TRANSITIONS = read_transitions(__doc__, NAMES)
 @cython.final
 @cython.no_gc_clear
 cdef class FileRequest:
-    """One request of a file, with all that the kernel or a thread uses until it is done."""
+    """One request of a file, with all memory that the kernel or a thread uses until it is done."""
 
     def __repr__(self):
         return f"<FileRequest {self.index} {NAMES[self.state]}>"
 
     cdef int enter(self, State state) except -1:
-        """Changes the state."""
+        """Changes the state; the debug build asserts the transition."""
         assert (self.state, state) in TRANSITIONS, f"{self!r} cannot become {NAMES[state]}"
         self.state = state
         return 0
@@ -83,7 +84,7 @@ cdef class FileRequest:
         return 0
 
     cdef int hold_vector(self, object buffers, bint writable) except -1:
-        """Takes several buffers, one after the other."""
+        """Takes several buffers, in order, as the memory of the request."""
         cdef tuple parts = tuple(buffers)
         cdef Py_ssize_t nr = len(parts), i
         cdef int flags = PyBUF_CONTIG if writable else PyBUF_CONTIG_RO
@@ -105,13 +106,13 @@ cdef class FileRequest:
         return 0
 
     cdef int read_into_bytes(self, int64_t size) except -1:
-        """Makes the bytes object that is the result, and reads into it."""
+        """Creates the bytes object of the result, and reads into it."""
         self.result = PyBytes_FromStringAndSize(NULL, size)
         self.use(PyBytes_AS_STRING(self.result), size)
         return 0
 
     cdef void use(self, void *memory, int64_t length) noexcept:
-        """Reads into or writes from this memory alone."""
+        """Makes this memory alone the request's, to read into or write from."""
         self.single.iov_base = memory
         self.single.iov_len = length
         self.vector = &self.single
@@ -119,7 +120,7 @@ cdef class FileRequest:
         self.length = length
 
     cdef void drop(self) noexcept:
-        """Lets go of memory, file and future."""
+        """Releases memory, file and future."""
         while self.nr_views > 0:
             self.nr_views -= 1
             PyBuffer_Release(&self.views[self.nr_views])

@@ -1,4 +1,4 @@
-"""Which way a request of a file goes."""
+"""The choice of a route for a request of a file."""
 
 from libc.stdint cimport int64_t
 
@@ -7,11 +7,11 @@ from aiopoll.files.request cimport FileRequest
 cdef enum Route:
     TO_RING  # the iocb of the request is filled in
     TO_THREAD
-    WOULD_BLOCK  # to a thread, for the loop's thread would block
-    CACHED  # the request was read from the page cache; take_result() has the rest to do
+    WOULD_BLOCK  # to a thread: the loop's thread would block
+    CACHED  # read from the page cache; take_result() completes the request
     OVER  # the request has its result or error
 
-# Those that return a Route return int, for the sake of exceptions.
+# Functions that return a Route are declared int, so that they can raise.
 cdef int choose_route(FileRequest request) except -1
 cdef int perform(FileRequest request) except -1
 cdef int take_result(FileRequest request, int64_t code) except -1

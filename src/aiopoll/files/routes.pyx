@@ -1,9 +1,9 @@
-"""Which way a request of a file goes, its system call in a thread, and what its result means.
+"""The route of a file's request, its system call in a thread, and what its result means.
 
-Facts.  AIO is asynchronous for O_DIRECT reads, for O_DIRECT writes over what is allocated, and for
-fsync (a kernel worker does that).  A buffered read or write happens within io_submit and may
-block there, and so does a direct write that extends the file or fills a hole: with RWF_NOWAIT
-they return EAGAIN instead.  preadv2 with RWF_NOWAIT reads from the page cache.
+Facts.  AIO is asynchronous for O_DIRECT reads, for O_DIRECT writes over allocated blocks, and for
+fsync (a kernel worker does it).  A buffered read or write runs within io_submit and may block
+there.  So does a direct write that extends the file or fills a hole.  With RWF_NOWAIT these
+return EAGAIN instead.  preadv2 with RWF_NOWAIT reads from the page cache.
 
 Rule.
   direct read                    AIO with RWF_NOWAIT; EAGAIN: thread
@@ -13,16 +13,16 @@ Rule.
   fsync, datasync                AIO, where the file takes it; else thread
   buffered read                  at once if it is cached and small, else thread
   all else                       thread
-A file that is `streaming` (pipes, devices, proc) has a cursor of the kernel's: all calls of it go
-to threads, patient ones.
-The functions decide and compute; the scheduler moves the request.
+A `streaming` file (a pipe, a device, a file of proc) has a cursor of the kernel's: all its calls
+go to threads, patient ones.
+These functions decide and compute; the scheduler moves the request.
 
-Why.  No call of the loop's thread blocks.  What depends on the file's kind is in one place.
+Why.  No call of the loop's thread blocks.  All code that depends on the file's kind is here.
 
-Cost.  Unaligned direct writes are one at a time; a buffered write is a thread's hop.
+Cost.  Unaligned direct writes run one at a time; a buffered write costs a hop to a thread.
 
-Failure prevented.  Only at the end of the file does a direct read end within a block.  One that is
-short and ends with a block, taken for the last, would lose the rest of the file.
+Failure prevented.  A direct read ends within a block only at the end of the file.  A short one that
+ends with a block, taken for the last, would lose the rest of the file.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -55,11 +55,11 @@ cdef extern from "file_ops.h" nogil:
 
 cdef enum:
     INLINE_MAX = 128 << 10  # longer copies from the page cache are left to threads
-    BOUNCE_MAX = 1 << 20  # what is longer goes through a buffer of this size, in a thread
+    BOUNCE_MAX = 1 << 20  # longer requests use a buffer of this size, in a thread
 
 
 cdef int choose_route(FileRequest request) except -1:
-    """Returns the Route of a request that has its access, and prepares it for that."""
+    """Returns the Route of a request that has its access, and prepares the request for it."""
     if request.future.done():
         return OVER
     if request.kind == FILE_SYNC:
@@ -163,7 +163,7 @@ cdef int fill_transfer(FileRequest request, OpenFile file) noexcept:
 
 
 cdef int read_cached(FileRequest request, OpenFile file) noexcept:
-    """Reads what is cached."""
+    """Reads from the page cache, as far as it has the data."""
     cdef int code = file_transfer(file.fd, &request.vector, &request.nr_vector, request.offset,
                                   request.length, FILE_RWF_NOWAIT, False, 1, &request.done)
     if code == -EAGAIN:
@@ -176,7 +176,7 @@ cdef int read_cached(FileRequest request, OpenFile file) noexcept:
 
 
 cdef int perform(FileRequest request) except -1:
-    """Makes the system call of a request, in a thread; its result is request.code."""
+    """Makes the system call of a request, in a thread; stores its result in request.code."""
     cdef int fd = request.file.enter()
     try:
         request.code = perform_on(fd, request, request.file)
@@ -228,7 +228,7 @@ cdef int64_t perform_on(int fd, FileRequest request, OpenFile file) except? -1:
 
 
 cdef int take_result(FileRequest request, int64_t code) except -1:
-    """Takes the result of a request: -errno, or bytes from the ring, or 0 with `done`."""
+    """Takes a result: -errno, or bytes from the ring, or 0 with `done`; returns the next Route."""
     cdef OpenFile file = request.file
     cdef bint from_ring = request.state == IN_FLIGHT
     cdef int64_t got
@@ -241,13 +241,13 @@ cdef int take_result(FileRequest request, int64_t code) except -1:
     if code == 0:
         return TO_THREAD if from_ring and is_write(request) else succeed(request)
     if request.unaligned:
-        # A read into the bounce buffer; what is there of the blocks, less what comes before.
+        # A read into the bounce buffer: the bytes read, less those before the offset.
         got = min(max(0, code - request.skip), request.length)
         file_copy(&request.vector, &request.nr_vector, request.bounce.data + request.skip,
                   got, False)
         request.done = got
         if got < request.length and code % file.offset_alignment == 0:
-            return TO_THREAD  # short, and not by the end of the file
+            return TO_THREAD  # short, but not because of the end of the file
         return succeed(request)
     request.done += code
     if request.done < request.length and (is_write(request)
@@ -258,7 +258,7 @@ cdef int take_result(FileRequest request, int64_t code) except -1:
 
 
 cdef void note_refusal(FileRequest request, int64_t error) noexcept:
-    """Takes an errno of io_submit, or of an event that means the same."""
+    """Notes a refusal: an errno of io_submit, or of an event that means the same."""
     if error == EOPNOTSUPP and request.kind != FILE_SYNC:
         request.file.use_nowait = False
 

@@ -1,4 +1,4 @@
-"""Requests of files, on whatever ring the loop has, and the threads for what no ring does."""
+"""Requests of files, on the loop's ring or an own one, and threads for all other work."""
 
 from libc.stdint cimport int64_t, uint64_t
 

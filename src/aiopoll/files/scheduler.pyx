@@ -1,25 +1,25 @@
-"""Moves the requests of files: to the loop's ring, to a ring of their own, or to threads.
+"""Moves the requests of files: to the loop's ring, to an own ring, or to threads.
 
-Facts.  io_submit returns EAGAIN where no slot is free.  io_destroy waits for what is in flight, and
-throws the events away.  An asyncio future is finished in its loop's thread only.
+Facts.  io_submit returns EAGAIN where no slot is free.  io_destroy waits for the requests in
+flight, and discards their events.  An asyncio future is finished in its loop's thread only.
 
-Rule.  routes.pyx decides where a request goes, and this brings it there.  A future that is
-cancelled is cancelled at once; a request that was not submitted yet is not carried out.  Requests
+Rule.  routes.pyx decides the route of a request, and this module moves it there.  A future that is
+cancelled is cancelled at once; a request that was not yet submitted is not carried out.  Requests
 wait for one io_submit at the iteration's end, but never more of them than are in flight.  No more
 than IN_FLIGHT_MAX are in flight; the rest wait here, in order.  A request that finds no slot waits
-for one of ours to come back, and where none of ours is in flight, goes to a thread.  One that
-io_submit refuses otherwise goes to a thread too, whose system call has the last word.  A request
-that may wait for ever for another process, as a FIFO's opening does, is patient: it gets a thread
-of its own, so that ordinary files never wait for one.  A loop that closes waits for all of it.
+for one of ours; if none of ours is in flight, it goes to a thread.  A request that io_submit
+refuses otherwise goes to a thread too, whose system call has the last word.  A request that may
+wait for ever for another process, as a FIFO's opening does, is patient.  It gets a thread of its
+own, so that ordinary files never wait for one.  A loop that closes waits for all requests.
 
-Why.  A device that has nothing to do while callbacks run loses a whole iteration; doubling makes
-that a handful of calls.  Waiting for a slot costs nothing, and a slot of ours always comes back;
-polls can hold theirs for ever.  The thread gives the errno that a plain program would see.
+Why.  A device that is idle while callbacks run loses a whole iteration; doubling the requests in
+flight takes only a handful of calls.  Waiting for a slot costs nothing, and a slot of ours always
+comes back; polls can hold theirs for ever.  The thread gives the errno that a plain program sees.
 
 Cost.  A request that fails on the ring is tried twice.
 
 Failure prevented.  All slots are held by polls of idle sockets.  A read that waited for a slot then
-would wait until a client sends something.
+would wait until a client sends data.
 """
 
 cimport cython
@@ -54,27 +54,27 @@ fork_guard_use(process_guard())
 cdef enum:
     IN_FLIGHT_MAX = 128  # a device's queue has 256 requests by default; io_submit waits beyond
     THREADS_MAX = 32
-    PATIENT_THREADS_MAX = 1 << 20  # no limit but the system's: made when needed, and used again
-    INLINE_BYTES_MAX = 128 << 10  # read from memory in one iteration
-    INLINE_COST = 4096  # what a request counts for besides its bytes
+    PATIENT_THREADS_MAX = 1 << 20  # no limit but the system's: started when needed, and reused
+    INLINE_BYTES_MAX = 128 << 10  # read from the page cache in one iteration
+    INLINE_COST = 4096  # charged for a request besides its bytes
 
 
 @cython.final
 cdef class ThreadPool:
-    """Up to `size` threads, made when they are needed, under names that begin with `name`."""
+    """Up to `size` threads, started when needed, whose names begin with `name`."""
 
     def __init__(self, int size, str name):
         self.size = size
         self.name = name
 
     cdef bint start(self, object function, FileRequest request) except -1:
-        """Has a thread call `function`; False if the interpreter ends, or no thread can be started.
+        """Has a thread call `function`; returns False at interpreter exit, or if none can start.
 
-        One that lives may call it all the same, then.
+        After False a living thread may still call it.
         """
         try:
             if self.executor is None:
-                # Once the interpreter ends this raises RuntimeError too.
+                # At interpreter exit this raises RuntimeError too.
                 from concurrent.futures import ThreadPoolExecutor
                 self.executor = ThreadPoolExecutor(self.size, self.name)
             self.executor.submit(function, request, request.generation)
@@ -83,14 +83,14 @@ cdef class ThreadPool:
         return True
 
     cdef int end(self) except -1:
-        """Waits for what the threads do, and lets them go."""
+        """Waits for the calls in the threads, and ends the threads."""
         executor = self.executor
         self.executor = None
         try:
             if executor is not None:
                 executor.shutdown(True)
         except RuntimeError:
-            pass  # called in one of them, which cannot wait for itself: all is done
+            pass  # called in one of them, which cannot join itself: no call is left
         return 0
 
 
@@ -125,7 +125,7 @@ cdef class FileQueue(RequestSource):
         return is_forked_child(self.made_in)
 
     cdef FileRequest take(self, Kind kind, OpenFile file, object owner):
-        """Returns a new request; file and owner: None where it is no file's."""
+        """Returns a new request; file and owner are None where it belongs to no file."""
         cdef FileRequest request
         if self.is_forked_child():
             raise RuntimeError("this file belongs to the parent process: after fork() open it anew"
@@ -151,7 +151,7 @@ cdef class FileQueue(RequestSource):
         return request
 
     cdef int release(self, FileRequest request) except -1:
-        """Makes the record free for another request."""
+        """Makes the record available for another request."""
         request.enter(FREE)
         request.generation += 1
         if request.bounce is not None:
@@ -163,7 +163,7 @@ cdef class FileQueue(RequestSource):
     # From state to state
 
     cdef object start(self, FileRequest request):
-        """Sends a request of a file on its way; returns its future."""
+        """Starts a request of a file; returns its future."""
         cdef OpenFile file = request.file
         future = request.future = future_for(self.loop)
         file.pending += 1
@@ -205,7 +205,7 @@ cdef class FileQueue(RequestSource):
         self.follow(request, take_result(request, request.code))
 
     cdef int run_held(self, OpenFile file) except -1:
-        """Sends those on their way that have waited for their access."""
+        """Starts the requests that have waited for their access."""
         cdef FileRequest request
         if file.running_held:
             return 0
@@ -222,9 +222,9 @@ cdef class FileQueue(RequestSource):
         return 0
 
     cdef int resolve(self, FileRequest request) except -1:
-        """Finishes the future, unless it was cancelled, and the request."""
+        """Finishes the future, unless it was cancelled, and frees the request."""
         cdef OpenFile file = request.file
-        owner = request.owner  # until the request is free
+        owner = request.owner  # kept until the request is free
         future = request.future
         error = request.error
         try:
@@ -250,9 +250,9 @@ cdef class FileQueue(RequestSource):
         return self.release(request)
 
     cdef bint charge_inline_budget(self, int64_t size) except -1:
-        """Takes from what may be read from memory in this iteration; False if that is spent.
+        """Charges `size` bytes to the inline budget of this iteration; False if that is spent.
 
-        A coroutine that only ever finds its data in memory would else keep all others waiting.
+        A coroutine that only finds cached data would otherwise keep all others waiting.
         """
         if self.loop_reactor is not None:
             if self.loop_reactor.iterations != self.budget_iteration:
@@ -265,14 +265,14 @@ cdef class FileQueue(RequestSource):
         return self.budget >= 0
 
     def refill(self):
-        """Makes the budget whole: a new iteration has begun."""
+        """Restores the budget: a new iteration has begun."""
         self.refill_scheduled = False
         self.budget = INLINE_BYTES_MAX
 
     # The ring
 
     cdef bint has_ring(self) except -1:
-        """Whether there is a ring; a loop that has none is given one at the first need."""
+        """Whether there is a ring; makes one at the first need for a loop that has none."""
         if self.reactor is not None or self.ring is not None:
             return True
         if self.no_ring is not None:
@@ -285,7 +285,7 @@ cdef class FileQueue(RequestSource):
         return True
 
     cdef int submit(self, FileRequest request) except -1:
-        """Queues a request for the io_submit of this iteration's end; has_ring() is true."""
+        """Queues a request for the io_submit at this iteration's end; has_ring() is true."""
         count(request, AIO_READS if request.kind == FILE_READ
               else AIO_SYNCS if request.kind == FILE_SYNC else AIO_WRITES)
         request.enter(QUEUED)
@@ -299,7 +299,7 @@ cdef class FileQueue(RequestSource):
         return 0
 
     cdef int submit_if_underfilled(self) except -1:
-        """Submits now, if more waits for the iteration's end than the device has to do."""
+        """Submits now, if more requests wait for the iteration's end than are in flight."""
         if self.in_flight < self.waiting and self.in_flight < self.limit:
             if self.reactor is not None:
                 self.reactor.submit_source()
@@ -368,7 +368,7 @@ cdef class FileQueue(RequestSource):
         return 0
 
     def _run(self, FileRequest request, uint32_t generation):
-        """In a thread: carries out the request, unless another has, and has the loop collect it."""
+        """In a thread: carries out the request, unless another has, and schedules collect()."""
         if request.state != POOLED or request.generation != generation:
             return
         request.enter(IN_THREAD)
@@ -383,7 +383,7 @@ cdef class FileQueue(RequestSource):
             request.error = error
         request.enter(PERFORMED)
         self.done.append(request)
-        # collect() lowers the flag before it looks: one of the two sees the other.
+        # collect() clears the flag before it looks: one of the two sees the other's store.
         if not self.collecting:
             self.collecting = True
             try:
@@ -392,7 +392,7 @@ cdef class FileQueue(RequestSource):
                 pass  # the loop is closed; shutdown() collects
 
     def collect(self):
-        """Takes the results of what the threads have done."""
+        """Takes the results of the requests that threads have carried out."""
         cdef FileRequest request
         self.collecting = False
         while self.done:
@@ -406,7 +406,7 @@ cdef class FileQueue(RequestSource):
     def call(self, function, *, bint patient=False):
         """Calls `function` in a thread; returns a future of its result.
 
-        patient: it may wait for ever.
+        patient: the call may wait for ever.
         """
         cdef FileRequest request = self.take(FILE_CALL, None, None)
         future = request.future = future_for(self.loop)
@@ -418,7 +418,7 @@ cdef class FileQueue(RequestSource):
     # The end
 
     cdef object close(self, OpenFile file):
-        """Closes a file when what is under way is over; returns a future that all callers share."""
+        """Closes a file when its requests are over; returns a future that all callers share."""
         if file.closing is None:
             file.closing = future_for(self.loop)
             if file.pending == 0:
@@ -435,21 +435,21 @@ cdef class FileQueue(RequestSource):
         try:
             request = self.take(FILE_CLOSE, None, None)
         except RuntimeError:
-            close_descriptor()  # the loop is closed, or the parent process's
+            close_descriptor()  # the loop is closed, or belongs to the parent process
             return 0
         request.future = file.closing
         request.call = close_descriptor
         return self.to_thread(request)
 
     def shutdown(self):
-        """Waits for all that is under way, and gives ring and threads back.
+        """Waits for all requests, and frees ring and threads; returns how many were pending.
 
         Later requests get new threads, and no ring but the loop's.
         """
         if self.is_forked_child():
             return 0
         pending = self.in_flight + self.waiting + self.in_threads
-        # What a thread works on holds the queue: if the last reference was there, all is done.
+        # Work in a thread holds the queue: if the last reference was there, all work is done.
         self.collect()
         while self.in_flight + self.waiting + self.in_threads > 0:
             if self.waiting + self.in_flight > 0:
@@ -477,12 +477,12 @@ cdef class FileQueue(RequestSource):
                           ResourceWarning, stacklevel=2, source=self)
 
     def statistics(self):
-        """The counters, as a FileStatistics."""
+        """Returns the counters, as a FileStatistics."""
         return self.counters.statistics(self.in_flight, self.waiting, self.in_threads)
 
 
 def queue_of(loop):
-    """The FileQueue of a loop, made at the first call."""
+    """Returns the FileQueue of a loop; the first call makes it."""
     queue = getattr(loop, "_aiopoll_files", None)
     if queue is None:
         queue = FileQueue(loop)

@@ -1,4 +1,4 @@
-"""The counters of files: which route requests have taken."""
+"""The counters of files: the routes that requests have taken."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 class FileStatistics(NamedTuple):
     """Counts since the file was opened, or of all files of an event loop.
 
-    A request that changes its route half-way is counted on each.
+    A request that changes its route is counted on both.
     """
 
     aio_reads: int
@@ -26,7 +26,7 @@ class FileStatistics(NamedTuple):
     thread_calls: int
     """Other calls done by a thread: open, close, fallocate, truncate, …"""
     blocked: int
-    """Requests that would have blocked where they were tried first, and went to a thread."""
+    """Requests that would have blocked on the ring or inline, and went to a thread."""
     bounced: int
     """Direct requests that went through an aligned buffer of the pool."""
     in_flight: int = 0

@@ -1,4 +1,4 @@
-"""Temporary files and directories, by tempfile's names."""
+"""Temporary files and directories, with tempfile's names."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from aiopoll.files.opening import Mode, Opening, open
 
 
 def _unnamed(directory: Any, flags: int) -> int:
-    """Opens a file without a name; where the file system has none, one whose name is gone."""
+    """Opens a file without a name; without O_TMPFILE, a file whose name is removed at once."""
     kept = flags & (os.O_DIRECT | os.O_CLOEXEC)
     try:
         return os.open(directory, os.O_TMPFILE | os.O_RDWR | kept, 0o600)
@@ -35,9 +35,9 @@ def TemporaryFile(
     errors: str | None = None,
     direct: bool = False,
 ) -> Opening[Any]:
-    """A file without a name, gone when it is closed: see tempfile.TemporaryFile.
+    """Creates a file without a name, gone when it is closed: see tempfile.TemporaryFile.
 
-    To be awaited, or entered with `async with`, as aiopoll.open().
+    Await the result, or enter it with `async with`, as that of aiopoll.open().
     """
 
     def unnamed(path: Any, flags: int) -> int:
@@ -62,9 +62,9 @@ async def NamedTemporaryFile(
     direct: bool = False,
     delete: bool = True,
 ) -> AsyncIterator[Any]:
-    """`async with` a new file, whose `name` is its path: see tempfile.NamedTemporaryFile.
+    """Creates a file for `async with`; its `name` is its path.  See tempfile.NamedTemporaryFile.
 
-    delete: whether it is removed at the end.
+    delete: whether the file is removed at the end.
     """
     directory = await in_thread(tempfile.gettempdir) if dir is None else dir
     flags = Mode(mode).flags(direct)
@@ -77,7 +77,7 @@ async def NamedTemporaryFile(
         )
         passed_on = True
         async with opening as file:
-            keep = not delete  # not before: nobody has the name of what was not opened
+            keep = not delete  # not before: until then no caller has the name
             yield file
     finally:
         if not making.cancelled() and making.exception() is None:
@@ -97,7 +97,7 @@ def _remove(path: str) -> None:
 async def TemporaryDirectory(
     suffix: str | None = None, prefix: str | None = None, dir: StrPath | None = None
 ) -> AsyncIterator[str]:
-    """`async with` the path of a new directory, removed at the end with all that is in it."""
+    """Creates a directory for `async with`, which gets its path; removed with all its contents."""
     where = None if dir is None else os.fspath(dir)
     making = in_thread(tempfile.TemporaryDirectory, suffix, prefix, where)
     try:

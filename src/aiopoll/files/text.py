@@ -1,20 +1,20 @@
-"""TextFile: io.TextIOWrapper, worked in batches by a thread.
+"""TextFile: io.TextIOWrapper, which a thread calls in batches.
 
-Facts.  What encodings, error handlers and newlines mean, and what tell() returns, is up to
-io.TextIOWrapper, which reads and writes blocking files.  A thread's hop costs more than a
-line.
+Facts.  io.TextIOWrapper decides the meaning of encodings, error handlers, newlines and positions.
+It reads and writes blocking files.  A hop to a thread costs more than a line.
 
 Rule.  A TextIOWrapper over the same file does the work.  Lines are fetched many at once, and
-returned without a hop; tell() goes back to where the batch began and counts the characters.
-What is written is checked at once, gathered, and handed over in one call.  In a mode with "+" each
-call is the wrapper's own: where a write goes after a readline() depends on what it has read ahead.
-A call whose caller was cancelled is waited for by the next one, and the wrapper is closed after all
-of them, come what may.
+returned without a hop.  The position is found from the beginning of the batch, by its characters.
+Text to write is checked at once, gathered, and passed on in one call.  In a mode with "+" each
+call is the wrapper's own: the place of a write after a readline() depends on its read-ahead.
+If a caller is cancelled, the next call waits for its call.  The wrapper is closed after all calls,
+even if they fail.
 
-Why.  No line of it can differ from open().  A wrapper that is left open writes what it holds when
-it is collected, and the descriptor's number may be another file's by then.
+Why.  No line of text can differ from open()'s.  A wrapper that is left open writes its buffer when
+it is collected.  By then the descriptor's number may be another file's.
 
-Cost.  A tell() among fetched lines decodes them again.  A pipe is read a line at a time.
+Cost.  To find the position among fetched lines they are decoded again.  A pipe is read one line at
+a time.
 """
 
 import asyncio
@@ -33,17 +33,17 @@ from aiopoll.files.statistics import FileStatistics
 T = TypeVar("T")
 
 BATCH = 64 << 10
-"""Characters of lines fetched at once, and of text gathered before it is written."""
+"""The number of characters fetched at once, or gathered before they are written."""
 
 
 class BorrowedRaw(io.RawIOBase):
-    """A pipe, socket or terminal that is somebody else's, for io's buffers."""
+    """A borrowed pipe, socket or terminal, as a raw file for io's buffers."""
 
     def __init__(self, file: BinaryFile) -> None:
         self._file = file
 
     def fileno(self) -> int:
-        """The descriptor that was given."""
+        """Returns the descriptor that was passed to open()."""
         return self._file.fileno()
 
     def readable(self) -> bool:
@@ -63,24 +63,24 @@ class BorrowedRaw(io.RawIOBase):
         return self._file.isatty()
 
     def readinto(self, buffer: Any) -> int | None:
-        """One read(2); None where it would block."""
+        """Calls read(2) once; returns None where it would block."""
         with contextlib.suppress(BlockingIOError), self._file._descriptor() as fd:
             return os.readv(fd, [buffer])
         return None
 
     def write(self, data: Any) -> int | None:
-        """One write(2); None where it would block."""
+        """Calls write(2) once; returns None where it would block."""
         with contextlib.suppress(BlockingIOError), self._file._descriptor() as fd:
             return os.write(fd, data)
         return None
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """lseek(2)."""
+        """Calls lseek(2)."""
         with self._file._descriptor() as fd:
             return os.lseek(fd, offset, whence)
 
     def truncate(self, size: int | None = None) -> int:
-        """ftruncate(2)."""
+        """Calls ftruncate(2)."""
         if size is None:
             size = self.tell()
         with self._file._descriptor() as fd:
@@ -89,7 +89,7 @@ class BorrowedRaw(io.RawIOBase):
 
 
 class TextFormat(NamedTuple):
-    """The arguments of open() that make text of bytes."""
+    """The arguments of open() for the text layer."""
 
     mode: str
     buffering: int
@@ -102,9 +102,9 @@ class TextFormat(NamedTuple):
         io.TextIOWrapper(io.BytesIO(), *self[2:]).detach()
 
     def wrap(self, buffer: BinaryFile) -> io.TextIOWrapper:
-        """Returns what open() makes of the file, which it does not close."""
+        """Returns the wrapper that open() makes for the file; it does not close the file."""
         if not buffer.borrowed:
-            mode = self.mode.replace("x", "w")  # of a descriptor neither creates nor truncates
+            mode = self.mode.replace("x", "w")  # "w" on a descriptor neither creates nor truncates
             with buffer._descriptor() as fd:
                 return open(fd, mode, *self[1:], closefd=False)  # type: ignore[return-value]
         raw = BorrowedRaw(buffer)
@@ -120,8 +120,11 @@ class TextFormat(NamedTuple):
 class TextFile:
     """A file open in a text mode: io.TextIOWrapper's methods as coroutines.
 
-    They go one after the other.  buffer: the BinaryFile underneath, for positional I/O on
-    bytes; what is gathered here it does not see: flush() before.
+    They run one after the other.  buffer: the BinaryFile underneath, for positional I/O on bytes.
+    It does not see the text that is gathered here: call flush() before.
+    Methods raise ValueError once the file is closed, and io.UnsupportedOperation where the mode
+    does not allow the call.  Else they raise the OSError of the system call.
+    Source: io.TextIOWrapper.
     """
 
     def __init__(self, buffer: BinaryFile, format: TextFormat) -> None:
@@ -130,16 +133,16 @@ class TextFile:
         self._wrapper = format.wrap(buffer)
         self._batches = "+" not in mode
         self._lines: deque[str] = deque()
-        self._mark: int | None = None  # tell() before the first of the batch
+        self._mark: int | None = None  # the position of the batch's first line
         self._lines_read = 0
-        self._handed = 0  # characters of the batch that were handed out
+        self._handed = 0  # characters of the batch that were returned
         self._unwritten: list[str] = []
         self._unwritten_size = 0
         self._doing: asyncio.Future[Any] | None = None
         self._closing = False
         self._lock = asyncio.Lock()
         self._encode = codecs.getencoder(self._wrapper.encoding)
-        self._error: Exception | None = None  # what comes after the batch
+        self._error: Exception | None = None  # raised after the batch
         self._line_buffering = format.buffering == 1 or (format.buffering < 0 and buffer.isatty())
 
     def __repr__(self) -> str:
@@ -150,7 +153,7 @@ class TextFile:
         )
 
     def __del__(self) -> None:
-        # Dropped without close(): as io does it, what was written is not lost.
+        # Dropped without close(): as in io, the text that write() took is not lost.
         if hasattr(self, "_encode") and not self.closed:
             try:
                 self._finish()
@@ -164,11 +167,11 @@ class TextFile:
     async def __aexit__(self, *error: object) -> None:
         await self.close()
 
-    # What it is
+    # Properties
 
     @property
     def name(self) -> Any:
-        """What was given to open()."""
+        """The path or descriptor that was passed to open()."""
         return self.buffer.name
 
     @property
@@ -188,16 +191,16 @@ class TextFile:
 
     @property
     def newlines(self) -> str | tuple[str, ...] | None:
-        """The kinds of newlines that were met, at least up to the cursor."""
+        """The kinds of newlines read so far, at least up to the cursor."""
         return self._wrapper.newlines
 
     @property
     def line_buffering(self) -> bool:
-        """Whether a write with a newline is handed to the kernel at once."""
+        """Whether a write with a newline goes to the kernel at once."""
         return self._line_buffering
 
     def fileno(self) -> int:
-        """The descriptor; ValueError once the file is closed."""
+        """Returns the descriptor.  Raises ValueError once the file is closed."""
         if self._closing:
             raise ValueError("I/O operation on closed file")
         return self.buffer.fileno()
@@ -219,10 +222,10 @@ class TextFile:
         return self.buffer.isatty()
 
     def statistics(self) -> FileStatistics:
-        """The counters of the file underneath."""
+        """Returns the counters of the file underneath."""
         return self.buffer.statistics()
 
-    # The thread's part
+    # Calls in the thread
 
     def _begin(self, function: Callable[[], Any]) -> None:
         """Has a thread call `function`, after the calls that were begun before."""
@@ -230,17 +233,17 @@ class TextFile:
         self._doing = self.buffer._call(call, exclusive=True)
 
     async def _wait_pending(self) -> Any:
-        """Returns the result of the last call, or raises its error, unless that was done before."""
+        """Returns the last call's result, or raises its error; None if that was done before."""
         doing = self._doing
         if doing is None:
             return None
         await asyncio.wait([doing])
-        if self._doing is doing:  # not what close() has begun meanwhile
+        if self._doing is doing:  # unless close() has begun another call meanwhile
             self._doing = None
         return doing.result()
 
     async def _do(self, function: Callable[[], T]) -> T:
-        """Calls `function` in a thread, after what a cancelled caller has left behind."""
+        """Calls `function` in a thread, after the call of a cancelled caller, if any."""
         await self._wait_pending()
         self._begin(function)
         result: T = await self._wait_pending()
@@ -272,7 +275,7 @@ class TextFile:
             self._error = error
 
     def _go_back(self) -> int:
-        """In a thread: brings the wrapper to the cursor, and returns its tell()."""
+        """In a thread: moves the wrapper to the cursor; returns its position."""
         wrapper = self._wrapper
         if self._lines and self._mark is not None:
             self._forget()
@@ -292,7 +295,7 @@ class TextFile:
             raise io.UnsupportedOperation("not readable")
 
     def _hand(self, size: int) -> str:
-        """The next line, or up to `size` characters of it if that is not negative."""
+        """Returns the next line, or up to `size` characters of it unless that is negative."""
         line = self._lines.popleft()
         if 0 <= size < len(line):
             self._lines.appendleft(line[size:])
@@ -301,7 +304,7 @@ class TextFile:
         return line
 
     async def read(self, size: int | None = -1, /) -> str:
-        """Reads `size` characters, fewer only at the end; all that is left if negative."""
+        """Reads and returns `size` characters: fewer only at the end, all the rest if negative."""
         self._check_readable()
         async with self._lock:
             await self._flush()
@@ -322,7 +325,10 @@ class TextFile:
             raise error
 
     async def readline(self, size: int | None = -1, /) -> str:
-        """Reads up to and with the next newline; "" at the end of the file."""
+        """Reads a line with its newline, at most `size` characters unless that is negative.
+
+        Returns "" at the end of the file.
+        """
         self._check_readable()
         async with self._lock:
             await self._flush()
@@ -337,7 +343,7 @@ class TextFile:
             return self._hand(-1 if size is None else size) if self._lines else ""
 
     async def readlines(self, hint: int | None = -1, /) -> list[str]:
-        """The lines that are left; no more after `hint` characters, if it is positive."""
+        """Returns the remaining lines; stops after `hint` characters, if that is positive."""
         return await lines_of(self, hint)
 
     def __aiter__(self) -> Self:
@@ -359,9 +365,9 @@ class TextFile:
     # Writing
 
     async def write(self, text: str, /) -> int:
-        """Writes `text`, into the buffer first; returns the number of its characters.
+        """Writes `text`, into the buffer first; returns the number of characters.
 
-        UnicodeEncodeError comes at once.
+        Raises UnicodeEncodeError at once.
         """
         if not self.writable():
             raise io.UnsupportedOperation("not writable")
@@ -370,7 +376,7 @@ class TextFile:
         self._encode(text, self._wrapper.errors or "strict")
         async with self._lock:
             await self._wait_pending()
-            self.fileno()  # it may have been closed meanwhile
+            self.fileno()  # another task may have closed the file meanwhile
             if not self._batches:
                 return await self._do(functools.partial(self._wrapper.write, text))
             self._forget()
@@ -383,20 +389,20 @@ class TextFile:
             return len(text)
 
     async def writelines(self, lines: Iterable[str], /) -> None:
-        """Writes each of `lines`, which bring their own newlines."""
+        """Writes each of `lines`; adds no newlines."""
         for line in lines:
             await self.write(line)
 
     async def _flush(self, through: bool = False) -> None:
-        """Hands what was gathered to the wrapper, and from there `through` to the kernel.
+        """Passes the gathered text to the wrapper, and if `through` from there to the kernel.
 
-        After this no thread is at work on the wrapper.
+        After this no thread uses the wrapper.
         """
         await self._wait_pending()
         if self._unwritten or through:
-            # An empty write counts: it may bring a byte order mark.
+            # An empty write counts: it may write a byte order mark.
             text = "".join(self._unwritten) if self._unwritten else None
-            # In a file that is read too, what is read next is what comes after this.
+            # A file that is also read must read on after this text.
             through = through or self.readable()
             self._unwritten.clear()
             self._unwritten_size = 0
@@ -410,36 +416,36 @@ class TextFile:
             self._note_end(self.buffer.append_offset)
 
     def _note_end(self, least: int) -> None:
-        """In a thread: notes the end of the file where the wrapper has brought it."""
+        """In a thread: notes the end of the file after the wrapper's writes."""
         with self.buffer._descriptor() as fd:
             self.buffer.append_offset = max(os.fstat(fd).st_size, least)
 
     async def flush(self) -> None:
-        """Hands what is buffered to the kernel; fsync() brings it to the device."""
+        """Writes the buffered text to the kernel; fsync() brings it to the device."""
         self.fileno()
         async with self._lock:
             if self.writable():
                 await self._flush(through=True)
 
     async def fsync(self) -> None:
-        """Brings what was handed to the kernel to the device: flush() before."""
+        """Brings the data in the kernel to the device: call flush() before.  See fsync(2)."""
         await self.buffer.fsync()
 
     async def datasync(self) -> None:
-        """Like fsync, without metadata that reading does not need."""
+        """Like fsync(), without metadata that reading does not need.  See fdatasync(2)."""
         await self.buffer.datasync()
 
     # The cursor
 
     async def tell(self) -> int:
-        """The position of the cursor, a number for seek()."""
+        """Returns the position of the cursor, an opaque number for seek()."""
         self.fileno()
         async with self._lock:
             await self._flush()
             return await self._do(self._go_back)
 
     async def seek(self, cookie: int, whence: int = 0, /) -> int:
-        """Moves the cursor to what tell() has returned; whence as in io.TextIOBase.seek."""
+        """Moves the cursor to a position of this file; whence as in io.TextIOBase.seek."""
         self.fileno()
         async with self._lock:
             await self._flush()
@@ -452,7 +458,7 @@ class TextFile:
         return self._wrapper.seek(cookie, whence)
 
     async def truncate(self, size: int | None = None, /) -> int:
-        """Cuts or extends the file to `size` bytes, the cursor's position if None."""
+        """Cuts or extends the file to `size` bytes, the cursor's position if None; returns it."""
         self.fileno()
         async with self._lock:
             await self._flush()
@@ -465,10 +471,10 @@ class TextFile:
         return end
 
     async def close(self) -> None:
-        """Writes what is buffered, waits for all that is under way, and closes.
+        """Writes the buffered text, waits for all I/O under way, and closes the file.
 
-        No fsync.  Closing again does nothing.  The file is closed even if this raises, or is
-        cancelled.
+        Does not fsync.  Closing again does nothing.  The file is closed even if this raises, or
+        is cancelled.
         """
         try:
             if not self.closed:
@@ -487,7 +493,7 @@ class TextFile:
                 await self.buffer.close()
 
     def _finish(self) -> None:
-        """In a thread, at last: writes what is left, and closes the wrapper."""
+        """In a thread, at the end: writes the rest, and closes the wrapper."""
         try:
             self._write_text("".join(self._unwritten) if self._unwritten else None, through=False)
         finally:

@@ -1,19 +1,19 @@
 /*
- * Reads and writes of whole vectors by system call: what threads do, and what needs no thread.
+ * Reads and writes of whole vectors by system call, for threads and for reads of the page cache.
  *
- * Facts.  preadv2(2) with RWF_NOWAIT (4.14) reads what is in the page cache, returns EAGAIN where
- * nothing is, and EOPNOTSUPP on file systems that do not know it (tmpfs).  A transfer may be short:
- * a read at the end of the file, a write where the device is full or RLIMIT_FSIZE is met.  With
+ * Facts.  preadv2(2) with RWF_NOWAIT (4.14) reads cached pages.  It returns EAGAIN where none is
+ * cached, and EOPNOTSUPP on file systems that do not support it (tmpfs).  A transfer may be short:
+ * a read at the end of the file, a write where the device is full or RLIMIT_FSIZE is reached.  With
  * O_DIRECT, memory, offset and length are multiples of what statx(2) reports as STATX_DIOALIGN
- * (6.1); a read that ends at the end of the file returns what is there.
+ * (6.1); a read at the end of the file returns the bytes before it.
  *
- * Rule.  A transfer goes on until all is done, the file ends, or an error: -errno is returned
- * then, even where a part went before.  The vector is advanced in place.  Unaligned direct
- * transfers go through an aligned buffer, a part at a time; a write reads the blocks at its two
- * ends first, and cuts off what it wrote past the end of the file.  That is safe only while
- * no other request writes those blocks: the caller sees to it.
+ * Rule.  A transfer goes on until all is done, the file ends, or an error occurs.  Then it returns
+ * -errno, even if a part was transferred before.  The vector is advanced in place.  Unaligned
+ * direct transfers go through an aligned buffer, a part at a time.  A write reads the blocks at its
+ * two ends first; at last it cuts off the bytes that it wrote past the end of the file.  That is
+ * safe only while no other request writes those blocks, which the caller ensures.
  *
- * Cost.  Two reads of a block more for a direct write that is aligned at neither end.
+ * Cost.  Two more reads of a block for a direct write that is aligned at neither end.
  */
 #ifndef AIOPOLL_FILE_OPS_H
 #define AIOPOLL_FILE_OPS_H
@@ -33,7 +33,7 @@
 #define FILE_RWF_NOWAIT 0x8
 #define FILE_VECTOR_MAX 1024	/* UIO_MAXIOV */
 
-/* Moves the beginning of a vector by `count` bytes, and past what is empty then. */
+/* Advances a vector by `count` bytes, and past the elements that are empty then. */
 static inline void file_advance(struct iovec **vector, size_t *nr, size_t count)
 {
 	while (*nr > 0 && count >= (*vector)->iov_len) {
@@ -48,8 +48,8 @@ static inline void file_advance(struct iovec **vector, size_t *nr, size_t count)
 }
 
 /*
- * Reads or writes `length` bytes, which the vector has, at `offset`.  Adds what is done to
- * *done; returns 0 if all is, or the file ended, else -errno.  `align` is 1 for buffered files.
+ * Reads or writes the `length` bytes of the vector at `offset`.  Adds the bytes transferred to
+ * *done; returns 0 if all were, or the file ended, else -errno.  `align` is 1 for buffered files.
  */
 static inline int file_transfer(int fd, struct iovec **vector, size_t *nr, int64_t offset,
 				int64_t length, int rw_flags, bool writing, uint32_t align,
@@ -111,7 +111,7 @@ static inline int64_t file_pread_all(int fd, char *buffer, int64_t length, int64
 	return result < 0 ? result : done;
 }
 
-/* A direct read of any offset and length into any memory, through `bounce`. */
+/* Reads directly, at any offset and length into any memory, through `bounce`. */
 static inline int file_read_unaligned(int fd, struct iovec **vector, size_t *nr, int64_t offset,
 				      int64_t length, uint32_t align, char *bounce,
 				      int64_t bounce_size, int64_t *done)
@@ -142,7 +142,7 @@ static inline int file_read_unaligned(int fd, struct iovec **vector, size_t *nr,
 	return 0;
 }
 
-/* Fills one block from the file, with zeroes past its end. */
+/* Reads one block from the file; the bytes past the file's end become zero. */
 static inline int file_load_block(int fd, char *block, int64_t offset, uint32_t align)
 {
 	int64_t got = file_pread_all(fd, block, align, offset, align);
@@ -153,7 +153,7 @@ static inline int file_load_block(int fd, char *block, int64_t offset, uint32_t 
 	return 0;
 }
 
-/* A direct write of any offset and length out of any memory, through `bounce`. */
+/* Writes directly, at any offset and length out of any memory, through `bounce`. */
 static inline int file_write_unaligned(int fd, struct iovec **vector, size_t *nr, int64_t offset,
 				       int64_t length, int rw_flags, uint32_t align, char *bounce,
 				       int64_t bounce_size, int64_t *done)
@@ -196,7 +196,7 @@ static inline int file_write_unaligned(int fd, struct iovec **vector, size_t *nr
 		if (offset > wanted_end)
 			wanted_end = offset;
 	}
-	/* One that fails in whole blocks wrote nothing too much, and may have neighbours. */
+	/* A failed write of whole blocks wrote no byte too many, and other writes may run beside it. */
 	if (written_end > wanted_end && !whole_blocks) {
 		if (ftruncate(fd, wanted_end) != 0 && result == 0)
 			result = -errno;
@@ -206,7 +206,7 @@ static inline int file_write_unaligned(int fd, struct iovec **vector, size_t *nr
 	return result;
 }
 
-/* Appends with the kernel's own O_APPEND; returns the offset that the data went to. */
+/* Appends with the kernel's own O_APPEND; returns the offset of the data, or -errno. */
 static inline int64_t file_append(int fd, struct iovec **vector, size_t *nr, int64_t length,
 				  int rw_flags, int64_t *done)
 {
@@ -232,7 +232,7 @@ static inline int64_t file_append(int fd, struct iovec **vector, size_t *nr, int
 	return end < 0 ? 0 : end - length;
 }
 
-/* What the kernel makes up as it is read: there a read(2) has its own length, and its own end. */
+/* Files that the kernel generates while they are read: a read(2) has its own length and end. */
 static inline bool file_is_made_up(int fd)
 {
 	struct statfs status;
@@ -263,8 +263,8 @@ static inline bool file_is_made_up(int fd)
 }
 
 /*
- * Whether a regular file is read and written at offsets.  lseek(2) does not show it: a file may
- * take that, and return ESPIPE to pread(2) or pwrite(2).  An empty vector shows it without a
+ * Whether a regular file can be read and written at offsets.  lseek(2) does not show it: it may
+ * succeed where pread(2) or pwrite(2) returns ESPIPE.  An empty vector shows it without a
  * transfer.
  */
 static inline bool file_takes_offsets(int fd)
@@ -279,8 +279,8 @@ static inline bool file_takes_offsets(int fd)
 }
 
 /*
- * What statx reports of direct I/O: 1 and the alignments of memory and offset; 0 where the kernel
- * reports nothing, or the file takes none.  The structure is read by offset: old headers end
+ * Reads the direct I/O alignments by statx: returns 1 and those of memory and offset; 0 where the
+ * kernel reports none, or the file takes none.  The structure is read by offset: old headers end
  * before these fields (include/uapi/linux/stat.h: stx_dio_mem_align at 0x98).
  */
 static inline int file_direct_alignment(int fd, uint32_t *memory, uint32_t *offset)
