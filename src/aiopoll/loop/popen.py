@@ -1,21 +1,21 @@
 """A Popen whose child has a pidfd from its first moment on.
 
 Facts.  Popen.__init__ calls self._execute_child(), which calls `_fork_exec`, a global of its
-module.  Programs replace `subprocess.Popen`, by a subclass or a mock, and globals of the module:
-debuggers `_fork_exec`, to follow the child, others `_USE_VFORK`.
+module.  Programs replace `subprocess.Popen`, by a subclass or a mock.  Others replace globals of
+the module: debuggers replace `_fork_exec`, to follow the child, and some programs `_USE_VFORK`.
 
 Rule.  The Popen is of the class that subprocess.Popen is at that moment.  While it is initialised
-it has an _execute_child of its own: the same function, on a copy of the module's globals in which
-`_fork_exec` is a Spawner, and os.posix_spawn is not used: it has no pidfd to give.  Where the
-class has another _execute_child, or a program has replaced `_fork_exec`, theirs is called, and
+it has an _execute_child of its own: the same function, on a copy of the module's globals.  In that
+copy `_fork_exec` is a Spawner, and os.posix_spawn, which returns no pidfd, is not used.  Where the
+class has another _execute_child, or a program has replaced `_fork_exec`, that one is called, and
 the child has no pidfd.
 
-Why.  The module stays as it is for all others, in whatever thread.  All that Popen does in Python
-is the running version's own.
+Why.  The module stays unchanged for all other callers, in every thread.  All that Popen does in
+Python is the running version's own code.
 
 Failure prevented.  `subprocess._fork_exec` is replaced while a child is started.  A debugger
-attaches in another thread and keeps what it finds there, for ever; every child of every loop is
-started by it.
+attaches in another thread and stores the replacement for ever.  The replacement then starts every
+child of every loop.
 
 Cost.  Three objects and a copy of the globals for each child, some 3 microseconds.
 """
@@ -27,11 +27,11 @@ from typing import Any
 
 from aiopoll.loop.spawn import Spawner
 
-_CHDIR_FAILED = "noexec:chdir"  # what Pythons read that tell chdir from what else comes before exec
+_CHDIR_FAILED = "noexec:chdir"  # of the Pythons that distinguish it
 
 
 def start_popen(*args: Any, **options: Any) -> tuple["subprocess.Popen[bytes]", int]:
-    """Answers a Popen and its child's pidfd, -1 where it has none.  Raises what Popen does."""
+    """Returns a Popen and its child's pidfd, -1 where it has none.  Raises what Popen raises."""
     kind: Any = subprocess.Popen
     execute = getattr(kind, "_execute_child", None)
     fork_exec = getattr(subprocess, "_fork_exec", None)

@@ -1,16 +1,16 @@
-"""What subprocess.Popen calls to start its child, with a pidfd that is born with the child.
+"""The function that subprocess.Popen calls to start its child, which has a pidfd from the start.
 
-Facts.  Popen calls `_posixsubprocess.fork_exec`, by 23 positional arguments on 3.11 to 3.13.  It
-runs `preexec_fn`, a function in Python, in a forked child.  For arguments that are wrong it
-raises, in words of its own.
+Facts.  Popen calls `_posixsubprocess.fork_exec`, with 23 positional arguments on 3.11 to 3.13.  It
+runs `preexec_fn`, a Python function, in a forked child.  For wrong arguments it raises, with
+messages of its own.
 
-Rule.  A Spawner is called in its place (spawn.h).  A child with a `preexec_fn` is the stock
-function's, but is held before it calls that, until its pidfd is open.  Arguments that are wrong
-are also left to the stock function, which raises, and so is a child that the kernel refuses to
-make this way: it has no pidfd then.
+Rule.  A Spawner is called in its place (spawn.h).  The stock function starts a child that has a
+`preexec_fn`; that child is held before it calls the `preexec_fn`, until its pidfd is open.  Wrong
+arguments are also passed to the stock function, which raises.  So is a child that the kernel
+refuses to start by clone(2): it then has no pidfd.
 
-Failure prevented.  `pass_fds=[-1]` must raise ValueError: "bad value(s) in fds_to_keep", and
-nothing else in another version.
+Failure prevented.  `pass_fds=[-1]` must raise ValueError: "bad value(s) in fds_to_keep", or
+whatever another version raises.
 
 Cost.  A pipe for each child with a `preexec_fn`.
 """
@@ -44,7 +44,7 @@ cdef extern from "spawn.h" nogil:
 
 cdef enum:
     NR_ARGUMENTS = 23
-    PREEXEC_FN = 21  # its place among them
+    PREEXEC_FN = 21  # its position among the arguments
     NR_GROUPS_MAX = 65536  # NGROUPS_MAX
 
 cdef long ID_MAX = 2 ** 32 - 2  # the last one is -1, which stands for none
@@ -73,14 +73,17 @@ cdef class Strings:
 
 @cython.final
 cdef class Numbers:
-    """An array of C ints, or of gid_t.  Raises TypeError, OverflowError; ValueError by range, order."""
+    """An array of C ints, or of gid_t.
+
+    Raises TypeError, OverflowError, and ValueError for a wrong range or order.
+    """
 
     cdef unsigned int *array
     cdef Py_ssize_t count
 
     def __cinit__(self, values, long maximum, bint ascending):
         cdef long value, last = -1
-        values = tuple(values)  # which nobody changes meanwhile
+        values = tuple(values)  # which no other code changes meanwhile
         self.array = <unsigned int *>PyMem_Malloc((len(values) + 1) * sizeof(unsigned int))
         if self.array == NULL:
             raise MemoryError
@@ -102,7 +105,7 @@ cdef bytes encoded(value):
 
 
 cdef long identity(value) except -2:
-    """A uid or gid; -1 for None."""
+    """Returns a uid or gid; -1 for None."""
     cdef long number = -1 if value is None else value
     if value is not None and not 0 <= number <= ID_MAX:
         raise ValueError
@@ -113,7 +116,7 @@ cdef long identity(value) except -2:
 cdef class Spawner:
     """Called in the place of `stock`, fork_exec.  Owns the pidfd of its child until detach().
 
-    chdir_failed: what subprocess reads where there is no such directory.
+    chdir_failed: the text by which subprocess recognises a missing directory.
     """
 
     cdef object stock
@@ -130,7 +133,7 @@ cdef class Spawner:
             close(self.pidfd)
 
     def __call__(self, *arguments):
-        """Answers the pid of the child; raises what the stock function raises."""
+        """Returns the pid of the child; raises what the stock function raises."""
         cdef pid_t pid = -1
         if len(arguments) != NR_ARGUMENTS or self.pidfd >= 0:
             return self.stock(*arguments)
@@ -139,7 +142,7 @@ cdef class Spawner:
         try:
             pid = self.spawn(arguments)
         except Exception:
-            pass  # the stock function says what is wrong
+            pass  # the stock function raises the error
         return self.stock(*arguments) if pid < 0 else pid
 
     def _fork_held(self, tuple arguments):
@@ -164,7 +167,7 @@ cdef class Spawner:
                 pass
             return pid
         finally:
-            os.write(writer, b"\0")  # that it is closed may be unseen: other children have it
+            os.write(writer, b"\0")  # other children may hold it open: closing it is not enough
             os.close(writer)
             os.close(reader)
 
@@ -215,7 +218,7 @@ cdef class Spawner:
         return pid
 
     def detach(self):
-        """Answers the child's pidfd, which is the caller's then; -1 where it has none."""
+        """Returns the child's pidfd, which the caller then owns; -1 where it has none."""
         cdef int pidfd = self.pidfd
         self.pidfd = -1
         return pidfd

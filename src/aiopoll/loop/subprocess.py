@@ -1,22 +1,22 @@
 """Subprocesses: a child is a file that the loop waits for.
 
-Facts.  A pidfd is readable from when its process is dead (pidfd_open(2)); a parent may wait for
-it in any thread, needs no SIGCHLD, and takes nobody else's child.  Whoever calls waitpid(2)
-first gets the status, and where SIGCHLD is ignored the kernel throws it away.  From Linux 6.15
-on a pidfd keeps it: PIDFD_GET_INFO (include/uapi/linux/pidfd.h).  It is filled in by
-release_task, which comes after the pidfd is readable, and after waitpid(2) answers
-ECHILD.  Popen.send_signal() polls, and may be the one who reaps.  A pipe has POLLHUP or POLLERR
-once nobody has its other end, which a child's child may keep.
+Facts.  A pidfd is readable once its process is dead (pidfd_open(2)).  A parent may wait for it in
+any thread, needs no SIGCHLD, and reaps no other code's child.  The first caller of waitpid(2)
+gets the status; where SIGCHLD is ignored the kernel discards it.  From Linux 6.15 on a pidfd
+keeps the status: PIDFD_GET_INFO (include/uapi/linux/pidfd.h).  release_task fills it in, after
+the pidfd is readable, and after waitpid(2) returns ECHILD.  Popen.send_signal() polls, and may
+be the call that reaps.  A pipe has POLLHUP or POLLERR once no process has its other end, which a
+child's child may keep.
 
-Rule.  Each transport watches a pidfd of its own, born with the child (popen.py), then reaps by
-it; a status that somebody else has taken is asked of the Popen, then of the pidfd, again until
-the kernel has filled it in.  Only if neither has it, it is 255 with a warning, as in
-asyncio.  Where pidfds are refused, have run out, or cannot be watched, a thread waits.  stdin,
-stdout and stderr are plain pipes, which a child can open again through /dev/stdin.  wait() waits
-for the process: as in asyncio also for what its pipes still hold, but not for a pipe that
-nobody reads, nor for one that another process keeps.
+Rule.  Each transport waits for a pidfd of its own, opened with the child (popen.py), then reaps by
+it.  If other code has reaped the child, the transport reads the status from the Popen, then from
+the pidfd.  It reads that again until the kernel has filled it in.  If neither has it, the status is
+255 with a warning, as in asyncio.  Where pidfds are refused, exhausted, or cannot be polled, a
+thread waits. stdin, stdout and stderr are plain pipes, which a child can open again through
+/dev/stdin.  wait() waits for the process and, as in asyncio, for the data that its pipes still
+hold.  It does not wait for a pipe without a reader, nor for one that another process keeps open.
 
-Cost.  Child watchers, which asyncio removes in 3.14, are neither needed nor asked.
+Cost.  Child watchers, which asyncio removes in 3.14, are neither needed nor called.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ from aiopoll.loop.popen import start_popen
 _PIDFD_INFO = struct.Struct("=QQ11Ii")  # struct pidfd_info up to exit_code
 _PIDFD_INFO_EXIT = 1 << 3
 _PIDFD_GET_INFO = 3 << 30 | _PIDFD_INFO.size << 16 | 0xFF << 8 | 11  # _IOWR(0xFF, 11, …)
-_ASK_AGAIN_S = 0.0005, 0.1  # the first pause between two questions, and the longest
+_ASK_AGAIN_S = 0.0005, 0.1  # the first and the longest pause between two attempts
 
 
 class SubprocessTransport(BaseSubprocessTransport):
@@ -69,13 +69,13 @@ class SubprocessTransport(BaseSubprocessTransport):
                 self._pidfd = os.pidfd_open(pid)
             self._loop._add_reader(self._pidfd, self._process_ended)
         except ProcessLookupError:
-            # Somebody else has reaped it, or the kernel (SIGCHLD is ignored), and was faster.
+            # Other code has reaped it, or the kernel has (SIGCHLD is ignored).
             self._loop.call_soon(self._process_ended)
         except OSError:
             self._watch_by_thread(pid)
 
     def _watch_by_thread(self, pid: int) -> None:
-        """Has a thread wait; the pidfd stays, if there is one, for what it knows of the end."""
+        """Has a thread wait; a pidfd stays open, for the status that the kernel keeps in it."""
 
         def wait() -> None:
             try:
@@ -92,7 +92,7 @@ class SubprocessTransport(BaseSubprocessTransport):
         threading.Thread(target=wait, name=f"aiopoll-waitpid-{pid}", daemon=True).start()
 
     def _wait_for(self, pid: int, options: int) -> Any:
-        """waitid(2) for the child, and for no later process of its number."""
+        """waitid(2) for the child, never for a later process with its number."""
         if self._pidfd >= 0:
             try:
                 return os.waitid(os.P_PIDFD, self._pidfd, options)
@@ -111,7 +111,7 @@ class SubprocessTransport(BaseSubprocessTransport):
     def _process_ended(self) -> None:
         process = self._proc
         if process is None:
-            return  # closed, and told so, by one who polled the Popen
+            return  # closed: a caller that polled the Popen has reported the exit
         if process.returncode is None:
             try:
                 end = self._wait_for(process.pid, os.WEXITED | os.WNOHANG)
@@ -123,7 +123,7 @@ class SubprocessTransport(BaseSubprocessTransport):
                 process.returncode = kept
             else:
                 if end is None:
-                    # Dead, but not ours to reap yet: a debugger is told first.
+                    # Dead, but not ours to reap yet: a tracing debugger gets the status first.
                     self._loop._remove_reader(self._pidfd)
                     self._watch_by_thread(process.pid)
                     return
@@ -134,7 +134,7 @@ class SubprocessTransport(BaseSubprocessTransport):
             self._process_exited(process.returncode)
 
     def _status_kept(self, pid: int) -> int | None:
-        """The status of a child that somebody else has reaped; None: not yet."""
+        """Returns the status of a child that other code has reaped; None if not yet known."""
         if self._pidfd >= 0:
             request = _PIDFD_INFO.pack(_PIDFD_INFO_EXIT, *[0] * 13)
             try:
@@ -151,33 +151,33 @@ class SubprocessTransport(BaseSubprocessTransport):
         return 255
 
     def _ask_again(self) -> None:
-        """Has _process_ended called again, a little later each time: the pidfd stays readable."""
+        """Schedules _process_ended, with a longer pause each time: the pidfd stays readable."""
         self._loop._remove_reader(self._pidfd)
         self._loop.call_later(self._pause_s, self._process_ended)
         self._pause_s = min(2 * self._pause_s, _ASK_AGAIN_S[1])
 
-    # Who waits
+    # The waiters
 
     def _process_exited(self, returncode: int) -> None:
         super()._process_exited(returncode)
         self._let_go()
 
     def _let_go(self) -> None:
-        """Wakes who waits for the process, once no pipe will end by itself that is not read."""
+        """Wakes the waiters for the process once no pipe is about to end."""
         if not self._exit_waiters:
             return
         if self._connecting or any(self._will_end(pipe) for pipe in self._pipes.values()):
             self._loop.call_soon(self._let_go)
             return
         waiters = self._exit_waiters[:]
-        self._exit_waiters.clear()  # connection_lost() may come, and wakes those in it
+        self._exit_waiters.clear()  # connection_lost() may come, and wakes the rest of the list
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(self._returncode)
 
     @staticmethod
     def _will_end(pipe: Any) -> bool:
-        """Whether the end of a pipe is about to come: the loop finds it, or has found it."""
+        """Whether a pipe's end is imminent: the loop is about to find it, or has found it."""
         if pipe is None or pipe.disconnected:
             return False
         transport = pipe.pipe
@@ -190,7 +190,7 @@ class SubprocessTransport(BaseSubprocessTransport):
         if file.closed:
             return False
         poll = select.poll()
-        poll.register(file, 0)  # POLLHUP and POLLERR: nobody has the other end
+        poll.register(file, 0)  # POLLHUP and POLLERR: no process has the other end
         return bool(poll.poll(0))
 
     async def _connect_pipes(self, waiter: Any) -> None:
@@ -199,14 +199,14 @@ class SubprocessTransport(BaseSubprocessTransport):
         finally:
             self._connecting = False
             if self._pending_calls is not None and self._proc is not None:
-                # It failed, and what was not connected nobody else will close.
+                # The connection failed: no other code closes the pipes that have no transport.
                 files = self._proc.stdin, self._proc.stdout, self._proc.stderr
                 for fd, file in enumerate(files):
                     if file is not None and self._pipes[fd] is None:
                         file.close()
 
     def send_signal(self, number: int) -> None:
-        """Sends a signal to the child, and to no later process of its number.
+        """Sends a signal to the child, never to a later process with its number.
 
         Does nothing if the child is dead; raises ProcessLookupError if the transport has ended.
         """
@@ -230,13 +230,13 @@ class SubprocessTransport(BaseSubprocessTransport):
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
         if not self._closed and self._loop is not None and self._loop.is_closed():
-            # close() asks for a turn to close the pipes in; they are collected as this is.
+            # close() needs one more iteration to close the pipes; they are collected with this.
             _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
             self._closed = True
             if self._proc is not None and self._returncode is None:
-                self._proc.kill()  # polls first: no later process of its number
+                self._proc.kill()  # polls first: never a later process with its number
         super().__del__()
-        # A loop that was closed while the child ran has not told.
+        # A loop that was closed while the child ran has not called _process_ended.
         self._unwatch()
 
 

@@ -1,11 +1,11 @@
 /*
- * Starts a program in a child whose pidfd is born with it.
+ * Starts a program in a child whose pidfd is created with it.
  *
- * Facts.  CLONE_PIDFD (5.2) has clone(2) answer a pidfd together with the pid; older kernels
+ * Facts.  With CLONE_PIDFD (5.2) clone(2) returns a pidfd together with the pid; older kernels
  * ignore the flag.  The pidfd is close-on-exec, and the child has none.  CLONE_VM | CLONE_VFORK is
  * vfork(2): the child runs in the memory of its parent, whose thread waits until the child has
- * execed or died.  clone() of the C library calls a function on a stack that it is given.  A C
- * library's setuid() and setgroups() tell all threads of the process to do the same; the system
+ * execed or died.  The C library's clone() calls a function on a stack that the caller passes.  The
+ * C library's setuid() and setgroups() have all threads of the process change their ids; the system
  * calls change the caller alone.  Some kernels refuse CLONE_VM (EINVAL, where a new time
  * namespace waits for the next child), and some sandboxes the flags (EPERM).  close_range(2) came
  * with 5.9.
@@ -14,18 +14,18 @@
  * descriptors, the parent's ends, stdin to stderr, directory, umask, signals, session, group,
  * ids, descriptors to close, exec.  It only makes system calls, allocates nothing, and writes
  * nothing but its stack and errno.  All signals are blocked from before the clone until the
- * handlers are gone.  Where ids change, or vfork is not allowed, the child gets memory of its
- * own: whoever may trace it with its new ids could write into its parent's.  What fails is told
- * to the parent through a pipe, in the words that subprocess reads.
+ * handlers are reset.  Where ids change, or vfork is not allowed, the child gets memory of its
+ * own: a process that may trace it with its new ids could write into its parent's memory.  The
+ * child reports an error to the parent through a pipe, in the format that subprocess reads.
  *
  * Why.  pidfd_open(2) after the fork comes too late for a child that ended at once and that the
  * kernel (SIGCHLD is ignored) or another thread (waitpid(-1)) has reaped: its status is lost.
  *
- * Failure prevented.  `sh -c "exit 7"` is started while SIGCHLD is ignored.  It execs, which lets
- * go of the parent, and exits; the kernel reaps it.  pidfd_open answers ESRCH, and the program is
- * told 255.
+ * Failure prevented.  `sh -c "exit 7"` is started while SIGCHLD is ignored.  Its exec lets the
+ * parent go on; it exits, and the kernel reaps it.  pidfd_open returns ESRCH, and the program sees
+ * status 255.
  *
- * Cost.  A stack, of which one stays mapped for the next child: to map it takes some 25
+ * Cost.  A stack, of which one stays mapped for the next child: mapping it takes some 25
  * microseconds.
  */
 #ifndef AIOPOLL_SPAWN_H
@@ -52,11 +52,11 @@
 #define SYS_close_range 436
 #endif
 
-#define SPAWN_STACK (128 * 1024)	/* with its lowest page, which has up to 64 KiB */
+#define SPAWN_STACK (128 * 1024)	/* including the guard page, of up to 64 KiB */
 #define SPAWN_FIRST_TO_CLOSE 3
 
 /*
- * What AddressSanitizer notes about a stack frame would stay in the parent's memory, because exec
+ * AddressSanitizer's notes about a stack frame would stay in the parent's memory, because exec
  * never returns from the frame.
  */
 #define SPAWN_CHILD __attribute__((no_sanitize("address", "undefined"))) static
@@ -70,7 +70,7 @@ struct spawn_order {
 	const int *kept;		/* open in the child, ascending */
 	size_t nr_kept;
 	int theirs[4];			/* the parent's ends of pipes, to be closed */
-	int stdio[3];			/* what becomes 0, 1 and 2 */
+	int stdio[3];			/* the descriptors that become 0, 1 and 2 */
 	int report;			/* where errors are written: one of `kept`, closed by exec */
 	bool close_fds, restore_signals, new_session, may_vfork;
 	pid_t process_group;
@@ -78,7 +78,7 @@ struct spawn_order {
 	long uid, gid;
 	const gid_t *groups;
 	long nr_groups;
-	const char *chdir_failed;	/* what subprocess reads where there is no `cwd` */
+	const char *chdir_failed;	/* the report to subprocess where there is no `cwd` */
 	sigset_t signals;		/* blocked in the child */
 };
 
@@ -175,7 +175,7 @@ SPAWN_CHILD int spawn_close_ranges(const struct spawn_order *order)
 	return syscall(SYS_close_range, first, INT_MAX, 0);
 }
 
-/* Where there is no close_range(2): what /proc names, without readdir(3), which allocates. */
+/* Without close_range(2): closes the descriptors that /proc lists; readdir(3) would allocate. */
 SPAWN_CHILD void spawn_close_listed(const struct spawn_order *order)
 {
 	struct entry {
@@ -210,7 +210,7 @@ SPAWN_CHILD void spawn_close_listed(const struct spawn_order *order)
 	close(directory);
 }
 
-/* Answers why exec failed: the first errno that tells more than that there is no such file. */
+/* Returns why exec failed: the first errno other than those of a missing file. */
 SPAWN_CHILD int spawn_exec(const struct spawn_order *order)
 {
 	int code = 0;
@@ -229,7 +229,7 @@ SPAWN_CHILD void spawn_write(int fd, const char *text, size_t size)
 		;
 }
 
-/* OSError:<errno in hex>:<what was being done> */
+/* Writes OSError:<errno in hex>:<the step that failed> */
 SPAWN_CHILD void spawn_report(const struct spawn_order *order, int code, const char *when)
 {
 	static const char digits[] = "0123456789abcdef", kind[] = "OSError:";
@@ -243,7 +243,7 @@ SPAWN_CHILD void spawn_report(const struct spawn_order *order, int code, const c
 	spawn_write(order->report, when, strlen(when));
 }
 
-/* Answers only if something failed, and when. */
+/* Returns only if a step failed: the name of that step. */
 SPAWN_CHILD const char *spawn_run(const struct spawn_order *order)
 {
 	static const char before[] = "noexec";
@@ -287,7 +287,7 @@ SPAWN_CHILD int spawn_child(void *argument)
 
 static char *spawn_kept_stack;
 
-/* Two pages of it are used; the lowest one cannot be written, so that too deep a call is noticed. */
+/* Two pages of it are used; a write to the lowest one faults, so an overflow is noticed. */
 static inline char *spawn_take_stack(void)
 {
 	char *stack = __atomic_exchange_n(&spawn_kept_stack, NULL, __ATOMIC_ACQUIRE);
@@ -305,11 +305,11 @@ static inline char *spawn_take_stack(void)
 static inline void spawn_put_stack(char *stack)
 {
 	stack = __atomic_exchange_n(&spawn_kept_stack, stack, __ATOMIC_ACQ_REL);
-	if (stack)	/* of another thread that started a child */
+	if (stack)	/* left by another thread that started a child */
 		munmap(stack, SPAWN_STACK);
 }
 
-/* Answers the pid, or -errno if there is no child; *pidfd is -1 where the kernel makes none. */
+/* Returns the pid, or -errno if there is no child; *pidfd is -1 where the kernel makes none. */
 static inline pid_t spawn(struct spawn_order *order, int *pidfd)
 {
 	bool shares = order->may_vfork && order->uid < 0 && order->gid < 0 && order->nr_groups < 0;
