@@ -1,19 +1,19 @@
 """fs/aio.c: the AIO system calls, with IOCB_CMD_POLL and IOCB_CMD_FSYNC as the series adds them.
 
-Facts: a request in flight is on `active_reqs` if it can be cancelled, holds a reference to its
-file, and gives exactly one event. A poll is one-shot. Its check and its place on the file's queue
+Facts: a request in flight is on `active_reqs` if it can be cancelled. It holds a reference to its
+file, and has exactly one event. A poll is one-shot. Its check and its place on the file's queue
 come under the queue's lock, in one go: an event falls either before the check or on the entry.
 
-The order of locks: ctx_lock, then head->lock, when a poll is submitted. The wake-up comes with
-head->lock held and must not wait for ctx_lock: it tries, and where it fails a work item completes.
+The order of locks: ctx_lock, then head->lock, when a poll is submitted. The wake-up runs with
+head->lock held and must not wait for ctx_lock: where a trylock fails, a work item completes.
 
 Cancellation, as reworked in V7 and V8:
 - delayed: `ki_cancel` runs after ctx_lock was dropped, so that it may take head->lock alone;
-- safe: whoever cancels holds a reference, so a completion that overtakes it frees nothing under
-  its hands; and who takes the wait entry off its queue, under head->lock, is the one who completes;
-- unconditional: a request that io_cancel found is marked, and a wake-up leaves a marked request
-  alone, so its event says 0 unless the wake-up had it before. The answer is always -EINPROGRESS.
-V8's own text was not at hand: these three rules are reasoned from its interface and its changelog,
+- safe: the canceller holds a reference, so a completion that overtakes it frees no memory in use;
+  the code that takes the wait entry off its queue, under head->lock, is the one that completes;
+- unconditional: a request that io_cancel found is marked, and a wake-up leaves it alone. So its
+  event has res 0 unless the wake-up came first. io_cancel always returns -EINPROGRESS.
+V8's own text was not at hand: these three rules are inferred from its interface and its changelog,
 and race.py searches them for a hole.
 
 Left out: AIO on block devices (rw requests finish inside io_submit, except by sleeping there),
@@ -72,7 +72,7 @@ class Aio:
         self.sched = sched
 
     def check_fields(self, iocb: Iocb) -> None:
-        """EINVAL for an opcode that there is not, or fields that a poll or fsync must not use."""
+        """Raise EINVAL for an unknown opcode, or a field that a poll or fsync must not use."""
         opcode = iocb.aio_lio_opcode
         if opcode in (IOCB_CMD_PREAD, IOCB_CMD_PWRITE, IOCB_CMD_PREADV, IOCB_CMD_PWRITEV):
             return
@@ -109,7 +109,7 @@ class Aio:
             self.complete_poll(req, mask)
 
     def arm(self, req: AioKiocb, head: WaitQueueHead, entry: WaitQueueEntry) -> int:
-        """Check and enqueue under head->lock; a mask means ready and not enqueued."""
+        """Check and enqueue under head->lock; if ready, return the mask and do not enqueue."""
         with req.ctx.ctx_lock, head.lock:
             mask = vfs_poll_mask(req.file, req.events) & req.events
             if not mask:
@@ -122,7 +122,7 @@ class Aio:
         if key and not key & req.events:
             return 0
         if req.flags & AIO_IOCB_CANCELLED:
-            # The canceller has claimed it and is on its way to take the entry off.
+            # The canceller has claimed it and is about to take the entry off.
             return 0
         mask = vfs_poll_mask(req.file, req.events) & req.events
         if not mask:
@@ -130,7 +130,7 @@ class Aio:
         assert entry.head is not None
         ctx = req.ctx
         if ctx.ctx_lock.trylock():
-            # Nobody can be between finding the request and marking it: that takes ctx_lock.
+            # No task can be between finding the request and marking it: that takes ctx_lock.
             if req.flags & AIO_IOCB_CANCELLED:
                 ctx.ctx_lock.unlock()
                 return 0
@@ -159,8 +159,8 @@ class Aio:
             if mine:
                 head.remove_wait_queue_locked(entry)
         if mine:
-            # From a work item: io_cancel must not see the event of its own request complete
-            # under the locks of whoever called it.
+            # From a work item: the event must not complete under the locks that io_cancel's
+            # caller holds.
             self.sched.queue_work(lambda: self.complete_poll(req, 0))
 
     def complete_poll(self, req: AioKiocb, mask: int) -> None:
@@ -246,7 +246,7 @@ class Aio:
 
 
 def import_iovec(iocb: Iocb, reading: bool) -> list[tuple[Any, int]]:
-    """The user memory of a read or write, with its sizes. EFAULT, EINVAL for lengths."""
+    """Return the user memory of a read or write, with its sizes. EFAULT, EINVAL for lengths."""
     vectored = iocb.aio_lio_opcode in (IOCB_CMD_PREADV, IOCB_CMD_PWRITEV)
     memory: Any = iocb.memory
     if vectored:
@@ -311,7 +311,7 @@ class AioSyscalls(SyscallTable):
 
     @contextlib.contextmanager
     def ioctx(self, ctx_id: int) -> Iterator[KioContext]:
-        """The context, kept for the length of a call: io_destroy cancels when it is over."""
+        """Yield the context, kept for the length of a call; io_destroy cancels after that."""
         ctx = self.lookup_ioctx(ctx_id)
         ctx.users += 1
         try:
@@ -322,13 +322,13 @@ class AioSyscalls(SyscallTable):
     def put_ioctx(self, ctx: KioContext) -> None:
         ctx.users -= 1
         if not ctx.users:
-            # free_ioctx_users: nobody can add a request any more.
+            # free_ioctx_users: no call can add a request any more.
             self.aio.cancel_all(ctx)
             ctx.drained.wake_up(0, 0)
 
     @syscall
     def io_setup(self, nr_events: int, ctxp: int | BadAddress | None = 0) -> int:
-        """A new context with room for `nr_events`; gives its id. `ctxp` is what *ctxp holds.
+        """Create a context with room for `nr_events`; returns its id. `ctxp` is *ctxp's value.
 
         EFAULT (ctxp), EINVAL (*ctxp not zero, no or far too many events), EAGAIN (aio-max-nr).
         """
@@ -337,7 +337,7 @@ class AioSyscalls(SyscallTable):
         nr_events &= 0xFFFFFFFF
         if ctxp or not nr_events:
             raise error(errno.EINVAL)
-        # An unsigned int in Linux: with 2**31 events, and one more, there is little left of it.
+        # An unsigned int in Linux: twice 2**31 events, or one more, overflows to a small number.
         doubled = max(nr_events, self.nr_cpus * 4) * 2 & 0xFFFFFFFF
         if doubled > 0x10000000 // IO_EVENT_SIZE:
             raise error(errno.EINVAL)
@@ -352,12 +352,12 @@ class AioSyscalls(SyscallTable):
     def io_destroy(self, ctx_id: int) -> None:
         """Cancel all polls, wait for every request, discard all events. EINVAL.
 
-        Whoever waits for events of the context gets EINVAL.
+        A task that waits for events of the context gets EINVAL.
         """
         self.kill_ioctx(self.contexts, self.lookup_ioctx(ctx_id))
 
     def kill_ioctx(self, contexts: dict[int, KioContext], ctx: KioContext) -> None:
-        """What io_destroy does, and exit_aio for each context."""
+        """Destroy one context: the work of io_destroy, and of exit_aio for each of them."""
         ctx.dead = True
         del contexts[ctx.id]
         self.aio_nr -= ctx.max_reqs
@@ -375,7 +375,7 @@ class AioSyscalls(SyscallTable):
 
     @syscall
     def mremap(self, ctx_id: int, old_size: int, new_size: int) -> int:
-        """Move the ring of a context, which is its id: gives the new one.
+        """Move the ring of a context, which is its id; returns the new id.
 
         EFAULT (no ring there, or growing it: VM_DONTEXPAND), EINVAL (a part of it).
         """
@@ -398,10 +398,11 @@ class AioSyscalls(SyscallTable):
     def io_submit(
         self, ctx_id: int, nr: int, iocbpp: Sequence[Iocb | BadAddress | None] | BadAddress | None
     ) -> int:
-        """Submit `nr` requests; gives how many went in.
+        """Submit `nr` requests; returns how many were submitted.
 
-        The first bad one ends it: its error is raised if it is the first, otherwise it is lost
-        and the count says where. EINVAL, EFAULT, EAGAIN (no slot), EBADF, EOPNOTSUPP.
+        The first bad one ends the call. If it is the first of all, its error is raised; otherwise
+        that is lost, and the count shows the place. EINVAL, EFAULT, EAGAIN (no slot), EBADF,
+        EOPNOTSUPP.
         """
         if nr < 0:
             raise error(errno.EINVAL)
@@ -433,7 +434,7 @@ class AioSyscalls(SyscallTable):
             raise error(errno.EAGAIN)
         req: AioKiocb | None = None
         try:
-            # As in 2018: what the opcode refuses by itself comes before the descriptor.
+            # As in 2018: the checks of the opcode come before those of the descriptor.
             self.aio.check_fields(iocb)
             req = AioKiocb(ctx, iocb, self.fget(iocb.aio_fildes).get())
             if iocb.aio_flags & IOCB_FLAG_RESFD:
@@ -465,7 +466,7 @@ class AioSyscalls(SyscallTable):
 
     @syscall
     def io_cancel(self, ctx_id: int, iocb: Iocb | BadAddress | None) -> int:
-        """Cancel the request of `iocb`; gives -EINPROGRESS: its event comes through the ring.
+        """Cancel the request of `iocb`: returns -EINPROGRESS; its event comes through the ring.
 
         EFAULT (iocb), EINVAL (its key, the context, or no such request that can be cancelled).
         """
@@ -486,7 +487,7 @@ class AioSyscalls(SyscallTable):
         timeout_ns: int | BadAddress | None = None,
         events: BadAddress | None = None,
     ) -> list[IoEvent]:
-        """From `min_nr` to `nr` events; fewer if the time runs out. A negative time is for ever.
+        """Return `min_nr` to `nr` events; fewer if the time runs out. A negative time is for ever.
 
         EFAULT (timeout; `events` is BADPTR and there is one), EINVAL (context, also when it is
         destroyed meanwhile; min_nr, nr), EINTR when a signal comes before any event.
@@ -506,7 +507,7 @@ class AioSyscalls(SyscallTable):
         sigsetsize: int = 8,
         events: BadAddress | None = None,
     ) -> list[IoEvent]:
-        """io_getevents with the signal mask `sigmask` in force while it waits, swapped at once.
+        """io_getevents with the signal mask `sigmask` during the wait, swapped atomically.
 
         EFAULT (timeout), EINVAL (sigsetsize not 8), EFAULT (sigmask), then as io_getevents.
         """
@@ -545,7 +546,7 @@ class AioSyscalls(SyscallTable):
         events: list[IoEvent] = []
 
         def read_events() -> bool:
-            """aio_read_events: take what is there; True ends the wait."""
+            """aio_read_events: take the events that are there; True ends the wait."""
             if ctx.ring.head != ctx.ring.tail and nr > len(events) and memory is not None:
                 raise error(errno.EFAULT)
             events.extend(ctx.ring.reap(nr - len(events)))

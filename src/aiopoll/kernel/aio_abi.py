@@ -1,8 +1,9 @@
 """include/uapi/linux/aio_abi.h: iocb and io_event as users fill and read them.
 
-Rule: fields and constants verbatim. User memory is a Python object here: `memory` holds what
-`aio_buf` points to in reads and writes (a buffer or a `Mapping`, or a list of them for vectors); in
-a poll `aio_buf` is the event mask. The object itself is its address: io_cancel looks for it.
+Rule: fields and constants verbatim. User memory is a Python object here: In reads and writes
+`memory` holds the object that `aio_buf` points to: a buffer, a `Mapping`, or for vectors a list of
+them. In a poll `aio_buf` is the event mask. An object is its own address: io_cancel looks for
+it.
 Left out: the byte layout.
 """
 

@@ -100,7 +100,7 @@ class EventFdSyscalls(SyscallTable):
 
     @syscall
     def eventfd2(self, initval: int = 0, flags: int = 0) -> int:
-        """A descriptor of a new counter. EINVAL for flags that are not understood."""
+        """Return a descriptor of a new counter. EINVAL for unknown flags."""
         if flags & ~(EFD_SEMAPHORE | os.O_NONBLOCK | os.O_CLOEXEC):
             raise error(errno.EINVAL)
         ctx = EventFd(self.sched, initval & 0xFFFFFFFF, bool(flags & EFD_SEMAPHORE))

@@ -1,14 +1,14 @@
 """fs/eventpoll.c: epoll on the poll API.
 
 Facts: an item watches one (file, descriptor) pair and hangs on the file's queue for as long as
-it exists; its wake-up puts it on the ready list. `epoll_wait` asks each ready item again, so a
+it exists; its wake-up puts it on the ready list. `epoll_wait` polls each ready item again, so a
 stale wake-up reports nothing. A level-triggered item goes back to the end of the list while it
 stays ready; an edge-triggered one leaves it; EPOLLONESHOT disarms until EPOLL_CTL_MOD. The set
-is itself a file: it can be polled and nested, five deep, never in a circle. Items go when the
-file is released, not when a descriptor is closed.
+is itself a file: it can be polled and nested, five deep, never in a circle. Items are removed when
+the file is released, not when a descriptor is closed.
 
-Rule: an item that is put on the ready list wakes those who wait on the set and those who poll
-it, always in this order: list first, queues second.
+Rule: an item that is put on the ready list wakes the tasks that wait on the set and those that
+poll it. The order is always the same: list first, queues second.
 
 Left out: EPOLLWAKEUP (accepted, without effect), busy polling, per-user watch limits, the
 overflow list (a set is transferred in one step here).
@@ -62,7 +62,7 @@ class EpItem:
         self.hooks: list[tuple[WaitQueueHead, WaitQueueEntry]] = []
 
     def poll(self, pt: PollTable) -> int:
-        """ep_item_poll: what the file is ready for, of what was asked."""
+        """ep_item_poll: the events, of those requested, for which the file is ready."""
         pt.key = self.events & 0xFFFF
         return vfs_poll(self.file, pt) & self.events
 
@@ -89,7 +89,7 @@ class EpItem:
             ep.poll_wait.wake_up(EPOLLIN | EPOLLRDNORM)
         if not self.events & EPOLLEXCLUSIVE:
             return 1
-        # An exclusive item uses up the wake-up only if somebody is there to take this event.
+        # An exclusive item uses up the wake-up only if a waiter is there to take this event.
         direction = key & (EPOLLIN | EPOLLOUT)
         takes = direction == 0 or direction in (self.events & EPOLLIN, self.events & EPOLLOUT)
         return int(somebody_waits and takes)
@@ -112,7 +112,7 @@ class EventPoll:
         self._rearm(item, item.poll(PollTable(item.queue_proc)))
 
     def modify(self, item: EpItem, events: int, data: int) -> None:
-        # The mask changes before the file is asked: a wake-up in between finds the new one.
+        # The mask changes before the file is polled: a wake-up in between finds the new one.
         item.events = events
         item.data = data
         self._rearm(item, item.poll(PollTable(None)))
@@ -133,7 +133,7 @@ class EventPoll:
         del self.items[id(item.file), item.fd]
 
     def send_events(self, maxevents: int) -> list[tuple[int, int]]:
-        """Ask the ready items again and report what is still true, oldest first."""
+        """Poll the ready items again and report those that still are, oldest first."""
         events: list[tuple[int, int]] = []
         batch, self.rdllist = self.rdllist, []
         pt = PollTable(None)
@@ -152,7 +152,7 @@ class EventPoll:
         return events
 
     def depth(self) -> int:
-        """How many sets deep the watched files are nested below this one."""
+        """Return how many sets deep the watched files are nested below this one."""
         inner = [ep for item in self.items.values() if (ep := as_eventpoll(item.file))]
         return 1 + max((ep.depth() for ep in inner), default=-1)
 
@@ -164,7 +164,7 @@ class EventPoll:
         )
 
     def height(self) -> int:
-        """How many sets deep this one is watched by others."""
+        """Return how many sets deep this one is watched by others."""
         return max((1 + item.ep.height() for item in self.file.ep_items), default=0)
 
 
@@ -179,7 +179,7 @@ def ep_eventpoll_get_poll_head(file: File, events: int) -> WaitQueueHead:
 
 
 def ep_eventpoll_poll_mask(file: File, events: int) -> int:
-    """Ready when an item really is; the items that are not leave the list."""
+    """Report readiness when an item really is ready; the items that are not leave the list."""
     ep: EventPoll = file.private_data
     pt = PollTable(None)
     while ep.rdllist:
@@ -208,7 +208,7 @@ class EventPollSyscalls(SyscallTable):
 
     @syscall
     def epoll_create1(self, flags: int = 0) -> int:
-        """A descriptor of an empty set. EINVAL for flags other than EPOLL_CLOEXEC."""
+        """Return a descriptor of an empty set. EINVAL for flags other than EPOLL_CLOEXEC."""
         if flags & ~os.O_CLOEXEC:
             raise error(errno.EINVAL)
         ep = EventPoll(self)
@@ -218,7 +218,7 @@ class EventPollSyscalls(SyscallTable):
 
     @syscall
     def epoll_ctl(self, epfd: int, op: int, fd: int, events: int = 0, data: int = -1) -> None:
-        """Add, change or remove the watch on `fd`; `data` is handed back (default: the fd).
+        """Add, change or remove the watch on `fd`; epoll_wait returns `data` (default: the fd).
 
         EBADF, EPERM (file cannot be polled), EINVAL (not a set, itself, bad EPOLLEXCLUSIVE),
         ELOOP (circle or more than five deep), EEXIST, ENOENT: in this order. See epoll_ctl(2).
@@ -269,7 +269,7 @@ class EventPollSyscalls(SyscallTable):
         timeout_ns: int | None = None,
         sigmask: Iterable[int] | BadAddress | None = None,
     ) -> list[tuple[int, int]]:
-        """Up to `maxevents` pairs (data, events), after `timeout_ns` an empty list.
+        """Return up to `maxevents` pairs (data, events); after `timeout_ns` an empty list.
 
         EFAULT (sigmask), EBADF, EINVAL (maxevents, not a set), EINTR. See epoll_pwait2(2).
         """

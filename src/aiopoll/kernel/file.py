@@ -6,14 +6,14 @@ descriptor number is the lowest free one and is reused at once.
 
 The poll methods, as the series has them:
 
-- `poll(file, pt)` registers on as many queues as it likes and answers the mask.
-- `get_poll_head(file, events)` names the one queue to wait on; the queue lives as long as the
-  file. None: this file cannot be polled. A number: no need to wait, these events are there.
-  An OSError: a grave error, and `poll_mask` must not be called.
+- `poll(file, pt)` registers on any number of queues and returns the mask.
+- `get_poll_head(file, events)` returns the one queue to wait on, which lives as long as the file.
+  None: this file cannot be polled. A number: no need to wait, these events are there.
+  An OSError: a fatal error, and `poll_mask` must not be called.
 - `poll_mask(file, events)` checks without blocking. It may run under the queue's lock, from a
-  wake-up, so it takes no sleeping lock. It may answer bits that nobody asked for.
+  wake-up, so it takes no sleeping lock. It may return bits that the caller did not ask for.
 
-Rule: a method that a file has not got is None, as NULL in Linux; callers test for it.
+Rule: a method that a file lacks is None, as NULL in Linux; callers test for it.
 Left out: O_CLOEXEC and exec, dup2 onto open descriptors, RLIMIT_NOFILE.
 """
 
@@ -40,7 +40,7 @@ Buffer = bytes | bytearray | memoryview
 class FileOperations:
     """struct file_operations.
 
-    `read(file, count, pos, nowait)` gives bytes; `write(file, data, pos, nowait)` a count. `pos`
+    `read(file, count, pos, nowait)` returns bytes; `write(file, data, pos, nowait)` a count. `pos`
     is None where neither the call nor the file has one. `nowait` is O_NONBLOCK or RWF_NOWAIT:
     raise EAGAIN rather than sleep. `fsync(file, datasync)` may sleep.
     """
@@ -53,11 +53,11 @@ class FileOperations:
     fsync: Callable[[File, bool], None] | None = None
     release: Callable[[File], None] | None = None
     llseek: Callable[[File, int, int], int] | None = None
-    # pread and pwrite take a position.
+    # Whether pread and pwrite take a position.
     seekable: bool = False
-    # There is ->write_iter, which aio needs, and not ->write alone.
+    # Whether there is ->write_iter, which aio needs, and not ->write alone.
     write_iter: bool = True
-    # FMODE_NOWAIT: RWF_NOWAIT is understood.
+    # FMODE_NOWAIT: whether RWF_NOWAIT is supported.
     nowait: bool = False
 
 
@@ -73,7 +73,7 @@ class File:
         self.private_data = private
         self.f_pos = 0
         self.f_count = 1
-        # The epoll items that watch this file: they go when the file goes.
+        # The epoll items that watch this file: its release removes them.
         self.ep_items: list[Any] = []
 
     @property
@@ -102,7 +102,7 @@ class File:
             self._release()
 
     def put_deferred(self) -> None:
-        """fput from where locks may be held: the release takes them too, so it comes later."""
+        """fput from where locks may be held: the release takes them too, so it runs later."""
         assert self.f_count > 0, "more fput than fget"
         self.f_count -= 1
         if self.f_count == 0:
@@ -130,7 +130,7 @@ class FileTable:
         return fd
 
     def get(self, fd: int) -> File:
-        """The file behind `fd`, without a reference of its own. EBADF if there is none."""
+        """Return the file behind `fd`, without a reference of its own. EBADF if there is none."""
         file = self.files.get(fd)
         if file is None:
             raise error(errno.EBADF)
@@ -172,7 +172,7 @@ def vfs_write(file: File, data: Buffer, pos: int | None = None, *, nowait: bool 
 
 
 def vfs_llseek(file: File, offset: int, whence: int) -> int:
-    """Move the position; gives it. EINVAL for a `whence` that there is not, ESPIPE."""
+    """Move the position and return it. EINVAL for an unknown `whence`, ESPIPE."""
     if not os.SEEK_SET <= whence <= os.SEEK_HOLE:
         raise error(errno.EINVAL)
     if file.f_op.llseek is None:
@@ -181,5 +181,5 @@ def vfs_llseek(file: File, offset: int, whence: int) -> int:
 
 
 def noop_llseek(file: File, offset: int, whence: int) -> int:
-    """Of files that have no position and do not mind being asked to move it."""
+    """llseek of files that have no position: it succeeds and moves nothing."""
     return file.f_pos

@@ -1,11 +1,12 @@
 """kernel/fork.c, exit.c and sys.c: processes, from fork to wait, and their limits.
 
 Facts: a child has the parent's descriptors (each one more reference to the same open file), its
-handlers, mask and limits, but none of its AIO contexts: those belong to the address space. Exit
-destroys the contexts first and then closes the descriptors, so what is in flight is cancelled.
+handlers, mask and limits. It has none of its AIO contexts: those belong to the address space. Exit
+destroys the contexts first and then closes the descriptors, so requests in flight are cancelled.
 
-Rule: Python cannot come back twice from one call, so `fork` is given what the child runs, and the
-child's exit status is 0 when that returns. What it raises, `waitpid` raises in the parent.
+Rule: a Python call cannot return twice, so `fork` takes the function that the child runs. The
+child's exit status is 0 when that returns. The exception that it raises, `waitpid` raises in the
+parent.
 Left out: exec, copies of memory (parent and child share their objects), threads of a child that
 outlive it, process groups, orphans; limits other than RLIMIT_FSIZE.
 """
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 class Process:
     """What the tasks of one process share: struct files_struct, sighand_struct, mm_struct.
 
-    `status` is None until the process has ended: then 0, 1 for what it raised, or -signo.
+    `status` is None until the process has ended: then 0, 1 after an exception, or -signo.
     """
 
     def __init__(self, sched: Scheduler, pid: int, main: Task) -> None:
@@ -69,7 +70,7 @@ class ProcessSyscalls(AioSyscalls):
 
     @syscall
     def fork(self, body: Callable[..., Any], *args: Any) -> int:
-        """Start a child that calls `body(*args)` and ends; gives its pid."""
+        """Start a child that calls `body(*args)` and ends; returns its pid."""
         parent = self.sched.current.process
         pid = self._next_pid
         self._next_pid += 1
@@ -102,9 +103,9 @@ class ProcessSyscalls(AioSyscalls):
 
     @syscall
     def waitpid(self, pid: int) -> int:
-        """Sleep until the child has ended: 0, or -signo if a signal ended it.
+        """Sleep until the child has ended; returns 0, or -signo if a signal ended it.
 
-        Raises what the child raised. ECHILD for what is not a child of the caller, EINTR.
+        Raises the child's exception. ECHILD if it is no child of the caller, EINTR.
         """
         child = self.processes.get(pid)
         if child is None or child.parent is not self.sched.current.process:
@@ -133,7 +134,7 @@ class ProcessSyscalls(AioSyscalls):
 
     @syscall
     def getrlimit(self, which: int) -> int:
-        """The limit, RLIM_INFINITY for none. EINVAL for other limits than RLIMIT_FSIZE."""
+        """Return the limit, RLIM_INFINITY for none. EINVAL for limits other than RLIMIT_FSIZE."""
         if which != resource.RLIMIT_FSIZE:
             raise error(errno.EINVAL)
         limit = self.sched.current.process.fsize_max
@@ -141,7 +142,7 @@ class ProcessSyscalls(AioSyscalls):
 
     @syscall
     def setrlimit(self, which: int, limit: int) -> None:
-        """Set a limit of the process. EINVAL for other limits than RLIMIT_FSIZE."""
+        """Set a limit of the process. EINVAL for limits other than RLIMIT_FSIZE."""
         if which != resource.RLIMIT_FSIZE or limit < resource.RLIM_INFINITY:
             raise error(errno.EINVAL)
         self.sched.current.process.fsize_max = None if limit == resource.RLIM_INFINITY else limit

@@ -1,6 +1,6 @@
 """fs/open.c, fs/namei.c, fs/namespace.c and fs/read_write.c: names, and plain I/O calls.
 
-Facts: O_APPEND writes at the end wherever asked. A file lives on after unlink while it is open.
+Facts: O_APPEND writes at the end, at any offset. A file lives on after unlink while it is open.
 Rule: one flat table from absolute paths to inodes, with the devices in it from the start; a mount
 is a path before which names belong to another file system.
 Left out: directories, links, permissions, file locks, short media errors.
@@ -51,9 +51,9 @@ class FileSyscalls(SyscallTable):
 
     @syscall
     def mount(self, path: str, size: int | None = None, s_maxbytes: int = LONG_MAX) -> None:
-        """An empty file system at `path`: `size` bytes in all, files up to `s_maxbytes`.
+        """Mount an empty file system at `path`: `size` bytes in all, files up to `s_maxbytes`.
 
-        EBUSY if there is one already.
+        EBUSY if one is mounted there already.
         """
         if path in self.mounts:
             raise error(errno.EBUSY)
@@ -84,7 +84,7 @@ class FileSyscalls(SyscallTable):
 
     @syscall
     def mkfifo(self, path: str) -> None:
-        """Name a FIFO. EEXIST if the name is taken."""
+        """Create a FIFO. EEXIST if the name is taken."""
         if path in self.nodes or path in self.net.unix_names:
             raise error(errno.EEXIST)
         self.nodes[path] = Pipe(self.sched, self.signals)
@@ -112,12 +112,12 @@ class FileSyscalls(SyscallTable):
 
     @syscall
     def read(self, fd: int, count: int) -> bytes:
-        """See read(2): EBADF, EAGAIN, EINTR, EINVAL and what the file adds."""
+        """See read(2): EBADF, EAGAIN, EINTR, EINVAL and the file's own errors."""
         return vfs_read(self.fget(fd), count)
 
     @syscall
     def write(self, fd: int, data: Buffer) -> int:
-        """See write(2): EBADF, EAGAIN, EINTR, EPIPE, EINVAL and what the file adds."""
+        """See write(2): EBADF, EAGAIN, EINTR, EPIPE, EINVAL and the file's own errors."""
         return vfs_write(self.fget(fd), data)
 
     @syscall
@@ -140,7 +140,7 @@ class FileSyscalls(SyscallTable):
 
     @syscall
     def lseek(self, fd: int, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move the position; gives it. EBADF, EINVAL, ESPIPE, ENXIO (no data or hole there)."""
+        """Move the position and return it. EBADF, EINVAL, ESPIPE, ENXIO (no data or hole there)."""
         return vfs_llseek(self.fget(fd), offset, whence)
 
     @syscall
@@ -160,7 +160,7 @@ class FileSyscalls(SyscallTable):
 
     @syscall
     def fsync(self, fd: int) -> None:
-        """Write the file out. EBADF; EINVAL where that has no meaning."""
+        """Write the file out. EBADF; EINVAL where the file has no fsync."""
         self._fsync(fd, False)
 
     @syscall
@@ -176,7 +176,7 @@ class FileSyscalls(SyscallTable):
 
     @syscall
     def set_blocking(self, fd: int, blocking: bool) -> None:
-        """fcntl(F_SETFL) of O_NONBLOCK alone. EBADF."""
+        """Set or clear O_NONBLOCK, as fcntl(F_SETFL) does. EBADF."""
         file = self.fget(fd)
         file.f_flags &= ~os.O_NONBLOCK
         if not blocking:
@@ -198,12 +198,12 @@ class FileSyscalls(SyscallTable):
 
     @syscall
     def sigprocmask(self, mask: Iterable[int]) -> frozenset[int]:
-        """Block exactly the signals in `mask`; gives the mask from before."""
+        """Block exactly the signals in `mask`; returns the previous mask."""
         return self.signals.set_mask(mask)
 
     @syscall
     def clock_gettime(self, clockid: int = time.CLOCK_MONOTONIC) -> int:
-        """Nanoseconds of the virtual clock. EINVAL for other clocks."""
+        """Return the nanoseconds of the virtual clock. EINVAL for other clocks."""
         clock = self.sched.clock
         if clockid in (time.CLOCK_MONOTONIC, time.CLOCK_BOOTTIME):
             return clock.now_ns

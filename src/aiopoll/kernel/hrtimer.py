@@ -49,21 +49,21 @@ class Clock:
         heapq.heappush(self._heap, entry)
 
     def cancel(self, timer: HrTimer) -> bool:
-        """Disarm `timer`; says whether it was armed."""
+        """Disarm `timer`; returns whether it was armed."""
         was_active = timer.active
         timer.generation += 1
         timer.expires_ns = None
         return was_active
 
     def next_expiry_ns(self) -> int | None:
-        """When the next armed timer fires, or None."""
+        """Return when the next armed timer fires, or None."""
         heap = self._heap
         while heap and heap[0][3] != heap[0][4].generation:
             heapq.heappop(heap)
         return heap[0][0] if heap else None
 
     def fire_next(self) -> bool:
-        """Jump to the next timer and run it; False when none is armed."""
+        """Jump to the next timer and run it; returns False when none is armed."""
         expiry = self.next_expiry_ns()
         if expiry is None:
             return False

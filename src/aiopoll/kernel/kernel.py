@@ -1,7 +1,7 @@
 """init/main.c: a kernel with its first process, put together from the parts.
 
 Rule: a kernel shares nothing with another, so tests may run as many as they like. Without a seed
-deferred work runs when the system call that caused it returns; with one, the seed decides.
+deferred work runs when the system call that caused it returns; with a seed, the seed decides.
 Left out: booting, modules, sysctls other than aio_nr and aio_max_nr.
 """
 
@@ -85,13 +85,13 @@ class Kernel(
         self.mount_root(self.random_pool)
 
     def start_trace(self) -> list[str]:
-        """Record every system call and wake-up from now on; gives the growing list."""
+        """Record every system call and wake-up from now on; returns the growing list."""
         self.trace = []
         self.sched.trace = self.trace.append
         return self.trace
 
     def selector(self) -> KernelSelector:
-        """A new selectors.BaseSelector over this kernel's descriptors."""
+        """Return a new selectors.BaseSelector over this kernel's descriptors."""
         return KernelSelector(self)
 
     # Tasks
@@ -101,11 +101,11 @@ class Kernel(
         return self.sched.spawn(lambda: function(*args), name or f"task-{len(self.sched.tasks)}")
 
     def join(self, task: Task) -> Any:
-        """Sleep until `task` has ended; gives what its function returned, or raises its error."""
+        """Sleep until `task` has ended; returns the result of its function, or raises its error."""
         return self.sched.join(task)
 
     def advance(self, duration_ns: int) -> None:
-        """Let `duration_ns` pass, with all that falls due in it, while this task stays awake."""
+        """Let `duration_ns` pass, with all timers due in it, while this task stays awake."""
         sched = self.sched
         until = sched.clock.now_ns + duration_ns
         sched.run_pending()
@@ -115,17 +115,17 @@ class Kernel(
         sched.clock.now_ns = until
 
     def run_pending(self) -> None:
-        """Run all deferred work now, also what a seed would have put off."""
+        """Run all deferred work now, even if a seed would defer it further."""
         self.sched.run_pending()
 
     @property
     def context_switches(self) -> int:
-        """How often the running task changed, kworkers included."""
+        """Return how often the running task changed, kworkers included."""
         return self.sched.switches
 
     @property
     def wakeups(self) -> int:
-        """How many sleeping tasks were made runnable."""
+        """Return how many sleeping tasks were made runnable."""
         return self.sched.wakeups
 
     def halt(self) -> None:

@@ -1,7 +1,7 @@
 """fs/aio.c, the part below the requests: contexts, their slots and their ring of events.
 
-Facts: a ring has more places than were asked for, since its size is rounded up to pages and
-every possible CPU is counted; slots move between the context and the submitting CPU in batches,
+Facts: a ring has more places than were requested, since its size is rounded up to pages and
+every possible CPU is counted. Slots move between the context and the submitting CPU in batches,
 so the usable number is a multiple of a batch. A slot is taken by a request in flight and by an
 event that was not reaped yet; slots of reaped events are found lazily, from the ring's head.
 
@@ -121,7 +121,7 @@ class KioContext:
             self.reqs_available += self.req_batch
 
     def refill_reqs_available(self, head: int, tail: int) -> None:
-        """Give back the slots of events that were reaped: completed and no longer in the ring."""
+        """Give back the slots of reaped events: completed and no longer in the ring."""
         in_ring = (tail - head) % self.ring.nr
         reaped = min(self.completed_events, max(self.completed_events - in_ring, 0))
         if reaped:
@@ -136,7 +136,7 @@ class KioContext:
     # Events
 
     def aio_complete(self, req: AioKiocb, res: int, res2: int = 0) -> None:
-        """Put the one event of `req` into the ring, wake who waits, drop the last reference.
+        """Put the one event of `req` into the ring, wake the waiters, drop the last reference.
 
         The file is released after the event can be seen, never before.
         """

@@ -1,7 +1,7 @@
 """fs/pipe.c: pipes and FIFOs.
 
 Facts: a pipe is sixteen slots of one page. A write fills new slots and appends to the newest one
-only the odd bytes that fit there whole, so capacity is counted in slots, not in bytes. Up to
+only the odd bytes, if they all fit there. So capacity is counted in slots, not in bytes. Up to
 PIPE_BUF bytes go in at once or not at all. In 2018 one queue, `pipe->wait`, serves both ends,
 which is what makes `get_poll_head` possible: today's kernels have two, and AIO poll on a FIFO
 opened O_RDWR is refused for it.
@@ -37,7 +37,7 @@ EVERYTHING = EPOLLIN | EPOLLOUT | EPOLLRDNORM | EPOLLWRNORM | EPOLLERR | EPOLLHU
 
 
 class PipeBuffer:
-    """struct pipe_buffer: one page; `data[offset:]` is not read yet. Spliced: not ours to fill."""
+    """struct pipe_buffer: one page; `data[offset:]` is unread. No write fills a spliced one."""
 
     __slots__ = ("data", "offset", "spliced")
 
@@ -57,7 +57,7 @@ class Pipe:
         self.bufs: list[PipeBuffer] = []
         self.readers = 0
         self.writers = 0
-        # How often a side was ever opened: what an opening FIFO waits for.
+        # How often each side was opened: fifo_open() waits for a change.
         self.r_counter = 0
         self.w_counter = 0
 
@@ -76,7 +76,7 @@ class Pipe:
         return len(self.bufs) >= PIPE_DEF_BUFFERS
 
     def take(self, count: int) -> tuple[bytes, bool]:
-        """Up to `count` bytes, and whether a slot became free."""
+        """Take up to `count` bytes; returns them, and whether a slot became free."""
         parts: list[bytes] = []
         freed = False
         while count > 0 and self.bufs:
@@ -91,11 +91,11 @@ class Pipe:
         return b"".join(parts), freed
 
     def peek(self, count: int) -> bytes:
-        """Up to `count` bytes, which stay."""
+        """Return up to `count` bytes, which stay."""
         return b"".join(bytes(buf.data[buf.offset :]) for buf in self.bufs)[:count]
 
     def merge(self, data: bytes) -> int:
-        """Append the odd bytes of `data` to the newest page if they fit there whole."""
+        """Append the odd bytes of `data` to the newest page if they all fit there."""
         odd = len(data) % PAGE_SIZE
         if not odd or not self.bufs or self.bufs[-1].spliced:
             return 0
@@ -105,7 +105,7 @@ class Pipe:
         return odd
 
     def put(self, data: bytes) -> int:
-        """Fill free slots; gives how much went in."""
+        """Fill free slots; returns how many bytes went in."""
         done = 0
         while done < len(data) and not self.full:
             self.bufs.append(PipeBuffer(data[done : done + PAGE_SIZE]))
@@ -114,7 +114,7 @@ class Pipe:
 
 
 class PipeEnd:
-    """What a file of a pipe points to; `w_counter` is that of a FIFO reader's open."""
+    """The private data of a pipe's file; `w_counter` is that of a FIFO reader's open."""
 
     __slots__ = ("pipe", "w_counter")
 
@@ -145,7 +145,7 @@ def pipe_read(file: File, count: int, pos: int | None, nowait: bool) -> bytes:
 
 
 def check_readers(file: File) -> None:
-    """EPIPE and SIGPIPE if nobody can read what is written to `file`."""
+    """Raise EPIPE, with SIGPIPE, if no reader of `file`'s pipe is left."""
     pipe = pipe_of(file)
     if not pipe.readers:
         pipe.signals.send(signal.SIGPIPE, file.sched.current)
@@ -247,7 +247,7 @@ class PipeSyscalls(SyscallTable):
 
     @syscall
     def pipe2(self, flags: int = 0) -> tuple[int, int]:
-        """The read and the write end of a new pipe. EINVAL for flags that are not understood."""
+        """Create a pipe; returns its read and its write end. EINVAL for unknown flags."""
         if flags & ~(os.O_NONBLOCK | os.O_CLOEXEC):
             raise error(errno.EINVAL)
         pipe = Pipe(self.sched, self.signals)

@@ -1,7 +1,8 @@
 """No Linux file: a search through the interleavings of a scenario.
 
-Facts: tasks change hands only where one sleeps and, in a preemptive kernel, around spin locks and
-at the entry of system calls. A run is therefore one list of choices, and can be repeated.
+Facts: the running task changes only where it sleeps. In a preemptive kernel it also changes around
+spin locks and at the entry of system calls. A run is therefore one list of choices, and can be
+repeated.
 
 Rule: depth first. A run follows a prefix of choices and takes the first alternative from there on;
 then the last choice that has another alternative is changed. `bound` limits how many times a task
@@ -21,7 +22,7 @@ from .sched import Choice
 
 
 class ReplayChoice(Choice):
-    """Follows `prefix`, then the first alternative; notes what there was to choose from."""
+    """Follows `prefix`, then the first alternative; records the number of alternatives."""
 
     def __init__(self, prefix: list[int], bound: int) -> None:
         self.prefix = prefix
@@ -53,7 +54,7 @@ class ReplayChoice(Choice):
 
 @dataclass
 class Exploration:
-    """What a search found: `runs` interleavings, the first failure and the choices to it."""
+    """The result of a search: `runs` interleavings, the first failure and the choices to it."""
 
     runs: int
     failure: BaseException | None = None
@@ -94,7 +95,7 @@ def explore(
 def replay(scenario: Callable[[Kernel], None], choices: list[int], *, bound: int = 2) -> None:
     """Run one interleaving again, to look at it; raises what the scenario raises.
 
-    `bound` is that of the search which found it: it decides where there was a choice.
+    `bound` is that of the search: it decides where there was a choice.
     """
     kernel = Kernel(choice=ReplayChoice(choices, bound))
     try:

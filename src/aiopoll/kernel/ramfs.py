@@ -1,13 +1,13 @@
 """fs/ramfs, mm/shmem.c, mm/filemap.c and mm/mmap.c: regular files in memory, and maps of them.
 
-Facts: a file is pages, and a hole has none. What a write may add is bounded three times, in this
-order: RLIMIT_FSIZE (EFBIG and SIGXFSZ), the largest size that the file system allows (EFBIG) and
-its pages (ENOSPC); across a bound a write is short, at it an error. Regular files have no poll
+Facts: a file is pages, and a hole has none. Three bounds limit a write, in this order:
+RLIMIT_FSIZE (EFBIG and SIGXFSZ), the largest size that the file system allows (EFBIG) and its
+pages (ENOSPC). Across a bound a write is short, at it an error. Regular files have no poll
 method: poll(2) finds them ready, AIO poll of the series refuses them, today's kernel completes
 at once. A direct read of a dirty file has to write it back first, so with RWF_NOWAIT it is EAGAIN.
 
 Rule: a fresh kernel has one file system without bounds; `mount` gives a path one of its own. On
-x86 what may be written may be read, so PROT_WRITE is enough to be the source of a write.
+x86 writable memory is readable, so PROT_WRITE is enough for the source of a write.
 Left out: permissions, dirtiness page by page (a file is dirty or clean), private mappings, faults.
 """
 
@@ -37,7 +37,7 @@ class SuperBlock:
         self.s_maxbytes = s_maxbytes
 
     def write_checks(self, file: File, pos: int, count: int) -> int:
-        """generic_write_checks: how much of a write at `pos` may go in. EFBIG."""
+        """generic_write_checks: return how much of a write at `pos` may go in. EFBIG."""
         task = file.sched.current
         limit = task.process.fsize_max
         if limit is not None:
@@ -105,7 +105,7 @@ class Inode:
         self.size = size
 
     def drop(self) -> None:
-        """iput: free the pages if nobody can reach them any more."""
+        """iput: free the pages once no name and no open file is left."""
         if not self.nlink and not self.opens:
             self.truncate(0)
 
@@ -118,7 +118,7 @@ def open_inode(inode: Inode, flags: int, signals: Signals) -> File:
 
 
 def write_back(file: File, pos: int, count: int, nowait: bool) -> None:
-    """What a direct transfer does first. EINVAL if it is not aligned, EAGAIN."""
+    """Write the file back before a direct transfer. EINVAL if that is not aligned, EAGAIN."""
     inode: Inode = file.private_data
     if pos % SECTOR_SIZE or count % SECTOR_SIZE:
         raise error(errno.EINVAL)
@@ -188,10 +188,10 @@ ramfs_fops = FileOperations(
 
 
 class Mapping:
-    """A shared mapping of a file: user memory that system calls may be given as a buffer.
+    """A shared mapping of a file: user memory that system calls take as a buffer.
 
-    `load` and `store` are what the kernel does with it (EFAULT); the program itself uses it as
-    a sequence of bytes.
+    `load` and `store` are the kernel's accesses (EFAULT); the program itself uses it as a
+    sequence of bytes.
     """
 
     def __init__(self, file: File, offset: int, length: int, prot: int) -> None:

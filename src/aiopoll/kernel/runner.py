@@ -6,11 +6,11 @@ sleep takes no time, and one seed gives one run. asyncio keeps tasks in sets, al
 cancels, so tasks are hashed by their number here: hashed by address, each run would have an order
 of its own.
 
-Rule: only the places where asyncio makes a socket itself are replaced, by making one here and
-passing it as `sock`. Names resolve to loopback, or by `hosts`. Threads, subprocesses, pipes and
-sockets of the host are refused: what they do is decided outside.
-Left out: TLS without memory BIOs, sendfile, pipes as transports; an order for coroutines that
-as_completed is given (it puts them into a set: give it tasks).
+Rule: only the places where asyncio makes a socket itself are replaced: they make one here and
+pass it as `sock`. Names resolve to loopback, or by `hosts`. Threads, subprocesses, pipes and
+sockets of the host are refused: the seed does not decide their results.
+Left out: TLS without memory BIOs, sendfile, pipes as transports; an order for the coroutines of
+as_completed (it puts them into a set: pass tasks instead).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 class Task(asyncio.Task[Any]):
-    """A task whose place in a set depends on when it was made, and not on where it lies."""
+    """A task whose place in a set depends on its number, and not on its address."""
 
     def __init__(self, number: int, coro: Any, **kw: Any) -> None:
         self.number = number
@@ -57,7 +57,7 @@ class Future(asyncio.Future[Any]):
 
 
 class KernelEventLoop(asyncio.SelectorEventLoop):
-    """asyncio's selector loop with everything it asks of the system answered by `kernel`."""
+    """asyncio's selector loop on the clock, the selector and the sockets of `kernel`."""
 
     def __init__(self, kernel: Kernel, hosts: dict[str, str] | None = None) -> None:
         self.kernel = kernel
@@ -70,7 +70,7 @@ class KernelEventLoop(asyncio.SelectorEventLoop):
         self._clock_resolution = 1 / NSEC_PER_SEC
 
     def time(self) -> float:
-        """Seconds of the virtual clock."""
+        """Return the seconds of the virtual clock."""
         return self.kernel.sched.clock.now_ns / NSEC_PER_SEC
 
     def create_future(self) -> Future:
@@ -85,11 +85,11 @@ class KernelEventLoop(asyncio.SelectorEventLoop):
         self._add_reader(self._ssock.fileno(), self._read_from_self)  # type: ignore[attr-defined]
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
-        """Refused: a thread runs outside of the kernel's clock and seed."""
+        """Raise RuntimeError: a thread runs outside of the kernel's clock and seed."""
         raise RuntimeError("no threads inside an in-process kernel")
 
     async def _make_subprocess_transport(self, *args: Any, **kw: Any) -> Any:
-        """Refused, before anything is started outside."""
+        """Raise RuntimeError, before any process is started outside."""
         raise RuntimeError("no subprocesses inside an in-process kernel")
 
     def _make_read_pipe_transport(self, *args: Any, **kw: Any) -> Any:
@@ -98,7 +98,7 @@ class KernelEventLoop(asyncio.SelectorEventLoop):
     _make_write_pipe_transport = _make_read_pipe_transport
 
     async def _sock_sendfile_native(self, *args: Any) -> Any:
-        # It would send to whatever descriptor of the host has the same number.
+        # It would send to the host's file that has the same descriptor number.
         raise asyncio.SendfileNotAvailableError("no sendfile inside an in-process kernel")
 
     def add_signal_handler(self, sig: int, callback: Any, *args: Any) -> None:  # type: ignore[override]
@@ -120,7 +120,7 @@ class KernelEventLoop(asyncio.SelectorEventLoop):
         return sock
 
     def _resolve(self, host: Any, family: int) -> list[tuple[int, str]]:
-        """(family, address) pairs of a name or address. socket.gaierror."""
+        """Return (family, address) pairs of a name or address. socket.gaierror."""
         name = os.fsdecode(host) if host else ""
         name = self._hosts.get(name, name)
         if name == "":
@@ -150,7 +150,7 @@ class KernelEventLoop(asyncio.SelectorEventLoop):
         proto: int = 0,
         flags: int = 0,
     ) -> list[Any]:
-        """Loopback names and numbers; socket.gaierror for anything that `hosts` has not got."""
+        """Return loopback names and numbers; socket.gaierror for a name that `hosts` lacks."""
         kinds = [type] if type else [socket.SOCK_STREAM, socket.SOCK_DGRAM]
         if not host and not flags & socket.AI_PASSIVE:
             host = "localhost"
@@ -173,7 +173,7 @@ class KernelEventLoop(asyncio.SelectorEventLoop):
         ]
 
     async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> tuple[str, str]:
-        """Numbers, whatever `flags` says."""
+        """Return numbers, whatever `flags` is."""
         return sockaddr[0], str(sockaddr[1])
 
     async def create_connection(
@@ -187,7 +187,7 @@ class KernelEventLoop(asyncio.SelectorEventLoop):
     async def _connect_sock(
         self, exceptions: list[Any], addr_info: Any, local_addr_infos: Any = None
     ) -> KernelSocket:
-        """What create_connection does for each address: asyncio's, but for whose socket it is."""
+        """Connect to one address, as asyncio does, with a socket of the kernel."""
         problems: list[OSError] = []
         exceptions.append(problems)
         family, kind, _, _, address = addr_info
@@ -240,7 +240,7 @@ class KernelEventLoop(asyncio.SelectorEventLoop):
     async def _serve(
         self, protocol_factory: Callable[[], Any], sockets: list[KernelSocket], kw: dict[str, Any]
     ) -> Any:
-        """One asyncio server for several sockets: made with the first, given the others."""
+        """Return one asyncio server for several sockets: made with the first, given the others."""
         start = kw.pop("start_serving", True)
         stock: Any = super()
         server = await stock.create_server(
@@ -274,7 +274,7 @@ class KernelEventLoop(asyncio.SelectorEventLoop):
         """As asyncio's, over the kernel's Unix sockets; paths are the kernel's names."""
         if kw.get("sock") is None:
             path = os.fspath(path)
-            # As asyncio has it, the name of an earlier server does not stand in the way.
+            # As in asyncio, the name of an earlier server does not stand in the way.
             if path in self.kernel.net.unix_names:
                 self.kernel.unlink(path)
             kw["sock"] = self._socket(socket.AF_UNIX, socket.SOCK_STREAM, path)
@@ -343,7 +343,7 @@ class KernelEventLoop(asyncio.SelectorEventLoop):
 
 
 def check_inside(sock: Any) -> None:
-    """TypeError for a socket of the host: inside, its number is that of something else."""
+    """Raise TypeError for a socket of the host: inside, its number names another file."""
     if not isinstance(sock, KernelSocket):
         raise TypeError(f"a socket of the in-process kernel is needed, not {sock!r}")
 
@@ -375,11 +375,11 @@ def run(
     time_limit: float | None = None,
     debug: bool | None = None,
 ) -> T:
-    """Run an asyncio program on in-process sockets and a virtual clock; gives its result.
+    """Run an asyncio program on in-process sockets and a virtual clock; returns its result.
 
-    The same `seed` gives the same run, whatever the machine; `random` is seeded with it while
-    the program runs, and put back afterwards. `hosts` maps names to loopback addresses. Raises
-    what `main` raises; `sched.Deadlock` if the program waits for something that cannot happen;
+    The same `seed` gives the same run, whatever the machine. `random` is seeded with it while the
+    program runs, and restored afterwards. `hosts` maps names to loopback addresses. Raises the
+    exceptions of `main`; `sched.Deadlock` if the program waits for an event that cannot happen;
     TimeoutError if the virtual clock passes `time_limit` seconds.
     """
     kernel = kernel or Kernel(seed=seed)

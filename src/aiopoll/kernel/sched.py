@@ -1,13 +1,13 @@
 """kernel/sched/core.c, softirq.c and workqueue.c: tasks, spin locks and deferred work.
 
 Facts: `schedule()` gives the CPU away until a wake-up; softirqs run when a system call or an
-interrupt returns; a work item costs a switch to a kworker; a spin lock keeps others out even
+interrupt returns. A work item costs a switch to a kworker; a spin lock excludes other tasks even
 when they run on another CPU.
 
-Rule: exactly one task runs at any time. Each task but the first is a host thread that waits
-on its gate, and the baton passes only in `schedule` and `preempt`, so a run is decided by the
-sequence of choices that the `Choice` object makes, and by nothing else. A seed is such a
-sequence; so is one line of a search through all interleavings (race.py).
+Rule: exactly one task runs at any time. Each task but the first is a host thread that waits on its
+gate, and control passes only in `schedule` and `preempt`. So the choices of the `Choice` object
+decide a run, and nothing else does. A seed is such a sequence of choices; so is one line of a
+search through all interleavings (race.py).
 
 Cost accepted: a switch between tasks is a switch between host threads (some microseconds). The
 common case, one task, never switches: deferred work runs on the sleeper's own stack.
@@ -44,12 +44,12 @@ class TaskExit(BaseException):
 
 
 class Choice:
-    """Decides whatever Linux leaves open. This one takes the first alternative, always."""
+    """Decides whatever Linux leaves open. This one always takes the first alternative."""
 
     seed: int | None = None
 
     def pick(self, alternatives: int) -> int:
-        """Which of several runnable things goes next."""
+        """Return which of several runnable things goes next."""
         return 0
 
     def defer(self) -> bool:
@@ -57,7 +57,7 @@ class Choice:
         return False
 
     def preempt(self, alternatives: int) -> int:
-        """Who runs on at a point where another CPU could step in; 0 is the current task."""
+        """Return which task runs on where another CPU could step in; 0 is the current task."""
         return 0
 
     def tie_break(self) -> int:
@@ -133,7 +133,7 @@ class SpinLock:
             raise AssertionError(f"{sched.current} takes {self.name} held by {self.owner}")
         self.owner = sched.current
         if sched.preemptive:
-            # Others may now find the lock taken.
+            # Other tasks may now find the lock taken.
             sched.preempt()
 
     def __exit__(self, *exc: object) -> None:
@@ -179,7 +179,7 @@ class Scheduler:
     # Tasks
 
     def start(self, process: Process) -> None:
-        """Give the first process to the first task, and to what runs in nobody's name."""
+        """Give the first process to the first task, to interrupts and to the kworker."""
         for task in (self.main, self._interrupt, self._kworker):
             task.process = process
 
@@ -219,7 +219,7 @@ class Scheduler:
         return self._kworker
 
     def join(self, task: Task) -> Any:
-        """Sleep until `task` is done; gives its result or raises its error."""
+        """Sleep until `task` is done; returns its result or raises its error."""
         while task.state != TASK_DEAD:
             task.joiners.append(self.current)
             self.current.state = TASK_UNINTERRUPTIBLE
@@ -347,7 +347,7 @@ class Scheduler:
     # Waking
 
     def wake_up_process(self, task: Task) -> bool:
-        """try_to_wake_up: make a sleeping task runnable; False if it was not asleep."""
+        """try_to_wake_up: make a sleeping task runnable; returns False if it was not asleep."""
         if task.state not in (TASK_INTERRUPTIBLE, TASK_UNINTERRUPTIBLE):
             return False
         task.state = TASK_RUNNING
@@ -370,7 +370,7 @@ class Scheduler:
             self.wake_up_process(self._kworker)
 
     def syscall_exit(self) -> None:
-        """Pending softirqs and work items get their chance, unless the choice defers them."""
+        """Run pending softirqs and work items, unless the choice defers them."""
         if self.current is self._interrupt or self.current is self._kworker:
             return
         while self.softirqs and not self.choice.defer():

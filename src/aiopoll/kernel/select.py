@@ -1,18 +1,18 @@
 """fs/select.c and include/linux/poll.h: the poll API, and poll, ppoll and select on it.
 
-Facts: `vfs_poll` asks `->poll` if the file has one; otherwise, if it has both new methods, it
-registers on the head once and asks `poll_mask`; otherwise it answers DEFAULT_POLLMASK. A table
-without `_qproc` (the second round of do_poll, or a first one that found something) registers
+Facts: `vfs_poll` calls `->poll` if the file has one. Otherwise, if it has both new methods, it
+registers on the head once and calls `poll_mask`; otherwise it returns DEFAULT_POLLMASK. A table
+without `_qproc` (the second round of do_poll, or a first one that found an event) registers
 nothing.
 
 Rules that the series arrived at, and where they are:
 V2  a NULL `->poll` is handled in vfs_poll: callers need not check.
 V3  `vfs_get_poll_head` is the one place that asks for a head; None means "cannot be polled".
 V4  no `poll_mask` call before the sleep: registering is enough, since the mask is read after it;
-    `get_poll_head` may answer with a mask at once.
+    `get_poll_head` may return a mask at once.
 
 poll(2) registers on each file first and checks afterwards, so an event between the two wakes
-the task. Its sleepers are woken through `pollwake`, which ignores keys it did not ask for.
+the task. Its sleepers are woken through `pollwake`, which ignores keys outside of its mask.
 
 Left out: RLIMIT_NOFILE for nfds, select's silence about descriptors beyond the table, busy
 polling, timer slack, restart of an interrupted poll.
@@ -66,7 +66,7 @@ class PollTable:
 
 
 def poll_wait(file: File, head: WaitQueueHead, pt: PollTable | None) -> None:
-    """What a `->poll` method calls for each queue that can wake its waiter."""
+    """Called by a `->poll` method for each queue that can wake its waiter."""
     if pt is not None and pt.qproc is not None:
         pt.qproc(file, head, pt)
 
@@ -80,7 +80,7 @@ def file_can_poll(file: File) -> bool:
 
 
 def vfs_get_poll_head(file: File, events: int) -> PollHead:
-    """The queue to wait on, a mask, an error, or None where the file cannot be polled."""
+    """Return the queue to wait on, a mask, an error, or None where the file cannot be polled."""
     if file.f_op.get_poll_head is None:
         return None
     return file.f_op.get_poll_head(file, events)
@@ -93,7 +93,7 @@ def vfs_poll_mask(file: File, events: int) -> int:
 
 
 def vfs_poll(file: File, pt: PollTable | None) -> int:
-    """The events that `file` is ready for, and register on it if `pt` asks for that."""
+    """Return the events that `file` is ready for; registers on it if `pt` asks for that."""
     if file.f_op.poll is not None:
         return file.f_op.poll(file, pt)
     if not file_has_poll_mask(file):
@@ -134,7 +134,7 @@ class PollWqueues:
         head.add_wait_queue(entry)
 
     def schedule_timeout(self, expires_ns: int | None) -> bool:
-        """Sleep until triggered or out of time; False when the time ran out."""
+        """Sleep until triggered or out of time; returns False when the time ran out."""
         current = self.sched.current
         current.state = TASK_INTERRUPTIBLE
         if self.triggered:
@@ -164,7 +164,7 @@ def do_poll(sched: Scheduler, look: Callable[[PollTable], int], timeout_ns: int 
     try:
         while True:
             count = look(table.pt)
-            # Everything is registered after the first round.
+            # The first round has registered on everything.
             table.pt.qproc = None
             if count:
                 return count
@@ -205,7 +205,7 @@ class SelectSyscalls(SyscallTable):
 
     @syscall
     def poll(self, fds: Sequence[tuple[int, int]], timeout_ns: int | None = None) -> list[int]:
-        """The revents of each (fd, events) pair; 0 for a negative fd, POLLNVAL for a closed one.
+        """Return the revents of each (fd, events): 0 for a negative fd, POLLNVAL for a closed one.
 
         Raises OSError(EINTR) when a signal arrives first. See poll(2).
         """
@@ -230,7 +230,7 @@ class SelectSyscalls(SyscallTable):
         exceptional: Iterable[int],
         timeout_ns: int | None = None,
     ) -> tuple[list[int], list[int], list[int]]:
-        """The descriptors ready to read, to write and with priority data. See select(2).
+        """Return the descriptors ready to read, to write and with priority data. See select(2).
 
         Raises OSError(EBADF) for a descriptor that is not open, OSError(EINTR) on a signal.
         """

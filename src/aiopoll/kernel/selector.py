@@ -1,7 +1,7 @@
 """No Linux file: a selector whose readiness comes from an in-process kernel's epoll.
 
-Facts: asyncio asks a selector for everything that can happen, and for nothing else. With this one
-it waits on the virtual clock: a timeout ends at exactly the time it names.
+Facts: asyncio asks a selector for every event that can happen, and asks nothing else. With this
+one it waits on the virtual clock: a timeout ends at exactly the time it names.
 Rule: level-triggered, one epoll set, POLLERR and POLLHUP count as ready for both directions.
 Left out: selectors shared between threads of the host.
 """
@@ -29,7 +29,7 @@ Ready = list[tuple[selectors.SelectorKey, int]]
 
 
 def _fileno(fileobj: Any) -> int:
-    """The descriptor of `fileobj`. ValueError if it has none."""
+    """Return the descriptor of `fileobj`. ValueError if it has none."""
     if isinstance(fileobj, int):
         fd = fileobj
     else:
@@ -72,11 +72,11 @@ class KernelSelector(selectors.BaseSelector):
         self._map: _Map | None = _Map(self)
 
     def fileno(self) -> int:
-        """The descriptor of the epoll set."""
+        """Return the descriptor of the epoll set."""
         return self._epfd
 
     def lookup(self, fileobj: Any) -> int:
-        """The descriptor; for an object that was closed meanwhile, the one it had."""
+        """Return the descriptor; for an object that was closed meanwhile, the one it had."""
         try:
             return _fileno(fileobj)
         except ValueError:
@@ -103,7 +103,7 @@ class KernelSelector(selectors.BaseSelector):
         return key
 
     def unregister(self, fileobj: Any) -> selectors.SelectorKey:
-        """Stop watching `fileobj`, which may be closed. KeyError if it was not watched."""
+        """Stop watching `fileobj`, which may be closed. KeyError if it is not watched."""
         fd = self.lookup(fileobj)
         key = self.keys.pop(fd, None)
         if key is None:
@@ -132,7 +132,7 @@ class KernelSelector(selectors.BaseSelector):
         return key
 
     def select(self, timeout: float | None = None) -> Ready:
-        """The ready keys with their events, waiting up to `timeout` seconds; None: for ever."""
+        """Return the ready keys with their events. `timeout` is in seconds; None: for ever."""
         clock = self._kernel.sched.clock
         timeout_ns = None if timeout is None else max(math.ceil(timeout * NSEC_PER_SEC), 0)
         deadline_ns = None if timeout_ns is None else clock.now_ns + timeout_ns
@@ -141,7 +141,7 @@ class KernelSelector(selectors.BaseSelector):
                 events = self._kernel.epoll_wait(self._epfd, max(len(self.keys), 1), timeout_ns)
                 break
             except InterruptedError:
-                # As PEP 475 has it: a handler that raises nothing does not end the wait.
+                # PEP 475: a handler that raises nothing does not end the wait.
                 if deadline_ns is not None:
                     timeout_ns = max(deadline_ns - clock.now_ns, 0)
         ready: Ready = []
@@ -163,11 +163,11 @@ class KernelSelector(selectors.BaseSelector):
             self._map = None
 
     def get_key(self, fileobj: Any) -> selectors.SelectorKey:
-        """The key of `fileobj`. RuntimeError if closed, KeyError if not watched."""
+        """Return the key of `fileobj`. RuntimeError if closed, KeyError if not watched."""
         if self._map is None:
             raise RuntimeError("Selector is closed")
         return self._map[fileobj]
 
     def get_map(self) -> Any:
-        """The registered files, or None once closed."""
+        """Return the registered files, or None once closed."""
         return self._map

@@ -43,7 +43,7 @@ class Signals:
 
     @property
     def handlers(self) -> dict[int, Handler | None]:
-        """The handlers of the current process, by number; None ignores the signal."""
+        """Return the handlers of the current process, by number; None ignores the signal."""
         return self.sched.current.process.handlers
 
     @staticmethod
@@ -54,7 +54,7 @@ class Signals:
         return signo in _IGNORED_BY_DEFAULT
 
     def send(self, signo: int, task: Task) -> None:
-        """send_signal: make `signo` pending on `task` and wake it if it would see it."""
+        """send_signal: make `signo` pending on `task`, and wake it unless it blocks `signo`."""
         blocked = signo in task.blocked
         if self._ignored(signo, task) and not blocked:
             return
@@ -66,7 +66,7 @@ class Signals:
             self.sched.wake_up_process(task)
 
     def set_mask(self, mask: Iterable[int]) -> frozenset[int]:
-        """Block exactly `mask` in the current task; gives the mask before."""
+        """Block exactly `mask` in the current task; returns the previous mask."""
         task = self.sched.current
         before = task.blocked
         task.blocked = frozenset(mask) - UNBLOCKABLE
@@ -104,7 +104,7 @@ class Signals:
         return numbers[0]
 
     def deliver(self) -> None:
-        """Run the handlers of what is pending and not blocked, then restore a swapped mask."""
+        """Run the handlers of pending, unblocked signals, then restore a swapped mask."""
         task = self.sched.current
         try:
             while True:

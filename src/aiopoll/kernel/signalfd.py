@@ -2,8 +2,8 @@
 
 Facts: reading takes a pending signal of the *reader* out of its set; the queue waited on belongs
 to the sighand, not to the file.
-Rule: the series does not convert it, since the answer of `poll_mask` would depend on who asks and
-the queue does not live as long as the file. It has `->poll` only, so AIO poll answers EINVAL.
+Rule: the series does not convert it. The result of `poll_mask` would depend on the calling task,
+and the queue does not live as long as the file. It has `->poll` only, so AIO poll returns EINVAL.
 Left out: fields of signalfd_siginfo besides ssi_signo.
 """
 
@@ -68,9 +68,9 @@ class SignalFdSyscalls(SyscallTable):
 
     @syscall
     def signalfd4(self, fd: int, mask: Iterable[int], flags: int = 0) -> int:
-        """A descriptor that reads the signals in `mask`, or with `fd` >= 0 a new mask for it.
+        """Return a descriptor that reads the signals in `mask`; `fd` >= 0 gets a new mask instead.
 
-        EINVAL for flags that are not understood or an `fd` of something else; EBADF.
+        EINVAL for unknown flags or an `fd` that is no signalfd; EBADF.
         """
         if flags & ~(os.O_NONBLOCK | os.O_CLOEXEC):
             raise error(errno.EINVAL)

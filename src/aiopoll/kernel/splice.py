@@ -1,9 +1,9 @@
 """fs/splice.c: splice between a file and a pipe.
 
 Facts: a spliced page takes a slot of the pipe of its own and is never merged. The pipe wakes with
-no key at all, which is how a poll came to be looked at by a work item and to miss its event in
-Linux before 5.17 (363bee27).
-Rule: bytes are copied; what Linux saves by moving pages has no meaning here.
+no key at all. So a work item checked an AIO poll, which could miss its event in Linux before 5.17
+(363bee27).
+Rule: bytes are copied; Linux moves pages to save the copy, which has no meaning here.
 Left out: from pipe to pipe, tee, vmsplice.
 """
 
@@ -44,10 +44,10 @@ class SpliceSyscalls(SyscallTable):
         offset_dst: int | None = None,
         flags: int = 0,
     ) -> int:
-        """Move up to `count` bytes, one end being a pipe; gives how many. See splice(2).
+        """Move up to `count` bytes, one end being a pipe; returns how many. See splice(2).
 
         EBADF, ESPIPE (an offset of a pipe), EAGAIN, EINVAL (no pipe, two pipes, bad flags, an
-        offset of what has none).
+        offset of a file that has none).
         """
         if flags & ~(SPLICE_F_MOVE | SPLICE_F_NONBLOCK | SPLICE_F_MORE):
             raise error(errno.EINVAL)

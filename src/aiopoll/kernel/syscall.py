@@ -1,6 +1,6 @@
 """arch/x86/entry: the way into the kernel and out of it.
 
-Rule: on the way out, pending softirqs and work items run (or wait, if the seed says so), and
+Rule: on the way out, pending softirqs and work items run (or wait, if the seed defers them), and
 then signals are delivered; nothing is delivered in the middle of a system call.
 Each module's system calls are a class here, and the kernel inherits them all.
 Left out: restart of interrupted calls, seccomp, compat entries.
@@ -22,7 +22,7 @@ S = TypeVar("S", bound="SyscallTable")
 
 
 class SyscallTable:
-    """What every group of system calls works on."""
+    """The base of every group of system calls."""
 
     sched: Scheduler
     signals: Signals
@@ -30,11 +30,11 @@ class SyscallTable:
 
     @property
     def files(self) -> FileTable:
-        """The descriptors of the current process."""
+        """Return the descriptors of the current process."""
         return self.sched.current.process.files
 
     def fget(self, fd: int) -> File:
-        """fdget: EBADF if `fd` is not open."""
+        """fdget: return the file of `fd`. EBADF if it is not open."""
         return self.files.get(fd)
 
 

@@ -1,6 +1,6 @@
 """fs/timerfd.c: a timer behind a descriptor.
 
-Facts: `read` gives how often the timer expired since it was last read or set, and sleeps while
+Facts: `read` returns how often the timer expired since it was last read or set, and sleeps while
 that is zero. Setting a timer forgets the expiries before. An interval catches up: ticks that
 fell due together are counted, not lost.
 Rule: the expiry wakes with IN, in interrupt context.
@@ -51,7 +51,7 @@ class TimerFd:
             self.wqh.wake_up_locked(EPOLLIN)
 
     def remaining(self) -> tuple[int, int]:
-        """(time to the next expiry, interval), 0 for a timer that is not armed."""
+        """Return (time to the next expiry, interval): 0 for a timer that is not armed."""
         expires = self.timer.expires_ns
         if expires is None:
             return 0, self.interval_ns
@@ -113,7 +113,7 @@ class TimerFdSyscalls(SyscallTable):
 
     @syscall
     def timerfd_create(self, clockid: int = time.CLOCK_MONOTONIC, flags: int = 0) -> int:
-        """A descriptor of a new timer. EINVAL for a clock or flags that are not understood."""
+        """Create a timer; returns its descriptor. EINVAL for an unknown clock or flags."""
         offsets = {
             time.CLOCK_MONOTONIC: 0,
             time.CLOCK_BOOTTIME: 0,
@@ -136,9 +136,9 @@ class TimerFdSyscalls(SyscallTable):
     def timerfd_settime(
         self, fd: int, value_ns: int, interval_ns: int = 0, flags: int = 0
     ) -> tuple[int, int]:
-        """Arm (or with `value_ns` 0 disarm) the timer; gives (value, interval) from before.
+        """Arm (or with `value_ns` 0 disarm) the timer; returns the previous (value, interval).
 
-        EINVAL for bad flags, negative or too long times, or a descriptor of something else.
+        EINVAL for bad flags, negative or too long times, or a descriptor that is no timer.
         """
         longest = KTIME_MAX // NSEC_PER_SEC * NSEC_PER_SEC
         if flags & ~(TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET) or not (
@@ -152,5 +152,5 @@ class TimerFdSyscalls(SyscallTable):
 
     @syscall
     def timerfd_gettime(self, fd: int) -> tuple[int, int]:
-        """(time to the next expiry, interval); the first is 0 if the timer is not armed."""
+        """Return (time to the next expiry, interval); the first is 0 if the timer is not armed."""
         return self._timerfd(fd).remaining()

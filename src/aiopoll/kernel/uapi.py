@@ -27,7 +27,7 @@ EPOLLWAKEUP: Final = 1 << 29
 EPOLLONESHOT: Final = 1 << 30
 EPOLLET: Final = 1 << 31
 
-# What a file without any poll method answers: always readable, always writable.
+# The mask of a file without a poll method: always readable, always writable.
 DEFAULT_POLLMASK: Final = EPOLLIN | EPOLLOUT | EPOLLRDNORM | EPOLLWRNORM
 
 EPOLL_CTL_ADD: Final = 1
@@ -51,5 +51,5 @@ BADPTR: Final = BadAddress()
 
 
 def error(code: int) -> OSError:
-    """The exception that stands for -`code`: internal functions and system calls raise it."""
+    """Return the exception for -`code`: internal functions and system calls raise it."""
     return OSError(code, os.strerror(code))

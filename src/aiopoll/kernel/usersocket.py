@@ -1,6 +1,6 @@
 """No Linux file: the socket module's face of an in-process socket, enough for asyncio.
 
-Rule: what `socket.socket` does, this does, with the kernel's system calls: blocking mode,
+Rule: this does what `socket.socket` does, with the kernel's system calls: blocking mode,
 timeouts of the virtual clock (TimeoutError), partial sends, `detach`, context manager.
 Left out: makefile, sendfile, recvmsg, descriptor passing, inheritance.
 """
@@ -59,7 +59,7 @@ class KernelSocket:
     # Life
 
     def fileno(self) -> int:
-        """The descriptor in the kernel, -1 once closed."""
+        """Return the descriptor in the kernel, -1 once closed."""
         return self._fd
 
     def close(self) -> None:
@@ -69,7 +69,7 @@ class KernelSocket:
             self._kernel.close(fd)
 
     def detach(self) -> int:
-        """Give the descriptor away; the socket counts as closed."""
+        """Return the descriptor and give it up; the socket counts as closed."""
         fd, self._fd = self._fd, -1
         return fd
 
@@ -85,7 +85,7 @@ class KernelSocket:
         return self._timeout != 0.0
 
     def settimeout(self, timeout: float | None) -> None:
-        """Seconds that an operation may take; None: for ever, 0: not at all."""
+        """Set the seconds that an operation may take; None: for ever, 0: it never waits."""
         if timeout is not None and timeout < 0:
             raise ValueError("Timeout value out of range")
         self._timeout = timeout
@@ -95,13 +95,13 @@ class KernelSocket:
         return self._timeout
 
     def _wait(self, events: int) -> None:
-        """Sleep until ready. BlockingIOError is the caller's with timeout 0, else TimeoutError."""
+        """Sleep until ready. Raises TimeoutError if the timeout passes first."""
         timeout_ns = None if self._timeout is None else round(self._timeout * NSEC_PER_SEC)
         if self._kernel.poll([(self._fd, events)], timeout_ns) == [0]:
             raise TimeoutError("timed out")
 
     def _retry(self, events: int) -> bool:
-        """Whether to try again after EAGAIN, having waited."""
+        """Wait, and return True to try again after EAGAIN; False where no timeout allows a wait."""
         if self._timeout == 0.0 or self._timeout is None:
             return False
         self._wait(events)
@@ -210,6 +210,6 @@ def socketpair(
     type: int = socket.SOCK_STREAM,
     proto: int = 0,
 ) -> tuple[KernelSocket, KernelSocket]:
-    """Two connected sockets of `kernel`, as socket.socketpair gives."""
+    """Create two connected sockets of `kernel`, as socket.socketpair does."""
     one, two = kernel.socketpair(family, type & ~os.O_NONBLOCK, proto)
     return KernelSocket(kernel, fileno=one), KernelSocket(kernel, fileno=two)

@@ -1,12 +1,12 @@
 """kernel/sched/wait.c and include/linux/wait.h: wait queues.
 
 Facts: a head is a list of entries under a lock. `add_wait_queue` puts an entry at the front,
-`add_wait_queue_exclusive` at the back, so a wake-up meets the shared waiters first, newest
-first, and then the exclusive ones, oldest first. `wake_up` calls each entry's function with
-the lock held; a true answer from an exclusive entry uses up one of `nr_exclusive`; a negative
-answer ends the walk. `key` carries the poll bits that changed, 0 meaning "unknown: look".
+`add_wait_queue_exclusive` at the back. So a wake-up meets the shared waiters first, newest first,
+and then the exclusive ones, oldest first. `wake_up` calls each entry's function with the lock
+held. A true result of an exclusive entry uses up one of `nr_exclusive`; a negative result ends the
+walk. `key` carries the poll bits that changed, 0 meaning "unknown: check".
 
-Rule: whoever checks a condition and then sleeps does the second half under the head's lock, or
+Rule: code that checks a condition and then sleeps checks and enqueues under the head's lock, or
 enqueues first and checks afterwards. poll and aio differ in exactly this: see select.py, aio.py.
 
 Left out: bookmarks for very long queues, wait-bit tables, the WQ_FLAG_PRIORITY entries of KVM.
@@ -40,7 +40,7 @@ class WaitQueueEntry:
 
     @property
     def queued(self) -> bool:
-        """Whether the entry is on a queue: !list_empty(&entry->entry)."""
+        """Return whether the entry is on a queue: !list_empty(&entry->entry)."""
         return self.head is not None
 
 
@@ -56,7 +56,7 @@ class WaitQueueHead:
 
     @property
     def active(self) -> bool:
-        """waitqueue_active: whether anyone waits."""
+        """waitqueue_active: return whether any entry waits."""
         return bool(self.entries)
 
     def add_wait_queue(self, entry: WaitQueueEntry) -> None:
@@ -75,7 +75,7 @@ class WaitQueueHead:
             self.add_wait_queue_exclusive_locked(entry)
 
     def add_wait_queue_exclusive_locked(self, entry: WaitQueueEntry) -> None:
-        """Exclusive waiters go to the back and are woken in turn."""
+        """Exclusive waiters go to the back and are woken in order."""
         assert entry.head is None, "entry is already on a queue"
         entry.flags |= WQ_FLAG_EXCLUSIVE
         entry.head = self
@@ -100,7 +100,7 @@ class WaitQueueHead:
         return self.wake_up(key, 0)
 
     def wake_up_locked(self, key: int = 0, nr_exclusive: int = 1) -> int:
-        """__wake_up_common: gives how many entries said that they woke someone."""
+        """__wake_up_common: returns how many entries reported that they woke a task."""
         assert self.lock.owner is not None, "wake-up without the queue lock"
         woken = 0
         for entry in list(self.entries):
@@ -137,13 +137,13 @@ def autoremove_wake_function(entry: WaitQueueEntry, key: int) -> int:
 
 
 def signal_pending(sched: Scheduler) -> bool:
-    """Whether the current task has a signal to deliver."""
+    """Return whether the current task has a signal to deliver."""
     current = sched.current
     return any(signo not in current.blocked for signo in current.pending)
 
 
 def schedule_hrtimeout(sched: Scheduler, expires_ns: int | None) -> bool:
-    """Sleep until a wake-up or the absolute time `expires_ns`; False if the time ran out."""
+    """Sleep until a wake-up or the absolute time `expires_ns`; returns False if that passed."""
     current = sched.current
     if expires_ns is None:
         sched.schedule()
@@ -167,7 +167,7 @@ def wait_event_interruptible(
     exclusive: bool = False,
     expires_ns: int | None = None,
 ) -> bool:
-    """Sleep on `head` until `condition()`; False when `expires_ns` passed first.
+    """Sleep on `head` until `condition()`; returns False when `expires_ns` passed first.
 
     Raises OSError(EINTR) when a signal is pending and the condition does not hold.
     """

@@ -1,7 +1,7 @@
 """drivers/char/mem.c: /dev/null and /dev/zero.
 
-Facts: neither has a poll method, so both are always readable and writable, and AIO poll of the
-series refuses them (today's kernel answers at once). Left out: /dev/mem, /dev/kmsg, /dev/full.
+Facts: neither has a poll method, so both are always readable and writable. AIO poll of the series
+refuses them (today's kernel completes it at once). Left out: /dev/mem, /dev/kmsg, /dev/full.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """drivers/char/random.c as of 2018: /dev/random, an entropy pool with two thresholds.
 
-Facts: reading takes entropy out of the pool and sleeps when there is none; the file is readable
-from 64 bits up and writable (the pool wants more) below 896 of 4096 bits. Before the series it
-slept on two queues, one for readers and one for writers; a file has one poll head, so the
+Facts: reading takes entropy out of the pool and sleeps when there is none. The file is readable
+from 64 bits up and writable (the pool needs more) below 896 of 4096 bits. Before the series it
+slept on two queues, one for readers and one for writers. A file has one poll head, so the
 conversion (V3) merged them into one queue with keyed wake-ups: IN when entropy arrives, OUT when
-the pool falls below its mark. Sleepers for whom a wake-up was not meant go back to sleep.
+the pool falls below its mark. A sleeper that a wake-up was not meant for goes back to sleep.
 
 Rule: writing mixes bytes in but credits nothing; `add_entropy` (RNDADDENTROPY) credits bits.
 Left out: the cryptography. The bytes come from the kernel's seed, so a run can be repeated.
@@ -54,7 +54,7 @@ def random_read(file: File, count: int, pos: int | None, nowait: bool) -> bytes:
     pool: EntropyPool = file.private_data
     if not count:
         return b""
-    # One read gives a block of the pool at most.
+    # One read returns a block of the pool at most.
     while not (data := pool.extract(min(count, 64))):
         if nowait:
             raise error(errno.EAGAIN)

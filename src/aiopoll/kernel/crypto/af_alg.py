@@ -1,13 +1,14 @@
 """crypto/{af_alg,algif_hash,algif_skcipher}.c: cryptography behind sockets.
 
-Facts: a socket bound to ("hash" or "skcipher", name) is an algorithm; accept gives an operation on
-it. A hash takes data (MSG_MORE: not yet the last) and is read once for the digest. A cipher takes
-an operation and an IV as control data, plaintext or ciphertext, and gives as much as it was fed,
-in whole blocks. Before the series a cipher was polled for room and data; the conversion (V3)
-answers that by `poll_mask`. A hash never was pollable: it has no `poll_mask` and its head is None.
+Facts: a socket bound to ("hash" or "skcipher", name) is an algorithm; accept returns an operation
+on it. A hash takes data (MSG_MORE: not yet the last) and is read once for the digest. A cipher
+takes an operation and an IV as control data, and plaintext or ciphertext. It returns as much as it
+was sent, in whole blocks. Before the series a cipher was polled for room and data; after the
+conversion (V3) `poll_mask` reports these. A hash never was pollable: it has no `poll_mask` and its
+head is None.
 
-Rule: hashlib and the `cryptography` package do the arithmetic; an algorithm they have not got, or
-a missing package, is ENOENT, as for a module that is not built.
+Rule: hashlib and the `cryptography` package do the arithmetic; an algorithm that they lack, or a
+missing package, is ENOENT, as for a module that is not built.
 Left out: AEAD, RNG, zero-copy, asynchronous drivers, keys longer than the algorithm's.
 """
 
@@ -46,7 +47,7 @@ class AlgSock(Sock):
         self.name = ""
         self.key: bytes | None = None
         self.parent: AlgSock | None = None
-        # An operation: what came in, whether more follows, and the running state.
+        # An operation: the data so far, whether more follows, and the running state.
         self.pending = b""
         self.more = False
         self.hash: Any = None
@@ -63,7 +64,7 @@ def alg_create(net: Net, family: int, kind: int, protocol: int) -> Sock:
 
 
 def check_key(sk: AlgSock) -> bytes:
-    """The key of an operation, which its algorithm may have got after accept. ENOKEY."""
+    """Return the key of an operation, which its algorithm may have got after accept. ENOKEY."""
     if sk.key is None and sk.parent is not None:
         sk.key = sk.parent.key
     if sk.key is None:
@@ -108,7 +109,7 @@ def alg_bind(sk: AlgSock, address: Address) -> None:
 
 
 def alg_setsockopt(sk: AlgSock, level: int, option: int, value: Any) -> bool:
-    """ALG_SET_KEY. EINVAL for a length that the algorithm has not got."""
+    """Set the key, for ALG_SET_KEY. EINVAL for a length that the algorithm does not have."""
     if level != socket.SOL_ALG:
         return False
     if option != socket.ALG_SET_KEY or not sk.kind:
@@ -147,7 +148,7 @@ def hash_sendmsg(sk: AlgSock, data: bytes, flags: int, address: Address, nowait:
 def hash_recvmsg(sk: AlgSock, count: int, flags: int, nowait: bool) -> tuple[bytes, Address]:
     digest, sk.digest = sk.digest, None
     if digest is None:
-        # Reading ends an unfinished message; without any it is the digest of nothing.
+        # Reading ends an unfinished message; without any it returns the digest of no bytes.
         if not sk.more:
             sk.hash = new_hash(sk)
         digest = sk.hash.digest()
@@ -156,7 +157,7 @@ def hash_recvmsg(sk: AlgSock, count: int, flags: int, nowait: bool) -> tuple[byt
 
 
 def set_operation(sk: AlgSock, op: int, iv: bytes | None) -> None:
-    """The control data ALG_SET_OP and ALG_SET_IV of a message. EINVAL."""
+    """Take the control data ALG_SET_OP and ALG_SET_IV of a message. EINVAL."""
     if op not in (ALG_OP_ENCRYPT, ALG_OP_DECRYPT) or (iv is not None and len(iv) != BLOCK):
         raise error(errno.EINVAL)
     sk.op = op
@@ -202,7 +203,7 @@ def skcipher_recvmsg(sk: AlgSock, count: int, flags: int, nowait: bool) -> tuple
 
 
 def _usable(sk: AlgSock, count: int) -> int:
-    """How much can be worked on now: whole blocks, but for the end of a stream cipher."""
+    """Return how much can be worked on now: whole blocks, but for the end of a stream cipher."""
     size = min(len(sk.pending), count)
     if sk.name == "ctr(aes)" and not sk.more:
         return size

@@ -1,7 +1,8 @@
 """net/ipv4/af_inet.c and inet_hashtables.c: addresses and ports of the in-process network.
 
-Facts: the only interface is loopback: 127.0.0.0/8 and ::1. Ports below the ephemeral range are
-whoever binds them first; SO_REUSEADDR shares one among sockets of which none listens.
+Facts: the only interface is loopback: 127.0.0.0/8 and ::1. A port below the ephemeral range
+belongs to the socket that binds it first. SO_REUSEADDR shares one among sockets of which none
+listens.
 Left out: privileged ports, IPv4-mapped addresses, multicast, routing.
 """
 
@@ -35,7 +36,7 @@ class InetSock(Sock):
         return (host, port, 0, 0) if self.family == socket.AF_INET6 else (host, port)
 
     def parse(self, address: Address) -> tuple[str, int]:
-        """(host, port) of an address of this family. EAFNOSUPPORT, EADDRNOTAVAIL."""
+        """Return (host, port) of an address of this family. EAFNOSUPPORT, EADDRNOTAVAIL."""
         if not isinstance(address, tuple) or len(address) < 2:
             raise error(errno.EAFNOSUPPORT)
         host, port = str(address[0]), int(address[1])
@@ -124,7 +125,7 @@ def inet_getname(sk: InetSock, peer: int) -> Address:
 
 
 def lookup(net: Net, kind: type[S], family: int, host: str, port: int) -> list[S]:
-    """The sockets that what is sent to (host, port) may be for, exact addresses first."""
+    """Return the sockets that may receive data for (host, port), exact addresses first."""
     found: list[Any] = [
         sk
         for sk in net.bound.get((kind.table, port), [])

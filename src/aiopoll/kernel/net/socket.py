@@ -1,16 +1,16 @@
 """net/socket.c and net/core/{sock,stream,datagram}.c: sockets, their file face and system calls.
 
-Facts: a socket's queue is `sk_sleep(sk)`, and its wake-ups carry broad keys: data wakes with
-IN|PRI|RDNORM|RDBAND although nothing urgent came, room with OUT|WRNORM|WRBAND, a change of state
-with no key at all. So a key is a hint, and `poll_mask` says what is true.
+Facts: a socket's queue is `sk_sleep(sk)`, and its wake-ups carry broad keys. Data wakes with
+IN|PRI|RDNORM|RDBAND although no urgent data came, room with OUT|WRNORM|WRBAND, a change of state
+with no key at all. So a key is a hint, and only `poll_mask` returns the true state.
 
 Rule (V2): the socket operations have the same two methods as files, `get_poll_head` in place of
-the earlier `pre_poll`, and `poll_mask(sk, events)` without a file argument: what a socket is
-ready for does not depend on which file asks. `sock_get_poll_head` answers None, "cannot be
-polled", if the protocol has no `poll_mask`.
+the earlier `pre_poll`, and `poll_mask(sk, events)`. The latter has no file argument: a socket's
+readiness does not depend on the file. `sock_get_poll_head` returns None, "cannot be polled", if
+the protocol has no `poll_mask`.
 
 Left out: busy polling, ancillary data, MSG_PEEK on datagrams' address, socket filters, memory
-pressure, options that are not known (they are kept and given back, without an error).
+pressure, unknown options (they are stored and returned, without an error).
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ Address = Any
 
 
 class Sock:
-    """struct sock: what all protocols share. Protocols derive their own from it."""
+    """struct sock: the state that all protocols share. Protocols derive their own from it."""
 
     def __init__(self, net: Net, ops: ProtoOps, family: int, kind: int, protocol: int) -> None:
         self.net = net
@@ -109,7 +109,7 @@ class Sock:
         self.sk_wq.wake_up(EPOLLERR)
 
     def end_events(self) -> int:
-        """Where every protocol's poll_mask starts: a pending error, and what was shut down."""
+        """Return what every poll_mask starts with: a pending error, and shut down directions."""
         mask = 0
         if self.sk_err:
             mask |= EPOLLERR
@@ -120,7 +120,7 @@ class Sock:
         return mask
 
     def sock_error(self) -> OSError | None:
-        """Take the pending error."""
+        """Take the pending error, and return it."""
         code, self.sk_err = self.sk_err, 0
         return error(code) if code else None
 
@@ -130,7 +130,7 @@ class Sock:
             raise pending
 
     def broken_pipe(self, flags: int) -> OSError:
-        """EPIPE, and SIGPIPE unless MSG_NOSIGNAL."""
+        """Return EPIPE; sends SIGPIPE unless MSG_NOSIGNAL."""
         if not flags & socket.MSG_NOSIGNAL:
             self.net.signals.send(signal.SIGPIPE, self.sched.current)
         return error(errno.EPIPE)
@@ -157,7 +157,7 @@ class ProtoOps:
     shutdown: Callable[[Any, int], None] | None = None
     sendmsg: Callable[[Any, bytes, int, Address, bool], int] | None = None
     recvmsg: Callable[[Any, int, int, bool], tuple[bytes, Address]] | None = None
-    # The second argument: 0 for its own name, 1 for its peer's, 2 where accept asks.
+    # The second argument: 0 for its own name, 1 for its peer's, 2 in accept.
     getname: Callable[[Any, int], Address] | None = None
     release: Callable[[Any], None] | None = None
     get_poll_head: Callable[[Any, int], PollHead] | None = None
@@ -178,12 +178,12 @@ class Net:
         self.next_autobind = 0
 
     def deliver(self, function: Callable[[], None]) -> None:
-        """Put something on the wire: it arrives by softirq, in the order it was sent."""
+        """Put a segment on the wire: a softirq calls `function`, in the order of sending."""
         self.sched.raise_softirq(function)
 
 
 def skb_truesize(size: int, linear_max: int = SKB_MAX_ALLOC, smallest: int = SKB_SMALLEST) -> int:
-    """What a message of `size` bytes is charged.
+    """Return the charge for a message of `size` bytes.
 
     Up to `linear_max` bytes lie in one block, whose size is a power of two; the rest in pages.
     """
@@ -195,12 +195,12 @@ def skb_truesize(size: int, linear_max: int = SKB_MAX_ALLOC, smallest: int = SKB
 def wait_for_datagram(sk: Sock, queue: deque[Any], nowait: bool) -> bool:
     """__skb_recv_datagram: sleep until `queue` has one; False when receiving is shut down."""
     while True:
-        # An error comes before what is queued.
+        # An error comes before queued data.
         sk.raise_error()
         if queue:
             return True
         if nowait:
-            # Also where it is shut down: those who cannot wait are told to try again.
+            # Also after a shutdown: a nonblocking call gets EAGAIN first.
             raise error(errno.EAGAIN)
         if sk.sk_shutdown & RCV_SHUTDOWN:
             return False
@@ -208,7 +208,7 @@ def wait_for_datagram(sk: Sock, queue: deque[Any], nowait: bool) -> bool:
 
 
 def sock_of(file: File) -> Sock:
-    """ENOTSOCK if the file is something else."""
+    """Return the socket of a file. ENOTSOCK if it is no socket."""
     if file.f_op is not socket_file_ops:
         raise error(errno.ENOTSOCK)
     sk: Sock = file.private_data
@@ -253,7 +253,7 @@ def sock_get_poll_head(file: File, events: int) -> PollHead:
 def sock_poll_mask(file: File, events: int) -> int:
     sk: Sock = file.private_data
     if sk.ops.poll_mask is None:
-        # poll(2) without a timeout comes here without having asked for a head.
+        # poll(2) without a timeout comes here without a call of get_poll_head.
         return DEFAULT_POLLMASK
     return sk.ops.poll_mask(sk, events)
 
@@ -296,7 +296,7 @@ READ_ONLY = (
 
 
 def timeval_ns(value: tuple[int, int]) -> int | None:
-    """A (seconds, microseconds) pair in nanoseconds; None, for ever, where it is zero. EDOM."""
+    """Return (seconds, microseconds) in nanoseconds; None, for ever, if they are zero. EDOM."""
     if not 0 <= value[1] < 1_000_000:
         raise error(errno.EDOM)
     return value[0] * NSEC_PER_SEC + value[1] * 1000 or None
@@ -331,12 +331,12 @@ class SocketSyscalls(SyscallTable):
 
     @syscall
     def socket(self, family: int, kind: int, protocol: int = 0) -> int:
-        """A new socket. EINVAL, EAFNOSUPPORT, ESOCKTNOSUPPORT, EPROTONOSUPPORT. See socket(2)."""
+        """See socket(2). EINVAL, EAFNOSUPPORT, ESOCKTNOSUPPORT, EPROTONOSUPPORT."""
         return self._install(self._create(family, kind, protocol), kind)
 
     @syscall
     def socketpair(self, family: int, kind: int, protocol: int = 0) -> tuple[int, int]:
-        """Two connected sockets. EOPNOTSUPP for families other than AF_UNIX."""
+        """Create two connected sockets. EOPNOTSUPP for families other than AF_UNIX."""
         from .unix import unix_socketpair
 
         if family != socket.AF_UNIX:
@@ -356,7 +356,7 @@ class SocketSyscalls(SyscallTable):
 
     @syscall
     def listen(self, fd: int, backlog: int = 128) -> None:
-        """Take connections. EOPNOTSUPP, EINVAL, EADDRINUSE."""
+        """Accept connections from now on. EOPNOTSUPP, EINVAL, EADDRINUSE."""
         sk, _ = self._sock(fd)
         if sk.ops.listen is None:
             raise error(errno.EOPNOTSUPP)
@@ -364,7 +364,7 @@ class SocketSyscalls(SyscallTable):
 
     @syscall
     def accept4(self, fd: int, flags: int = 0) -> tuple[int, Address]:
-        """The next connection and its peer's address. EINVAL, EAGAIN, EINTR, EOPNOTSUPP."""
+        """Return the next connection and its peer's address. EINVAL, EAGAIN, EINTR, EOPNOTSUPP."""
         sk, nowait = self._sock(fd)
         if flags & ~(os.O_NONBLOCK | os.O_CLOEXEC):
             raise error(errno.EINVAL)
@@ -384,12 +384,12 @@ class SocketSyscalls(SyscallTable):
 
     @syscall
     def getsockname(self, fd: int) -> Address:
-        """The socket's own address."""
+        """Return the socket's own address."""
         return self._name(fd, 0)
 
     @syscall
     def getpeername(self, fd: int) -> Address:
-        """The peer's address. ENOTCONN."""
+        """Return the peer's address. ENOTCONN."""
         return self._name(fd, 1)
 
     def _name(self, fd: int, peer: int) -> Address:
@@ -400,7 +400,7 @@ class SocketSyscalls(SyscallTable):
 
     @syscall
     def sendto(self, fd: int, data: Buffer, flags: int = 0, address: Address = None) -> int:
-        """Send; gives how much was taken. EAGAIN, EPIPE, ENOTCONN, EMSGSIZE and more."""
+        """Send; returns how many bytes were taken. EAGAIN, EPIPE, ENOTCONN, EMSGSIZE and more."""
         sk, nowait = self._sock(fd)
         return sock_sendmsg(sk, bytes(data), flags, address, nowait)
 
@@ -422,9 +422,9 @@ class SocketSyscalls(SyscallTable):
 
     @syscall
     def setsockopt(self, fd: int, level: int, option: int, value: Any) -> None:
-        """Set an option; those without a meaning here are kept and given back.
+        """Set an option; one without a meaning here is stored, and getsockopt returns it.
 
-        ENOPROTOOPT for what can only be asked, EDOM for times that are none.
+        ENOPROTOOPT for read-only options, EDOM for invalid times.
         """
         sk, _ = self._sock(fd)
         if sk.ops.setsockopt is not None and sk.ops.setsockopt(sk, level, option, value):
@@ -434,7 +434,7 @@ class SocketSyscalls(SyscallTable):
         elif level == socket.SOL_SOCKET:
             if option in READ_ONLY:
                 raise error(errno.ENOPROTOOPT)
-            # Linux doubles what is asked, for its own bookkeeping.
+            # Linux doubles the value, for its own bookkeeping.
             if option == socket.SO_SNDBUF:
                 sk.sndbuf = max(2 * min(int(value), WMEM_DEFAULT), 4608)
             elif option == socket.SO_RCVBUF:
@@ -447,7 +447,7 @@ class SocketSyscalls(SyscallTable):
 
     @syscall
     def getsockopt(self, fd: int, level: int, option: int) -> Any:
-        """The value of an option; 0 for one that was never set. Takes SO_ERROR away."""
+        """Return the value of an option; 0 for one that was never set. Clears SO_ERROR."""
         sk, _ = self._sock(fd)
         if level == socket.SOL_SOCKET:
             if option == socket.SO_ERROR:

@@ -1,12 +1,12 @@
 """net/ipv4/{tcp,tcp_input,tcp_output,inet_connection_sock}.c: streams over the in-process network.
 
-Facts: segments arrive by softirq in the order they were sent; nothing is lost but SYNs that find
-a full accept queue, which are sent again after 1, 2, 4, … seconds. What is sent is charged to
-the sender until it is acknowledged; what arrives takes window until it is read. Closing with
-unread data, or with SO_LINGER of zero, resets; so does data for a socket that is closed.
-An urgent byte travels in the stream and is kept beside it. Reading stops before its place in the
-stream; the read after that skips it, and then the byte is gone even if nobody took it by MSG_OOB.
-A second one makes the first an ordinary byte, or drops it where reading stands right before it.
+Facts: segments arrive by softirq in the order they were sent. Only SYNs that find a full accept
+queue are lost, and are sent again after 1, 2, 4, … seconds. Sent data is charged to the sender
+until it is acknowledged; received data takes window until it is read. Closing with unread data, or
+with SO_LINGER of zero, resets; so does data for a socket that is closed.
+An urgent byte travels in the stream and is kept beside it. A read stops before its place in the
+stream; the next read skips it, and then the byte is gone even if no MSG_OOB read took it.
+A second one makes the first an ordinary byte, or drops it if it is the next byte to read.
 
 Rule: `poll_mask` reads one socket's state, in tcp_poll's order. Data and room wake with the broad
 socket keys, FIN and RST through state_change, without a key.
@@ -59,7 +59,7 @@ TCP_SNDBUF = 87_040
 TCP_RCVBUF = 131_072
 SYN_RETRIES = 6
 SENDING = (TCP_ESTABLISHED, TCP_CLOSE_WAIT)
-# socket->state: what connect(2) may do next, which is not what the connection is in.
+# socket->state: decides what connect(2) does next; it is not the state of the connection.
 SS_UNCONNECTED = 1
 SS_CONNECTING = 2
 SS_CONNECTED = 3
@@ -85,23 +85,23 @@ class TcpSock(InetSock):
         self.fin_queued = False
         self.window = 0
         # Receiving. `urgent_at` is how far ahead the urgent byte's place is, `urgent` the byte
-        # while nobody has taken it.
+        # until a read takes it.
         self.receive_buffer = bytearray()
         self.rmem = 0
         self.urgent_at: int | None = None
         self.urgent: bytes | None = None
-        # SOCK_DONE: a FIN came. Reading then says "end" even if a reset came after it.
+        # SOCK_DONE: a FIN came. Then a read returns the end even if a reset came after it.
         self.sock_done = False
         self.advertised = TCP_RCVBUF
 
     # Sending
 
     def send_to_peer(self, action: str, *args: Any) -> None:
-        """Put a segment on the wire; `action` is the peer's method that takes it in."""
+        """Put a segment on the wire; `action` is the peer's method that receives it."""
         peer = self.peer
 
         def arrive() -> None:
-            # A socket that was disconnected meanwhile takes in nothing of its old connection.
+            # A socket that was disconnected meanwhile receives nothing of its old connection.
             if peer is not None and peer.peer is self:
                 getattr(peer, action)(*args)
 
@@ -109,7 +109,7 @@ class TcpSock(InetSock):
             self.net.deliver(arrive)
 
     def push(self) -> None:
-        """Send what the peer's window allows, then the FIN."""
+        """Send the data that the peer's window allows, then the FIN."""
         while self.write_queue and self.window > 0:
             data, urgent = self.write_queue.popleft()
             if len(data) > self.window:
@@ -139,13 +139,13 @@ class TcpSock(InetSock):
             self.send_reset()
             return
         if urgent:
-            # Looked at before the data, so it is kept even where the data is refused.
+            # Before the data, so the urgent byte is kept even where the data is refused.
             if self.urgent_at == 0:
                 self.consume(1)
             self.urgent_at = len(self.receive_buffer) + len(data) - 1
             self.urgent = data[-1:]
         if self.sk_shutdown & RCV_SHUTDOWN and self.state in (TCP_FIN_WAIT1, TCP_FIN_WAIT2):
-            # RFC 1122: data for a side that has closed both ways is answered with a reset.
+            # RFC 1122: data for a side that has closed both ways causes a reset.
             self.rcv_reset()
             self.send_reset()
             return
@@ -208,7 +208,7 @@ class TcpSock(InetSock):
             return
         codes = {TCP_SYN_SENT: errno.ECONNREFUSED, TCP_CLOSE_WAIT: errno.EPIPE}
         self.sk_err = codes.get(self.state, errno.ECONNRESET)
-        # The state changes first, so who is woken sees the error and the end together.
+        # The state changes first, so a woken task sees the error and the end together.
         self.done()
         self.error_report()
 
@@ -292,7 +292,7 @@ def tcp_create(net: Net, family: int, kind: int, protocol: int) -> Sock:
 
 
 def tcp_connect(sk: TcpSock, address: Address, nowait: bool) -> None:
-    """inet_stream_connect: begin, or learn how it ended. None (AF_UNSPEC) disconnects."""
+    """inet_stream_connect: begin a connection, or report its end. None (AF_UNSPEC) disconnects."""
     if address is None:
         tcp_disconnect(sk)
         return
@@ -338,7 +338,7 @@ def _begin_connect(sk: TcpSock, address: Address) -> None:
 
 
 def tcp_disconnect(sk: TcpSock) -> None:
-    """Give the connection up, whatever it is in; the socket may listen or connect again."""
+    """Give the connection up, in any state; the socket may listen or connect again."""
     before, sk.state = sk.state, TCP_CLOSE
     sk.net.sched.clock.cancel(sk.syn_timer)
     if before == TCP_LISTEN:
@@ -458,7 +458,7 @@ def tcp_recvmsg(sk: TcpSock, count: int, flags: int, nowait: bool) -> tuple[byte
     data = sk.consume(stop)[start:]
     free = sk.rcvbuf - sk.rmem
     # Open the window in large steps, as tcp_cleanup_rbuf does, or at once when it was shut. It
-    # is never taken back, also where SO_RCVBUF became smaller.
+    # never shrinks, even where SO_RCVBUF became smaller.
     opened = free - sk.advertised
     if opened > 0 and (opened >= min(sk.rcvbuf // 2, 2 * MSS) or sk.advertised <= 0):
         sk.send_to_peer("rcv_ack", 0, opened)

@@ -1,7 +1,7 @@
 """net/ipv4/udp.c: datagrams.
 
-Facts: a datagram arrives or is dropped; one for a port that nobody has comes back as an error to
-a connected sender (ECONNREFUSED), at its next call. Room is the receiver's rcvbuf.
+Facts: a datagram arrives or is dropped. One for an unbound port comes back as an error to a
+connected sender (ECONNREFUSED), at its next call. Room is the receiver's rcvbuf.
 Left out: multicast, broadcast, corking, fragmentation (65,507 bytes are the limit).
 """
 
@@ -35,13 +35,13 @@ from .socket import (
 )
 
 UDP_MAX = 65_507
-# What comes before the data in its block, and the block that is big enough for small datagrams.
+# The bytes before the data in its block, and the size of the block for small datagrams.
 UDP_HEADROOM = 59
 UDP_SMALLEST = 576
 
 
 def udp_truesize(data: bytes) -> int:
-    """What a datagram is charged. Too much for one block lies in fragments, counted by the byte."""
+    """Return the charge for a datagram. Data too long for one block is charged by the byte."""
     if len(data) + UDP_HEADROOM > SKB_MAX_ALLOC:
         return SKB_SIZE + UDP_SMALLEST + len(data)
     return skb_truesize(len(data) + UDP_HEADROOM, smallest=UDP_SMALLEST)
@@ -100,7 +100,7 @@ def udp_sendmsg(sk: UdpSock, data: bytes, flags: int, address: Address, nowait: 
         raise error(errno.EDESTADDRREQ)
     sk.raise_error()
     if sk.sk_shutdown & SEND_SHUTDOWN:
-        # Of what breaks, only streams send SIGPIPE.
+        # Of all broken sockets, only streams send SIGPIPE.
         raise error(errno.EPIPE)
     if not sk.port:
         sk.get_port(sk.host, 0)

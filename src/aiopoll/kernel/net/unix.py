@@ -1,10 +1,10 @@
 """net/unix/af_unix.c: Unix sockets: streams, datagrams and sequenced packets.
 
-Facts: what is sent goes straight to the peer's queue and is charged to the sender until it is
+Facts: sent data goes straight to the peer's queue and is charged to the sender until it is
 read; a sender is writable while at most a quarter of its buffer is charged. Closing with unread
 data resets the peer. A datagram queue that holds more than ten messages makes its senders wait.
 Sequenced packets are connected as streams are, and sent and received as datagrams.
-Rule: `poll_mask` reads the state of one socket; whoever makes room wakes the sender's own queue.
+Rule: `poll_mask` reads the state of one socket; a read that makes room wakes the sender's queue.
 Left out: descriptor passing, credentials, autobind races, path permissions, and the urgent data
 that streams have since 5.15.
 """
@@ -44,14 +44,14 @@ from .socket import (
 )
 
 MAX_DGRAM_QLEN = 10
-# A stream's messages are cut: so much in one block, and the rest in pages.
+# A stream's messages are cut: up to this size in one block, and the rest in pages.
 SKB_MAX_HEAD = PAGE_SIZE - SKB_SHARED_INFO
 UNIX_SKB_FRAGS_SIZE = 32_768
 
 
 @dataclass(slots=True)
 class Skb:
-    """struct sk_buff: a message, or what is left of it, charged to `sender`."""
+    """struct sk_buff: a message, or the rest of one, charged to `sender`."""
 
     data: bytes
     sender: UnixSock
@@ -81,7 +81,7 @@ class UnixSock(Sock):
         return self.state != TCP_LISTEN and self.wmem * 4 <= self.sndbuf
 
     def consumed(self, skb: Skb) -> None:
-        """sock_wfree: the sender gets its room back and is told once it may write."""
+        """sock_wfree: the sender gets its room back, and a wake-up once it may write."""
         skb.sender.wmem -= skb.truesize
         if skb.sender.writable():
             skb.sender.write_space()
@@ -109,7 +109,7 @@ def unix_socketpair(one: Sock, two: Sock) -> None:
 
 
 def unix_name(address: Address) -> Address:
-    """As the socket module has it: bytes for an abstract name, a string for a path."""
+    """Return the name as the socket module has it: bytes if abstract, a string for a path."""
     if isinstance(address, (bytes, bytearray)):
         return bytes(address) if address[:1] == b"\0" else os.fsdecode(bytes(address))
     name = os.fspath(address)
@@ -185,7 +185,7 @@ def unix_accept(sk: UnixSock, nowait: bool) -> UnixSock:
         raise error(errno.EINVAL)
     while not sk.accept_queue:
         if nowait:
-            # Also where it is shut down, see wait_for_datagram.
+            # Also after a shutdown, see wait_for_datagram.
             raise error(errno.EAGAIN)
         if sk.sk_shutdown & RCV_SHUTDOWN:
             raise error(errno.EINVAL)
@@ -195,7 +195,7 @@ def unix_accept(sk: UnixSock, nowait: bool) -> UnixSock:
             exclusive=True,
         )
     child = sk.accept_queue.popleft()
-    # Those who wait for room in the backlog sleep on this queue as well.
+    # Tasks that wait for room in the backlog sleep on this queue as well.
     sk.sk_wq.wake_up(0)
     return child
 
@@ -348,7 +348,7 @@ def unix_dgram_recvmsg(sk: UnixSock, count: int, flags: int, nowait: bool) -> tu
 def unix_seqpacket_sendmsg(
     sk: UnixSock, data: bytes, flags: int, address: Address, nowait: bool
 ) -> int:
-    """The address is not looked at."""
+    """Send one message; the address is ignored."""
     sk.raise_error()
     if sk.state != TCP_ESTABLISHED:
         raise error(errno.ENOTCONN)
@@ -363,7 +363,7 @@ def unix_seqpacket_recvmsg(
     try:
         return unix_dgram_recvmsg(sk, count, flags, nowait)
     except BlockingIOError:
-        # Unlike a datagram socket it has an end, which also those hear of who cannot wait.
+        # Unlike a datagram socket it has an end, which a nonblocking call sees too.
         if sk.sk_shutdown & RCV_SHUTDOWN:
             return b"", None
         raise
@@ -386,7 +386,7 @@ def unix_release(sk: UnixSock) -> None:
     listening = sk.state == TCP_LISTEN
     sk.state = TCP_CLOSE
     sk.sk_shutdown = SHUTDOWN_MASK
-    # An abstract name goes with its socket; a path stays and refuses.
+    # An abstract name goes with its socket; a path stays and refuses connections.
     name = sk.bound_name
     if isinstance(name, bytes):
         sk.net.unix_names.pop(name, None)
@@ -425,7 +425,7 @@ def unix_dgram_poll_mask(sk: UnixSock, events: int) -> int:
     peer = sk.peer
     if not events & EPOLLOUT or peer is None or peer.peer is sk or not peer.recvq_full():
         return mask
-    # Not writable until the receiver reads: be told when it does.
+    # Not writable until the receiver reads: that read wakes this socket.
     if sk not in peer.waiting_senders:
         peer.waiting_senders.append(sk)
     return mask & ~(EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND)
