@@ -12,7 +12,7 @@ Rule.  Each transport waits for a pidfd of its own, opened with the child (popen
 it.  If other code has reaped the child, the transport reads the status from the Popen, then from
 the pidfd.  It reads that again until the kernel has filled it in.  If neither has it, the status is
 255 with a warning, as in asyncio.  Where pidfds are refused, exhausted, or cannot be polled, a
-thread waits. stdin, stdout and stderr are plain pipes, which a child can open again through
+thread waits.  stdin, stdout and stderr are plain pipes, which a child can open again through
 /dev/stdin.  wait() waits for the process and, as in asyncio, for the data that its pipes still
 hold.  It does not wait for a pipe without a reader, nor for one that another process keeps open.
 
