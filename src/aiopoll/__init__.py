@@ -1,7 +1,7 @@
 """Linux AIO poll for Python: requests and completions, a selector, an asyncio event loop.
 
-Every name here is public and stable; aiopoll.libaio has libaio's own names.  Each is imported when
-it is first used: aiopoll.kernel needs no compiled module, and a program without files no files.
+Every name here is public and stable; aiopoll.libaio has libaio's own names.  Each is imported at
+its first use: aiopoll.kernel needs no compiled module, and a program without files no files.
 """
 
 import importlib

@@ -1,7 +1,7 @@
 """libaio's programming interface: its names, its arguments and its -errno results.
 
 Source: libaio 0.3.113, libaio.h and the manual pages io(3), io_submit(3), io_getevents(3) and
-their neighbours.  A C program is carried over line by line:
+their neighbours.  A C program can be translated line by line:
 
     ctx = io_context_t()
     assert io_setup(8, ctx) == 0
@@ -12,25 +12,25 @@ their neighbours.  A C program is carried over line by line:
     n = io_getevents(ctx, 1, 8, events, None)
     assert io_destroy(ctx) == 0
 
-Functions return what libaio's return: a count or 0, or -errno; no errno is raised.  None stands
+Functions return what libaio's return: a count or 0, or -errno; none raises an errno.  None stands
 for NULL, and returns -EFAULT or -EINVAL where the kernel does so.
 
-What is different in Python:
+The differences in Python:
 
 - `io_context_t` is a holder: the same object is passed where C takes the context and where it
   takes its address.  A new one is NULL; after io_destroy it is a stale handle (-EINVAL).
-- Buffers are bytes-like objects, an iovec array is a sequence of them, `events` is a sequence
-  of io_event objects that are filled in, and `sigmask` is a set of signal numbers.  A count
-  larger than what it counts raises ValueError, a wrong type TypeError, and a read into memory
-  that Python knows to be constant BufferError: in C these are overruns.
+- Buffers are bytes-like objects, and an iovec array is a sequence of them.  `events` is a sequence
+  of io_event objects that are filled in, and `sigmask` is a set of signal numbers.
+- Overruns in C are exceptions here.  A count larger than its object raises ValueError, a wrong
+  type TypeError, and a read into memory that Python knows to be constant BufferError.
 - An iocb and its buffers are kept alive until the event has been delivered.
-- Results of IO_CMD_POLL are masked with the events asked for plus POLLERR and POLLHUP, and
+- Results of IO_CMD_POLL are masked with the requested events plus POLLERR and POLLHUP, and
   POLLPRI is checked: the kernel passes on the raw key of the wake-up.
-- Signal handlers are Python's: they have run when -EINTR is returned, and what they raise is
+- Signal handlers are Python's: they have run when -EINTR is returned.  An exception of theirs is
   raised instead.
 - One thread at a time may be inside a context; a second gets RuntimeError.
-- Where the ring can be read, events that are there are taken from it without a system call, as
-  Context.reap does; AIOPOLL_USER_RING=0 in the environment turns that off.
+- Where the ring can be read, its events are taken without a system call, as Context.reap does;
+  AIOPOLL_USER_RING=0 in the environment turns that off.
 """
 
 import errno
@@ -77,7 +77,7 @@ class io_context_t:
     """A context and the variable that holds it: NULL until io_setup fills it in.
 
     context: the aiopoll.Context within, or None for NULL.
-    True if it is not NULL, be it live or stale.
+    bool(): True if it is not NULL, be it live or stale.
     """
 
     __slots__ = ("_in_flight", "_pid", "context")
@@ -85,7 +85,7 @@ class io_context_t:
     def __init__(self) -> None:
         self.context: Context | None = None
         self._pid = 0
-        # By iocb, for that is how io_cancel names them; oldest first, as the kernel looks.
+        # By iocb, because io_cancel names them so; oldest first, as the kernel searches.
         self._in_flight: dict[iocb, list[Iocb]] = {}
 
     def __bool__(self) -> bool:
@@ -153,8 +153,8 @@ class _iocb_union:
 class iocb:
     """One request, as libaio.h declares it: written by io_prep_*, read by io_submit.
 
-    io_submit copies it: it may be changed, used again or dropped as soon as that returns.  It
-    is known to io_cancel, and as io_event.obj, by its identity.
+    io_submit copies it: it may be changed, used again or dropped once that returns.  io_cancel
+    and io_event.obj know it by its identity.
 
     data: any object, passed to io_event.data; for io_queue_run the callback.
     key: set to 0 by io_submit; io_cancel demands 0.
@@ -199,7 +199,7 @@ class iocb:
         self.u.offset = offset
 
     def _request(self) -> Iocb | int:
-        """The Iocb to submit, or the -errno that the kernel would return for it."""
+        """Returns the Iocb to submit, or the -errno that the kernel would return for it."""
         u = self.u
         buf = u.buf
         nbytes = 0
@@ -219,7 +219,7 @@ class iocb:
             if self.aio_lio_opcode == IO_CMD_POLL:
                 buf = 0 if buf is None else buf & 0xFFFFFFFF  # an int in libaio.h
             elif not isinstance(buf, int):
-                buf = 0 if buf is None else 1  # of an address the kernel asks here only if it is 0
+                buf = 0 if buf is None else 1  # here the kernel only checks whether an address is 0
         return Iocb(
             self.aio_lio_opcode,
             self.aio_fildes,
@@ -240,7 +240,7 @@ class io_event:
     data: the iocb's data as it was when submitted.
     obj: the iocb.
     res: the result, or -errno.
-    res2: 0 for all that the kernel has today.
+    res2: 0 for all requests of today's kernel.
     """
 
     data: Any = None
@@ -271,7 +271,7 @@ def _checked(value: _Item, kind: type[_Item], name: str) -> _Item:
 
 
 def _first(items: Sequence[_Item], nr: int, count_name: str, name: str) -> Sequence[_Item]:
-    """items[:nr]; refuses a count that would overrun."""
+    """Returns items[:nr]; raises ValueError for a count that would overrun."""
     if nr > len(items):
         raise ValueError(f"{count_name} is {nr}, but {name} has only {len(items)}")
     return items[:nr]
@@ -287,7 +287,7 @@ def _first_bytes(buffer: Any, count: int) -> Any:
 
 
 def _live(ctx: _Context) -> Context | None:
-    """The Context to work on, or None where the kernel returns -EINVAL."""
+    """Returns the Context to work on, or None where the kernel returns -EINVAL."""
     if ctx is None:
         return None
     context = _checked(ctx, io_context_t, "ctx").context
@@ -301,8 +301,8 @@ def io_setup(maxevents: int, ctxp: _Context) -> int:
     """Makes a context for `maxevents` requests in flight and stores it in `ctxp`.
 
     Returns 0; -EFAULT if `ctxp` is None; -EINVAL if it is not NULL, or `maxevents` is not
-    positive or huge; -EAGAIN if fs.aio-max-nr does not allow it; -ENOMEM; -ENOSYS or -EPERM
-    where the sandbox forbids it.
+    positive or is too large; -EAGAIN if fs.aio-max-nr does not allow it; -ENOMEM; -ENOSYS or
+    -EPERM where the sandbox forbids it.  See io_setup(2).
     """
     if ctxp is None:
         return -errno.EFAULT
@@ -324,8 +324,9 @@ def io_destroy(ctx: _Context) -> int:
     """Cancels the polls, waits for reads and writes, and destroys `ctx`; events are discarded.
 
     Blocks for some tens of milliseconds.  `ctx` stays a stale handle: to use the variable again
-    put a new io_context_t in its place, or use io_queue_init.
+    assign a new io_context_t, or use io_queue_init.
     Returns 0, or -EINVAL if `ctx` is NULL, was destroyed or belongs to the parent process.
+    See io_destroy(2).
     """
     context = _live(ctx)
     if context is None or ctx is None:
@@ -340,13 +341,14 @@ def io_destroy(ctx: _Context) -> int:
 
 
 def io_submit(ctx: _Context, nr: int, ios: Sequence[iocb | None] | None) -> int:
-    """Submits the first `nr` of `ios`, and returns how many: fewer if one of them is refused.
+    """Submits the first `nr` of `ios`; returns how many: fewer if one of them is refused.
 
     Returns, if the first one is refused or nothing can be submitted: -EINVAL for a bad `ctx` or
     negative `nr`, an operation the file does not support, a field that must be 0; -EFAULT for
     None and for memory that is not accessible; -EBADF for a descriptor that is closed or open
     in the wrong mode; -EAGAIN if no slot is free.  Raises ValueError if `ios` is shorter than
     `nr`.  Reads and writes of files not opened O_DIRECT happen within the call.
+    See io_submit(2).
     """
     context = _live(ctx)
     if nr < 0 or context is None or ctx is None:
@@ -379,10 +381,10 @@ def io_submit(ctx: _Context, nr: int, ios: Sequence[iocb | None] | None) -> int:
 def io_cancel(ctx: _Context, iocb: iocb | None, evt: io_event | None) -> int:
     """Asks the kernel to cancel a request in flight: one IO_CMD_POLL of this `iocb`.
 
-    Returns, as the kernel does, -EINPROGRESS where the cancellation is under way: the event
-    comes through io_getevents, with res 0, and `evt` is never written.  -EINVAL if `ctx` is bad,
-    or no request of `iocb` is in flight that can be cancelled: reads and writes cannot.
-    -EFAULT if `iocb` is None.
+    Returns -EINPROGRESS where the cancellation is under way, as the kernel does.  The event comes
+    through io_getevents, with res 0, and `evt` is never written.  Returns -EINVAL if `ctx` is bad,
+    or no request of `iocb` that can be cancelled is in flight: reads and writes cannot.  Returns
+    -EFAULT if `iocb` is None.  See io_cancel(2).
     """
     if iocb is None:
         return -errno.EFAULT
@@ -403,12 +405,13 @@ def io_cancel(ctx: _Context, iocb: iocb | None, evt: io_event | None) -> int:
 def io_getevents(ctx: _Context, min_nr: int, nr: int, events: _Events, timeout: _Timeout) -> int:
     """Waits for at least `min_nr` events, fills in up to `nr` of `events`, returns how many.
 
-    timeout: a timespec; None or a negative one waits as long as it takes.  With {0, 0} and an
-        empty ring it returns 0 without a system call, before anything else is looked at.
+    timeout: a timespec; None or a negative one waits without limit.  With {0, 0} and an
+        empty ring this returns 0 without a system call, before any other check.
 
     Returns fewer than `min_nr` when the timeout has passed; -EINTR if a signal came first;
     -EINVAL for a bad `ctx`, or `min_nr` negative or more than `nr`; -EFAULT if `events` is
     None and `nr` is not 0.  Raises ValueError if `events` is shorter than `nr`.
+    See io_getevents(2).
     """
     return _getevents(ctx, min_nr, nr, events, timeout, None)
 
@@ -419,7 +422,7 @@ def io_pgetevents(
     """io_getevents with `sigmask` as the thread's blocked signals during the wait.
 
     Returns also -ENOSYS where the kernel has no io_pgetevents (before Linux 4.18), and -EPERM
-    where a seccomp filter forbids it.  With None the thread's mask is left alone.
+    where a seccomp filter forbids it.  With None the thread's mask does not change.
     """
     return _getevents(ctx, min_nr, nr, events, timeout, sigmask)
 
@@ -463,7 +466,7 @@ def _getevents(
 
 
 def io_queue_init(maxevents: int, ctxp: _Context) -> int:
-    """Sets `ctxp` to NULL and then does what io_setup does; -EINVAL if `maxevents` <= 0."""
+    """Sets `ctxp` to NULL and then calls io_setup; returns -EINVAL if `maxevents` <= 0."""
     if maxevents <= 0:
         return -errno.EINVAL
     if ctxp is not None:
@@ -472,15 +475,15 @@ def io_queue_init(maxevents: int, ctxp: _Context) -> int:
 
 
 def io_queue_release(ctx: _Context) -> int:
-    """io_destroy under its older name."""
+    """Is io_destroy under its older name."""
     return io_destroy(ctx)
 
 
 def io_queue_run(ctx: _Context) -> int:
     """Takes the events that are there and calls each one's data as cb(ctx, iocb, res, res2).
 
-    Returns 0 when none is left, or -errno.  What a callback raises is raised here; its event is
-    spent, the later ones stay in the queue.
+    Returns 0 when none is left, or -errno.  An exception of a callback is raised here; its event
+    is lost, the later ones stay in the queue.
     """
     event = io_event()
     while (result := io_getevents(ctx, 0, 1, [event], timespec())) == 1:
@@ -489,7 +492,7 @@ def io_queue_run(ctx: _Context) -> int:
 
 
 def io_queue_wait(ctx: _Context, timeout: _Timeout) -> int:
-    """io_getevents(ctx, 0, 0, NULL, timeout), which on today's kernels does not wait.
+    """Calls io_getevents(ctx, 0, 0, NULL, timeout), which does not wait on today's kernels.
 
     libaio 0.3.113 exports it without declaring it.  Returns 0, or -EINVAL for a bad `ctx`.
     """
@@ -497,14 +500,14 @@ def io_queue_wait(ctx: _Context, timeout: _Timeout) -> int:
 
 
 def io_set_callback(iocb: iocb, cb: io_callback_t) -> None:
-    """Sets what io_queue_run calls when the request is complete: it is the iocb's data."""
+    """Sets the callback that io_queue_run calls when the request is complete: the iocb's data."""
     iocb.data = cb
 
 
 def io_prep_pread(iocb: iocb, fd: int, buf: Any, count: int, offset: int) -> None:
     """Makes `iocb` a read of `count` bytes at `offset` into the writable buffer `buf`.
 
-    As every io_prep_*, it clears all other fields: data and eventfd are to be set after it.
+    As every io_prep_*, it clears all other fields: set data and eventfd after it.
     """
     _check_count(buf, count)
     iocb._prep(IO_CMD_PREAD, fd, buf, count, offset)
@@ -527,7 +530,7 @@ def io_prep_pwritev(iocb: iocb, fd: int, iov: _Iovec, iovcnt: int, offset: int) 
 
 
 def io_prep_preadv2(iocb: iocb, fd: int, iov: _Iovec, iovcnt: int, offset: int, flags: int) -> None:
-    """io_prep_preadv with os.RWF_* flags."""
+    """Is io_prep_preadv with os.RWF_* flags."""
     if iov is not None:
         _first(iov, iovcnt, "iovcnt", "iov")
     iocb._prep(IO_CMD_PREADV, fd, iov, iovcnt, offset)
@@ -537,7 +540,7 @@ def io_prep_preadv2(iocb: iocb, fd: int, iov: _Iovec, iovcnt: int, offset: int, 
 def io_prep_pwritev2(
     iocb: iocb, fd: int, iov: _Iovec, iovcnt: int, offset: int, flags: int
 ) -> None:
-    """io_prep_pwritev with os.RWF_* flags."""
+    """Is io_prep_pwritev with os.RWF_* flags."""
     if iov is not None:
         _first(iov, iovcnt, "iovcnt", "iov")
     iocb._prep(IO_CMD_PWRITEV, fd, iov, iovcnt, offset)
@@ -550,7 +553,7 @@ def io_prep_poll(iocb: iocb, fd: int, events: int) -> None:
 
 
 def io_poll(ctx: _Context, iocb: iocb, cb: io_callback_t, fd: int, events: int) -> int:
-    """io_prep_poll, io_set_callback and io_submit in one; returns 1 or -errno."""
+    """Calls io_prep_poll, io_set_callback and io_submit; returns 1 or -errno."""
     io_prep_poll(iocb, fd, events)
     io_set_callback(iocb, cb)
     return io_submit(ctx, 1, [iocb])
@@ -562,7 +565,7 @@ def io_prep_fsync(iocb: iocb, fd: int) -> None:
 
 
 def io_fsync(ctx: _Context, iocb: iocb, cb: io_callback_t, fd: int) -> int:
-    """io_prep_fsync, io_set_callback and io_submit in one; returns 1 or -errno."""
+    """Calls io_prep_fsync, io_set_callback and io_submit; returns 1 or -errno."""
     io_prep_fsync(iocb, fd)
     io_set_callback(iocb, cb)
     return io_submit(ctx, 1, [iocb])
@@ -574,14 +577,14 @@ def io_prep_fdsync(iocb: iocb, fd: int) -> None:
 
 
 def io_fdsync(ctx: _Context, iocb: iocb, cb: io_callback_t, fd: int) -> int:
-    """io_prep_fdsync, io_set_callback and io_submit in one; returns 1 or -errno."""
+    """Calls io_prep_fdsync, io_set_callback and io_submit; returns 1 or -errno."""
     io_prep_fdsync(iocb, fd)
     io_set_callback(iocb, cb)
     return io_submit(ctx, 1, [iocb])
 
 
 def io_set_eventfd(iocb: iocb, eventfd: int) -> None:
-    """Has the request add 1 to `eventfd` when it is complete; after io_prep_*."""
+    """Has the request add 1 to `eventfd` when it is complete; call it after io_prep_*."""
     iocb.u.c.flags |= _IOCB_FLAG_RESFD
     iocb.u.c.resfd = eventfd
 

@@ -2,20 +2,20 @@
 
 Facts.  A parked IOCB_CMD_POLL keeps its file open after close(2): the peer sees no end.  An epoll
 set does not, and its own descriptor can be polled like any other; that poll completes when one of
-its files becomes ready.  A registered file is the program's, which may close it at any time, and
-whose number may then name another file.
+its files becomes ready.  A registered file is the program's, which may close it at any time.  Its
+number may then name another file.
 
 Rule.  All registered files live in one epoll set, whose descriptor is the only file polled on the
-ring.  What the set reports is asked for again before it is handed out (epoll_set.pyx): an event
-whose number names another file is dropped.  A registration that has lost its file stays, as in
-selectors, until it is unregistered or its number is registered anew; while an event of its was
-dropped, each select asks whether the number names the file again.
+ring.  Each event of the set is polled again before it is returned (epoll_set.pyx): an event whose
+number names another file is dropped.  A registration that has lost its file stays, as in
+selectors, until it is unregistered or its number is registered anew.  While an event of such a
+registration was dropped, each select checks whether the number names the file again.
 
 Why.  No other file is reported, nor kept from its end.  The poll parks when nothing is ready:
 from then on a select that does not wait is a look at memory.
 
 Failure prevented.  The owner closes a registered socket.  With a poll of the socket itself its peer
-would wait for the end until `unregister`, and the number, reused, would be reported for it.
+would wait for the end until `unregister`.  A reused number would be reported for the socket.
 
 Cost.  One slot and one descriptor; one epoll_ctl an event; a poll and its cancellation at the
 start, as the proof that both work here.  Going to sleep is two system calls, where epoll has one.
@@ -58,7 +58,7 @@ def _epoll_mask(events: int) -> int:
 
 
 def _ready_events(mask: int, wanted: int) -> int:
-    """The EVENT_* of a poll mask: whatever is not plain input wakes writers, and the reverse."""
+    """Returns the EVENT_* of a poll mask: all but plain input wakes writers, and the reverse."""
     ready = (EVENT_WRITE if mask & ~POLLIN else 0) | (EVENT_READ if mask & ~POLLOUT else 0)
     return ready & wanted
 
@@ -88,7 +88,7 @@ def _fd_of(fileobj: "FileDescriptorLike") -> int:
 
 
 class _Map(Mapping["FileDescriptorLike", SelectorKey]):
-    """The registered files, by file object or descriptor."""
+    """A mapping of the registered files, by file object or descriptor."""
 
     def __init__(self, selector: "AioSelector") -> None:
         self._selector = selector
@@ -109,19 +109,19 @@ class _Map(Mapping["FileDescriptorLike", SelectorKey]):
 class AioSelector(selectors.BaseSelector):
     """A selector on an AIO ring, for every file that epoll takes.
 
-    nr_events: slots to ask of fs.aio-max-nr; one is used, however many files there are.
+    nr_events: the slots to take of fs.aio-max-nr; one is used, however many files there are.
     user_ring: as for Context.
 
-    Like any selector it may be handed from thread to thread, but not be used by two at once
-    (RuntimeError).  A file that is closed while it is registered is not reported any more, and
-    its registration stays, as in selectors.EpollSelector.
+    Like any selector it may pass from thread to thread, but must not be used by two at once
+    (RuntimeError).  A file that is closed while it is registered is not reported any more.  Its
+    registration stays, as in selectors.EpollSelector.
 
     Raises OSError where the kernel gives no context or has no AIO poll; the text names the cause.
     """
 
     def __init__(self, nr_events: int = 1, *, user_ring: bool | None = None) -> None:
         self._entries: dict[int, EpollEntry] = {}
-        self._map: _Map | None = None  # closed, until all is there
+        self._map: _Map | None = None  # closed, until the constructor has finished
         try:
             require_wakeups()
             with ExitStack() as undo:
@@ -129,14 +129,14 @@ class AioSelector(selectors.BaseSelector):
                 self._set = EpollSet()
                 undo.callback(self._set.close)
                 self._poll = Iocb.poll(self._set.fileno(), POLLIN)
-                # Proves that there is AIO poll, and io_cancel, without which nothing could end it.
+                # Proves that AIO poll works, and io_cancel, without which no poll could be ended.
                 self._context.submit([self._poll])
                 self._context.cancel(self._poll)
                 self._context.reap(1)
                 undo.pop_all()
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE):
-                require_aio_poll()  # raises with the cause, where that is it
+                require_aio_poll()  # raises with the cause, if AIO poll is missing
             raise
         self._map = _Map(self)
 
@@ -144,9 +144,9 @@ class AioSelector(selectors.BaseSelector):
         """Registers a file for EVENT_READ, EVENT_WRITE or both.
 
         Takes the place of a registration whose file has lost its number.
-        Raises ValueError for other events or what is not a file, KeyError if it is registered,
-        OSError (EBADF) if it is not open, PermissionError if it can't be waited for, as epoll
-        does for regular files.
+        Raises ValueError for other events or an object that is no file, and KeyError if it is
+        registered.  Raises OSError (EBADF) if it is not open, and PermissionError if it cannot be
+        polled, as epoll does for regular files.
         """
         self._check_open()
         _check_events(events)
@@ -166,17 +166,17 @@ class AioSelector(selectors.BaseSelector):
         return key
 
     def unregister(self, fileobj: "FileDescriptorLike") -> SelectorKey:
-        """Forgets a file, which may be closed by now.  KeyError if it is not registered."""
+        """Unregisters a file, which may be closed.  Raises KeyError if it is not registered."""
         self._check_open()
         entry = self._lookup(fileobj)
         self._forget(entry)
         return _key_of(entry)
 
     def modify(self, fileobj: "FileDescriptorLike", events: int, data: Any = None) -> SelectorKey:
-        """Changes what a file is waited for, or its data.
+        """Changes the events or the data of a registration.
 
-        Where the number names another file by now, that is what is registered from then on.
-        Raises KeyError if it is not registered.  After OSError (EBADF: it was closed) it is not.
+        Where the number names another file by now, that file is registered from then on.
+        Raises KeyError if it is not registered.  After OSError (EBADF: closed) it is not.
         """
         self._check_open()
         _check_events(events)
@@ -191,16 +191,16 @@ class AioSelector(selectors.BaseSelector):
             raise OSError(errno.EBADF, os.strerror(errno.EBADF)) from None
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
-        """Waits until a file is ready, and returns all that are, as (key, events) pairs.
+        """Waits until a file is ready, and returns all ready files, as (key, events) pairs.
 
-        timeout: seconds; None waits as long as it takes, zero or less does not wait.
+        timeout: seconds; None waits without limit, zero or less does not wait.
         """
         self._check_open()
         self._context.adopt()
         deadline = None if timeout is None else time.monotonic() + timeout
         self._set.find_lost()
         while True:
-            # The context knows whether the poll is parked, whatever was interrupted.
+            # The context knows whether the poll is parked, even after an interrupt.
             if not self._context.statistics().in_flight:
                 if ready := self._collect():
                     return ready
@@ -212,7 +212,7 @@ class AioSelector(selectors.BaseSelector):
                 return []
 
     def _collect(self) -> list[tuple[SelectorKey, int]]:
-        """The files that are ready in the epoll set."""
+        """Returns the files that are ready in the epoll set."""
         return [
             (key, events)
             for key, mask in self._set.ready(max(len(self._entries), 1))
@@ -220,7 +220,7 @@ class AioSelector(selectors.BaseSelector):
         ]
 
     def get_map(self) -> Mapping["FileDescriptorLike", SelectorKey]:
-        """The registered files; None once closed, as of the standard library's selectors."""
+        """Returns the registered files; None once closed, as in the standard library."""
         return self._map  # type: ignore[return-value]
 
     def close(self) -> None:
@@ -233,7 +233,7 @@ class AioSelector(selectors.BaseSelector):
         self._set.close()
 
     def statistics(self) -> SelectorStatistics:
-        """The counters; ValueError once closed."""
+        """Returns the counters.  Raises ValueError once closed."""
         self._check_open()
         return SelectorStatistics(
             registered=len(self._entries),
@@ -246,14 +246,14 @@ class AioSelector(selectors.BaseSelector):
             raise ValueError("this AioSelector is closed")
 
     def _find(self, fileobj: "FileDescriptorLike") -> EpollEntry | None:
-        """The entry of a closed file object, which has lost its number."""
+        """Returns the entry of a closed file object, which has lost its number."""
         for entry in self._entries.values():
             if _key_of(entry).fileobj is fileobj:
                 return entry
         return None
 
     def _lookup(self, fileobj: "FileDescriptorLike") -> EpollEntry:
-        """Raises KeyError if it is not registered, ValueError if it is no file."""
+        """Returns the entry of a file; KeyError if it is not registered, ValueError if no file."""
         try:
             entry = self._entries.get(_fd_of(fileobj))
         except ValueError:

@@ -1,7 +1,7 @@
 """asyncio's streams with compiled readers and writers, on any event loop.
 
-open_connection, start_server and their Unix forms take what asyncio's functions of these names
-take, return what they return, and raise what they raise.
+open_connection, start_server and their Unix forms have the parameters, results and exceptions of
+asyncio's functions of these names.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ async def open_connection(
     """asyncio.open_connection with compiled streams.
 
     limit: of the reader, in bytes.  options: those of loop.create_connection.
-    Raises OSError where no server listens, ValueError for options that do not go together.
+    Raises OSError where no server listens, ValueError for options that exclude each other.
     """
     loop = asyncio.get_running_loop()
     reader = StreamReader(limit=limit, loop=loop)
@@ -47,7 +47,7 @@ async def start_server(
     """asyncio.start_server with compiled streams.
 
     limit: of each reader, in bytes.  options: those of loop.create_server.
-    Raises OSError where the address cannot be had.
+    Raises OSError where the address is not available.
     """
     loop = asyncio.get_running_loop()
     factory = protocol_factory(client_connected_cb, limit, loop)
@@ -81,7 +81,7 @@ async def start_unix_server(
 def protocol_factory(
     client_connected_cb: ClientConnected, limit: int, loop: asyncio.AbstractEventLoop
 ) -> Callable[[], StreamReaderProtocol]:
-    """Makes the protocol of each connection of a server."""
+    """Returns a factory for the protocol of each connection of a server."""
 
     def factory() -> StreamReaderProtocol:
         reader = StreamReader(limit=limit, loop=loop)
@@ -91,11 +91,11 @@ def protocol_factory(
 
 
 def accelerate_streams() -> ExitStack:
-    """Makes asyncio.open_connection, start_server and their Unix forms those of this package.
+    """Replaces asyncio.open_connection, start_server and their Unix forms by this package's.
 
-    Returns a context manager whose end, or whose close(), puts asyncio's back.  A library that
-    took the functions out of asyncio before (`from asyncio import open_connection`) keeps what it
-    has; streams that are open stay what they are.
+    Returns a context manager whose end, or whose close(), restores asyncio's.  A library that has
+    imported the functions before (`from asyncio import open_connection`) keeps asyncio's.  Open
+    streams do not change.
     """
     undo = ExitStack()
     for function in (open_connection, start_server, open_unix_connection, start_unix_server):
@@ -107,6 +107,6 @@ def accelerate_streams() -> ExitStack:
 
 
 def put_back(module: Any, function: Callable[..., Any], before: Callable[..., Any]) -> None:
-    """Undoes a replacement, unless something else has been put there since."""
+    """Undoes a replacement, unless other code has replaced the function since."""
     if getattr(module, function.__name__) is function:
         setattr(module, function.__name__, before)

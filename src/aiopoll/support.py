@@ -1,11 +1,11 @@
-"""The abilities of this kernel and sandbox, found out by trying them.
+"""The abilities of this kernel and sandbox, found by trying them.
 
-Facts.  That a system call exists says little: gVisor has io_submit and returns EINVAL for POLL,
-seccomp profiles allow some of the six calls and refuse others (Podman's: io_pgetevents), and
-io_setup depends on what the rest of the machine has taken of fs.aio-max-nr.
+Facts.  The presence of a system call proves little.  gVisor has io_submit and returns EINVAL for
+POLL.  seccomp profiles allow some of the six calls and refuse others (Podman's: io_pgetevents).
+io_setup depends on how much of fs.aio-max-nr the rest of the machine has taken.
 
-Rule.  Each ability is used once, on a pipe, in a Context of one event.  What is refused becomes
-plain words with the fix; the words live in aio/errors.py, where the exceptions have theirs.
+Rule.  Each ability is used once, on a pipe, in a Context of one event.  Each refusal becomes
+plain words with the fix; the words live in aio/errors.py, beside those of the exceptions.
 
 Why.  No table of kernels and sandboxes stays true.
 
@@ -35,8 +35,8 @@ from aiopoll.aio.errors import (
 from aiopoll.aio.iocb import Iocb
 from aiopoll.aio.missed_wakeups import missed_wakeups
 
-# An event that is due is in the ring at once, or when a kworker has run: this is never waited out
-# where AIO poll works.
+# A due event is in the ring at once, or when a kworker has run: where AIO poll works this is never
+# waited out.
 _WAIT_SECONDS_MAX = 2.0
 
 
@@ -90,9 +90,9 @@ class Support:
 
 
 def probe() -> Support:
-    """Finds out what of AIO poll can be had here.  Never raises and never hangs.
+    """Finds out which parts of AIO poll work here.  Never raises and never hangs.
 
-    Nothing is left behind: no descriptor, no slot.  The result is of this moment: another process
+    Leaves no descriptor and no slot behind.  The result is of this moment: another process
     may take the last of fs.aio-max-nr.
     """
     return _probe(with_files=True)
@@ -105,13 +105,13 @@ def require_aio_poll() -> None:
     """
     support = _probe(with_files=False)
     if not support.aio_poll:
-        # From None: the refusal that this explains would only say the same in fewer words.
+        # From None: the refusal that this explains has the same cause in fewer words.
         raise OSError(support.errno, support.reason) from None
 
 
 @dataclass(slots=True)
 class _Findings:
-    """A Support in the making."""
+    """The values of a Support, while they are found."""
 
     kernel: str
     setup: bool = False
@@ -131,7 +131,7 @@ class _Findings:
         return self.submit and self.completed and self.cancel and not self.misses
 
     def refuse(self, error: OSError, reason: str = "") -> None:
-        """Notes what stands in the way of AIO poll: the first thing counts, if any does."""
+        """Notes an obstacle to AIO poll: the first one counts, if AIO poll does not work."""
         if not self.reason and not self.aio_poll:
             self.errno = error.errno or errno.EIO
             self.reason = reason or error.strerror or str(error)
@@ -201,11 +201,11 @@ def _try_context(context: Context, findings: _Findings) -> None:
 
 def _try_pgetevents(context: Context, findings: _Findings) -> bool:
     if hasattr(sys, "getandroidapilevel"):
-        # Android's filter kills the process instead of returning.
+        # Android's filter kills the process instead of returning an error.
         findings.limits.append(pgetevents_limit(getevents_error(errno.ENOSYS, True)))
         return False
     try:
-        # All signals blocked, so that none can interrupt a call that does not wait anyway.
+        # All signals are blocked, so that none can interrupt a call that does not wait anyway.
         context.reap(0, timeout=0, sigmask=signal.valid_signals())
     except OSError as error:
         findings.limits.append(pgetevents_limit(error))
@@ -214,7 +214,7 @@ def _try_pgetevents(context: Context, findings: _Findings) -> bool:
 
 
 def _try_poll(context: Context, reader: int, writer: int, findings: _Findings) -> None:
-    """A POLL that parks on an empty pipe and completes when the pipe is written to."""
+    """Tries a POLL that parks on an empty pipe and completes when the pipe is written to."""
     try:
         context.submit([Iocb.poll(reader, select.POLLIN)])
     except OSError as error:
@@ -222,7 +222,7 @@ def _try_poll(context: Context, reader: int, writer: int, findings: _Findings) -
         return
     findings.submit = True
     try:
-        # Nothing is there yet: this asks io_getevents, where an event would come from the ring.
+        # No event is there yet: this calls io_getevents, where the ring would hold the event.
         events = context.reap(1, timeout=1e-6)
         os.write(writer, b"x")
         events += context.reap(1, timeout=_WAIT_SECONDS_MAX)
@@ -262,7 +262,7 @@ def _open_pipe(stack: ExitStack) -> int:
 
 
 def _open_rdwr_fifo(stack: ExitStack) -> int:
-    # Opened anew through /proc a pipe is a FIFO like any, and needs no place in a file system.
+    # Opened again through /proc a pipe is a FIFO like any, and needs no place in a file system.
     return _closed_later(stack, os.open(f"/proc/self/fd/{_open_pipe(stack)}", os.O_RDWR))
 
 
@@ -298,7 +298,7 @@ def _closed_later(stack: ExitStack, fd: int) -> int:
     return fd
 
 
-# For poll(2) a plain file is always ready; what takes time there are reads and writes.
+# For poll(2) a regular file is always ready; its reads and writes are what takes time.
 _ALWAYS_READY = "always ready, as for poll(2)"
 _NEEDS_EPOLL = "has two wait queues: served by a nested epoll set"
 

@@ -1,4 +1,4 @@
-"""aiopoll bench: the benchmarks of a checkout, with their progress and tables."""
+"""aiopoll bench: runs the benchmarks of a checkout, with their progress and tables."""
 
 import argparse
 import os
@@ -11,14 +11,14 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "bench",
         help="measure aiopoll beside its peers",
         add_help=False,
-        prefix_chars="\0",  # every argument is for the benchmarks, --help too
+        prefix_chars="\0",  # every argument goes to the benchmarks, --help too
     )
     parser.add_argument("args", nargs="*")
     parser.set_defaults(handler=_handle)
 
 
 def checkout() -> Path | None:
-    """The directory that has benchmarks/run.py: this one, or that of the package's sources."""
+    """Returns the directory of benchmarks/run.py: this one, or that of the package's sources."""
     for folder in (Path.cwd(), Path(__file__).resolve().parents[3]):
         if (folder / "benchmarks" / "run.py").exists():
             return folder

@@ -14,8 +14,8 @@ _WIDTH = 88
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = subparsers.add_parser(
         "doctor",
-        help="say whether AIO poll works here, and if not, why and what to do",
-        description="Tries AIO poll and says what works, what does not, and what to do about it."
+        help="report whether AIO poll works here, and if not, why and what to do",
+        description="Tries AIO poll and reports what works, what does not, and what to do about it."
         " Exit status 0: AIO poll works; 1: it does not.",
     )
     parser.set_defaults(handler=_handle)
@@ -26,8 +26,8 @@ def _handle(arguments: argparse.Namespace) -> int:
     try:
         print(report(support), flush=True)
     except OSError:
-        # The reader is gone (a pager was left, the disk is full): the status still counts, and
-        # Python shall not complain when it flushes at exit.
+        # The reader is gone (a pager was left, the disk is full).  The status still counts, and
+        # Python must not complain when it flushes at exit.
         devnull = os.open(os.devnull, os.O_WRONLY)
         os.dup2(devnull, sys.stdout.fileno())
         os.close(devnull)
@@ -35,7 +35,7 @@ def _handle(arguments: argparse.Namespace) -> int:
 
 
 def report(support: Support) -> str:
-    """The findings as plain ASCII text for people."""
+    """Returns the findings as plain ASCII text for people."""
     return "\n".join(_lines(support))
 
 

@@ -45,19 +45,19 @@ def _handle(arguments: argparse.Namespace) -> int:
 
 
 def replace_loops() -> None:
-    """Makes every loop that asyncio creates from here on one of ours.
+    """Makes every loop that asyncio creates from now on one of ours.
 
-    asyncio.run and Runner make their loops by events.new_event_loop; what calls
-    SelectorEventLoop() by name, or leaves it to the policy, takes selectors.DefaultSelector.
+    asyncio.run and Runner make their loops by events.new_event_loop.  Code that calls
+    SelectorEventLoop() by name, or leaves it to the policy, gets selectors.DefaultSelector.
     """
     asyncio.new_event_loop = asyncio.events.new_event_loop = new_event_loop
     selectors.DefaultSelector = AioSelector  # type: ignore[misc, assignment]
 
 
 def run_program(path: str, args: list[str]) -> None:
-    """Executes the file as __main__; a directory or zip by the __main__.py in it.
+    """Executes the file as __main__, or the __main__.py of a directory or zip.
 
-    What the program raises, SystemExit and KeyboardInterrupt too, goes to the caller.
+    An exception of the program, SystemExit and KeyboardInterrupt too, goes to the caller.
     """
     sys.argv = [path, *args]
     if not os.path.exists(path):
@@ -75,7 +75,7 @@ def run_program(path: str, args: list[str]) -> None:
     main.__loader__ = SourceFileLoader("__main__", path)
     main.__dict__["__builtins__"] = __builtins__
     main.__dict__["__cached__"] = None
-    # Left in place when the program has ended: threads, atexit functions and pickles need it.
+    # Kept after the program has ended: threads, atexit functions and pickles need it.
     sys.modules["__main__"] = main
     with io.open_code(path) as file:
         source = file.read()
