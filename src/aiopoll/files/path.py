@@ -57,7 +57,7 @@ class Path(pathlib.PurePosixPath):
         """Returns the target of the symbolic link."""
         return self._of(await in_thread(os.readlink, self))
 
-    # What is there
+    # Queries
 
     async def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
         """Calls os.stat()."""

@@ -66,7 +66,7 @@ AIO_IOCB_CANCELLED = 1
 
 
 class Aio:
-    """The subsystem: what a request does. Tests replace single methods with broken ones."""
+    """The subsystem: the work of a request. Tests replace single methods with broken ones."""
 
     def __init__(self, sched: Scheduler) -> None:
         self.sched = sched

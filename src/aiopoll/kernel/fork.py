@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Process:
-    """What the tasks of one process share: struct files_struct, sighand_struct, mm_struct.
+    """The shared state of one process's tasks: struct files_struct, sighand_struct, mm_struct.
 
     `status` is None until the process has ended: then 0, 1 after an exception, or -signo.
     """

@@ -258,7 +258,7 @@ class Scheduler:
     # Giving the CPU away
 
     def schedule(self) -> None:
-        """Sleep if the state of the current task says so; returns once it was woken."""
+        """Sleep if the state of the current task is a sleeping one; returns once it was woken."""
         me = self.current
         if me.state == TASK_RUNNING:
             return
@@ -381,7 +381,7 @@ class Scheduler:
                 self._run_softirq()
 
     def run_pending(self) -> None:
-        """Run everything that is pending now, whatever the choice says."""
+        """Run everything that is pending now, whatever the choice is."""
         while self.softirqs or (self.works and not self._kworker_is_task):
             if self.softirqs:
                 self._run_softirq()

@@ -56,7 +56,7 @@ POLLEX_SET = EPOLLPRI
 
 
 class PollTable:
-    """poll_table: `qproc` registers the caller on a queue, `key` is what it waits for."""
+    """poll_table: `qproc` registers the caller on a queue, `key` is the events that it awaits."""
 
     __slots__ = ("key", "qproc")
 
