@@ -1,8 +1,8 @@
 """fs/aio.c: the AIO system calls, with IOCB_CMD_POLL and IOCB_CMD_FSYNC as the series adds them.
 
 Facts: a request in flight is on `active_reqs` if it can be cancelled. It holds a reference to its
-file, and has exactly one event. A poll is one-shot. Its check and its place on the file's queue
-come under the queue's lock, in one go: an event falls either before the check or on the entry.
+file, and has exactly one event. A poll is one-shot. Its check and its enqueueing happen under the
+lock of the file's queue, in one step: an event comes before the check, or wakes the entry.
 
 The order of locks: ctx_lock, then head->lock, when a poll is submitted. The wake-up runs with
 head->lock held and must not wait for ctx_lock: where a trylock fails, a work item completes.
@@ -185,7 +185,7 @@ class Aio:
         found.put()
 
     def cancel_all(self, ctx: KioContext) -> None:
-        """free_ioctx_users: what io_destroy does to requests in flight."""
+        """free_ioctx_users: cancel the requests in flight, for io_destroy."""
         with ctx.ctx_lock:
             claimed = list(ctx.active_reqs)
             for req in claimed:

@@ -288,7 +288,7 @@ class EventPollSyscalls(SyscallTable):
             return ep.send_events(maxevents)
         expires_ns = None if timeout_ns is None else self.sched.clock.now_ns + timeout_ns
         while True:
-            # A ready item may turn out stale: then the wait goes on with what is left of it.
+            # A ready item may turn out stale: then the wait goes on for the rest of its time.
             if not wait_event_interruptible(
                 ep.wq, lambda: bool(ep.rdllist), exclusive=True, expires_ns=expires_ns
             ):

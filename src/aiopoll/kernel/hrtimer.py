@@ -2,7 +2,7 @@
 
 Facts: CLOCK_MONOTONIC never goes back; CLOCK_REALTIME is the same clock plus an offset.
 Rule: time passes only when every task sleeps, and then it jumps to the next timer. A
-program that sleeps an hour therefore takes no time, and one that spins sees none pass.
+program that sleeps an hour therefore takes no time, and for one that spins no time passes.
 Left out: clock_settime, slack, per-CPU bases, CLOCK_BOOTTIME apart from CLOCK_MONOTONIC.
 """
 

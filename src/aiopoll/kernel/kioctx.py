@@ -5,7 +5,7 @@ every possible CPU is counted. Slots move between the context and the submitting
 so the usable number is a multiple of a batch. A slot is taken by a request in flight and by an
 event that was not reaped yet; slots of reaped events are found lazily, from the ring's head.
 
-Rule: `aio_complete` is the only place that writes an event, and the file goes after the event.
+Rule: only `aio_complete` writes an event, and the file is released after the event.
 Left out: caches of CPUs other than the submitting one, migration of the ring's pages.
 """
 

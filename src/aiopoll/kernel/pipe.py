@@ -3,8 +3,8 @@
 Facts: a pipe is sixteen slots of one page. A write fills new slots and appends to the newest one
 only the odd bytes, if they all fit there. So capacity is counted in slots, not in bytes. Up to
 PIPE_BUF bytes go in at once or not at all. In 2018 one queue, `pipe->wait`, serves both ends,
-which is what makes `get_poll_head` possible: today's kernels have two, and AIO poll on a FIFO
-opened O_RDWR is refused for it.
+which makes `get_poll_head` possible. Today's kernels have two queues, and refuse AIO poll on a
+FIFO opened O_RDWR for that.
 
 Rule: data wakes with IN|RDNORM, space with OUT|WRNORM, the end of a side with everything.
 Left out: packet mode (O_DIRECT), F_SETPIPE_SZ, O_ASYNC.

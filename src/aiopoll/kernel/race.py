@@ -67,7 +67,7 @@ def explore(
     """Run `scenario` on a fresh kernel in every interleaving with up to `bound` preemptions.
 
     Ends at the first run that raises. Raises RuntimeError if there are more than `limit` runs:
-    a search that was cut short has shown nothing.
+    a search that was cut short proves nothing.
     """
     prefix: list[int] = []
     runs = 0

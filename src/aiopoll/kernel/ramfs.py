@@ -27,7 +27,7 @@ SECTOR_SIZE = 512
 
 
 class SuperBlock:
-    """struct super_block: the bounds of one file system. `pages` is how many are left."""
+    """struct super_block: the bounds of one file system. `pages` counts the pages left."""
 
     def __init__(
         self, signals: Signals, size: int | None = None, s_maxbytes: int = LONG_MAX

@@ -77,7 +77,7 @@ class KernelEventLoop(asyncio.SelectorEventLoop):
         return Future(next(self._numbers), loop=self)
 
     def _make_self_pipe(self) -> None:
-        # Named by asyncio; the pair must be sockets of the kernel, or its selector cannot see it.
+        # asyncio's method. The pair must be sockets of the kernel, or its selector cannot see it.
         self._ssock, self._csock = socketpair(self.kernel)
         self._ssock.setblocking(False)
         self._csock.setblocking(False)

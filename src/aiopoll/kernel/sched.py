@@ -49,7 +49,7 @@ class Choice:
     seed: int | None = None
 
     def pick(self, alternatives: int) -> int:
-        """Return which of several runnable things goes next."""
+        """Return the index of the alternative that runs next."""
         return 0
 
     def defer(self) -> bool:
@@ -57,7 +57,7 @@ class Choice:
         return False
 
     def preempt(self, alternatives: int) -> int:
-        """Return which task runs on where another CPU could step in; 0 is the current task."""
+        """Return the task that runs on where another CPU could step in; 0 is the current one."""
         return 0
 
     def tie_break(self) -> int:
@@ -85,7 +85,7 @@ class SeededChoice(Choice):
 
 
 class Task:
-    """struct task_struct: something that can run, sleep and take signals.
+    """struct task_struct: a thread that can run, sleep and take signals.
 
     `nvcsw` counts how often it went to sleep, `wakeups` how often it was woken.
     """
@@ -281,7 +281,7 @@ class Scheduler:
             self._switch(chosen)
 
     def preempt(self) -> None:
-        """Another CPU may run here; only with several tasks and a choice that wants it."""
+        """Let another task run here, if there are several and the choice falls on one."""
         if not self.preemptive or self.current is self._interrupt:
             return
         me = self.current

@@ -7,7 +7,7 @@ nothing.
 
 Rules that the series arrived at, and where they are:
 V2  a NULL `->poll` is handled in vfs_poll: callers need not check.
-V3  `vfs_get_poll_head` is the one place that asks for a head; None means "cannot be polled".
+V3  `vfs_get_poll_head` is the only caller of `get_poll_head`; None means "cannot be polled".
 V4  no `poll_mask` call before the sleep: registering is enough, since the mask is read after it;
     `get_poll_head` may return a mask at once.
 

@@ -4,7 +4,7 @@ Facts: `read` returns how often the timer expired since it was last read or set,
 that is zero. Setting a timer forgets the expiries before. An interval catches up: ticks that
 fell due together are counted, not lost.
 Rule: the expiry wakes with IN, in interrupt context.
-Left out: what TFD_TIMER_CANCEL_ON_SET does (the virtual clock is never set), alarm clocks,
+Left out: the effect of TFD_TIMER_CANCEL_ON_SET (the virtual clock is never set), alarm clocks,
 TFD_IOC_SET_TICKS.
 """
 
