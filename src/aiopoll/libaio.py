@@ -162,7 +162,7 @@ class iocb:
     aio_reqprio: I/O priority, if u.c.flags has IOCB_FLAG_IOPRIO (2).
     aio_fildes: the file descriptor.
     aio_rw_flags: os.RWF_* flags.
-    u: what depends on the operation; u.c, u.v and u.poll are its views.
+    u: the fields that depend on the operation; u.c, u.v and u.poll are its views.
     """
 
     __slots__ = (

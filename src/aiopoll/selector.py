@@ -11,14 +11,15 @@ number names another file is dropped.  A registration that has lost its file sta
 selectors, until it is unregistered or its number is registered anew.  While an event of such a
 registration was dropped, each select checks whether the number names the file again.
 
-Why.  No other file is reported, nor kept from its end.  The poll parks when nothing is ready:
-from then on a select that does not wait is a look at memory.
+Why.  No other file is reported, and none is kept open.  The poll parks when nothing is ready:
+from then on a select that does not wait only reads memory.
 
 Failure prevented.  The owner closes a registered socket.  With a poll of the socket itself its peer
 would wait for the end until `unregister`.  A reused number would be reported for the socket.
 
 Cost.  One slot and one descriptor; one epoll_ctl an event; a poll and its cancellation at the
-start, as the proof that both work here.  Going to sleep is two system calls, where epoll has one.
+start, as the proof that both work here.  A select that waits makes two system calls, where epoll
+has one.
 """
 
 import errno

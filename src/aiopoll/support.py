@@ -332,7 +332,7 @@ _SIGNALFD = FileSupport(
 
 
 def _try_files(context: Context) -> list[FileSupport]:
-    """Polls a new file of each kind for input; what parks is cancelled by closing the context."""
+    """Polls a new file of each kind for input; closing the context cancels parked requests."""
     return [*(_try_file(context, *file) for file in _FILES), _SIGNALFD]
 
 

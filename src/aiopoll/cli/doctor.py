@@ -1,4 +1,4 @@
-"""aiopoll doctor: prints what this kernel and sandbox allow, and what to do about the rest."""
+"""aiopoll doctor: prints the abilities of this kernel and sandbox, and the fix for the others."""
 
 import argparse
 import os

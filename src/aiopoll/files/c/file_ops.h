@@ -4,8 +4,8 @@
  * Facts.  preadv2(2) with RWF_NOWAIT (4.14) reads cached pages.  It returns EAGAIN where none is
  * cached, and EOPNOTSUPP on file systems that do not support it (tmpfs).  A transfer may be short:
  * a read at the end of the file, a write where the device is full or RLIMIT_FSIZE is reached.  With
- * O_DIRECT, memory, offset and length are multiples of what statx(2) reports as STATX_DIOALIGN
- * (6.1); a read at the end of the file returns the bytes before it.
+ * O_DIRECT, memory, offset and length are multiples of the alignments that statx(2) reports
+ * (STATX_DIOALIGN, 6.1); a read at the end of the file returns the bytes before it.
  *
  * Rule.  A transfer goes on until all is done, the file ends, or an error occurs.  Then it returns
  * -errno, even if a part was transferred before.  The vector is advanced in place.  Unaligned

@@ -119,7 +119,7 @@ SPAWN_CHILD int spawn_take_stdio(const struct spawn_order *order)
 	return 0;
 }
 
-/* Signals that are caught get their default action; those that are ignored stay so. */
+/* Gives caught signals their default action; ignored ones stay ignored. */
 SPAWN_CHILD int spawn_reset_signals(const struct spawn_order *order)
 {
 	static const int pythons[] = { SIGPIPE, SIGXFSZ };	/* ignored by Python, not by its user */
