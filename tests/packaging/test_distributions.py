@@ -4,6 +4,7 @@ Both are built once, from a copy of what git has: without network, and with -O0,
 about completeness.  The tools come from the running environment; its path to src/ does not.
 """
 
+import faulthandler
 import os
 import re
 import shutil
@@ -59,6 +60,7 @@ def called(*command: str | Path, cwd: Path, **environment: str) -> str:
         for name, value in os.environ.items()
         if not name.startswith(("PYTHON", "AIOPOLL", "MYPYPATH", "CFLAGS", "CPPFLAGS"))
     }
+    faulthandler.cancel_dump_traceback_later()  # the compiler takes minutes
     done = subprocess.run(
         command,
         cwd=cwd,
