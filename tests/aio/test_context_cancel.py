@@ -37,7 +37,7 @@ def test_data_that_comes_after_the_cancel_changes_nothing(context, pipe):
     assert [event.res for event in context.reap()] == [0]
 
 
-def test_cancelling_what_has_completed_is_einval_and_the_event_stands(context, pipe):
+def test_cancel_of_a_completed_request_is_einval(context, pipe):
     iocb = Iocb.poll(pipe[0], select.POLLIN)
     context.submit([iocb])
     os.write(pipe[1], b"x")
@@ -67,7 +67,7 @@ def test_cancelling_what_was_reaped_is_a_value_error(context, pipe):
         context.cancel(iocb)
 
 
-def test_cancelling_what_was_never_submitted_is_a_value_error(context, pipe):
+def test_cancel_of_an_unsubmitted_iocb_is_a_value_error(context, pipe):
     with pytest.raises(ValueError, match="not in flight"):
         context.cancel(Iocb.poll(pipe[0], select.POLLIN))
 
@@ -93,7 +93,7 @@ def test_an_equal_iocb_is_not_the_same_request(context, pipe):
         context.cancel(Iocb.poll(pipe[0], select.POLLIN))
 
 
-def test_an_iocb_in_flight_twice_is_cancelled_one_request_a_call(context, pipe):
+def test_cancel_of_an_iocb_in_flight_twice_ends_one_request(context, pipe):
     iocb = Iocb.poll(pipe[0], select.POLLIN)
     context.submit([iocb, iocb])
     context.cancel(iocb)
@@ -114,7 +114,7 @@ def test_an_iocb_in_flight_twice_is_cancelled_twice(context, pipe):
     assert [event.res for event in context.reap(2)] == [0, 0]
 
 
-def test_a_cancelled_iocb_can_be_submitted_again_before_its_event(context, pipe):
+def test_cancelled_iocb_can_be_resubmitted_before_its_event(context, pipe):
     iocb = Iocb.poll(pipe[0], select.POLLIN)
     context.submit([iocb])
     context.cancel(iocb)

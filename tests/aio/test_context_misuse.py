@@ -155,7 +155,7 @@ def test_an_iterator_that_raises_submits_nothing(context, pipe):
     assert context.statistics().submitted == 0
 
 
-def test_an_iterator_that_closes_the_context_gets_the_answer_for_it(context, pipe):
+def test_submit_whose_iterator_closes_the_context_raises(context, pipe):
     def batch() -> Iterator[Iocb]:
         yield Iocb.poll(pipe[0], select.POLLIN)
         context.close()
@@ -164,7 +164,7 @@ def test_an_iterator_that_closes_the_context_gets_the_answer_for_it(context, pip
         context.submit(batch())
 
 
-def test_an_iterator_that_submits_and_reaps_itself_is_no_harm(context, pipe):
+def test_submit_whose_iterator_submits_and_reaps_works(context, pipe):
     ready = Iocb.poll(pipe[1], select.POLLOUT)
 
     def batch() -> Iterator[Iocb]:
@@ -249,7 +249,7 @@ def test_a_timeout_too_large_for_a_float_is_refused(context):
         context.reap(0, timeout=10**400)
 
 
-def test_an_int_that_lies_in_comparisons_does_not_get_past_the_limits(context):
+def test_int_with_false_comparisons_is_still_out_of_range(context):
     class Liar(int):
         def __le__(self, other: object) -> bool:
             return True
@@ -266,7 +266,7 @@ def test_a_wait_that_could_never_end_is_refused(context, min_nr):
         context.reap(min_nr)
 
 
-def test_arguments_that_close_the_context_get_the_answer_for_it(user_ring):
+def test_call_whose_argument_closes_the_context_raises(user_ring):
     class Closes:
         def __init__(self, context: Context) -> None:
             self.context = context
@@ -309,7 +309,7 @@ def test_an_unusable_buffer_stops_the_batch(context, plain_file):
     assert [event.res for event in context.reap()] == [1]
 
 
-def test_a_buffer_resized_before_submit_is_read_to_its_new_length(context, plain_file):
+def test_buffer_resized_before_submit_has_its_new_length(context, plain_file):
     buffer = bytearray(2)
     iocb = Iocb.pread(plain_file, buffer)
     buffer.extend(b"\0" * 4)
@@ -379,7 +379,7 @@ def test_a_buffer_that_closes_the_context_is_refused(context, plain_file):
 
 
 @python_buffers
-def test_a_buffer_that_raises_stops_the_batch_before_the_kernel(context, plain_file):
+def test_buffer_that_raises_stops_the_batch_at_submit(context, plain_file):
     def fail() -> None:
         raise ZeroDivisionError
 
@@ -406,7 +406,7 @@ def test_a_fileno_that_closes_the_context_is_no_harm(context, pipe):
 # -- signal handlers that come in while reap waits
 
 
-def test_a_handler_that_reaps_leaves_the_wait_nothing_to_wait_for(context, pipe, handler):
+def test_reap_ends_when_a_signal_handler_reaps_the_event(context, pipe, handler):
     taken: list[Any] = []
     waiting: list[bool] = []
 

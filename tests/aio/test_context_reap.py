@@ -71,7 +71,7 @@ def test_the_ring_wraps_around_without_losing_an_event(user_ring, eventfd):
             assert [event.data for event in context.reap(50)] == list(range(50))
 
 
-def test_a_wait_ends_when_another_thread_makes_the_file_ready(context, pipe, waiter):
+def test_reap_ends_when_another_thread_makes_the_file_ready(context, pipe, waiter):
     context.submit([Iocb.poll(pipe[0], select.POLLIN, data="there")])
     thread = waiter(context, context.reap)
     os.write(pipe[1], b"x")
@@ -98,7 +98,7 @@ def test_long_timeouts_wait_for_the_event(context, pipe, timeout):
     assert len(context.reap(1, timeout=timeout)) == 1
 
 
-def test_a_timeout_allows_to_wait_for_more_than_is_in_flight(context):
+def test_reap_with_a_timeout_may_want_more_than_in_flight(context):
     assert context.reap(1, timeout=0) == []
     assert context.reap(5, timeout=0.001) == []
 
@@ -131,7 +131,7 @@ def test_events_pending_looks_without_taking(context, eventfd):
     assert not context.events_pending()
 
 
-def test_events_pending_sees_an_event_at_every_place_of_the_ring(user_ring, eventfd):
+def test_events_pending_sees_an_event_at_every_place(user_ring, eventfd):
     with Context(1, user_ring=user_ring) as context:
         batch = writable(eventfd)
         for _ in range(1000):  # a ring of one page has some hundred places
@@ -169,7 +169,7 @@ def test_a_signal_does_not_lengthen_the_timeout(context, pipe, alarm):
     assert alarm
 
 
-def test_a_handler_that_raises_ends_the_wait_and_loses_nothing(context, pipe, alarm):
+def test_signal_handler_that_raises_in_reap_loses_no_event(context, pipe, alarm):
     def interrupt(signum: int, frame: object) -> None:
         raise KeyboardInterrupt
 
@@ -197,7 +197,7 @@ def test_a_sigmask_keeps_signals_out_of_the_wait(context, pipe, alarm):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
 
 
-def test_a_sigmask_lets_a_blocked_signal_in_for_the_wait_alone(context, pipe, alarm):
+def test_sigmask_unblocks_a_signal_during_the_wait_only(context, pipe, alarm):
     context.submit([Iocb.poll(pipe[0], select.POLLIN)])
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
     try:
@@ -354,7 +354,7 @@ def test_getevents_takes_no_more_than_asked(context, eventfd):
     assert [event.data for event in context.getevents(0, 64)] == [2]
 
 
-def test_getevents_waits_its_nanoseconds_even_for_nothing_in_flight(context):
+def test_getevents_waits_its_timeout_with_none_in_flight(context):
     start = time.monotonic_ns()
     assert context.getevents(1, 1, 2_000_000) == []
     assert time.monotonic_ns() - start >= 2_000_000

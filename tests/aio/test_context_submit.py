@@ -160,7 +160,7 @@ def test_plain_data_on_tcp_is_never_priority(context, tcp_pair, when):
     assert [event.res for event in context.reap()] == [select.POLLIN]
 
 
-def test_poll_for_priority_alone_is_not_fooled_by_plain_data(context, tcp_pair):
+def test_poll_for_pollpri_alone_ignores_plain_data(context, tcp_pair):
     left, right = tcp_pair
     context.submit([Iocb.poll(left, select.POLLPRI)])
     right.send(b"x")
@@ -266,7 +266,7 @@ def test_operations_the_kernel_has_not_are_refused(context, plain_file, opcode):
 @pytest.mark.parametrize(
     "fields", [{"buf": 0x10000}, {"offset": 1}, {"nbytes": 1}, {"rw_flags": os.RWF_NOWAIT}]
 )
-def test_a_raw_poll_with_fields_that_must_be_zero_is_refused(context, pipe, fields):
+def test_raw_poll_with_a_nonzero_reserved_field_is_refused(context, pipe, fields):
     with pytest.raises(SubmitError, match="polled") as caught:
         context.submit([Iocb(IO_CMD_POLL, pipe[0], **fields)])
     assert caught.value.errno == errno.EINVAL
@@ -361,7 +361,7 @@ def test_the_rest_after_a_refusal_can_be_submitted(context, eventfd):
     assert len(context.reap(3)) == 3
 
 
-def test_more_than_the_slots_is_eagain_at_the_first_without_one(user_ring, pipe):
+def test_batch_beyond_the_free_slots_raises_eagain_there(user_ring, pipe):
     with Context(1, user_ring=user_ring) as context:
         iocb = Iocb.poll(pipe[0], select.POLLIN)
         with pytest.raises(SubmitError, match="no free slot") as caught:
@@ -410,19 +410,19 @@ def test_a_file_open_the_wrong_way_is_refused(context, pipe, tmp_path):
         os.close(path)
 
 
-def test_a_negative_offset_by_the_raw_constructor_is_refused(context, plain_file):
+def test_raw_iocb_with_a_negative_offset_is_refused(context, plain_file):
     with pytest.raises(SubmitError) as caught:
         context.submit([Iocb(IO_CMD_PREAD, plain_file, bytearray(1), offset=-1)])
     assert caught.value.errno == errno.EINVAL
 
 
-def test_memory_of_the_wrong_protection_is_an_error_of_the_request(context, plain_file):
+def test_memory_without_access_fails_the_request_as_efault(context, plain_file):
     # Where the kernel says EFAULT is the filesystem's matter: in the event or at submit.
     with mmap.mmap(-1, 4096, prot=0) as nothing:
         assert outcome(context, Iocb.pwrite(plain_file, nothing)) == -errno.EFAULT
 
 
-def test_a_pipe_without_readers_fails_the_write_not_the_process(context, pipe):
+def test_write_to_a_pipe_without_readers_is_only_epipe(context, pipe):
     os.close(pipe[0])
     assert run_one(context, Iocb.pwrite(pipe[1], b"x")) == -errno.EPIPE
 

@@ -227,7 +227,7 @@ def test_a_lying_int_subclass_is_taken_by_its_value():
         ((IO_CMD_POLL, 3, 1), {"offset": 2**63}, "offset"),
     ],
 )
-def test_the_raw_constructor_refuses_what_does_not_fit_the_field(arguments, options, name):
+def test_raw_constructor_refuses_values_out_of_range(arguments, options, name):
     with pytest.raises(ValueError, match=f"{name} must be"):
         Iocb(*arguments, **options)
 
@@ -296,7 +296,7 @@ def test_an_io_event_made_behind_our_back_is_harmless():
     assert "IoEvent" in repr(event)
 
 
-def test_result_answers_res_or_raises_the_error_it_stands_for(context, pipe):
+def test_result_returns_res_or_raises_its_error(context, pipe):
     reader, writer = pipe
     context.submit([Iocb.pread(reader, bytearray(1))])
     (event,) = context.reap()

@@ -82,7 +82,7 @@ def test_setup_and_destroy(setup, destroy) -> None:
     assert destroy(ctx) == -errno.EINVAL
 
 
-def test_setup_refuses_what_is_not_null_and_queue_init_does_not() -> None:
+def test_io_setup_refuses_non_null_but_queue_init_does_not() -> None:
     ctx = io_context_t()
     assert libaio.io_setup(1, ctx) == 0
     assert libaio.io_destroy(ctx) == 0
@@ -108,7 +108,7 @@ def test_wrong_types_raise() -> None:
         libaio.io_destroy(0)  # type: ignore[arg-type]
 
 
-def test_wrong_types_in_arrays_raise_before_anything_happens(
+def test_arrays_of_wrong_types_raise_before_any_call(
     ctx: io_context_t, pipe: tuple[int, int]
 ) -> None:
     os.write(pipe[1], b"x")

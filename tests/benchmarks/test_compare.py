@@ -169,7 +169,7 @@ def test_a_slower_checkout_is_found_and_is_status_1(
 
 
 @pytest.mark.slow
-def test_what_the_revision_lacks_is_said_and_the_rest_goes_on(
+def test_implementation_that_the_revision_lacks_is_left_out(
     clone: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     change(clone, "start_server = asyncio.start_server\n")
@@ -184,7 +184,7 @@ def test_what_the_revision_lacks_is_said_and_the_rest_goes_on(
     assert status == 0
 
 
-def test_a_program_that_the_revision_cannot_run_is_not_in_it(
+def test_program_that_the_revision_cannot_run_is_left_out(
     clone: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     change(clone, "del asyncio.TaskGroup\n")

@@ -49,7 +49,7 @@ def test_commit_with_the_same_sources_has_the_same_build(clone: Any) -> None:
     assert len(said) == 1
 
 
-def test_commit_is_described_by_its_short_name_and_the_given_one(clone: Any) -> None:
+def test_commit_description_has_its_short_and_given_name(clone: Any) -> None:
     commit = clone.git("rev-parse", "HEAD")
     assert revision.of_commit("HEAD", clone.path).description == f"{commit[:7]} (HEAD)"
     assert revision.of_commit(commit[:9], clone.path).description == commit[:7]
@@ -111,7 +111,7 @@ def test_many_changes_are_counted(clone: Any) -> None:
     assert text.endswith("src/aiopoll/m2.py and 2 more")
 
 
-def test_build_that_fails_shows_its_last_lines_and_is_tried_again(clone: Any) -> None:
+def test_failed_build_shows_its_last_lines_and_is_retried(clone: Any) -> None:
     lines = "".join(f"print('line {number}')\n" for number in range(40))
     clone.write("setup.py", f"{lines}raise SystemExit('gcc: no such header')\n")
     found = revision.of_checkout(clone.path)
@@ -172,7 +172,7 @@ def test_git_that_is_not_there_is_named(clone: Any, monkeypatch: pytest.MonkeyPa
         revision.of_commit("HEAD", clone.path)
 
 
-def test_checkout_without_its_setup_is_not_built_by_the_commits(clone: Any) -> None:
+def test_checkout_without_setup_py_is_not_built_by_another(clone: Any) -> None:
     (clone.path / "setup.py").unlink()
     with pytest.raises(CannotCompare, match=r"with changes in setup\.py has no setup\.py"):
         built(revision.of_checkout(clone.path), clone, [])

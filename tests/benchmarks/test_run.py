@@ -69,9 +69,7 @@ def test_former_options_go_on_and_help_has_the_new_ones() -> None:
     importlib.util.find_spec("matplotlib") is None,
     reason="skips.toml: the page of plots",
 )
-def test_the_report_is_one_page_with_a_plot_for_each_workload(
-    small_run: Path, tmp_path: Path
-) -> None:
+def test_report_is_one_page_with_a_plot_for_each_workload(small_run: Path, tmp_path: Path) -> None:
     from benchmarks import report
 
     page = tmp_path / "report.html"

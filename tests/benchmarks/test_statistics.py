@@ -65,7 +65,7 @@ def test_interval_covers_the_median_in_19_of_20_cases() -> None:
 
 
 @given(samples)
-def test_interval_has_the_median_and_lies_within_the_samples(values: list[float]) -> None:
+def test_interval_holds_the_median_and_is_within_samples(values: list[float]) -> None:
     found = estimate(values)
     assert found.median == statistics.median(values)
     assert min(values) <= found.low <= found.median <= found.high <= max(values)

@@ -179,7 +179,7 @@ def status_of(url: str, path: str) -> int:
 
 
 @pytest.mark.slow
-def test_the_example_serves_documents_and_counters_and_stops_on_ctrl_c() -> None:
+def test_example_site_serves_its_pages_and_stops_on_ctrl_c() -> None:
     root = Path(__file__).resolve().parents[2]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(

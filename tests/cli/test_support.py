@@ -163,7 +163,7 @@ def test_without_a_descriptor_for_the_pipe(count: int):
     assert support.reason == "there is no pipe to test AIO poll with: Too many open files"
 
 
-def test_without_descriptors_for_the_files_they_are_not_tested():
+def test_probe_without_free_descriptors_skips_the_files():
     # The pipe that the test begins with is closed by then: its two are there for the files.
     with descriptors_left(2):
         support = aiopoll.probe()

@@ -68,9 +68,7 @@ def test_text_is_written_though_close_is_cancelled(run, tmp_path: Path) -> None:
     run(main())
 
 
-def test_text_is_written_though_close_is_cancelled_behind_another_call(
-    run, tmp_path: Path, held
-) -> None:
+def test_text_is_written_when_a_queued_close_is_cancelled(run, tmp_path: Path, held) -> None:
     path = tmp_path / "file"
 
     async def main() -> None:
@@ -96,9 +94,7 @@ def test_text_is_written_though_close_is_cancelled_behind_another_call(
     run(main())
 
 
-def test_what_a_cancelled_close_could_not_write_is_told_by_the_next(
-    run, tmp_path: Path, small_files
-) -> None:
+def test_write_error_of_a_cancelled_close_is_in_the_next(run, tmp_path: Path, small_files) -> None:
     async def main() -> None:
         file = await aiopoll.open(tmp_path / "file", "w")
         await file.write("text")
@@ -111,9 +107,7 @@ def test_what_a_cancelled_close_could_not_write_is_told_by_the_next(
     run(main())
 
 
-def test_text_calls_go_one_after_the_other_though_two_are_cancelled(
-    run, tmp_path: Path, held
-) -> None:
+def test_text_calls_stay_in_order_when_two_are_cancelled(run, tmp_path: Path, held) -> None:
     path = tmp_path / "file"
 
     async def main() -> None:
@@ -134,7 +128,7 @@ def test_text_calls_go_one_after_the_other_though_two_are_cancelled(
     run(main())
 
 
-def test_lines_that_were_fetched_for_one_who_was_cancelled_come_next(run, tmp_path: Path) -> None:
+def test_lines_read_for_a_cancelled_call_come_next(run, tmp_path: Path) -> None:
     path = tmp_path / "file"
     whole = [f"line {number}\n" for number in range(20_000)]
     path.write_text("".join(whole))
@@ -218,7 +212,7 @@ def test_a_truncate_that_is_cancelled_tells_its_error_later(
 
 
 @pytest.mark.parametrize("size", [1, 5, 100_000, -1])
-def test_what_a_pipe_had_for_a_reader_who_was_cancelled_comes_next(run, size: int) -> None:
+def test_pipe_data_for_a_cancelled_read_comes_next(run, size: int) -> None:
     async def main() -> None:
         read_fd, write_fd = os.pipe()
         async with aiopoll.open(read_fd, "rb") as file:
@@ -238,7 +232,7 @@ def test_what_a_pipe_had_for_a_reader_who_was_cancelled_comes_next(run, size: in
     run(main())
 
 
-def test_what_a_pipe_had_until_the_reader_was_cancelled_comes_next(run) -> None:
+def test_pipe_data_before_a_read_was_cancelled_comes_next(run) -> None:
     async def main() -> None:
         read_fd, write_fd = os.pipe()
         async with aiopoll.open(read_fd, "rb") as file:

@@ -422,7 +422,7 @@ def test_a_descriptor_that_appends_whatever_the_mode_says(tmp_path: Path, steps:
     aiopoll.run(main())
 
 
-def test_what_is_appended_to_the_buffer_comes_after_the_text(tmp_path: Path) -> None:
+def test_bytes_appended_to_the_buffer_follow_the_text(tmp_path: Path) -> None:
     path = tmp_path / "file"
 
     async def main() -> None:

@@ -44,7 +44,7 @@ def test_every_route_on_every_loop(run, tmp_path: Path) -> None:
     run(main())
 
 
-def test_a_cancelled_read_is_cancelled_at_once_and_keeps_its_buffer(run, tmp_path: Path) -> None:
+def test_cancelled_read_ends_at_once_and_keeps_its_buffer(run, tmp_path: Path) -> None:
     async def main() -> None:
         async with aiopoll.open(filled(tmp_path / "file", 64), "rb", direct=True) as file:
             buffers = [bytearray(BLOCK) for _ in range(64)]
@@ -62,7 +62,7 @@ def test_a_cancelled_read_is_cancelled_at_once_and_keeps_its_buffer(run, tmp_pat
     run(main())
 
 
-def test_what_was_not_submitted_yet_is_not_done_once_cancelled(run, tmp_path: Path) -> None:
+def test_request_cancelled_before_submission_is_not_done(run, tmp_path: Path) -> None:
     async def main() -> None:
         async with aiopoll.open(filled(tmp_path / "file", 1), "r+b", direct=True) as file:
             buffer = aiopoll.AlignedBuffer(BLOCK)
@@ -150,7 +150,7 @@ def test_an_open_that_is_cancelled_leaves_nothing_open(run, tmp_path: Path) -> N
 
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
-def test_a_loop_that_ends_with_writes_in_flight_has_written_them(run, tmp_path: Path) -> None:
+def test_writes_in_flight_at_the_end_of_the_loop_are_done(run, tmp_path: Path) -> None:
     path = filled(tmp_path / "file", 300)
     futures = []
 
@@ -167,7 +167,7 @@ def test_a_loop_that_ends_with_writes_in_flight_has_written_them(run, tmp_path: 
     futures.clear()
 
 
-def test_what_is_held_back_is_never_more_than_the_device_has(run, tmp_path: Path) -> None:
+def test_requests_held_back_do_not_exceed_those_in_flight(run, tmp_path: Path) -> None:
     path = filled(tmp_path / "file", 40)
 
     async def main() -> None:
@@ -213,7 +213,7 @@ def test_a_loop_that_is_closed_without_a_runner(backend: str | None, tmp_path: P
 
 
 @pytest.mark.subprocess
-def test_what_is_in_flight_when_the_interpreter_ends_is_done(tmp_path: Path) -> None:
+def test_writes_in_flight_at_interpreter_exit_are_done(tmp_path: Path) -> None:
     path = filled(tmp_path / "file", 300)
     program = f"""
 import asyncio, aiopoll

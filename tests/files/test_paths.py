@@ -221,7 +221,7 @@ def test_a_named_temporary_file_is_new_in_every_mode(tmp_path: pathlib.Path, mod
 
 
 @pytest.mark.parametrize("bad", [{"mode": "q"}, {"encoding": "none such", "mode": "w"}])
-def test_a_named_temporary_file_that_cannot_be_opened_is_gone(
+def test_named_temporary_file_that_fails_to_open_is_removed(
     tmp_path: pathlib.Path, bad: dict[str, str]
 ) -> None:
     async def main() -> None:
@@ -233,7 +233,7 @@ def test_a_named_temporary_file_that_cannot_be_opened_is_gone(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_temporary_directory_may_be_removed_before_its_end(tmp_path: pathlib.Path) -> None:
+def test_temporary_directory_may_be_removed_by_the_program(tmp_path: pathlib.Path) -> None:
     async def main() -> None:
         async with aiopoll.TemporaryDirectory(dir=tmp_path) as folder:
             os.rmdir(folder)
@@ -244,7 +244,7 @@ def test_a_temporary_directory_may_be_removed_before_its_end(tmp_path: pathlib.P
 @pytest.mark.parametrize("again", [False, True])
 @pytest.mark.parametrize("steps", range(6))
 @pytest.mark.parametrize("make", [aiopoll.NamedTemporaryFile, aiopoll.TemporaryDirectory])
-def test_what_is_temporary_is_gone_though_its_task_is_cancelled(
+def test_temporary_file_is_removed_if_its_task_is_cancelled(
     tmp_path: pathlib.Path, make, steps: int, again: bool
 ) -> None:
     """Cancelled after so many turns of the loop: before, while and after it is made."""

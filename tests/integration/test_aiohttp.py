@@ -129,7 +129,7 @@ def test_a_big_upload_arrives_whole(backend: str, secure: bool, tls: Tls) -> Non
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
-def test_a_big_file_is_sent_by_the_system_call_or_through_tls(
+def test_big_file_is_sent_by_sendfile_or_through_tls(
     backend: str, secure: bool, tls: Tls, tmp_path: Path
 ) -> None:
     path = tmp_path / "big"
@@ -161,9 +161,7 @@ def test_a_big_file_is_sent_by_the_system_call_or_through_tls(
     assert sent == [BIG, 1000]
 
 
-def test_a_client_that_leaves_in_the_middle_of_a_file_harms_nobody(
-    backend: str, tmp_path: Path
-) -> None:
+def test_client_that_leaves_in_a_file_harms_no_other(backend: str, tmp_path: Path) -> None:
     path = tmp_path / "big"
     path.write_bytes(PATTERN * 16)
 
@@ -180,7 +178,7 @@ def test_a_client_that_leaves_in_the_middle_of_a_file_harms_nobody(
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
-def test_each_of_many_concurrent_requests_gets_its_own_answer(
+def test_each_of_many_concurrent_requests_gets_its_reply(
     backend: str, secure: bool, tls: Tls
 ) -> None:
     count = 100 if secure else 500

@@ -233,9 +233,7 @@ def test_a_cancelled_query_ends_in_the_server_too(backend: str, how: dict[str, A
     run_clean(main, backend)
 
 
-def test_a_pool_survives_that_the_server_ends_its_connections(
-    backend: str, how: dict[str, Any]
-) -> None:
+def test_pool_survives_connections_ended_by_the_server(backend: str, how: dict[str, Any]) -> None:
     async def main() -> None:
         async with asyncpg.create_pool(**how, min_size=3, max_size=3) as pool:
             ended = asyncio.Event()

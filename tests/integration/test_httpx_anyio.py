@@ -109,7 +109,7 @@ def test_a_request_that_takes_too_long_leaves_nothing(backend: str) -> None:
     run_clean(main, backend)
 
 
-def test_an_error_in_a_task_group_cancels_what_waits_on_sockets(backend: str) -> None:
+def test_error_in_a_task_group_cancels_waits_on_sockets(backend: str) -> None:
     async def main() -> None:
         cancelled: list[str] = []
 
@@ -271,7 +271,7 @@ def test_signals_are_received_in_order_of_their_coming(backend: str) -> None:
     run_clean(main, backend)
 
 
-def test_worker_threads_call_back_and_end_with_the_root_task(backend: str) -> None:
+def test_worker_threads_call_back_and_end_with_root_task(backend: str) -> None:
     # run_clean sees threads that are left: anyio must have found the root task to end them.
     async def main() -> None:
         def work(number: int) -> int:

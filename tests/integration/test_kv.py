@@ -196,7 +196,7 @@ def test_inline_commands_half_closed_connections_and_quit(serve: Start) -> None:
         (b"x" * 70_000, b"too big inline request"),
     ],
 )
-def test_what_is_no_command_is_told_and_the_connection_closed(
+def test_protocol_error_is_reported_and_closes_connection(
     serve: Start, data: bytes, error: bytes
 ) -> None:
     child, port = serve()
@@ -332,7 +332,7 @@ def test_sigterm_answers_what_was_asked_for_and_no_more(serve: Start) -> None:
     end(child)
 
 
-def test_sigterm_does_not_wait_for_ever_for_who_does_not_read(serve: Start) -> None:
+def test_sigterm_ends_though_a_client_does_not_read(serve: Start) -> None:
     child, port = serve()
     with client_of(port) as client:
         client.set("key", bytes(200_000))
@@ -342,7 +342,7 @@ def test_sigterm_does_not_wait_for_ever_for_who_does_not_read(serve: Start) -> N
         end(child)
 
 
-def test_values_are_read_from_the_log_and_the_loop_goes_on_meanwhile(serve: Start) -> None:
+def test_values_are_read_from_the_log_without_blocking(serve: Start) -> None:
     child, port = serve()
     values = {f"key {number}": os.urandom(50_000) for number in range(100)}
     with client_of(port) as client:
@@ -463,7 +463,7 @@ def test_a_log_that_cannot_be_written_ends_the_server(serve: Start) -> None:
     end(child)
 
 
-def test_larger_segments_of_an_earlier_start_are_compacted_too(serve: Start) -> None:
+def test_larger_segments_of_an_earlier_start_are_compacted(serve: Start) -> None:
     child, port = serve("--segment-mib", "8")
     value = os.urandom(2_000_000)
     with client_of(port) as client:

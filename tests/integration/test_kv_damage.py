@@ -271,7 +271,7 @@ def test_the_log_asks_for_room_until_it_has_a_descriptor(
         assert asked == rooms + 1
 
 
-def test_a_log_that_gets_no_descriptor_fails_and_keeps_what_it_has(
+def test_log_without_a_descriptor_fails_and_keeps_its_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody gives one up: those who wait are told, and what was told before is there."""

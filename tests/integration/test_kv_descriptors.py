@@ -110,7 +110,7 @@ def test_the_longest_silent_clients_give_way_to_the_log(serve: Start) -> None:
     check_all_there(serve, acknowledged)
 
 
-def test_a_log_that_lacked_a_descriptor_goes_on_when_there_is_one(serve: Start) -> None:
+def test_log_continues_once_a_descriptor_is_free(serve: Start) -> None:
     child, port = serve()
     acknowledged: dict[str, bytes] = {}
     with connect(port) as connection:

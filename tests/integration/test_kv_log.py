@@ -217,7 +217,7 @@ def test_a_log_goes_on_where_it_ended_over_many_segments(tmp_path: Path) -> None
     aiopoll.run(main())
 
 
-def test_records_that_come_while_one_is_written_share_a_write(tmp_path: Path) -> None:
+def test_records_that_come_during_a_write_share_the_next(tmp_path: Path) -> None:
     async def main() -> None:
         log, _ = await opened(tmp_path)
         first = log.append(RECORDS[0])
@@ -236,7 +236,7 @@ def test_records_that_come_while_one_is_written_share_a_write(tmp_path: Path) ->
     aiopoll.run(main())
 
 
-def test_a_missing_segment_and_a_damaged_end_within_the_log_are_told(tmp_path: Path) -> None:
+def test_missing_segment_or_damaged_end_is_reported(tmp_path: Path) -> None:
     async def fill() -> None:
         log, _ = await opened(tmp_path)
         for number in range(12):
@@ -260,7 +260,7 @@ def test_a_missing_segment_and_a_damaged_end_within_the_log_are_told(tmp_path: P
     aiopoll.run(refused(r"000003.log: a batch is missing at 4096"))
 
 
-def test_without_o_direct_the_log_says_so_and_uses_the_page_cache(
+def test_log_without_o_direct_warns_and_uses_page_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     open_file = aiopoll.open
@@ -309,7 +309,7 @@ def test_each_batch_is_written_to_be_durable(
     assert [options for options in calls if options.get("dsync")] == [{"dsync": True}] * 3
 
 
-def test_a_log_that_cannot_be_written_says_so_to_all_who_wait(tmp_path: Path) -> None:
+def test_log_that_cannot_write_fails_all_its_waiters(tmp_path: Path) -> None:
     async def main() -> None:
         log, values = await opened(tmp_path)
 

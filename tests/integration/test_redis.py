@@ -146,9 +146,7 @@ def test_subscribers_hear_every_message_in_order(backend: str, how: dict[str, An
     run_clean(main, backend)
 
 
-def test_a_subscriber_without_messages_times_out_or_is_cancelled(
-    backend: str, how: dict[str, Any]
-) -> None:
+def test_idle_subscriber_times_out_or_is_cancelled(backend: str, how: dict[str, Any]) -> None:
     async def main() -> None:
         async with connected(how) as client, client.pubsub() as pubsub:
             await pubsub.subscribe("silence")

@@ -98,7 +98,7 @@ def test_big_bodies_stream_in_and_out(server: Server) -> None:
     run_clean(main, server.backend)
 
 
-def test_each_of_many_concurrent_requests_gets_its_own_answer(server: Server) -> None:
+def test_each_of_many_concurrent_requests_gets_its_reply(server: Server) -> None:
     async def main() -> None:
         async with httpx.AsyncClient(**server.client) as client:
 

@@ -154,7 +154,7 @@ def test_v4_get_poll_head_may_return_a_mask_at_once(kernel):
     assert "poll_mask" not in probe.calls
 
 
-def test_v4_an_error_from_get_poll_head_is_pollerr_and_ends_there(kernel):
+def test_v4_error_from_get_poll_head_is_pollerr_alone(kernel):
     probe = Probe(kernel, head=OSError(errno.EIO, "gone"))
     assert kernel.poll([(probe.fd, EPOLLIN)], 0) == [0]
     assert kernel.poll([(probe.fd, EPOLLIN)], 5) == [EPOLLERR]

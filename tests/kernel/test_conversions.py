@@ -287,7 +287,7 @@ def test_an_urgent_byte_is_lost_when_reading_passes_it(kernel):
     assert kernel.read(server, 100) == b"b1c"
 
 
-def test_a_datagram_sockets_error_comes_before_what_is_queued(kernel):
+def test_datagram_socket_error_precedes_queued_datagrams(kernel):
     one = kernel.socket(socket.AF_INET, socket.SOCK_DGRAM)
     two = kernel.socket(socket.AF_INET, socket.SOCK_DGRAM)
     kernel.bind(one, ("127.0.0.1", 0))

@@ -16,7 +16,7 @@ PAGE = (ROOT / "docs" / "explanation" / "poll-api.md").read_text(encoding="utf-8
 
 
 @pytest.mark.parametrize("name", SOURCE)
-def test_a_module_opens_with_its_linux_file_and_what_it_leaves_out(name):
+def test_module_opens_with_its_linux_file_and_omissions(name):
     opening = ast.get_docstring(ast.parse(SOURCE[name]))
     first = opening.splitlines()[0]
     assert re.search(r"\w+/[\w{]|No Linux file", first), first
@@ -37,7 +37,7 @@ def test_the_page_names_only_what_there_is():
             assert re.search(rf"\b{word}\b", everything), words
 
 
-def test_the_page_names_a_function_beside_the_file_that_has_it():
+def test_page_names_a_function_beside_its_own_file():
     """`file.py`, `name`: the name is defined in that file, or is a method there."""
     pairs = re.findall(r"`([\w/]+\.py)`, `([\w.]+)`", PAGE)
     assert len(pairs) >= 15

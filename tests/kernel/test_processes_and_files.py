@@ -186,7 +186,7 @@ def test_a_moved_ring_is_known_by_its_new_address_alone(kernel):
     assert [event.res for event in kernel.io_getevents(new, 1, 1)] == [EPOLLIN]
 
 
-def test_splice_wakes_without_a_key_and_its_page_is_not_merged(kernel):
+def test_splice_wakes_without_key_and_its_page_not_merged(kernel):
     fd = kernel.open("/file", RDWR)
     kernel.write(fd, b"abc")
     reader, writer = kernel.pipe2(os.O_NONBLOCK)

@@ -31,7 +31,7 @@ from aiopoll.kernel.usersocket import KernelSocket
 EVENTS = 100
 
 
-def test_aio_poll_needs_no_additional_context_switch_unlike_epoll():
+def test_aio_poll_needs_one_context_switch_fewer_than_epoll():
     """The claim of the cover letter as a number: one switch for an event, against two."""
     assert switches_per_event(reactor_on_aio) == 1 + 1
     assert switches_per_event(reactor_behind_epoll) == 2 + 1
@@ -128,7 +128,7 @@ def test_the_same_seed_gives_the_same_trace():
 
 @pytest.mark.slow
 @pytest.mark.subprocess
-def test_the_trace_of_a_seed_is_the_same_in_another_interpreter():
+def test_trace_of_a_seed_is_the_same_in_another_process():
     """Neither hashes nor addresses, which differ from one process to the next, decide anything."""
     program = (
         "import sys; sys.path.insert(0, sys.argv[1]);"

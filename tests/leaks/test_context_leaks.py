@@ -140,7 +140,7 @@ class Work:
         self.context.statistics()
 
 
-def test_thousands_of_rounds_keep_no_memory_and_no_references(context):
+def test_many_rounds_keep_no_memory_and_no_references(context):
     work = Work(context)
     held = (work.data, work.buffer, work.parked, work.unusable)
     for _ in range(50):  # what grows once: records, the array of events, caches

@@ -106,7 +106,7 @@ def test_a_completion_that_was_lost_is_told(
 
 
 @pytest.mark.parametrize("backend", ["aio", "epoll"])
-def test_a_loop_with_all_kinds_of_files_left_in_it_loses_nothing(backend: str) -> None:
+def test_loop_closed_with_all_kinds_of_files_leaks_nothing(backend: str) -> None:
     loop = aiopoll.new_event_loop(backend=backend)
     pairs = [socket.socketpair() for _ in range(600)]  # more than there are slots
     for ours, theirs in pairs:

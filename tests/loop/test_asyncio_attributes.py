@@ -272,7 +272,7 @@ def test_a_closed_loop_has_no_timers() -> None:
     assert len(timers) == len(loop._scheduled) == 0
 
 
-def test_who_runs_the_turns_in_the_loops_place_finds_no_timers() -> None:
+def test_overridden_run_once_finds_no_timers_in_scheduled() -> None:
     """They would be run twice: select() puts what is due into the ready queue."""
 
     class Patched(aiopoll.EventLoop):

@@ -205,7 +205,7 @@ def test_a_closed_pipe_is_not_written_to_by_its_number(
 
 
 @pytest.mark.parametrize("make", [pipes, sockets])
-def test_what_waits_to_be_written_is_not_written_to_another_file(
+def test_data_waiting_for_a_write_reaches_no_other_file(
     loop: Any, make: Ends, stack: ExitStack
 ) -> None:
     async def scenario() -> None:

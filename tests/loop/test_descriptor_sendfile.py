@@ -285,7 +285,7 @@ def paths(tmp_path: Path) -> tuple[Path, Path]:
     return ours, private
 
 
-def test_a_file_that_is_closed_meanwhile_is_not_taken_for_another(
+def test_file_closed_during_sendfile_is_not_replaced(
     loop_kind: str, paths: tuple[Path, Path]
 ) -> None:
     async def main(loop: Loop) -> None:
@@ -307,9 +307,7 @@ def test_a_file_that_is_closed_meanwhile_is_not_taken_for_another(
     run(loop_kind, main)
 
 
-def test_a_number_without_an_owner_is_the_file_that_was_given(
-    loop_kind: str, paths: tuple[Path, Path]
-) -> None:
+def test_fd_without_an_owner_stays_the_given_file(loop_kind: str, paths: tuple[Path, Path]) -> None:
     async def main(loop: Loop) -> None:
         ours, theirs = pair()
         number = os.open(paths[0], os.O_RDONLY)
@@ -328,7 +326,7 @@ def test_a_number_without_an_owner_is_the_file_that_was_given(
     run(loop_kind, main)
 
 
-def test_a_socket_that_is_closed_meanwhile_is_not_taken_for_another(
+def test_socket_closed_during_sendfile_is_not_replaced(
     loop_kind: str, paths: tuple[Path, Path]
 ) -> None:
     async def main(loop: Loop) -> None:

@@ -346,7 +346,7 @@ def test_a_buffered_protocol_is_told_once_too(drive: Drive, at: str, how: str, k
 
 @pytest.mark.parametrize("kind", ["aio", "epoll"])
 @pytest.mark.parametrize("drive", [unix, overridden])
-def test_an_error_in_the_last_callback_is_the_one_that_is_told(drive: Drive, kind: str) -> None:
+def test_error_in_the_last_callback_is_the_one_reported(drive: Drive, kind: str) -> None:
     class Failing(Ending):
         def resume_writing(self) -> None:
             super().resume_writing()

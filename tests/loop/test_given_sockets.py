@@ -448,7 +448,7 @@ def test_each_call_ends_as_with_asyncio(name: str, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["aio", "epoll"])
 @pytest.mark.parametrize("way", TIMEOUTS)
-def test_a_handshake_that_takes_too_long_ends_as_with_asyncio(way: str, kind: str) -> None:
+def test_handshake_that_times_out_ends_as_with_asyncio(way: str, kind: str) -> None:
     ours = run_on(kind, TIMEOUTS[way])
     assert ours == run_on("asyncio", TIMEOUTS[way])
     check_closing(TIMEOUTS[way], ours)
@@ -478,7 +478,7 @@ CANCELLED = [
 
 @pytest.mark.parametrize("kind", ["aio", "epoll"])
 @pytest.mark.parametrize("name", CANCELLED)
-def test_a_cancelled_call_ends_as_with_asyncio_at_every_step(name: str, kind: str) -> None:
+def test_call_cancelled_at_any_step_ends_as_with_asyncio(name: str, kind: str) -> None:
     """How many turns a step takes is each loop's own affair: here fewer than with asyncio."""
     case = CASES[name]
     turns_max = 12 if ENDLESS in name else TURNS_MAX

@@ -156,7 +156,7 @@ class Odd(ssl.SSLObject):
 @pytest.mark.parametrize("client_class", [Client, BufferedClient])
 @pytest.mark.parametrize("read_answer", [None, b"", bytearray(b"ab"), -(2**60), 2**60, "text"])
 @pytest.mark.parametrize("write_answer", [None, -5, 2**60, "text"])
-def test_odd_answers_of_an_ssl_object_harm_its_connection_alone(
+def test_odd_results_of_ssl_object_harm_its_stream_alone(
     read_answer: Any, write_answer: Any, client_class: type[Client]
 ) -> None:
     """What becomes of the connection is not told; the process and its memory stay whole."""

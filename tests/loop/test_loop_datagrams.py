@@ -262,7 +262,7 @@ def test_reading_pauses_in_the_middle_of_a_batch(loop: aiopoll.EventLoop) -> Non
     loop.run_until_complete(scenario())
 
 
-def test_an_exception_of_the_protocol_is_reported_and_ends_nothing(
+def test_exception_of_the_protocol_is_reported_and_harmless(
     loop: aiopoll.EventLoop,
 ) -> None:
     reports: list[dict[str, Any]] = []
@@ -312,7 +312,7 @@ def test_a_flood_starves_nobody(loop: aiopoll.EventLoop) -> None:
 
 
 @pytest.mark.parametrize("connected", [False, True])
-def test_a_closed_transport_sends_nothing_and_says_so_in_the_end(
+def test_closed_transport_sends_nothing_and_logs_a_warning(
     loop: aiopoll.EventLoop, connected: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario() -> None:

@@ -85,9 +85,7 @@ def test_one_that_somebody_has_stays_his(loop: aiopoll.EventLoop, timer: bool) -
 
 
 @both
-def test_one_that_was_cancelled_and_let_go_of_leaves_nothing(
-    loop: aiopoll.EventLoop, timer: bool
-) -> None:
+def test_cancelled_and_released_handle_leaves_nothing(loop: aiopoll.EventLoop, timer: bool) -> None:
     async def scenario() -> None:
         ran: list[int] = []
         for turn in range(3):

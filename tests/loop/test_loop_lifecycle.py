@@ -57,7 +57,7 @@ def test_running_and_closing_show_what_asyncio_shows(options: dict[str, Any]) ->
     assert run_loop(aiopoll.new_event_loop(**options)) == run_loop(asyncio.SelectorEventLoop())
 
 
-def test_run_in_a_running_loop_is_refused_before_a_loop_is_made() -> None:
+def test_run_in_a_running_loop_raises_and_makes_no_loop() -> None:
     async def nothing() -> None:
         pass
 

@@ -85,7 +85,7 @@ def in_thread(function: Callable[[], Any]) -> BaseException | None:
     return caught[0]
 
 
-def test_another_thread_can_neither_run_nor_close_a_loop_that_runs(
+def test_running_loop_cannot_be_run_or_closed_by_a_thread(
     loop: aiopoll.EventLoop,
 ) -> None:
     async def scenario() -> None:

@@ -141,7 +141,7 @@ def test_a_terminal_is_read_and_written(loop: aiopoll.EventLoop) -> None:
     loop.run_until_complete(scenario())
 
 
-def test_a_pipe_that_has_become_blocking_is_not_read_on_trial(loop: aiopoll.EventLoop) -> None:
+def test_pipe_that_became_blocking_has_no_speculative_read(loop: aiopoll.EventLoop) -> None:
     async def scenario() -> None:
         reading, writing = await pipe(loop)
         # As another process does that has the same end of the pipe.
@@ -159,7 +159,7 @@ def test_a_pipe_that_has_become_blocking_is_not_read_on_trial(loop: aiopoll.Even
     watchdog.cancel()
 
 
-def test_an_exception_of_the_protocol_is_reported_and_ends_nothing(
+def test_exception_of_the_protocol_is_reported_and_harmless(
     loop: aiopoll.EventLoop,
 ) -> None:
     reports: list[dict[str, Any]] = []

@@ -216,7 +216,7 @@ def test_datagrams_and_their_addresses(loop: Any, family: int, address: Any) -> 
         loop.run_until_complete(scenario())
 
 
-def test_a_datagram_from_nowhere_has_the_same_address_as_in_asyncio(loop: Any) -> None:
+def test_datagram_without_sender_has_asyncios_address(loop: Any) -> None:
     async def scenario() -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         with ours, theirs:

@@ -158,7 +158,7 @@ def test_a_half_close_follows_what_waits(loop: aiopoll.EventLoop) -> None:
     loop.run_until_complete(scenario())
 
 
-def test_the_error_of_a_reset_connection_reaches_the_protocol(loop: aiopoll.EventLoop) -> None:
+def test_error_of_a_reset_connection_reaches_the_protocol(loop: aiopoll.EventLoop) -> None:
     async def scenario(action: str) -> Exception | None:
         server = socket.create_server(("127.0.0.1", 0))
         _, protocol = await loop.create_connection(lambda: Recorder(loop), *server.getsockname())
@@ -397,7 +397,7 @@ def test_what_get_buffer_does_to_its_connection(loop: asyncio.AbstractEventLoop,
 
 
 @pytest.mark.parametrize("loop_kind", ["aio", "epoll", "asyncio"])
-def test_what_is_written_as_the_last_is_sent_precedes_the_end(
+def test_data_written_in_resume_writing_precedes_the_end(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     class Last(Recorder):

@@ -165,7 +165,7 @@ def test_signals(loop: aiopoll.EventLoop) -> None:
     loop.run_until_complete(scenario())
 
 
-def test_a_dead_child_that_is_not_reaped_yet_can_be_signalled(loop: aiopoll.EventLoop) -> None:
+def test_dead_child_that_is_not_reaped_can_be_signalled(loop: aiopoll.EventLoop) -> None:
     async def scenario() -> None:
         process, end = await exits_with_7_when_let()
         os.close(end)
@@ -176,7 +176,7 @@ def test_a_dead_child_that_is_not_reaped_yet_can_be_signalled(loop: aiopoll.Even
     loop.run_until_complete(scenario())
 
 
-def test_a_child_that_somebody_else_has_reaped_can_be_signalled(loop: aiopoll.EventLoop) -> None:
+def test_child_that_other_code_reaped_can_be_signalled(loop: aiopoll.EventLoop) -> None:
     """There is nobody to signal any more, and the loop has not been told yet."""
 
     async def scenario() -> None:
@@ -219,7 +219,7 @@ def test_a_status_that_was_stolen_is_asked_of_the_pidfd(
 
 
 @pytest.mark.parametrize("loop_kind", ["aio", "epoll"])
-def test_a_status_that_is_not_filled_in_yet_is_asked_for_again(
+def test_status_that_is_not_filled_in_is_asked_for_again(
     loop: aiopoll.EventLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []

@@ -31,7 +31,7 @@ def test_timers_run_in_order_of_deadline_then_creation(
 
 
 @pytest.mark.parametrize("count", [3, 8, 100, 3000])
-def test_timers_of_one_deadline_run_in_the_order_of_their_making(
+def test_timers_of_one_deadline_run_in_order_of_creation(
     loop: aiopoll.EventLoop, count: int
 ) -> None:
     """Those that are cancelled, and others before and after, change nothing of it."""
@@ -234,7 +234,7 @@ def test_a_loop_that_was_dropped_is_collected_and_warned_of() -> None:
     assert seen() is None
 
 
-def test_timers_that_outlive_thousands_of_others_keep_their_order(loop: aiopoll.EventLoop) -> None:
+def test_timers_that_outlive_many_others_keep_their_order(loop: aiopoll.EventLoop) -> None:
     ran: list[int] = []
     now = loop.time()
     kept = [loop.call_at(now + 0.01 + i * 1e-5, ran.append, i) for i in range(300)]
@@ -252,7 +252,7 @@ def test_timers_that_outlive_thousands_of_others_keep_their_order(loop: aiopoll.
     assert ran == [i for i in range(300) if i % 3] + list(range(300, 3299))
 
 
-def test_timers_that_wait_while_memory_is_given_back_are_still_theirs(
+def test_timers_that_wait_while_memory_is_given_back_remain(
     loop: aiopoll.EventLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran: list[int] = []
@@ -271,7 +271,7 @@ def test_timers_that_wait_while_memory_is_given_back_are_still_theirs(
     assert ran == list(range(400))
 
 
-def test_a_deadline_of_nan_is_due_at_once_and_stops_no_other(loop: aiopoll.EventLoop) -> None:
+def test_deadline_of_nan_is_due_at_once_and_stops_no_other(loop: aiopoll.EventLoop) -> None:
     ran: list[str] = []
     loop.call_later(0.001, ran.append, "later")
     assert math.isnan(loop.call_later(math.nan, ran.append, "nan").when())

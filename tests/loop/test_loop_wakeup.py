@@ -149,7 +149,7 @@ def test_a_forked_child_leaves_the_parents_loop_alone(backend: str) -> None:
     assert done.stdout == "heard\n", done.stderr
 
 
-def test_backends_can_be_forced_and_unknown_ones_are_refused(
+def test_backend_can_be_forced_and_unknown_one_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("AIOPOLL_BACKEND", "epoll")

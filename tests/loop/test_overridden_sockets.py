@@ -482,7 +482,7 @@ def test_a_server_sees_that_the_class_is_patched_later(loop: Any, over_tls: bool
 
 
 @pytest.mark.parametrize("loop_kind", ["aio", "epoll", "asyncio"])
-def test_what_is_accepted_is_of_the_class_that_stands_for_sockets(
+def test_accepted_socket_has_the_class_that_replaces_socket(
     loop: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when a test forbids sockets by putting a class of its own in place of socket.socket."""

@@ -163,7 +163,7 @@ def seen_on(loop: Any, meeting: Meeting, scenario: Any, with_client: bool) -> li
     "scenario",
     [wait_in_between, end_of_a_block, end_of_serve_forever, close_in_serve_forever],
 )
-def test_who_waits_for_the_end_of_a_server_waits_as_with_asyncio(
+def test_wait_closed_of_a_server_waits_as_with_asyncio(
     loop: aiopoll.EventLoop, meeting: Meeting, scenario: Any, with_client: bool
 ) -> None:
     """Of the running Python: that of 3.11 does not wait for the clients of a closed server."""
@@ -191,7 +191,7 @@ def test_the_clients_of_a_server_can_be_ended(
     loop.run_until_complete(scenario())
 
 
-def test_clients_are_closed_after_what_was_written_and_aborted_before(
+def test_clients_are_closed_after_data_and_aborted_before(
     loop: aiopoll.EventLoop,
 ) -> None:
     async def scenario(end: str) -> int:
@@ -385,9 +385,7 @@ def test_a_failed_handshake_is_told_in_debug_mode_only(
 
 
 @pytest.mark.parametrize("loop_kind", ["aio", "one-slot", "epoll", "asyncio"])
-def test_connections_have_the_context_that_the_server_was_started_in(
-    loop: Any, meeting: Meeting
-) -> None:
+def test_connections_have_the_context_of_the_server_start(loop: Any, meeting: Meeting) -> None:
     """A copy each: what one connection sets, no other one sees."""
     name = contextvars.ContextVar("name", default="nobody's")
     seen = []
@@ -433,7 +431,7 @@ def test_connections_have_the_context_that_the_server_was_started_in(
     assert seen == each * 2
 
 
-def test_the_exception_handler_has_the_context_of_the_server(loop: aiopoll.EventLoop) -> None:
+def test_exception_handler_has_the_context_of_the_server(loop: aiopoll.EventLoop) -> None:
     name = contextvars.ContextVar("name", default="nobody's")
     told = []
 

@@ -178,7 +178,7 @@ def test_the_child_is_as_the_stock_child(name: str) -> None:
 
 
 @pytest.mark.parametrize("may_vfork", [True, False])
-def test_descriptors_are_passed_and_closed_as_by_the_stock_popen(
+def test_descriptors_are_passed_closed_as_by_stock_popen(
     monkeypatch: pytest.MonkeyPatch, may_vfork: bool
 ) -> None:
     monkeypatch.setattr(subprocess, "_USE_VFORK", may_vfork)
@@ -390,7 +390,7 @@ WAYS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("reaper", ["kernel", "thread"])
-def test_a_status_is_not_lost_if_the_child_is_gone_before_the_loop_looks(
+def test_status_is_not_lost_if_child_ends_before_the_watch(
     loop: aiopoll.EventLoop, monkeypatch: pytest.MonkeyPatch, reaper: str, way: str
 ) -> None:
     watch = SubprocessTransport._watch
@@ -418,7 +418,7 @@ def test_a_status_is_not_lost_if_the_child_is_gone_before_the_loop_looks(
     assert len(watched) == len(ENDINGS)
 
 
-def test_a_preexec_fn_is_not_called_before_the_pidfd_is_open(
+def test_preexec_fn_is_not_called_before_the_pidfd_is_open(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     told, tells = os.pipe()
@@ -566,7 +566,7 @@ def open_pipes() -> set[str]:
     return {target for target in found if target.startswith("pipe:")}
 
 
-def test_a_child_with_a_preexec_fn_has_none_of_our_descriptors() -> None:
+def test_child_with_a_preexec_fn_has_no_descriptor_of_ours() -> None:
     reader, writer = os.pipe()
     expected = open_pipes()
     popen, pidfd = start_popen(
@@ -633,7 +633,7 @@ def test_stacks_are_given_back() -> None:
 
 
 @pytest.mark.parametrize("name", ["pipe", "pidfd_open"])
-def test_preexec_fn_where_what_holds_the_child_cannot_be_had(
+def test_preexec_fn_works_where_the_child_cannot_be_held(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     real: Any = getattr(os, name)

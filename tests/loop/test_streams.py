@@ -134,7 +134,7 @@ def test_start_tls(
     run(loop, scenario())
 
 
-def test_a_limit_pauses_the_transport_and_an_overlong_line_is_an_error(
+def test_limit_pauses_transport_and_overlong_line_raises(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     async def scenario() -> None:
@@ -182,7 +182,7 @@ def test_accelerate_streams_can_be_undone(loop: asyncio.AbstractEventLoop) -> No
     assert [getattr(module, name) for module in modules for name in names] == before
 
 
-def test_accelerate_streams_leaves_a_later_replacement_alone(
+def test_accelerate_streams_keeps_a_later_replacement(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def another() -> None: ...
@@ -648,7 +648,7 @@ def test_a_transport_asks_each_protocol_that_it_gets(loop: asyncio.AbstractEvent
     run(loop, scenario())
 
 
-def test_a_write_that_is_refused_is_refused_by_the_writer_too(
+def test_write_refused_by_the_transport_raises_in_writer(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     async def scenario() -> None:

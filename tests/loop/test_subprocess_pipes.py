@@ -126,7 +126,7 @@ def test_communicate_with_a_childs_child_on_stdin(loop: aiopoll.EventLoop) -> No
     run(loop, scenario())
 
 
-def test_all_that_the_child_wrote_comes_before_the_end_of_wait(loop: aiopoll.EventLoop) -> None:
+def test_all_output_of_the_child_precedes_the_end_of_wait(loop: aiopoll.EventLoop) -> None:
     """asyncio's order, where nobody else has the pipes."""
     told: list[object] = []
 

@@ -156,7 +156,7 @@ def test_what_is_written_arrives_whole_or_as_a_beginning(version: str, backend: 
         check()
 
 
-def test_connections_and_start_tls_are_compiled_where_asyncio_is_known() -> None:
+def test_tls_transport_is_compiled_on_known_asyncio() -> None:
     async def main() -> None:
         for start_tls in (False, True):
             sides = await connected("1.3", (Side, Side), start_tls, 10_000)
@@ -214,7 +214,7 @@ def test_a_thousand_connections_leave_nothing_behind() -> None:
 
 
 @pytest.mark.parametrize("package", [asyncio, aiopoll])
-def test_a_client_may_begin_the_handshake_before_the_server_does(package: Any) -> None:
+def test_client_may_begin_the_handshake_before_the_server(package: Any) -> None:
     """As on asyncio from 3.14 on; before, the ClientHello stayed in the reader."""
 
     async def upgraded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -252,7 +252,7 @@ async def paused_in_time(reader: Any, carrier: Any) -> bool:
 @pytest.mark.parametrize("backend", ["aio", "epoll"])
 @pytest.mark.parametrize("package", [asyncio, aiopoll])
 @pytest.mark.parametrize("full", ["server", "client"])
-def test_a_reader_that_is_full_before_start_tls_pauses_after_it(
+def test_reader_full_before_start_tls_pauses_after_it(
     full: str, package: Any, backend: str
 ) -> None:
     """asyncio's stays full, and takes whatever comes."""
@@ -387,7 +387,7 @@ def test_what_comes_after_close_is_dropped(version: str) -> None:
 
 @pytest.mark.parametrize("version", ["1.2", "1.3"])
 @pytest.mark.parametrize("run", [asyncio.run, aiopoll.run], ids=["asyncio", "aiopoll"])
-def test_the_end_of_tls_is_an_end_though_the_connection_is_open(version: str, run: Any) -> None:
+def test_end_of_tls_is_an_eof_while_the_connection_is_open(version: str, run: Any) -> None:
     """The other side says close_notify, and waits for ours."""
     told: list[bytes | str] = []
 

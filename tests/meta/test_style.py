@@ -54,7 +54,7 @@ def test_no_file_names_a_path_of_one_machine() -> None:
             assert not MACHINE_PATH.search(line), f"{path.relative_to(ROOT)}:{number}: {line}"
 
 
-def test_kernel_facing_headers_open_with_their_facts_and_rule() -> None:
+def test_kernel_facing_headers_open_with_facts_and_rule() -> None:
     for path in (ROOT / "src").rglob("*.h"):
         opening = path.read_text(encoding="utf-8").split("*/")[0]
         for word in ("Facts.", "Rule."):

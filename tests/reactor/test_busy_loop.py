@@ -43,7 +43,7 @@ async def accepted(
     return transport, peer
 
 
-def test_a_connection_that_always_has_data_is_read_without_being_armed() -> None:
+def test_connection_that_always_has_data_is_never_armed() -> None:
     received = 0
 
     class Sink(asyncio.Protocol):
@@ -72,7 +72,7 @@ def test_a_connection_that_always_has_data_is_read_without_being_armed() -> None
     assert received > 3600
 
 
-def test_connections_that_have_nothing_more_are_not_tried_for_long() -> None:
+def test_speculative_reads_stop_where_they_find_nothing() -> None:
     class Sink(asyncio.Protocol):
         def data_received(self, data: bytes) -> None:
             answered.set()
@@ -124,7 +124,7 @@ def test_a_busy_connection_does_not_keep_the_others_waiting(
     other_peer.close()
 
 
-def test_the_loop_looks_at_the_ring_for_as_long_as_it_was_told() -> None:
+def test_busy_loop_polls_the_ring_for_the_given_time() -> None:
     """A second is for ever here: the thread answers within it, so that every look succeeds."""
 
     def echo() -> None:

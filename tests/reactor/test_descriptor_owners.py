@@ -296,7 +296,7 @@ def test_connection_by_address_is_polled_by_aio(loop: Any, connected: Any) -> No
 
 
 @pytest.mark.parametrize("by", ["object", "number"])
-def test_duplicate_of_a_closed_file_does_not_make_the_loop_spin(loop: Any, by: str) -> None:
+def test_duplicate_of_a_closed_file_makes_no_loop_spin(loop: Any, by: str) -> None:
     """It stays in the epoll set under a number that is another file's, or nobody's, by then."""
 
     async def scenario(stack: ExitStack) -> None:
@@ -335,7 +335,7 @@ def test_duplicate_of_a_closed_file_does_not_make_the_loop_spin(loop: Any, by: s
         loop.run_until_complete(scenario(stack))
 
 
-def test_reader_of_a_closed_file_is_called_once_more_at_most(loop: Any) -> None:
+def test_reader_of_a_closed_file_has_one_more_call_at_most(loop: Any) -> None:
     """A duplicate keeps it ready: asyncio calls for ever."""
 
     async def scenario(stack: ExitStack) -> None:
@@ -457,7 +457,7 @@ def test_next_file_of_a_number_can_have_a_transport(loop: Any) -> None:
         loop.run_until_complete(scenario(stack))
 
 
-def test_descriptor_of_a_closed_file_removes_nothing_of_the_next(loop: Any) -> None:
+def test_descriptor_of_a_closed_file_keeps_the_next_reader(loop: Any) -> None:
     """asyncio's own transports come with the number that they had."""
     with ExitStack() as stack:
         ours, theirs = stream_pair()

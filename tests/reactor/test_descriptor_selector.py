@@ -58,7 +58,7 @@ def test_the_peer_sees_the_close_of_a_registered_file(
         assert selector.unregister(ours).fileobj is ours
 
 
-def test_a_close_in_another_thread_is_seen_while_select_waits(
+def test_close_in_another_thread_is_seen_during_select(
     selector: AioSelector, stack: ExitStack
 ) -> None:
     ours, theirs = pair(stack)
@@ -95,7 +95,7 @@ def test_a_duplicate_does_not_report_its_old_number(
     assert kept.recv(1) == b"x"
 
 
-def test_a_duplicate_of_a_closed_file_does_not_make_select_spin(
+def test_duplicate_of_a_closed_file_makes_no_select_spin(
     selector: AioSelector, stack: ExitStack
 ) -> None:
     ours, theirs = pair(stack)
@@ -128,7 +128,7 @@ def test_an_event_that_comes_after_unregister_is_nobodys(
     assert [key.data for key, _ in selector.select(SECONDS_MAX)] == ["stranger"]
 
 
-def test_a_number_is_registered_anew_once_it_names_another_file(
+def test_fd_is_registered_anew_once_it_names_another_file(
     selector: AioSelector, stack: ExitStack
 ) -> None:
     ours, theirs = pair(stack)
@@ -203,7 +203,7 @@ def test_an_interrupt_in_select_loses_no_file(selector: AioSelector, stack: Exit
     assert len(selector.select(SECONDS_MAX)) == 3
 
 
-def test_a_file_is_registered_again_under_the_number_that_it_got_back(
+def test_file_is_registered_again_when_its_fd_returns(
     selector: AioSelector, stack: ExitStack
 ) -> None:
     ours, theirs = pair(stack)

@@ -96,7 +96,7 @@ def test_require_aio_poll_asks_for_io_getevents_too(check, refusal: Refusal):
 
 
 @pytest.mark.parametrize("refusal", BEFORE_THE_FIRST_WAIT, ids=ids)
-def test_a_loop_that_is_free_to_choose_runs_on_epoll_and_says_why(check, refusal: Refusal):
+def test_default_backend_is_epoll_and_reports_the_reason(check, refusal: Refusal):
     assert check(refusal.filter_name, "falls_back") not in ("", "None\n")
 
 

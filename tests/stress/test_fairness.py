@@ -60,7 +60,7 @@ class BusyBuffered(asyncio.BufferedProtocol):
             self.peer.send(b"x" * 1000)
 
 
-def test_call_soon_and_timers_run_between_a_connections_events(
+def test_call_soon_and_timers_run_between_connection_events(
     loop: aiopoll.EventLoop, stream_pair: Callable[[], Pair]
 ) -> None:
     async def scenario(kind: Any) -> None:
@@ -93,7 +93,7 @@ def test_call_soon_and_timers_run_between_a_connections_events(
     loop.run_until_complete(scenario(BusyBuffered))
 
 
-def test_a_timer_that_is_due_runs_though_nobody_else_gives_it_a_turn(
+def test_due_timer_runs_though_a_connection_is_always_busy(
     loop: aiopoll.EventLoop, stream_pair: Callable[[], Pair]
 ) -> None:
     """Nothing but the connection keeps the loop going."""

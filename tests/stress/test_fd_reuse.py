@@ -285,7 +285,7 @@ class Ear(asyncio.Protocol):
 
 @pytest.mark.parametrize("end", ["close", "abort"])
 @pytest.mark.parametrize("duplicated", [False, True])
-def test_the_next_user_of_a_number_hears_nothing_of_the_last(
+def test_next_user_of_a_number_gets_no_event_of_the_last(
     loop: aiopoll.EventLoop,
     stream_pair: Callable[[], tuple[socket.socket, socket.socket]],
     end: str,
@@ -335,7 +335,7 @@ def test_the_next_user_of_a_number_hears_nothing_of_the_last(
     loop.run_until_complete(scenario())
 
 
-def test_events_of_one_turn_do_not_reach_what_took_a_number_in_it(
+def test_events_of_an_iteration_do_not_reach_reused_numbers(
     loop: aiopoll.EventLoop,
     stream_pair: Callable[[], tuple[socket.socket, socket.socket]],
 ) -> None:

@@ -156,7 +156,7 @@ def test_nothing_is_lost_where_gathering_is_switched_off(
     compare(programs, "aio, not gathering", transport, ending)
 
 
-def test_every_ending_happens_on_every_transport_or_has_a_reason() -> None:
+def test_every_ending_runs_on_every_transport_or_is_excused() -> None:
     for transport in TRANSPORTS:
         for ending in ENDINGS:
             if (transport, ending) not in GROUPS:
