@@ -1,9 +1,9 @@
 """aiopoll bench --compare REV: this checkout's package and a commit's, measured in pairs.
 
 Both run this checkout's programs, so that only the package differs.  Each round starts processes of
-both sides and measures them in turn, and the other way round next time; the medians of its samples
-are one pair.  Rounds, not samples, are what the interval is made of: samples of one process
-are alike in ways that the next process is not (where its memory lies, how its hashes fall).
+both sides and measures them alternately; the next round begins with the other side.  The medians of
+a round's samples are one pair.  The interval is computed from rounds, not samples: samples of one
+process share properties that the next process has not (memory layout, hash seeds).
 """
 
 import argparse
@@ -34,7 +34,7 @@ from benchmarks.statistics import (
 from benchmarks.workload import ROOT, Workload
 
 Samples = list[dict[str, float]]
-JUDGED = ("rate", "cpu_us")  # and what the workload is about
+JUDGED = ("rate", "cpu_us")  # and the workload's own metric
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def judged(
 
 
 class Comparison:
-    """All that is compared: measured, shown and kept one workload after another."""
+    """The whole comparison: each workload is measured, shown and kept in order."""
 
     def __init__(
         self, arguments: argparse.Namespace, sides: Sides, settings: Settings, screen: Screen
@@ -223,7 +223,7 @@ class Comparison:
                     self._screen.console.print(f"  {implementation}: {_last_line(one[kind])}")
 
     def found(self, kind: str) -> list[tuple[str, str, Any]]:
-        """Workload, implementation and what it has of that kind, wherever there is some."""
+        """Workload, implementation and its entry of that kind, wherever there is one."""
         return [
             (name, implementation, one[kind])
             for name, workload in self.workloads.items()
@@ -232,7 +232,7 @@ class Comparison:
         ]
 
     def sum_up(self) -> int:
-        """Says what is slower; returns the exit status."""
+        """Prints the slower metrics; returns the exit status."""
         before, limit, say = self._sides.before, self._arguments.limit, self._screen.console.print
         slower, failed = self.found("slower"), self.found("failure")
         failed += self.found("failure_in_before")
@@ -259,7 +259,7 @@ def run(
     settings: Settings,
     checkout: Path = ROOT,
 ) -> int:
-    """What `aiopoll bench --compare REV` does; returns the exit status."""
+    """Runs `aiopoll bench --compare REV`; returns the exit status."""
     if not any(asked(workload, arguments.implementations) for workload in workloads):
         print("none of these workloads is about an implementation of aiopoll's", file=sys.stderr)
         return 2
@@ -299,7 +299,7 @@ def run(
 
 
 def asked(workload: Workload, wanted: list[str] | None) -> list[str]:
-    """Those of ours that are to be compared on the workload."""
+    """The implementations of ours to compare on the workload."""
     mine = [name for name in workload.implementations if ours(name)]
     return [name for name in mine if (name in wanted if wanted else name not in NOT_JUDGED)]
 
@@ -307,7 +307,8 @@ def asked(workload: Workload, wanted: list[str] | None) -> list[str]:
 def plan_of(
     workloads: list[Workload], wanted: list[str] | None, after: Side, skipped: dict[str, str]
 ) -> list[tuple[Workload, list[str]]]:
-    """Each workload with those of ours that the checkout can run; `skipped` gets the reasons."""
+    """Each workload with our implementations that the checkout can run; `skipped` gets the
+    reasons."""
     plan = []
     reasons: dict[str, str | None] = {}
     for workload in workloads:

@@ -1,9 +1,9 @@
 """Reading and writing blocks of one file, by each of the implementations for files.
 
-`opened(implementation, path, depth, …)` is a context in which `read(offset)` and
-`write(data, offset)` are awaited.  aiopoll reads and writes past the page cache (O_DIRECT), and so
-do the threads; the other libraries have no aligned buffers, so theirs is the page cache, emptied
-beforehand where the workload is about a cold file.
+`opened(implementation, path, depth, …)` is a context in which `read(offset)` and `write(data,
+offset)` are awaited.  aiopoll and the threads bypass the page cache (O_DIRECT).  The other
+libraries have no aligned buffers and use the page cache; a workload on a cold file empties it
+beforehand.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from benchmarks.native import BUILD
 
 BLOCK = 4096
 PATTERN = bytes((index * 7 + 1) & 0xFF for index in range(BLOCK))
-"""What each block holds, and what benchmarks/c/client.c expects of an answer."""
+"""The content of each block, which benchmarks/c/client.c expects in a response."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""fio with libaio: what the disk gives to one process in C."""
+"""fio with libaio: the rate of the disk for one process in C."""
 
 import argparse
 import json
@@ -12,7 +12,7 @@ from benchmarks.files import BLOCK
 def run(
     arguments: argparse.Namespace, path: Path, mode: str, depth: int, size: int = BLOCK
 ) -> None:
-    """One job of fio's `rw` mode, told as `program.measure` tells its own."""
+    """Runs one job of fio's `rw` mode; reports its metrics as `program.measure` does."""
     command = ["fio", "--name=job", f"--filename={path}", f"--size={path.stat().st_size}"]
     command += ["--ioengine=libaio", "--direct=1", f"--rw={mode}", f"--bs={size}"]
     command += [f"--iodepth={depth}", "--norandommap", "--output-format=json"]

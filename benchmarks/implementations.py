@@ -1,4 +1,4 @@
-"""What a workload can run on, by name, and why one of them is not to be had here."""
+"""The implementations of a workload by name, and the reason why one is not available here."""
 
 import functools
 import importlib
@@ -53,7 +53,7 @@ FILES = (
 
 
 def loop_factory(implementation: str) -> Callable[[], Any]:
-    """What makes the implementation's loop.  Raises ImportError where it is not installed."""
+    """Returns the factory of the implementation's loop.  Raises ImportError if it is missing."""
     described = IMPLEMENTATIONS[implementation]
     module = importlib.import_module(described.loop)
     return functools.partial(module.new_event_loop, **described.options)

@@ -1,6 +1,6 @@
 """python -m benchmarks.install: the dependency group bench, one by one.
 
-What does not install on this Python is named and left out, for a run does without it.
+A package that does not install on this Python is named and left out; a run does without it.
 """
 
 import subprocess

@@ -30,18 +30,18 @@ Result = TypeVar("Result")
 class Settings:
     seconds: float = 3.0
     warm_up: float = 0.5
-    operations: int | None = None  # in place of the seconds, and every answer is compared
+    operations: int | None = None  # in place of the seconds, and every response is compared
     server_cpu: int | None = None  # None: wherever the kernel puts it
     client_cpu: int | None = None
 
 
 class Failure(Exception):
-    """An implementation did not do its work; the text is what its processes said."""
+    """An implementation did not do its work; the text is the output of its processes."""
 
 
 @contextlib.contextmanager
 def on_cpu(cpu: int | None) -> Iterator[None]:
-    """What is started in here runs on this CPU, for a child inherits the affinity."""
+    """A child started in here runs on this CPU, for it inherits the affinity."""
     before = os.sched_getaffinity(0)
     if cpu is not None:
         os.sched_setaffinity(0, {cpu})
@@ -58,7 +58,7 @@ def environment(source: Path | None = None) -> dict[str, str]:
 
 
 class Process:
-    """A child that talks by lines; killed at the end, or where it takes too long over one."""
+    """A child that communicates by lines; killed at the end, or when a line takes too long."""
 
     def __init__(
         self, command: list[str], cpu: int | None, limit_seconds: float, source: Path | None = None
@@ -121,7 +121,7 @@ class Process:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What the kernel has counted of a process so far."""
+    """The kernel's counters of a process so far."""
 
     cpu_seconds: float
     context_switches: int
@@ -291,7 +291,7 @@ class Running(contextlib.ExitStack):
             / operations,
             "peak_memory": said.pop("peak_memory", after.peak_bytes),
         }
-        for name in ("lost", "unanswered"):  # told where there are some
+        for name in ("lost", "unanswered"):  # reported where not zero
             if said.get(name) == 0:
                 del said[name]
         if "client_cpu_seconds" in said:
@@ -313,8 +313,8 @@ class Running(contextlib.ExitStack):
 class Round(Generic[Key]):
     """The processes that are measured beside each other, each under a key.
 
-    They are started when they are first asked, and run until the end; or, where a workload wants to
-    be alone, they are started and ended for each question.
+    They are started at the first question, and run until the end; for a workload that runs alone,
+    they are started and ended for each question.
     """
 
     def __init__(
@@ -324,7 +324,7 @@ class Round(Generic[Key]):
         self._running: dict[Key, Running] = {}
 
     def ask(self, key: Key, question: Callable[[Running], Result]) -> Result | None:
-        """What `question` returns of it; None if it has failed, which `failures` keeps."""
+        """The result of `question` for it; None if it has failed, which `failures` keeps."""
         if key in self._failures:
             return None
         try:

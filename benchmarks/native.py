@@ -1,4 +1,4 @@
-"""Compiles what is in benchmarks/c, once, into build/bench."""
+"""Compiles the programs of benchmarks/c, once, into build/bench."""
 
 import functools
 import os
@@ -14,7 +14,7 @@ BUILD = ROOT / "build" / "bench"
 
 
 class CannotBuild(Exception):
-    """A program of benchmarks/c, or a certificate, cannot be made; the text says what it lacks."""
+    """A program of benchmarks/c, or a certificate, cannot be made; the text states the cause."""
 
 
 @functools.cache

@@ -1,8 +1,8 @@
-"""What the programs of benchmarks/workloads share: their command line and their talk with `run`.
+"""Code shared by the programs of benchmarks/workloads: command line and protocol with `run`.
 
 A server prints `ready ADDRESS` and serves until it is killed.  A program that measures itself
 prints `start`, waits for a line, works and prints one line of JSON, again and again until its
-standard input ends, so that whoever measures it can look at the process while it waits.
+standard input ends, so that the measuring process can inspect it while it waits.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def bound_socket() -> socket.socket:
 
 
 def address_of(bound: socket.socket) -> str:
-    """What `ready` says of it; to be asked before a loop has it, for rloop takes it away."""
+    """Its address for the `ready` line; call this before a loop has it, for rloop detaches it."""
     return "tcp:{}:{}".format(*bound.getsockname())
 
 
@@ -72,13 +72,13 @@ async def forever() -> None:
 
 
 def started() -> bool:
-    """Says that the work would begin, and blocks until it may; False where no more is wanted."""
+    """Prints that the work can begin, and blocks until it may; False where no more is wanted."""
     print("start", flush=True)
     return bool(sys.stdin.readline())
 
 
 def tell(**result: Any) -> None:
-    """Says the result."""
+    """Prints the result."""
     print(json.dumps(result), flush=True)
 
 
@@ -95,9 +95,9 @@ async def measure(
     latencies_ns: "array[int] | None" = None,
     at_end: Callable[[], dict[str, float]] = dict,
 ) -> None:
-    """Awaits batch(batch_size) until the seconds are over, and tells the rate; as often as asked.
+    """Awaits batch(batch_size) for the given seconds, and reports the rate; repeats it on request.
 
-    A batch that knows how long each operation took appends that to `latencies_ns`; `at_end` answers
+    A batch that knows how long each operation took appends that to `latencies_ns`; `at_end` returns
     further metrics, or ends the program where the work is found to be wrong.
     """
     clock = time.perf_counter

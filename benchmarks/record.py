@@ -1,4 +1,4 @@
-"""What is kept of a run beside its figures: when, of which commit, on which machine, with what."""
+"""The metadata of a run beside its figures: time, commit, machine and versions."""
 
 import datetime
 import importlib.metadata
@@ -77,7 +77,7 @@ def new_record(settings: Settings, rounds: int, samples: int) -> dict[str, Any]:
 
 
 def name_of(record: dict[str, Any]) -> str:
-    """What a workload's result calls the run that it is of: date and commit."""
+    """The name of a run in a workload's result: date and commit."""
     changed = " with changes" if record["changed_since_commit"] else ""
     return f"{record['date']} {short(record)}{changed}"
 

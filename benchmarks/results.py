@@ -1,4 +1,4 @@
-"""What a run's samples come to, and the one file of it that is in git: benchmarks/results.
+"""The results of a run's samples, and their one file in git: benchmarks/results.
 
 {"runs": {name: {"date", "commit", "changed_since_commit", "machine", "versions", "settings",
                  "skipped": {implementation or workload: reason}}},
@@ -26,7 +26,7 @@ from benchmarks.workload import ROOT, Workload, all_workloads
 
 LATEST = ROOT / "benchmarks" / "results" / "latest.json"
 RUNS = BUILD / "runs"
-RATIOS = ("rate", "cpu_us", "context_switches")  # and what the workload is about
+RATIOS = ("rate", "cpu_us", "context_switches")  # and the workload's own metric
 NOT_JUDGED = ("aiopoll-epoll", "aiopoll-threads")
 """The epoll backend is there to be compared with, and so is aiopoll where threads do its work on
 the disk."""
@@ -37,7 +37,7 @@ def ours(implementation: str) -> bool:
 
 
 def summed_up(samples: list[dict[str, float]]) -> dict[str, Any]:
-    """What is kept of an implementation: each metric's estimate over the samples of all rounds."""
+    """The summary of an implementation: each metric's estimate over the samples of all rounds."""
     metrics = [metric for metric in METRICS if any(metric in one for one in samples)]
     return {
         "sample_count": len(samples),
@@ -127,9 +127,9 @@ def goal_text(goal: dict[str, Any]) -> str:
 
 
 def slower_than_peers(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """Where one of ours is worse than a peer in what the workload is about.
+    """The cases where one of ours is worse than a peer in the workload's own metric.
 
-    The references have no Python, and what they do is no peer's.
+    The references have no Python, and are not peers.
     """
     metric = result["metric"]
     found = []
@@ -179,9 +179,9 @@ def condensed(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def merged(latest: dict[str, Any], run: dict[str, Any], known: Iterable[str]) -> dict[str, Any]:
-    """`latest` with what `run` has measured in place of what it had of those workloads.
+    """`latest` with the results of `run` in place of its own for those workloads.
 
-    Runs of which nothing is left go, and so do workloads that are not known any more.
+    Runs without a workload left are removed, and so are unknown workloads.
     """
     workloads = {**latest["workloads"]}
     for name, result in run["workloads"].items():
@@ -210,7 +210,7 @@ def _text(value: Any, levels: int, indent: str = "\n") -> str:
 
 
 def save(results: dict[str, Any], path: Path) -> None:
-    """In place of what was there, in one step: a run cut short leaves a whole file."""
+    """Replaces the file in one step: a run cut short leaves a whole file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     unfinished.write_text(_text(results, 4) + "\n", encoding="utf-8")

@@ -1,8 +1,7 @@
 """The package as a commit has it, or as the checkout has it now, built in build/compare.
 
-Both sides of a comparison are built alike, from a copy of the sources and by this interpreter; a
-copy that is built stays, and is taken again where the sources are the same.  Only what git has here
-is needed.
+Both sides of a comparison are built alike, from a copy of the sources and by this interpreter. A
+built copy stays, and is used again for the same sources.  Only the local git repository is needed.
 """
 
 import hashlib
@@ -19,12 +18,12 @@ from pathlib import Path
 from benchmarks.workload import ROOT
 
 INPUTS = ("src", "setup.py", "pyproject.toml")
-"""What the package is built from: changes to anything else leave HEAD what is measured."""
+"""The inputs of the build: changes to anything else leave HEAD as the measured revision."""
 LINES_SHOWN = 20
 
 
 class CannotCompare(Exception):
-    """A side cannot be had; the text says which, why, and what to do."""
+    """A side is not available; the text states which, why, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Revision:
 
 
 def _git(checkout: Path, *arguments: str, **environment: str) -> str:
-    """What git prints.  Raises CannotCompare with what it complains of."""
+    """The output of git.  Raises CannotCompare with its error message."""
     try:
         done = subprocess.run(
             ["git", *arguments],
@@ -58,7 +57,7 @@ def _require_clone(checkout: Path) -> None:
         top = Path(_git(checkout, "rev-parse", "--show-toplevel"))
     except CannotCompare:
         if (checkout / ".git").exists():
-            raise  # git will not read it, and says why
+            raise  # git refuses to read it, and prints the reason
         top = None
     if top is None or top.resolve() != checkout.resolve():
         raise CannotCompare(
@@ -67,7 +66,7 @@ def _require_clone(checkout: Path) -> None:
 
 
 def of_commit(name: str, checkout: Path = ROOT) -> Revision:
-    """The commit that git calls so."""
+    """The commit of that name in git."""
     _require_clone(checkout)
     try:
         commit = _git(checkout, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
@@ -82,12 +81,12 @@ def of_commit(name: str, checkout: Path = ROOT) -> Revision:
 
 
 def of_checkout(checkout: Path = ROOT) -> Revision:
-    """HEAD, or what the checkout has where its sources differ from it."""
+    """HEAD, or the checkout's sources where they differ from it."""
     head = of_commit("HEAD", checkout)
     changed = _git(checkout, "status", "--porcelain", "--untracked-files=all", "--", *INPUTS)
     if not changed:
         return Revision(head.name, f"HEAD, {head.name}", head.tree, head.commit)
-    # An index of its own, so that git makes a tree of what is there and the user's stays as it is.
+    # With an index of its own, git makes a tree of the checkout, and the user's index is unchanged.
     with tempfile.TemporaryDirectory() as folder:
         index = {"GIT_INDEX_FILE": os.path.join(folder, "index")}
         _git(checkout, "read-tree", "HEAD", **index)
@@ -113,7 +112,7 @@ def built(
 ) -> Path:
     """The revision's `src`, to be put on the path; built where it is not yet.
 
-    Raises CannotCompare with the end of what the build printed.
+    Raises CannotCompare with the end of the build's output.
     """
     # Another interpreter has another name there, and so does another build of the same.
     kind = "-debug" * (os.environ.get("AIOPOLL_DEBUG") == "1")
@@ -149,7 +148,7 @@ def built(
         try:
             unfinished.rename(path)
         except OSError:
-            if not path.exists():  # somebody else has built it meanwhile
+            if not path.exists():  # unless another process has built it meanwhile
                 raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

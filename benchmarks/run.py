@@ -1,10 +1,9 @@
-"""python -m benchmarks.run: every workload, several rounds, the implementations in turn in each.
+"""python -m benchmarks.run: every workload, several rounds, the implementations in rotation.
 
 Each round starts the processes of all implementations, and measures several samples of each, a
-short time for one: what the machine does meanwhile befalls neighbours alike.  The server runs on
-one CPU and its client on another.  What comes out is a table as it goes, the samples in
-build/bench, what they come to in benchmarks/results/latest.json, and with --report an HTML page of
-plots.
+short time for one: a disturbance on the machine affects neighbours alike.  The server runs on one
+CPU and its client on another.  The output is a table during the run, the samples in build/bench,
+their results in benchmarks/results/latest.json, and with --report an HTML page of plots.
 """
 
 import argparse
@@ -112,7 +111,7 @@ def run_workload(
     count_system_calls: bool,
     screen: Screen,
 ) -> dict[str, Any]:
-    """What `results.workload_result` makes of the samples; who fails drops out."""
+    """The `results.workload_result` of the samples; an implementation that fails drops out."""
     measured: dict[str, list[dict[str, float]]] = {name: [] for name in implementations}
     failures: dict[str, str] = {}
     calls: dict[str, float] = {}
@@ -124,7 +123,8 @@ def run_workload(
     for index in range(rounds):
         with contextlib.closing(Round(workload.alone, start, failures)) as this:
             for sample in range(samples):
-                # Each is first once: what heats up or fills is not always the same one's luck.
+                # Each is first once: heating up or filling caches does not favour the same one
+                # always.
                 first = (index + sample) % len(implementations)
                 for name in [*implementations[first:], *implementations[:first]]:
                     screen.doing(workload.name, name, f"round {index + 1}")
@@ -164,7 +164,7 @@ def count_calls(running: Running) -> float | str:
 def plan_of(
     workloads: list[Workload], wanted: list[str] | None, skipped: dict[str, str]
 ) -> list[tuple[Workload, list[str]]]:
-    """Each workload with those who can run it here; `skipped` gets the reasons of the others."""
+    """Each workload with its implementations here; `skipped` gets the reasons of the others."""
     plan = []
     for workload in workloads:
         able = []

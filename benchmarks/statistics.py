@@ -1,4 +1,4 @@
-"""What is made of samples: their median with its 95 % interval, and a figure as it is shown.
+"""Statistics of samples: their median with its 95 % interval, and a figure as it is shown.
 
 The interval is the bootstrap's: as many samples are drawn anew with replacement, and 95 % of the
 medians of all such draws lie in it.  For a median their distribution is known, so that nothing is
@@ -40,7 +40,7 @@ def estimate(samples: Iterable[float]) -> Estimate:
 
 
 def _bound(medians: Iterable[tuple[float, float]]) -> float:
-    """The median that has half of what is outside the interval before it."""
+    """The median with half of the probability outside the interval before it."""
     outside = (1 - CONFIDENCE) / 2
     for median, probability in medians:
         outside -= probability

@@ -1,4 +1,4 @@
-"""A workload: what is run, what drives it, and how small it is in the tests."""
+"""A workload: its program, its client, and its size in the tests."""
 
 import importlib
 import importlib.util
@@ -49,11 +49,11 @@ class Workload:
     implementations: tuple[str, ...] = LOOPS
     client: Client | None = None
     unit: str = "request"
-    metric: str = "rate"  # what it is about; what is slower is slower by this
+    metric: str = "rate"  # its own metric; slower means slower by this
     small_options: tuple[str, ...] = ()
     small_operations: int = 100
     needs: str | None = None  # a module beyond the implementations' own
-    alone: bool = False  # one long sample a round, with nobody beside it
+    alone: bool = False  # one long sample a round, with no other process beside it
 
     def command(self, implementation: str) -> list[str]:
         """How the program is started; where it is a server it prints `ready ADDRESS`."""

@@ -2,8 +2,8 @@
 
 python examples/kv.py [--directory DIRECTORY] [--port PORT]
 
-Sockets and the log (kv_log.py) are on one AIO ring.  A write is answered when its record is on the
-device, and no reader sees it before.  What the commands do is in kv_store.py.
+Sockets and the log (kv_log.py) are on one AIO ring.  The reply to a write is sent when its record
+is on the device; no reader sees the value before.  The commands are in kv_store.py.
 """
 
 import argparse
@@ -28,12 +28,12 @@ BACKLOG_MAX = 8 << 20
 OWED_MAX = 4 << 20
 """Bytes of replies, of one connection, at which it is no longer read."""
 RESERVED = 128
-"""Descriptors that clients may not have, but for half of all: for the log, and for those who are
-told that there is no room for them."""
+"""Descriptors kept back from clients, at most half of all: for the log, and for clients that are
+refused for want of room."""
 ROOM_RETRY_S = 0.1
 """Between two tries of the log to get a descriptor where no client is left."""
 FAREWELL_S = 2.0
-"""What clients may take, when the server is told to end, to receive their last replies."""
+"""Time for clients to receive their last replies when the server is asked to end."""
 
 
 class Connection(asyncio.Protocol):
@@ -42,7 +42,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, store: Store, connections: dict["Connection", None]) -> None:
         self.store = store
-        self.connections = connections  # who was silent longest is the first
+        self.connections = connections  # the client that was silent longest is the first
         self.parser = CommandParser(store.command_max)
         self.replies: collections.deque[Reply] = collections.deque()
         self.protocol = 2
@@ -85,7 +85,7 @@ class Connection(asyncio.Protocol):
         self.run()
 
     def end(self) -> None:
-        """Closes when what was asked for is answered."""
+        """Closes when every command has its reply."""
         self.ending = True
         self.run()
 
@@ -99,7 +99,7 @@ class Connection(asyncio.Protocol):
         )
 
     def run(self, _: object = None) -> None:
-        """Goes on with what there is to do."""
+        """Carries out the commands received so far."""
         self.send()
         hungry = False
         while not hungry and self.may_run():
@@ -149,7 +149,7 @@ class Connection(asyncio.Protocol):
             self.ending = True
 
     def hello(self, options: list[bytes]) -> bytes:
-        """Answers what the server is, in the version of the protocol that the client wants."""
+        """Replies with the server's properties, in the client's version of the protocol."""
         if options and options[0] not in (b"2", b"3"):
             return error_reply("NOPROTO unsupported protocol version: 2 and 3 are known")
         if len(options) > 1 and options[1].upper() != b"SETNAME":

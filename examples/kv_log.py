@@ -1,6 +1,6 @@
 """A log that is durable: records in segments, written in groups past the page cache.
 
-Records wait for one another: while one batch is written, what arrives goes into the next.  One
+Records wait for one another: those that arrive while one batch is written go into the next.  One
 write is in flight, with O_DIRECT and RWF_DSYNC: it is on the device when it is done.
 
 A segment is a file, 000001.log, 000002.log, …, allocated and filled with zeroes ahead:
@@ -12,10 +12,10 @@ The checksum of a batch starts from the salt, so that what a recycled segment he
 value made to look like a batch, is never taken for one.  Sequence numbers have no gaps.
 
 At the start all batches are applied in order.  The first that is not whole is the end: a write that
-was cut off, of which nobody was told.  If a whole one comes after it, or a segment that the
-manifest (kv_manifest.py) names is missing, or one is not as long as it was made, the disk has lost
-what was promised, and the log refuses to open, naming the file and the place in it.  Damage to the
-very last batch cannot be told from a write that was cut off.
+was cut off and never acknowledged.  If a whole one comes after it, or a segment that the manifest
+(kv_manifest.py) names is missing, or one is not as long as it was made, the disk has lost
+acknowledged data: the log refuses to open, and names the file and the place in it.  Damage to the
+very last batch cannot be distinguished from a write that was cut off.
 
 Segments are given up at the oldest end only, when nothing in them is needed; the file becomes the
 next new segment.
@@ -186,7 +186,7 @@ def place_records(
 
 
 Apply = Callable[[Record, Place, int], None]
-"""Told of each record that is durable, in order: the record, its place, its sequence number."""
+"""Called for each durable record, in order: the record, its place, its sequence number."""
 
 
 async def no_room() -> bool:
@@ -203,7 +203,7 @@ class Log:
         self.switched = asyncio.Event()
         """Set when another segment is begun."""
         self.failed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
-        """Done when the log can be written no more."""
+        """Done when the log can no longer be written."""
         self.backlog = 0
         """Bytes that are not durable yet."""
         self.commits = 0
@@ -212,17 +212,17 @@ class Log:
         self.last: Batch | None = None
         """The batch that was begun last."""
         self.make_room: Callable[[], Awaitable[bool]] = no_room
-        """Asked where the process has no descriptor left; whether one was given up."""
+        """Called where the process has no descriptor left; returns whether one was given up."""
         self._sequence = 1
         self._durable = 1  # the sequence number after that of the last batch that is durable
         self._pool = aiopoll.BufferPool()
         self._writer: asyncio.Task[None] | None = None
         self._direct = True
         self._spare = directory / "spare"  # a segment to be: its contents mean nothing
-        self._renaming = asyncio.Lock()  # held by who does something to the spare
+        self._renaming = asyncio.Lock()  # held during any change of the spare
 
     async def open(self) -> None:
-        """Applies what is in the directory, and makes ready for more."""
+        """Applies the records in the directory, and prepares for more."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -245,7 +245,7 @@ class Log:
         self._next = asyncio.create_task(self._prepare(self.segments[-1].number + 1))
 
     async def _find_segments(self) -> None:
-        """Reads the manifest, and undoes what was begun and not finished when the server died."""
+        """Reads the manifest, and undoes the steps that were unfinished when the server died."""
         stems = {path.stem for path in self.directory.glob("*.log")}
         numbers = {int(s) for s in stems if s.isdecimal() and self._path(int(s)).stem == s}
         manifest = read_manifest(self.directory)
@@ -265,7 +265,7 @@ class Log:
             await self._note(manifest._replace(last=last + 1))
 
     async def _note(self, manifest: Manifest) -> None:
-        """Makes the manifest say what is now true."""
+        """Writes the current state to the manifest."""
         await self._with_room(lambda: asyncio.to_thread(write_manifest, self.directory, manifest))
         self._manifest = manifest
 
@@ -293,7 +293,7 @@ class Log:
         return self.directory / f"{number:06}.log"
 
     async def _with_room(self, operation: Callable[[], Awaitable[T]]) -> T:
-        """Does it again where a descriptor was missing, as long as somebody gives one up."""
+        """Repeats the call where a descriptor was missing, as long as one is given up."""
         while True:
             try:
                 return await operation()
@@ -321,13 +321,13 @@ class Log:
         segment = Segment(file, number, 0, os.fstat(file.fileno()).st_size)
         self.segments.append(segment)
         segment.seed = decode_segment(await file.pread(BLOCK, 0), number, segment.size)
-        # What is written again must fit, if segments were larger then.
+        # Records written again must fit, if segments were larger then.
         self.segment_size = max(self.segment_size, segment.size)
         data = await file.pread(segment.size, 0)
         for start, sequence, records in read_batches(data, segment.seed, expected):
             self._apply_batch(segment, start, sequence, records)
             expected = sequence + 1
-        # What was read may be in the device's cache only.
+        # The data read may be in the device's cache only.
         await file.datasync()
         return expected
 
@@ -387,7 +387,8 @@ class Log:
         batch.size += size
         self.backlog += size
         if self._writer is None:
-            # It begins when this turn of the loop is over: all that arrives in the turn is in.
+            # It begins after this iteration of the loop, with all records that arrive in the
+            # iteration.
             self._writer = asyncio.create_task(self._write())
         return batch
 
@@ -411,7 +412,7 @@ class Log:
             try:
                 segment = await self._next
             except OSError:
-                # What it lacked when it was to be made ready may be there by now.
+                # The descriptor or space that it lacked before may be available by now.
                 segment = await self._prepare(number)
             self.segments.append(segment)
             self._next = asyncio.create_task(self._prepare(number + 1))
@@ -432,16 +433,16 @@ class Log:
         batch.durable.set_result(None)
 
     def fail(self, error: Exception) -> None:
-        """Gives up: whether what is not durable yet ever will be, the next start tells."""
+        """Gives up: only the next start shows which of the pending records became durable."""
         if not self.failed.done():
             self.failed.set_result(error)
         for batch in self._batches:
             batch.durable.set_exception(OSError(f"the log cannot be written: {error}"))
-            batch.durable.exception()  # there may be nobody to see it
+            batch.durable.exception()  # there may be no waiter to retrieve it
         self._batches.clear()
 
     async def sync(self) -> None:
-        """Waits until all that was appended is durable."""
+        """Waits until all appended records are durable."""
         if self.last is not None:
             await asyncio.shield(self.last.durable)
 
@@ -451,7 +452,7 @@ class Log:
     async def retire(self) -> None:
         """Gives up the oldest segment, of which nothing is needed."""
         segment = self.segments.popleft()
-        await segment.file.close()  # when those who read from it have read
+        await segment.file.close()  # waits for its readers
         # Its name is gone for good before anything else happens to the file, or to the next one.
         async with self._renaming:
             head = self.segments[0]
@@ -463,13 +464,13 @@ class Log:
         try:
             await self.sync()
         except OSError:
-            pass  # it has failed, and said so
+            pass  # it has failed, and reported the error
         if self._writer is not None:
             await asyncio.wait([self._writer])
         try:
             self.segments.append(await self._next)
         except OSError:
-            pass  # there was no room for it, and nobody needed it
+            pass  # there was no room for it, and it was not needed
         await self._close_files()
 
     async def _close_files(self) -> None:

@@ -1,7 +1,7 @@
-"""The manifest of the key-value server's log: which segments there must be.
+"""The manifest of the key-value server's log: the list of its segments.
 
-A log begins where its oldest segment was given up, and ends where the newest was begun.  No segment
-can tell that one before or after it is lost, so that a file beside them says which there are.
+A log begins where its oldest segment was given up, and ends where the newest was begun.  A segment
+does not show that one before or after it is lost, so a file beside them lists all.
 
 It is replaced as a whole, by a rename: before a segment is given up, and after one is made.  Dying
 in between leaves one segment that it does not name, the one before its first or after its last.
@@ -19,7 +19,7 @@ CHECKSUM = struct.Struct("<I")
 
 
 class Damaged(Exception):
-    """The log does not hold what was promised to be in it."""
+    """The log has lost acknowledged records."""
 
 
 class Manifest(NamedTuple):
@@ -50,7 +50,7 @@ def path_of(directory: Path) -> Path:
 
 
 def read_manifest(directory: Path) -> Manifest | None:
-    """What the directory's manifest says; None if it has none."""
+    """The directory's manifest; None if it has none."""
     path = path_of(directory)
     try:
         return decode_manifest(path.read_bytes())

@@ -13,7 +13,7 @@ NULL = {2: b"$-1\r\n", 3: b"_\r\n"}
 
 
 class ProtocolError(Exception):
-    """What came is no command, or too large a one."""
+    """The input is no command, or too large a one."""
 
 
 class CommandParser:

@@ -1,10 +1,10 @@
-"""The store of the key-value server: the index of its log, the cache, and what each command does.
+"""The store of the key-value server: the index of its log, the cache, and the commands.
 
 The values are in the log; in memory there are the keys, with the places of their values, and a
 bounded cache.  Other values are read from the log by O_DIRECT, while the loop serves others.
 
-What is no longer needed in the log is given up: values still alive in its oldest segment are
-written again at its end.  A deletion in there has nothing older left to delete, and is dropped.
+The log gives up its oldest segment: values still alive in it are written again at the end.  A
+deletion in there has nothing older left to delete, and is dropped.
 """
 
 import asyncio
@@ -64,7 +64,7 @@ async def wait_for(futures: Iterable["asyncio.Future[Any]"]) -> None:
 
 
 class CommandError(Exception):
-    """What the client asked for cannot be done."""
+    """The command cannot be carried out."""
 
 
 class Pending(NamedTuple):
@@ -108,7 +108,7 @@ class Cache:
 
 
 class Store:
-    """The index of what is durable, what is not yet, and the commands on both."""
+    """The index of durable values, the pending changes, and the commands on both."""
 
     def __init__(self, directory: Path, segment_size: int, cache_size: int) -> None:
         self.index: dict[bytes, Place] = {}
@@ -149,7 +149,7 @@ class Store:
             place.segment.live += record_size(key, place.length)
         pending = self.unwritten.get(key)
         if pending is not None and pending.batch.sequence == sequence:
-            # What the key is after the whole batch, which may hold several changes of it.
+            # The key's value after the whole batch, which may hold several changes of it.
             del self.unwritten[key]
             self.cache.discard(key)
             if pending.value is not None:
@@ -158,7 +158,7 @@ class Store:
     # Reading
 
     def find(self, key: bytes) -> tuple[Batch | None, bytes | Place | None]:
-        """A key's value, or its place in the log, and the batch to wait for before it is told."""
+        """A key's value, or its place in the log, and the batch to wait for before the reply."""
         pending = self.unwritten.get(key)
         if pending is not None:
             return pending
@@ -169,7 +169,7 @@ class Store:
         return None, place if value is None else value
 
     def check(self, key: bytes, place: Place, value: bytes) -> bytes:
-        """What was read from the log, if it is what was written."""
+        """The value read from the log, if it is intact."""
         if len(value) != place.length or zlib.crc32(value) != place.checksum:
             raise Damaged(f"the log is damaged at {place.segment.file.name}, {place.offset}")
         if self.index.get(key) is place:
@@ -208,7 +208,7 @@ class Store:
         return self._count(keys, [])
 
     def _count(self, keys: tuple[bytes, ...], changes: list[Record]) -> Reply:
-        """How many of the keys there are; told when what it depends on is durable."""
+        """How many of the keys exist; replied when the changes it depends on are durable."""
         found = [self.find(key) for key in keys]
         reply = integer(sum(value is not None for _, value in found))
         if changes:
@@ -219,7 +219,7 @@ class Store:
         return Later(max(batches, key=lambda batch: batch.sequence).durable, reply)
 
     def dbsize(self) -> Reply:
-        """How many keys there are; told when the changes among them are durable."""
+        """How many keys exist; replied when the changes among them are durable."""
         count = len(self.index)
         for key, pending in self.unwritten.items():
             count += (pending.value is not None) - (key in self.index)
@@ -270,7 +270,7 @@ class Store:
         by = sign * parse_integer(amount)
         _, found = self.find(key)
         if isinstance(found, Place):
-            # What the connection asks for next may depend on this.
+            # The connection's next command may depend on this.
             task = self._task(self._add_cold(key, by))
             return Later(task, bytes, exclusive=True)
         return self._add(key, by, found)
@@ -287,7 +287,7 @@ class Store:
             if isinstance(found, Place):
                 value = self.check(key, found, await self.load(found))
                 if key in self.unwritten or self.index.get(key) is not found:
-                    continue  # somebody else has changed it meanwhile
+                    continue  # another command has changed it meanwhile
                 found = value
             reply = self._add(key, by, found)
             if isinstance(reply, Later):
@@ -314,7 +314,7 @@ class Store:
         return size > 2 * live + 4 * self.log.segment_size
 
     async def _compact(self) -> None:
-        """Writes again what is alive in the oldest segment, and gives it up."""
+        """Writes the live values of the oldest segment again, and gives it up."""
         segment = self.log.segments[0]
         data = await self.log.read(segment)
         end = 0
@@ -344,7 +344,7 @@ class Store:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    # What clients ask when they begin
+    # Commands with which clients begin
 
     def info(self, *sections: bytes) -> Reply:
         facts = {
@@ -373,8 +373,8 @@ class Store:
         return OK
 
     def execute(self, arguments: list[bytes], null: bytes) -> Reply:
-        """Carries out a command.  The reply may come later; what follows already sees its effect,
-        unless it is exclusive.  null: what tells that there is no value."""
+        """Carries out a command.  The reply may come later; other commands already see its effect,
+        unless it is exclusive.  null: the reply that stands for no value."""
         self.null = null
         name = arguments[0].lower()
         text = name[:64].decode("latin-1")

@@ -16,7 +16,7 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
 PAGES = {path.relative_to(DOCS).as_posix(): path for path in sorted(DOCS.rglob("*.md"))}
-"""By what a request names: no path that somebody sends reaches the file system."""
+"""By the name in a request: no path from a client reaches the file system."""
 
 
 def render_index() -> str:

@@ -1,4 +1,4 @@
-"""Connect, one exchange, close: what accepting and closing cost."""
+"""Connect, one exchange, close: the cost of accepting and closing."""
 
 from benchmarks.implementations import LOOPS, REFERENCES
 from benchmarks.workload import Client, Workload

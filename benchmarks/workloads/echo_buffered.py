@@ -31,7 +31,7 @@ class Echo(asyncio.BufferedProtocol):
         return self.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        # A copy: the transport may keep what it is given, and the buffer is read into again.
+        # A copy: the transport may keep the data, and the buffer is read into again.
         self.transport.write(bytes(self.buffer[:nbytes]))
 
 

@@ -27,7 +27,7 @@ async def echo(connection: socket.socket) -> None:
             while data := await loop.sock_recv(connection, 65536):
                 await loop.sock_sendall(connection, data)
         except ConnectionError:
-            pass  # the client has ended with an answer on its way
+            pass  # the client has ended with a response in flight
 
 
 async def main(arguments: argparse.Namespace) -> None:

@@ -27,7 +27,7 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
             writer.write(data)
             await writer.drain()
     except ConnectionError:
-        pass  # the client has ended with an answer on its way
+        pass  # the client has ended with a response in flight
     writer.close()
 
 

@@ -50,7 +50,7 @@ async def main(arguments: argparse.Namespace) -> None:
                     group.create_task(write_some(max(1, count // arguments.depth)))
 
         def check() -> dict[str, float]:
-            """The last of what was written is there, as another open file sees it."""
+            """The last write is there, as another open file sees it."""
             with open(path, "rb") as file:
                 for offset, data in written:
                     if os.pread(file.fileno(), files.BLOCK, offset) != data:

@@ -1,4 +1,4 @@
-"""A fixed HTTP answer from an asyncio.Protocol: the loop's part of serving HTTP."""
+"""A fixed HTTP response from an asyncio.Protocol: the loop's part of serving HTTP."""
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-"""A loop that has been busy and has nothing to do now: what it costs to wait."""
+"""A loop that has been busy and is idle now: the cost of waiting."""
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-"""Each request over TCP is answered with a 4 KiB block from the disk: both in one loop."""
+"""Each request over TCP gets a 4 KiB block from the disk: both in one loop."""
 
 import argparse
 import asyncio

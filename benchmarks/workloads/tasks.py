@@ -1,4 +1,4 @@
-"""Tasks that take turns, and tasks that are made, run and awaited."""
+"""Tasks that alternate, and tasks that are made, run and awaited."""
 
 import argparse
 import asyncio

@@ -61,7 +61,7 @@ def test_a_pool_hands_out_again_what_came_back() -> None:
     assert pool.take(8000) is not first
     assert pool.kept == 0
     pool.give(pool.take(1))
-    pool.give(pool.take(1 << 20))  # more than is kept
+    pool.give(pool.take(1 << 20))  # larger than the pool keeps
     assert pool.kept == 4096
     assert address(pool.take(100, 1 << 16)) % (1 << 16) == 0
     with pytest.raises(TypeError):

@@ -1,4 +1,4 @@
-"""Context.cancel: exactly one event, whoever was first."""
+"""Context.cancel: exactly one event, whichever was first."""
 
 import errno
 import os

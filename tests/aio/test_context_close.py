@@ -1,4 +1,4 @@
-"""The end of a Context: close, being dropped, the collector, and what each lets go."""
+"""The end of a Context: close, being dropped, the collector, and the references released."""
 
 import gc
 import os

@@ -53,7 +53,7 @@ def handler() -> Iterator[Callable[[Callable[[], object]], None]]:
 
 
 def in_thread(function: Callable[[], object]) -> BaseException | None:
-    """What `function` raises in another thread."""
+    """The exception that `function` raises in another thread."""
     errors: list[BaseException | None] = []
 
     def run() -> None:
@@ -304,7 +304,7 @@ def test_an_unusable_buffer_stops_the_batch(context, plain_file):
         context.submit(batch)
     statistics = context.statistics()
     assert (statistics.in_flight, statistics.submit_calls) == (0, 0)
-    held.clear()  # what had been pinned is let go
+    held.clear()  # the pinned buffer is released
     context.submit([Iocb.pwrite(plain_file, b"x")])
     assert [event.res for event in context.reap()] == [1]
 
@@ -319,7 +319,7 @@ def test_buffer_resized_before_submit_has_its_new_length(context, plain_file):
 
 
 class PythonBuffer:
-    """A buffer made in Python, with something to do when it is asked for or let go."""
+    """A buffer made in Python, with a callback for its export and its release."""
 
     def __init__(self, on_get: Callable[[], object], on_release: Callable[[], object]) -> None:
         self.on_get, self.on_release = on_get, on_release

@@ -1,4 +1,4 @@
-"""Context.reap: what it waits for, signals, timeouts, and when buffers are let go."""
+"""Context.reap: waiting, signals, timeouts, and the release of buffers."""
 
 import errno
 import gc
@@ -154,7 +154,7 @@ def test_counters_add_up(context, eventfd, pipe):
 
 
 def test_a_signal_does_not_end_the_wait(context, pipe, alarm):
-    # PEP 475: the handler runs, then the wait goes on for what it was for.
+    # PEP 475: the handler runs, then the wait goes on.
     signal.signal(signal.SIGALRM, lambda *_: (alarm.append(1), os.write(pipe[1], b"x")))
     context.submit([Iocb.poll(pipe[0], select.POLLIN)])
     signal.setitimer(signal.ITIMER_REAL, 0.005)
@@ -231,7 +231,7 @@ def test_a_sigmask_allows_to_wait_for_a_signal_alone(context, alarm):
 def test_a_buffer_is_held_until_its_event_is_reaped(context, plain_file):
     buffer = bytearray(4)
     context.submit([Iocb.pread(plain_file, buffer)])
-    # It has completed in the kernel; who has not reaped cannot know.
+    # It has completed in the kernel; a caller that has not reaped cannot know.
     with pytest.raises(BufferError):
         buffer.extend(b"x")
     context.reap()
@@ -314,7 +314,7 @@ def test_a_finalizer_that_runs_within_reap_may_not_come_in(context, eventfd):
 
 
 def test_stale_readiness_is_told_and_can_be_read_away(context, pipe):
-    # Written, then read before the reap: the event stands, whoever gets it must be non-blocking.
+    # Written, then read before the reap: the event stands, so its receiver must be non-blocking.
     context.submit([Iocb.poll(pipe[0], select.POLLIN)])
     os.write(pipe[1], b"x")
     os.read(pipe[0], 1)

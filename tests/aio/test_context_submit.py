@@ -1,4 +1,4 @@
-"""Context.submit: every operation and flag, batches, and what the kernel refuses."""
+"""Context.submit: every operation and flag, batches, and the kernel's refusals."""
 
 import errno
 import mmap
@@ -14,7 +14,7 @@ from aiopoll.libaio import IO_CMD_POLL, IO_CMD_PREAD
 
 
 def run_one(context: Context, iocb: Iocb) -> int:
-    """Submits one request and answers its raw result."""
+    """Submits one request and returns its raw result."""
     assert context.submit([iocb]) == 1
     (event,) = context.reap()
     assert event.obj is iocb
@@ -164,7 +164,7 @@ def test_poll_for_pollpri_alone_ignores_plain_data(context, tcp_pair):
     left, right = tcp_pair
     context.submit([Iocb.poll(left, select.POLLPRI)])
     right.send(b"x")
-    # The kernel wakes with PRI set whatever came; it is not true, so nothing is left.
+    # The kernel always wakes with PRI set; here it is false, so no event bit is left.
     assert [event.res for event in context.reap()] == [0]
 
 
@@ -338,7 +338,8 @@ def test_a_bad_request_stops_the_batch_at_its_index(context, eventfd):
     assert (caught.value.index, caught.value.errno) == (2, errno.EBADF)
     statistics = context.statistics()
     assert (statistics.in_flight, statistics.submitted, statistics.refused) == (2, 2, 1)
-    # The kernel stops without a word at one that is not the first: one call more asks why.
+    # The kernel returns a short count at a bad one that is not the first: one call more gets its
+    # errno.
     assert statistics.submit_calls == 2
     assert len(context.reap(2)) == 2
 
@@ -417,7 +418,7 @@ def test_raw_iocb_with_a_negative_offset_is_refused(context, plain_file):
 
 
 def test_memory_without_access_fails_the_request_as_efault(context, plain_file):
-    # Where the kernel says EFAULT is the filesystem's matter: in the event or at submit.
+    # The filesystem decides where EFAULT appears: in the event or at submit.
     with mmap.mmap(-1, 4096, prot=0) as nothing:
         assert outcome(context, Iocb.pwrite(plain_file, nothing)) == -errno.EFAULT
 

@@ -1,4 +1,4 @@
-"""Context.getevents: one wait, with the kernel's own answers."""
+"""Context.getevents: one wait, with the kernel's own results."""
 
 import os
 import select

@@ -1,4 +1,4 @@
-"""Iocb and IoEvent as objects: their fields, what they refuse, and what they are not."""
+"""Iocb and IoEvent as objects: their fields, the values they refuse, and their limits."""
 
 import copy
 import errno
@@ -44,7 +44,7 @@ reads_and_writes = pytest.mark.parametrize(
 
 
 class File:
-    """An object with a fileno() that answers, or raises, what it was given."""
+    """An object with a fileno() that returns, or raises, the given value."""
 
     def __init__(self, answer: Any) -> None:
         self.answer = answer

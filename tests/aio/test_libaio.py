@@ -135,7 +135,7 @@ def test_calls_on_a_destroyed_context(ctx: io_context_t, pipe: tuple[int, int]) 
     assert libaio.io_queue_wait(ctx, None) == -errno.EINVAL
 
 
-# io_prep_*: the fields, and what they do
+# io_prep_*: the fields, and their effects
 
 
 def test_prep_fills_in_the_fields() -> None:

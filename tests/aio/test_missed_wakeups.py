@@ -1,4 +1,4 @@
-"""Kernels whose AIO poll can miss a wake-up are known, and nothing relies on it there."""
+"""Kernels whose AIO poll can miss a wake-up are detected, and no code relies on it there."""
 
 import errno
 import os
@@ -17,7 +17,8 @@ DEBIAN = "#1 SMP Debian 5.10.{}-1 (2021-09-30)"
 PLAIN = "#1 SMP PREEMPT_DYNAMIC"
 
 KERNELS = [
-    # What uname(2) and /proc/version_signature say, the upstream version, and whether it is mended.
+    # The output of uname(2) and /proc/version_signature, the upstream version, and whether it has
+    # the fix.
     ("6.18.44-fc", PLAIN, "", (6, 18, 44), True),
     ("5.16.0", PLAIN, "", (5, 16, 0), True),
     ("5.15.8", PLAIN, "", (5, 15, 8), True),

@@ -1,4 +1,4 @@
-"""Two packages measured in pairs: the order, what is made of the pairs, and the command."""
+"""Two packages measured in pairs: the order, the results of the pairs, and the command."""
 
 import json
 from pathlib import Path

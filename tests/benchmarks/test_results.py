@@ -1,4 +1,4 @@
-"""What samples come to: ratios, goals, who is slower; and the file that is in git."""
+"""Results of samples: ratios, goals, metrics slower than peers; and the file in git."""
 
 import json
 import runpy

@@ -1,4 +1,4 @@
-"""The command: what it measures, writes, draws, and complains of."""
+"""The command: its measurements, files, plots and error messages."""
 
 import importlib.util
 import subprocess

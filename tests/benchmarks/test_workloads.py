@@ -1,7 +1,7 @@
 """Each workload at its smallest, on asyncio, on aiopoll and on the references.
 
-The client compares each byte of each answer, and the programs check what they read, so that what is
-measured is known to be right.  No figure is looked at.
+The client compares each byte of each response, and the programs check the data they read, so a
+measured program is known to be right.  No figure is looked at.
 """
 
 import socket
@@ -21,7 +21,7 @@ TESTED = ("asyncio", "threads", *OURS, *REFERENCES)
 
 
 def small_workloads() -> Iterator[tuple[Workload, str]]:
-    """Those that differ once they are small, on each implementation that is surely installed."""
+    """The workloads that differ when small, on each implementation that is surely installed."""
     seen: list[tuple[object, ...]] = []
     for workload in map(Workload.small, all_workloads()):
         for implementation in workload.implementations:

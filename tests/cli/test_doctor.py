@@ -1,4 +1,4 @@
-"""aiopoll doctor: what it prints, and its exit status."""
+"""aiopoll doctor: its output and its exit status."""
 
 import errno
 import os

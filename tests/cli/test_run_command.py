@@ -164,7 +164,7 @@ NO_PAGES = [
     "/docs/" + 300 * "n",
     "/docs/" + 2000 * "n/",
 ]
-"""Paths of which every one is answered with 404, the strangest included."""
+"""Paths that all get 404, the strangest included."""
 
 
 def status_of(url: str, path: str) -> int:

@@ -1,4 +1,4 @@
-"""aiopoll.probe: what it finds on this machine, and that it leaves nothing behind."""
+"""aiopoll.probe: its findings on this machine, and no resources left behind."""
 
 import dataclasses
 import errno
@@ -45,7 +45,7 @@ def test_numbers_are_those_of_proc():
 
 
 def test_aio_nr_is_counted_before_the_probe_takes_its_slot():
-    # Other processes come and go: what is held here is certain to be counted.
+    # Other processes come and go: only the contexts held here are certain to be counted.
     with Context(1000):
         support = aiopoll.probe()
     assert support.aio_nr is not None
