@@ -1,4 +1,4 @@
-"""What every test folder shares: both ways of reaping, the kinds of loop."""
+"""Fixtures of every test folder: both ways of reaping, the kinds of loop."""
 
 import asyncio
 import gc
@@ -19,7 +19,7 @@ from tests.support.tls import tls_contexts
 
 from aiopoll import Context
 
-# What a busy machine makes late is no failure.
+# A delay on a busy machine is no failure.
 hypothesis.settings.register_profile(
     "any time", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
@@ -28,7 +28,7 @@ hypothesis.settings.load_profile("any time")
 
 @pytest.fixture(scope="session", autouse=True)
 def collections_see_only_what_tests_make() -> Iterator[None]:
-    """Many tests collect, and the imported modules of a whole suite are much to look through."""
+    """Many tests collect, and the imported modules of a whole suite would slow each collection."""
     gc.collect()
     gc.freeze()
     yield
@@ -62,7 +62,7 @@ LOOP_OPTIONS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(params=LOOP_OPTIONS)
 def loop_options(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """What to give to new_event_loop(); tests that use it run on each kind of loop."""
+    """The arguments of new_event_loop(); tests that use it run on each kind of loop."""
     return LOOP_OPTIONS[request.param]
 
 
@@ -87,7 +87,7 @@ def loop(loop_kind: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     loop = LOOPS[loop_kind]()
     yield loop
     if loop_kind != "asyncio" and loop.statistics().watched != 1:
-        # The other end of a connection may be told only now.
+        # The other end of a connection may see the end only now.
         own = until(lambda: loop.statistics().watched == 1)
         loop.run_until_complete(asyncio.wait_for(own, CHILD_SECONDS_MAX))
     loop.close()
@@ -150,7 +150,7 @@ def plain_file(tmp_path: Path) -> Iterator[int]:
 
 @pytest.fixture
 def in_child() -> Callable[[Callable[[], object]], str]:
-    """Calls a function in a forked child and answers what it returned or raised, as text."""
+    """Calls a function in a forked child and returns its result or exception, as text."""
     return call_in_child
 
 

@@ -1,4 +1,4 @@
-"""What the conformance tests share.
+"""Fixtures of the conformance tests.
 
 They follow, in words of their own, the cases of libaio's harness (harness/cases in libaio's
 sources) and of the Linux Test Project (testcases/kernel/syscalls/io_*), one file each.  Every
@@ -48,7 +48,7 @@ def ctx(machine: Machine) -> Iterator[Any]:
 
 @pytest.fixture
 def sync_submit(machine: Machine) -> Callable[..., int]:
-    """Submits one request and answers its result, or the error of the submission."""
+    """Submits one request and returns its result, or the error of the submission."""
 
     def sync_submit(ctx: Any, cb: iocb) -> int:
         result = machine.io_submit(ctx, 1, [cb])

@@ -1,8 +1,8 @@
-"""What a case runs on: libaio and the system calls it needs, of either kernel.
+"""The machine of a case: libaio and the system calls it needs, of either kernel.
 
 `LinuxMachine` is aiopoll.libaio and the os module on the Linux underneath.  `InProcessMachine` is
-the same over aiopoll.kernel: what libaio's C functions are over the real one, which is one system
-call each and a look into the ring.
+the same over aiopoll.kernel: its functions are libaio's C functions, one system call each and a
+look into the ring.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ MS_PRIVATE = 0x40000
 class LinuxMachine:
     """The Linux underneath."""
 
-    # Python passes objects, so no address can be bad but that of a buffer.
+    # Python passes objects, so only the address of a buffer can be bad.
     bad_pointer = None
     move_ring = None
 
@@ -72,7 +72,7 @@ class LinuxMachine:
         return Path("/proc/self/maps").read_text(encoding="utf-8").count("[aio]")
 
     def finish(self):
-        """No context is left.  Counted are rings and not fs.aio-nr, which others change too."""
+        """Checks that no context is left.  It counts rings, for other programs change fs.aio-nr."""
         assert self.count_rings() == self.rings
 
     def open(self, path, flags):
@@ -85,7 +85,7 @@ class LinuxMachine:
 
     @contextlib.contextmanager
     def mmap_of_unknown_protection(self, fd, size, prot):
-        """Memory of which Python does not know that it cannot be written."""
+        """Memory that is not writable, unknown to Python."""
         libc = ctypes.CDLL(None, use_errno=True)
         libc.mmap.restype = ctypes.c_void_p
         libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
@@ -133,7 +133,7 @@ class LinuxMachine:
         uid, gid = os.geteuid(), os.getegid()
         check(libc.unshare(CLONE_NEWNS if uid == 0 else CLONE_NEWNS | CLONE_NEWUSER))
         if uid != 0:
-            # Without a mapping nothing could be created: whose would it be?
+            # Without a mapping of ids no file could be created, for it would have no owner.
             Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
             Path("/proc/self/uid_map").write_text(f"0 {uid} 1", encoding="ascii")
             Path("/proc/self/gid_map").write_text(f"0 {gid} 1", encoding="ascii")
@@ -142,7 +142,7 @@ class LinuxMachine:
         check(libc.mount(b"tmpfs", bytes(directory), b"tmpfs", ctypes.c_ulong(0), options))
 
     def direct_read_would_wait(self, fd, buf):
-        """preadv2(2) as the judge of what this file system does."""
+        """Asks preadv2(2) whether this file system would wait."""
         try:
             os.preadv(fd, [buf], 0, os.RWF_NOWAIT)
         except BlockingIOError:
@@ -157,7 +157,7 @@ class LinuxMachine:
         signal.signal(signo, lambda signo, _: handler(signo))
 
     def block(self, signals):
-        """Blocks `signals` as well; answers what was blocked before."""
+        """Blocks `signals` as well; returns the signals blocked before."""
         return signal.pthread_sigmask(signal.SIG_BLOCK, signals)
 
     def fork(self, body):
@@ -212,7 +212,7 @@ class LinuxMachine:
         return self.barriers[-1]
 
     def threads(self, *functions):
-        """Runs them all at once; raises what the first of them in this order raised."""
+        """Runs them all at once; raises the exception of the first of them in this order."""
         with ThreadPoolExecutor(len(functions)) as pool:
             futures = [pool.submit(function) for function in functions]
             try:
@@ -263,7 +263,7 @@ class Barrier:
 
 
 class InProcessMachine:
-    """An in-process kernel, with a seed, so that threads interleave and work is put off."""
+    """An in-process kernel, with a seed, so that threads interleave and work is deferred."""
 
     bad_pointer = BADPTR
     new_context = Holder
@@ -321,7 +321,7 @@ class InProcessMachine:
         return self._call(self.kernel.io_submit, ctx.id if ctx else 0, nr, iocbs)
 
     def _kernel_iocb(self, cb):
-        """What the kernel reads at the address of `cb`, which is the same for the same `cb`."""
+        """The kernel's iocb at the address of `cb`, which is the same for the same `cb`."""
         if cb in (None, BADPTR):
             return cb
         kernel_iocb = self.kernel_iocbs.setdefault(cb, Iocb())
@@ -355,7 +355,7 @@ class InProcessMachine:
         return self._getevents(ctx, min_nr, nr, events, timeout, sigmask=sigmask)
 
     def _getevents(self, ctx, min_nr, nr, events, timeout, **mask):
-        """Takes what is in the ring, as Context.reap does, or asks the kernel."""
+        """Takes the events in the ring, as Context.reap does, or asks the kernel."""
         ring = None
         context = self.kernel.contexts.get(ctx.id) if ctx else None
         if self.user_ring and context is not None and BADPTR not in (timeout, *mask.values()):

@@ -1,4 +1,4 @@
-"""Loops of every kind that files run on, and leaks looked for after each module."""
+"""Loops of every kind that files run on, and a check for leaks after each module."""
 
 import asyncio
 import contextlib
@@ -46,7 +46,7 @@ def contexts() -> int:
 
 @pytest.fixture(scope="session", autouse=True)
 def every_loop_has_run() -> None:
-    """What a loop's library opens once for the process is no leak."""
+    """Files that a loop's library opens once for the process are no leak."""
     for name, run in RUNS.items():
         if name != "uvloop" or importlib.util.find_spec("uvloop"):
             run(asyncio.sleep(0))
@@ -54,7 +54,7 @@ def every_loop_has_run() -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def nothing_leaks() -> Iterator[None]:
-    """Looks once a module: to destroy a context takes the kernel 30 ms."""
+    """Checks once a module: the kernel takes 30 ms to destroy a context."""
     gc.collect()
     before = (open_count(), contexts())
     yield

@@ -1,4 +1,4 @@
-"""What a cancelled call leaves behind: the next ones go on from there, and lose nothing."""
+"""The state after a cancelled call: the next calls continue from there, and lose nothing."""
 
 import asyncio
 import gc

@@ -44,7 +44,7 @@ def pattern(number: int, size: int) -> bytes:
 
 
 async def both(file: aiopoll.BinaryFile, model: io.BytesIO, name: str, size: int, n: int) -> None:
-    """One step on the file and on the model: the same answers."""
+    """Runs one step on the file and on the model: the results must be equal."""
     if name == "read":
         assert await file.read(size) == model.read(size)
     elif name == "readline":
@@ -135,7 +135,7 @@ ENCODINGS = ["utf-8", "utf-16", "utf-32-le", "latin-1", "ascii", "shift_jis", "u
 
 
 async def outcome(call: Callable[..., Any], *arguments: Any) -> Any:
-    """What a call answers, or how it fails."""
+    """The result of a call, or its exception."""
     try:
         result = call(*arguments)
         return await result if hasattr(result, "__await__") else result
@@ -196,7 +196,7 @@ def test_text_is_like_open(
                         got = await outcome(getattr(ours, name), argument)
                     assert got == expected, name
                     if isinstance(expected, type):
-                        return  # what is left after an error is nobody's promise
+                        return  # the state after an error is not specified
 
     aiopoll.run(main())
     assert ours_path.read_bytes() == theirs_path.read_bytes()

@@ -1,4 +1,4 @@
-"""Sequences of calls, against open(): the same answers, the same contents."""
+"""Sequences of calls, against open(): the same results, the same contents."""
 
 import os
 from pathlib import Path
@@ -70,7 +70,7 @@ def small(error: Exception) -> object:
 
 
 async def answers(file: Any, mode: str, steps: list[Step]) -> list[object]:
-    """What each step answers, of open()'s file or of ours."""
+    """The result of each step, of open()'s file or of ours."""
     told: list[object] = []
     marks: list[int] = []
     for step in steps:
@@ -112,8 +112,8 @@ def same(folder: Path, size: int, mode: str, buffering: int, steps: list[Step]) 
 def flushed(steps: list[Step]) -> list[Step]:
     """With a flush() after each write().
 
-    Until it is written, what is appended counts from where the cursor was, and how much of it is
-    written by itself depends on the size of the buffer.
+    Until it is written, appended data counts from the position of the cursor; the size of the
+    buffer decides how much is written by itself.
     """
     flush: Step = ("flush", None)
     return [part for step in steps for part in ([step, flush] if step[0] == "write" else [step])]

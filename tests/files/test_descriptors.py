@@ -1,4 +1,5 @@
-"""Files given by descriptor: what their numbers' owners do to them, and what they must not see."""
+"""Files given by descriptor: the actions of the owners of their numbers, and isolation from
+others."""
 
 import asyncio
 import errno
@@ -176,7 +177,7 @@ ENDS: dict[str, Ends] = {"pipe": os.pipe, "socket": sockets, "terminal": termina
 
 @pytest.fixture(params=ENDS)
 def ends(request: pytest.FixtureRequest) -> Ends:
-    """Makes two ends: what is written to the second is read from the first."""
+    """Makes two ends: data written to the second is read from the first."""
     return ENDS[request.param]
 
 
@@ -223,7 +224,7 @@ def test_a_number_that_names_another_file_is_not_written_to(run: Any, mode: str)
             await write_through(file, data)
         if mode == "wb":
             await file.close()
-        else:  # io tries again to write what it holds
+        else:  # io tries again to write its buffer
             with pytest.raises(OSError, match="Bad file descriptor"):
                 await file.close()
         os.set_blocking(others_peer, False)
@@ -266,7 +267,7 @@ def test_a_read_that_waits_does_not_take_another_files_data(run: Any, ends: Ends
         os.write(peer, b"ours\n")
         for _ in range(20):
             await asyncio.sleep(0)
-        # It fails, or goes on waiting; the data is left to those who have the files now.
+        # It fails, or goes on waiting; the data is left to the present owners of the files.
         assert os.read(number, 100).rstrip() == b"private"
         assert os.read(kept, 100).rstrip() == b"ours"
         reading.cancel()

@@ -1,4 +1,4 @@
-"""Files that refuse, are full, or are no files: the errno and the name that a program sees."""
+"""Files that refuse, are full, or are no files: errno and file name of the exception."""
 
 import asyncio
 import errno
@@ -148,7 +148,7 @@ def test_missing_forbidden_and_directories(tmp_path: Path) -> None:
 
 
 def test_no_descriptor_left(tmp_path: Path) -> None:
-    """EMFILE comes out of open, and the loop goes on."""
+    """open raises EMFILE, and the loop continues."""
 
     async def main() -> None:
         await aiopoll.write_bytes(tmp_path / "file", b"x")
@@ -176,7 +176,7 @@ def test_no_descriptor_left(tmp_path: Path) -> None:
 
 
 def test_pipes_and_fifos(run, tmp_path: Path) -> None:
-    """A cursor works where there are no positions; positional calls say ESPIPE."""
+    """A cursor works where there are no positions; positional calls raise ESPIPE."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
 
@@ -197,7 +197,7 @@ def test_pipes_and_fifos(run, tmp_path: Path) -> None:
         for failing in (reading.seek(0), writing.seek(0)):
             with pytest.raises(io.UnsupportedOperation, match="not seekable"):
                 await failing
-        # A reader that was cancelled while it waited: the next one gets what comes.
+        # A reader that was cancelled while it waited: the next one gets the data.
         task = asyncio.create_task(reading.read(5))
         await asyncio.sleep(0)
         task.cancel()
@@ -281,7 +281,7 @@ def test_files_of_proc_and_devices(run) -> None:
 @needs_tmpfs
 @both
 def test_tmpfs_has_no_asynchronous_io(run, direct: bool) -> None:
-    """Its files are memory: threads do what needs doing, with O_DIRECT too where it is taken."""
+    """Its files are memory: threads do the I/O, with O_DIRECT too where it is accepted."""
 
     async def main() -> None:
         opening = aiopoll.TemporaryFile(dir=TMPFS, direct=direct)

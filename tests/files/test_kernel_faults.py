@@ -1,4 +1,4 @@
-"""Answers of the kernel that are allowed and rare: nothing is lost, cut off or less durable."""
+"""Results of the kernel that are allowed and rare: nothing is lost, cut off or less durable."""
 
 import os
 import shlex
@@ -140,7 +140,7 @@ def test_durable_writes_ask_the_kernel_for_it(
 def test_a_direct_read_of_what_the_page_cache_still_has(
     preload: Path, tmp_path: Path, kind: str
 ) -> None:
-    """Where the kernel cannot answer at once, as over a dirty page, the answer takes longer."""
+    """Where the kernel cannot read at once, as over a dirty page, the read takes longer."""
     program = """
     async def main():
         for number in range(20):

@@ -49,7 +49,7 @@ def test_cancelled_read_ends_at_once_and_keeps_its_buffer(run, tmp_path: Path) -
         async with aiopoll.open(filled(tmp_path / "file", 64), "rb", direct=True) as file:
             buffers = [bytearray(BLOCK) for _ in range(64)]
             reads = [file.pread_into(b, i * BLOCK) for i, b in enumerate(buffers)]
-            await asyncio.sleep(0)  # they are submitted now, or in the next turn
+            await asyncio.sleep(0)  # they are submitted now, or in the next iteration
             for read in reads:
                 read.cancel()
             assert all(read.done() for read in reads)
@@ -196,7 +196,7 @@ def test_a_loop_that_is_closed_without_a_runner(backend: str | None, tmp_path: P
         buffer[:] = b"e" * BLOCK
         for i in range(40):
             file.pwrite(buffer, i * BLOCK)
-        # Another one's loop has no hook: what was not submitted when it closes is lost.
+        # A foreign loop has no hook: requests not submitted when it closes are lost.
         running: Any = asyncio.get_running_loop()
         while backend is None and running._aiopoll_files.statistics().waiting:
             await asyncio.sleep(0)
@@ -361,7 +361,7 @@ def test_what_finds_no_thread_is_done_once(
             calls = [queue.call(functools.partial(done.append, n)) for n in range(3)]
         leave.set()
         await asyncio.gather(*calls, *working)
-        # What was left in the pool's queue is met by its threads now.
+        # The pool's threads take the calls left in its queue now.
         await asyncio.gather(*(queue.call(functools.partial(done.append, n)) for n in (3, 4)))
         assert sorted(done) == [0, 1, 2, 3, 4]
 

@@ -1,4 +1,4 @@
-"""Everything that open() reads or writes: the same answers, or the same exceptions."""
+"""Everything that open() reads or writes: the same results, or the same exceptions."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 SECONDS_MAX = 30  # more is a hang
 
 Steps = list[tuple[Any, ...]]
-# What open() is given: a path, or a descriptor that the file closes.
+# The argument of open(): a path, or a descriptor that the file closes.
 Target = str | int
 Make = Callable[[Path], contextlib.AbstractContextManager[Target]]
 
@@ -221,7 +221,7 @@ WRITABLE: dict[str, tuple[Make, Steps]] = {
     "terminal": (terminal, [("write", b"16"), ("tell",)]),
 }
 AT_ONCE = ["pidfd", "pipe: read from", "pipe: nobody reads"]
-"""What has no positions is written to at once, also with a buffer: the error comes earlier."""
+"""Files without positions are written to at once, also with a buffer: the error comes earlier."""
 
 TEXT = [
     "proc: version",
@@ -246,7 +246,7 @@ def small(value: object) -> object:
 
 
 async def note(told: list[object], file: Any, steps: Steps) -> None:
-    """Notes what each step answers, of open()'s file or of ours."""
+    """Records the result of each step, of open()'s file or of ours."""
     for name, *arguments in steps:
         into = bytearray(arguments[0]) if name == "readinto" else None
         try:
@@ -259,7 +259,7 @@ async def note(told: list[object], file: Any, steps: Steps) -> None:
 
 
 async def model(target: Target, mode: str, buffering: int, steps: Steps) -> list[object]:
-    """What open() and its methods answer."""
+    """The results of open() and its methods."""
     told: list[object] = []
     try:
         with open(target, mode, buffering) as file:
@@ -290,7 +290,7 @@ async def same(folder: Path, make: Make, mode: str, buffering: int, steps: Steps
 
 
 def close_if_refused(target: Target) -> None:
-    """An open() that fails leaves a descriptor to whom it belongs."""
+    """An open() that fails leaves a descriptor to its owner."""
     if isinstance(target, int):
         with contextlib.suppress(OSError):
             os.close(target)

@@ -247,7 +247,7 @@ def test_temporary_directory_may_be_removed_by_the_program(tmp_path: pathlib.Pat
 def test_temporary_file_is_removed_if_its_task_is_cancelled(
     tmp_path: pathlib.Path, make, steps: int, again: bool
 ) -> None:
-    """Cancelled after so many turns of the loop: before, while and after it is made."""
+    """Cancelled after so many iterations: before, while and after it is made."""
 
     async def use() -> None:
         async with make(dir=tmp_path):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import aiopoll
 
 BLOCK = 512
-# Around every boundary of what the routes distinguish: blocks, pages, and nothing special.
+# Around every boundary between the routes: blocks, pages, and nothing special.
 EDGES = [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 4095, 4096, 4097, 8191, 8192, 8193, 3 * 4096]
 offsets = st.one_of(st.sampled_from(EDGES), st.integers(0, 20_000))
 sizes = st.one_of(st.sampled_from(EDGES), st.integers(0, 9_000))
@@ -60,7 +60,7 @@ class Model:
 
 
 def pattern(number: int, size: int) -> bytes:
-    """Bytes that tell which write they are of."""
+    """Bytes that identify their write."""
     return bytes((number * 37 + i) % 255 + 1 for i in range(size))
 
 
@@ -217,7 +217,7 @@ def test_bad_arguments_raise_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["w+b", "a+b"])
 def test_vectors_may_have_any_number_of_empty_buffers(tmp_path: Path, mode: str) -> None:
-    """preadv(2) takes 1024 at once, and answers 0 where all of them are empty."""
+    """preadv(2) takes 1024 at once, and returns 0 where all of them are empty."""
     empty: list[bytes | bytearray] = [bytearray()] * 1500
 
     async def main() -> None:
@@ -231,7 +231,7 @@ def test_vectors_may_have_any_number_of_empty_buffers(tmp_path: Path, mode: str)
 
 
 def test_a_direct_write_that_fails_cuts_nothing_off(tmp_path: Path, small_files) -> None:
-    """A neighbour may have written behind where it began."""
+    """A neighbour may have written after its offset."""
 
     async def main() -> None:
         async with aiopoll.open(tmp_path / "file", "w+b", direct=True) as file:

@@ -1,4 +1,4 @@
-"""The states of a request: the table in request.pyx, and what requests go through."""
+"""The states of a request: the table in request.pyx, and the transitions of requests."""
 
 import asyncio
 import gc
@@ -55,7 +55,7 @@ async def direct(path: Path) -> None:
             file.statistics().aio_reads == 0
         )
         held[0].cancel()
-        reads[0].cancel()  # what the kernel has it keeps
+        reads[0].cancel()  # requests that the kernel has are not cancelled
         reads[4].cancel()
         assert states()["HELD"] == 2
         assert states()["IN_FLIGHT"] == min(file.statistics().aio_reads, 3)

@@ -1,4 +1,4 @@
-"""What waits for another process keeps no ordinary file waiting; files at the very end."""
+"""A call that waits for another process delays no ordinary file; files at the very end."""
 
 import asyncio
 import contextlib
@@ -104,7 +104,7 @@ def test_opens_that_wait(run: Any, tmp_path: Path, waiting: Waiting) -> None:
 
 
 def test_transfers_that_wait(run: Any, tmp_path: Path) -> None:
-    """Text from empty pipes, and more into others than they hold."""
+    """Reads text from empty pipes, and writes more into others than they hold."""
 
     async def read_text(end: int) -> str:
         async with aiopoll.open(end) as file:

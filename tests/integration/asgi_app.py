@@ -1,4 +1,4 @@
-"""The application that tests/integration has real ASGI servers serve."""
+"""The application that the real ASGI servers of tests/integration serve."""
 
 import asyncio
 import hashlib
@@ -16,7 +16,7 @@ from starlette.websockets import WebSocket
 
 @asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
-    """Tells what loop it is on; SIGUSR1 releases the slow requests."""
+    """Prints the loop it is on; SIGUSR1 releases the slow requests."""
     app.state.released = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGUSR1, app.state.released.set)
@@ -27,7 +27,7 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
 
 
 def tell(line: str) -> None:
-    """In one write, for several workers share the output."""
+    """Prints in one write, for several workers share the output."""
     os.write(1, f"{line}\n".encode())
 
 
@@ -50,7 +50,7 @@ async def digest(request: Request) -> Response:
 
 
 async def parts(request: Request) -> Response:
-    """As many parts of 100,000 bytes as the path says."""
+    """As many parts of 100,000 bytes as the path asks for."""
 
     async def letters() -> AsyncIterator[bytes]:
         for number in range(request.path_params["count"]):
@@ -75,7 +75,7 @@ def blocking(request: Request) -> Response:
 
 
 async def echo(socket: WebSocket) -> None:
-    """Echoes; closes with 4001 when told so."""
+    """Echoes; closes with 4001 on request."""
     await socket.accept()
     while (message := await socket.receive())["type"] == "websocket.receive":
         if (text := message.get("text")) == "close":

@@ -1,4 +1,4 @@
-"""Child processes that a test waits for by what they print, and that never outlive it."""
+"""Child processes that a test waits for by their output, and that never outlive it."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ TROUBLE = ["Traceback", "Exception ignored", "ResourceWarning", "Task was destro
 
 
 class Child:
-    """A process with its own process group; what it prints on both streams is kept in `lines`."""
+    """A process with its own process group; its output on both streams is kept in `lines`."""
 
     def __init__(
         self, command: Sequence[str | Path], env: Mapping[str, str] | None = None, **options: Any
@@ -69,7 +69,7 @@ class Child:
                 assert self._printed.wait(LIMIT_S), f"no {text!r} in time:\n{self.output}"
 
     def check_quiet(self) -> None:
-        """AssertionError if it printed what a program that leaks or fails prints."""
+        """Raises AssertionError if its output shows a leak or a failure."""
         for sign in TROUBLE:
             assert sign not in self.output, self.output
 
@@ -82,7 +82,7 @@ class Child:
         return status
 
     def kill(self) -> None:
-        """Ends whatever is left of the child and of its own children."""
+        """Kills the rest of the child and of its own children."""
         try:
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -118,5 +118,5 @@ def start_on_free_port(
 
 
 def python(*arguments: str | Path) -> list[str | Path]:
-    """The command that runs Python such that destructors complain of what is left open."""
+    """The command that runs Python such that destructors warn of files left open."""
     return [sys.executable, "-W", "always::ResourceWarning", *arguments]

@@ -1,10 +1,10 @@
-"""A loop of ours under a real program, and what must be true of it when the program has ended.
+"""A loop of ours under a real program, and the conditions on it when the program has ended.
 
-Rule.  A scenario runs on a loop made for it.  When it returns, and the loop has had time to close
-what was let go, the loop watches what it watched at the start, every request that the kernel took
-has come back or is in flight, no task is left, nothing was reported to the exception handler, and
-after close() no descriptor and no thread is more than before.  What a destructor complains of is
-an error by pytest's own hook, for warnings are errors here.
+Rule.  A scenario runs on a loop made for it.  It returns, and the loop has time to close released
+objects.  Then the loop watches the same files as at the start, and every request that the kernel
+took has come back or is in flight.  No task is left, and the exception handler got no report.
+After close() there are no more descriptors and threads than before.  A destructor's warning is an
+error by pytest's own hook, for warnings are errors here.
 """
 
 import asyncio
@@ -22,10 +22,10 @@ _T = TypeVar("_T")
 BACKENDS = ["aio", "epoll"]
 
 END_LIMIT_S = 20
-"""What a scenario's connections and threads may take to end: a TLS peer answers the farewell."""
+"""Time for a scenario's connections and threads to end: a TLS peer replies to close_notify."""
 
 LIMIT_S = 60
-"""What a scenario may take before it is a hang: none comes near it."""
+"""Time after which a scenario counts as hung: none comes near it."""
 
 
 def running_loop(backend: str | None = None) -> aiopoll.EventLoop:
@@ -37,7 +37,7 @@ def running_loop(backend: str | None = None) -> aiopoll.EventLoop:
 
 
 def check_counters(statistics: aiopoll.ReactorStatistics, backend: str) -> None:
-    """What holds for the counters of any loop at any moment."""
+    """Checks the invariants of the counters of any loop at any moment."""
     assert statistics.backend == backend
     assert statistics.iterations >= statistics.sleeps
     assert 0 <= statistics.in_epoll <= statistics.watched
@@ -53,7 +53,7 @@ def _tasks_left() -> set[asyncio.Task[Any]]:
 
 
 async def _let_it_end(loop: aiopoll.EventLoop, watched: int, limit_s: float) -> None:
-    """Returns when nothing is left, or at the limit, where the caller will see what is."""
+    """Returns when nothing is left, or at the limit, where the caller reports the rest."""
     deadline = loop.time() + limit_s
     while (loop.statistics().watched > watched or _tasks_left()) and loop.time() < deadline:
         await asyncio.sleep(0.001)
@@ -71,7 +71,7 @@ def run_clean(
     end_limit_s: how long connections, tasks and threads may take to end after main().
     """
     reports: list[dict[str, Any]] = []
-    gc.collect()  # what an earlier test has left is not this one's
+    gc.collect()  # objects of an earlier test do not count for this one
     files_before, threads_before = open_files(), set(threading.enumerate())
 
     async def guarded() -> _T:
@@ -99,7 +99,7 @@ def run_clean(
     assert not files, f"descriptors left: {files}"
     threads = [t for t in threading.enumerate() if t not in threads_before]
     for thread in threads:
-        thread.join(end_limit_s)  # it may have been told to end, and not be done with it
+        thread.join(end_limit_s)  # it may have been asked to end, and still be running
     threads = [thread for thread in threads if thread.is_alive()]
     assert not threads, f"threads left: {threads}"
     return result

@@ -15,7 +15,7 @@ Start = Callable[..., tuple[Child, int]]
 
 
 def servers_in(tmp_path: Path) -> Iterator[Start]:
-    """Yields what starts a server on the test's directory: (the Child, its port)."""
+    """Yields a function that starts a server on the test's directory: (the Child, its port)."""
     children: list[Child] = []
 
     def start(

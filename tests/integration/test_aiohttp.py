@@ -56,7 +56,7 @@ async def digest(request: web.Request) -> web.Response:
 
 
 async def websocket(request: web.Request) -> web.WebSocketResponse:
-    """Echoes; closes with 4001 when told so."""
+    """Echoes; closes with 4001 on request."""
     socket = web.WebSocketResponse(max_msg_size=0)
     await socket.prepare(request)
     async for message in socket:

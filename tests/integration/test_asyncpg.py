@@ -44,7 +44,7 @@ class Postgres:
 
 
 def unprivileged() -> dict[str, Any]:
-    """PostgreSQL refuses to run as root: options for subprocess that make it somebody else."""
+    """PostgreSQL refuses to run as root: options for subprocess that run it as another user."""
     if os.geteuid() != 0:
         return {}
     for name in ("postgres", "nobody"):

@@ -16,7 +16,7 @@ import asyncio
 import aiopoll
 asyncio.new_event_loop = asyncio.events.new_event_loop = aiopoll.new_event_loop
 """
-"""What gives a worker's process our loop: distributed has no hook that reaches it."""
+"""The code that gives a worker's process our loop: distributed has no hook that reaches it."""
 
 
 @pytest.mark.slow
@@ -28,7 +28,7 @@ def test_a_cluster_computes_on_our_loops(
     environment = {
         "AIOPOLL_BACKEND": backend,
         "DASK_CONFIG": str(tmp_path),
-        # At INFO it shows, with a traceback, what it sent to a worker that was just closed.
+        # At INFO it logs, with a traceback, a message to a worker that was just closed.
         "DASK_LOGGING__DISTRIBUTED": "warning",
         "DASK_TEMPORARY_DIRECTORY": str(tmp_path),
     }

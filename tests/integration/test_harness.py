@@ -1,4 +1,4 @@
-"""The harness sees what it is there to see."""
+"""The harness detects each fault that it checks for."""
 
 import asyncio
 import os

@@ -48,7 +48,7 @@ async def listening(handler: Handler, context: ssl.SSLContext | None = None) -> 
 
 
 async def answer_http(stream: anyio.abc.ByteStream) -> None:
-    """A small HTTP/1.1 server: answers each GET with its path, as long as the client stays."""
+    """A small HTTP/1.1 server: returns the path of each GET, as long as the client stays."""
     async with stream:
         reader = BufferedByteReceiveStream(stream)
         try:

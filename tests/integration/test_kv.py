@@ -1,4 +1,4 @@
-"""examples/kv.py as a server: its answers, its limits, and what is there after kill -9.
+"""examples/kv.py as a server: its replies, its limits, and its data after kill -9.
 
 AIOPOLL_KV_KILLS sets how often the server is killed under load; 5 times where it is not set.
 """
@@ -44,7 +44,7 @@ def info(client: redis.Redis) -> dict[str, int]:
 
 
 def ask(port: int, data: bytes) -> bytes:
-    """All that the server answers to `data` until it closes the connection."""
+    """All replies of the server to `data` until it closes the connection."""
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall(data)
         connection.shutdown(socket.SHUT_WR)
@@ -59,7 +59,7 @@ def send_until_full(connection: socket.socket, data: bytes) -> None:
         pass
 
 
-# Answers
+# Replies
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
@@ -127,7 +127,7 @@ def test_any_pipelines_answer_as_a_dict_would(serve: Start, cache_mib: int) -> N
     compacted = 0
 
     def step(pipeline: Any) -> Any:
-        """Adds a command; what it must answer."""
+        """Adds a command and its expected reply."""
         key, other = choices.choice(keys), choices.choice(keys)
         what = choices.randrange(100)
         if what < 45:
@@ -305,7 +305,7 @@ def test_the_commands_of_the_how_to(serve: Start) -> None:
     end(child)
 
 
-# What lasts
+# Durability
 
 
 def test_sigterm_answers_what_was_asked_for_and_no_more(serve: Start) -> None:
@@ -497,7 +497,7 @@ def test_without_o_direct_it_says_so_and_works(serve: Start) -> None:
 async def write_until_it_is_gone(
     port: int, writer_number: int, acknowledged: dict[bytes, int], attempted: dict[bytes, int]
 ) -> None:
-    """Counts values of its keys up, pipelined, and notes what was acknowledged."""
+    """Counts values of its keys up, pipelined, and records the acknowledged ones."""
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
     except OSError:
@@ -523,7 +523,7 @@ async def write_until_it_is_gone(
 
 
 def test_what_was_acknowledged_is_there_after_kill_9(serve: Start) -> None:
-    """The server is killed at a moment of its own each time, under load, and begun again."""
+    """The server is killed at another moment each time, under load, and started again."""
     acknowledged: dict[bytes, int] = {}
     attempted: dict[bytes, int] = {}
 

@@ -1,4 +1,4 @@
-"""examples/kv_log.py: what is lost from the log's directory is missed, whatever it is."""
+"""examples/kv_log.py: any loss from the log's directory is detected."""
 
 import errno
 import os
@@ -15,7 +15,7 @@ from .test_kv_log import BLOCK, kv_log, kv_manifest, opened
 
 SIZE = 1 << 20
 FIRST, LAST = 3, 7
-"""The segments that the directory of the tests has: the last is made ready, and not begun."""
+"""The segments in the directory of the tests: the last is prepared, and not begun."""
 
 Damage = Callable[[Path], object]
 
@@ -210,7 +210,7 @@ def test_a_segment_that_was_made_and_is_not_in_the_manifest(
 def test_a_log_that_was_not_quite_made_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    """Each step that makes names durable fails once, as if the server had died before it."""
+    """Each step that makes names durable fails once, like a server that died before it."""
     steps = []
 
     def die(function: Any) -> Any:
@@ -274,7 +274,7 @@ def test_the_log_asks_for_room_until_it_has_a_descriptor(
 def test_log_without_a_descriptor_fails_and_keeps_its_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody gives one up: those who wait are told, and what was told before is there."""
+    """No client gives one up: waiters get the error, and acknowledged data is there."""
     acknowledged: list[bytes] = []
 
     async def open_without(path: Any, mode: Any, **options: Any) -> Any:

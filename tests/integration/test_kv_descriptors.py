@@ -32,7 +32,7 @@ def allow_descriptors(child: Child, count: int) -> None:
 
 
 def ping(connection: socket.socket) -> bytes:
-    """The answer to PING; nothing if the connection is closed."""
+    """The reply to PING; nothing if the connection is closed."""
     try:
         connection.sendall(b"PING\r\n")
         return connection.recv(1000)
@@ -45,14 +45,14 @@ def connect(port: int) -> socket.socket:
 
 
 def is_refused(port: int) -> bool:
-    """Whether a client that says nothing is told that there is no room for it."""
+    """Whether a client that sends nothing is refused for want of room."""
     with connect(port) as connection:
-        connection.shutdown(socket.SHUT_WR)  # whoever is served is let go then
+        connection.shutdown(socket.SHUT_WR)  # the server lets a client that it serves go then
         return connection.recv(1000) == b"-ERR max number of clients reached\r\n"
 
 
 def fill_segments(client: redis.Redis, count: int, acknowledged: dict[str, bytes]) -> None:
-    """Writes what needs `count` segments more."""
+    """Writes data that needs `count` segments more."""
     value = os.urandom(200_000)
     for _ in range(count * 6):
         key = f"key {len(acknowledged)}"

@@ -1,4 +1,4 @@
-"""examples/kv_log.py: what is read back from a log that was cut off, damaged or recycled."""
+"""examples/kv_log.py: the data read back from a log that was cut off, damaged or recycled."""
 
 import asyncio
 import errno
@@ -85,7 +85,7 @@ def test_a_write_that_was_cut_off_anywhere_is_the_end(old: str) -> None:
     }[old]
     for cut in range(start, end):
         torn = data[:cut] + before[cut - start :] + data[end:]
-        # The bytes that were not written may be what they were to be.
+        # The bytes that were not written may have the right value by chance.
         expected = RECORDS if torn == data else RECORDS[:3]
         assert read(torn) == expected, cut
     assert read(data) == RECORDS
@@ -130,7 +130,7 @@ def test_what_a_recycled_segment_held_is_not_taken_for_new() -> None:
 
 
 def test_a_value_made_like_a_batch_is_none() -> None:
-    """Whoever writes values does not know the salt, and may put his own batches into them."""
+    """A client does not know the salt, and may put batches of its own into values."""
     forged = kv_log.encode_batch(2, [(kv_log.SET, b"forged", b"")], SEED + 1)
     value = (forged + bytes(-len(forged) % BLOCK)) * 4
     data = segment_of([[(kv_log.SET, b"key", bytes(BLOCK - 28) + value)]])
@@ -164,7 +164,7 @@ def test_a_segment_tells_its_number() -> None:
 
 
 class Model:
-    """What a log tells is in it."""
+    """The contents of a log, as its callbacks report them."""
 
     def __init__(self) -> None:
         self.values: dict[bytes, bytes] = {}

@@ -205,8 +205,8 @@ def test_hypercorn_serves_http_1_and_2(
 
 @pytest.mark.subprocess
 def test_grpc_calls_streams_and_cancellation(backend: str, start: Callable[..., Child]) -> None:
-    # In a child: grpc keeps its threads and descriptors as long as the process lives.
-    # Its own log would come between the pieces of what the program prints.
+    # In a child: grpc keeps its threads and descriptors as long as the process lives. Its own log
+    # would come between the pieces of the program's output.
     quiet = {"GRPC_VERBOSITY": "ERROR"}
     program = start(python("-c", GRPC), {"AIOPOLL_BACKEND": backend, **quiet})
     assert program.finish() == 0, program.output

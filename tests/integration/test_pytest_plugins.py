@@ -1,4 +1,4 @@
-"""pytest-asyncio and anyio's plugin, each told by its own hook to use a loop of ours."""
+"""pytest-asyncio and anyio's plugin, each configured by its own hook to use a loop of ours."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -27,7 +27,7 @@ from .harness import run_clean, running_loop
 
 
 def current_ioloop() -> tornado.ioloop.IOLoop:
-    """Tornado's loop, which is a face of ours."""
+    """Tornado's loop, which wraps ours."""
     ioloop = tornado.ioloop.IOLoop.current()
     assert ioloop.asyncio_loop is running_loop()  # type: ignore[attr-defined]
     return ioloop

@@ -1,4 +1,4 @@
-"""uvicorn as its own process, told `--loop aiopoll:new_event_loop`, under a Starlette application.
+"""uvicorn as its own process, with `--loop aiopoll:new_event_loop`, and a Starlette application.
 
 uvicorn takes a loop factory by name from 0.36 on.  The clients are on a loop of ours, too.
 """
@@ -52,7 +52,7 @@ def address_of(child: Child) -> str:
     scope="module", params=[(b, kind) for b in BACKENDS for kind in (*KINDS, "tls")], ids="-".join
 )
 def server(request: pytest.FixtureRequest, tls: Tls) -> Iterator[Server]:
-    """One server for each way to run it; it must end clean when SIGINT tells it to end."""
+    """One server for each way to run it; it must end clean at SIGINT."""
     backend, kind = request.param
     options = KINDS.get(kind, KINDS["httptools"])
     secure = ["--ssl-certfile", str(tls.certificate), "--ssl-keyfile", str(tls.key)]

@@ -159,7 +159,7 @@ def test_a_reader_that_does_not_read_holds_its_writer_back(backend: str, pair: P
                 sent += 1
 
         async with connected(pair, flood) as client:
-            for _ in range(2000):  # turns enough for all of it, if nothing held it back
+            for _ in range(2000):  # iterations enough for all of it, if nothing held it back
                 await asyncio.sleep(0)
             assert sent < 100
             assert client.transport.get_write_buffer_size() == 0

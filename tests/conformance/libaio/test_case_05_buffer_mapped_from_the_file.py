@@ -31,7 +31,7 @@ def test_read_only(machine, ctx, file_fd: int, attempt) -> None:
         try:
             result = attempt(ctx, io_prep_pread, file_fd, mapping, SIZE, 0)
         except BufferError:
-            # Python knows of mmap objects that they are read-only, and does not ask the kernel.
+            # Python itself refuses a read-only mmap object, and does not ask the kernel.
             result = -errno.EFAULT
         assert result == -errno.EFAULT
 
@@ -43,7 +43,7 @@ def test_read_only_memory_that_claims_to_be_writable(machine, ctx, file_fd: int,
 
 
 def test_write_only_is_as_write_has_it(machine, ctx, file_fd: int, attempt) -> None:
-    # Whether PROT_WRITE alone can be read is the architecture's choice: write(2) tells.
+    # The architecture decides whether PROT_WRITE alone can be read: write(2) shows it.
     with machine.mmap(file_fd, SIZE, mmap.PROT_WRITE) as mapping:
         try:
             expected = machine.pwrite(file_fd, mapping, 0)

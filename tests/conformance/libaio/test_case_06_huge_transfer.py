@@ -1,6 +1,6 @@
 """Case 6: one huge write and one huge read.
 
-libaio's harness takes up to 768 MiB; 32 MiB are many times what a kernel does in one piece.
+libaio's harness takes up to 768 MiB; 32 MiB are many times the largest piece of a kernel.
 """
 
 import mmap

@@ -1,4 +1,4 @@
-"""Case 12: a context is not the child's after a fork: every call answers -EINVAL there."""
+"""Case 12: a context is not the child's after a fork: every call returns -EINVAL there."""
 
 import errno
 import select

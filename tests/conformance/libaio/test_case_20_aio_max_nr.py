@@ -1,7 +1,7 @@
-"""Case 20: fs.aio-nr counts what io_setup was asked for, and gets it back at exit.
+"""Case 20: fs.aio-nr counts the events asked of io_setup, and drops them at exit.
 
-libaio's harness takes all that fs.aio-max-nr allows; the number is the whole machine's, so here
-some thousands are taken, and what other programs do to it meanwhile is allowed for.
+libaio's harness takes all that fs.aio-max-nr allows.  The number is the whole machine's, so this
+test takes some thousands, and tolerates changes by other programs.
 """
 
 import errno
@@ -28,7 +28,7 @@ def test_accounting(machine, tmp_path: Path) -> None:
                 result = machine.io_setup(maxevents, ctx)
                 left = machine.sysctl("aio-max-nr") - machine.sysctl("aio-nr")
                 if result == -errno.EAGAIN and left < TAKEN:
-                    continue  # others hold what we ask for
+                    continue  # other programs hold too many
                 assert result == 0
                 contexts.append(ctx)
                 taken += maxevents
@@ -38,8 +38,8 @@ def test_accounting(machine, tmp_path: Path) -> None:
 
     machine.in_child(body)
     aio_nr, taken = map(int, during.read_text().split())
-    # The half is for other programs; a leak would keep all of it.  One of them may hold as much
-    # for a moment, and nothing tells when the number changes: so it is looked at again.
+    # The half is for other programs; a leak would keep all of it.  One of them may hold as much for
+    # a moment, and no event reports a change of the number: so the test reads it again.
     deadline = time.monotonic() + 30
     while machine.sysctl("aio-nr") > aio_nr - taken // 2:
         assert time.monotonic() < deadline, "fs.aio-nr did not come back"

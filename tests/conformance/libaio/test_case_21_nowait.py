@@ -1,4 +1,4 @@
-"""Case 21: RWF_NOWAIT answers -EAGAIN where the transfer would have to wait.
+"""Case 21: RWF_NOWAIT completes with -EAGAIN where the transfer would have to wait.
 
 A direct read of a block whose page is dirty in the page cache has to wait for its writeback;
 after a direct write, which empties the cache, it has not.

@@ -1,4 +1,4 @@
-"""Case 22: io_pgetevents lets a blocked signal in for the time of the wait, and polls as usual."""
+"""Case 22: io_pgetevents unblocks a signal for the time of the wait, and polls as usual."""
 
 import errno
 import select
@@ -29,7 +29,7 @@ def test_signal_ends_the_wait(machine) -> None:
         machine.sigaction(signal.SIGUSR1, calls.append)
         machine.block({signal.SIGUSR1})
         read_end, _write_end = machine.pipe()
-        # Pending and blocked: that it comes during the wait is not a matter of luck.
+        # Pending and blocked: so it is certain to come during the wait.
         machine.kill(machine.getpid(), signal.SIGUSR1)
         assert not calls
         assert poll_and_wait(machine, read_end)[0] == -errno.EINTR

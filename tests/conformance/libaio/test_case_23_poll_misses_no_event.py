@@ -1,9 +1,9 @@
 """Case 23: a poll completes though the pipe was emptied and filled again between (363bee27).
 
 Three threads: one polls, one splices a byte into the pipe, one reads a byte and splices another.
-In the end there is a byte, so the poll has to complete.  splice(2) wakes without saying what for,
-which is what took kernels before 5.17 past the event.  libaio's harness does 5,000 rounds on
-every CPU; here it is 300.
+In the end there is a byte, so the poll has to complete.  splice(2) wakes without a key, which made
+kernels before 5.17 miss the event.  libaio's harness does 5,000 rounds on every CPU; here it is
+300.
 """
 
 import select

@@ -1,4 +1,4 @@
-"""io_cancel01: cancelling with what is not a context, or what is not a request in flight."""
+"""io_cancel01: cancelling with a bad context, or with a request that is not in flight."""
 
 import errno
 

@@ -1,4 +1,4 @@
-"""io_cancel02: cancelling NULL: libaio answers -EFAULT, be the context good or bad."""
+"""io_cancel02: cancelling NULL: libaio returns -EFAULT, be the context good or bad."""
 
 import errno
 

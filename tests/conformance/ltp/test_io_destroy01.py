@@ -1,4 +1,4 @@
-"""io_destroy01: destroying what is not a context: libaio answers -EINVAL."""
+"""io_destroy01: destroying a bad context: libaio returns -EINVAL."""
 
 import errno
 

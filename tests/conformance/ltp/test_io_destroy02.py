@@ -1,4 +1,4 @@
-"""io_destroy02: destroying what is not a context; a Context that is closed stays closed."""
+"""io_destroy02: destroying a bad context; a Context that is closed stays closed."""
 
 import errno
 

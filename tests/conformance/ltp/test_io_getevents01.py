@@ -1,4 +1,4 @@
-"""io_getevents01: waiting on what is not a context: -EINVAL, and Context raises."""
+"""io_getevents01: waiting on a bad context: -EINVAL, and Context raises."""
 
 import errno
 

@@ -1,4 +1,4 @@
-"""io_getevents02: waiting on what is not a context: libaio answers -EINVAL."""
+"""io_getevents02: waiting on a bad context: libaio returns -EINVAL."""
 
 import errno
 

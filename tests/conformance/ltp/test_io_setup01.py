@@ -1,4 +1,4 @@
-"""io_setup01: libaio's io_setup succeeds, and says what is wrong with its arguments."""
+"""io_setup01: libaio's io_setup succeeds, and returns the errno of bad arguments."""
 
 import errno
 

@@ -1,4 +1,4 @@
-"""io_submit02: io_submit answers the number of requests, and 0 for none."""
+"""io_submit02: io_submit returns the number of requests, and 0 for none."""
 
 from pathlib import Path
 
