@@ -1,5 +1,4 @@
-"""Files given by descriptor: the actions of the owners of their numbers, and isolation from
-others."""
+"""Files given by descriptor: actions of the numbers' owners, and isolation from other files."""
 
 import asyncio
 import errno

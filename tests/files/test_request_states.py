@@ -55,7 +55,7 @@ async def direct(path: Path) -> None:
             file.statistics().aio_reads == 0
         )
         held[0].cancel()
-        reads[0].cancel()  # requests that the kernel has are not cancelled
+        reads[0].cancel()  # the kernel keeps a request that it has
         reads[4].cancel()
         assert states()["HELD"] == 2
         assert states()["IN_FLIGHT"] == min(file.statistics().aio_reads, 3)

@@ -1,4 +1,4 @@
-"""The Linux underneath, with the names, arguments and answers of the in-process kernel's calls."""
+"""The Linux underneath, with the names, arguments and results of the in-process kernel's calls."""
 
 import contextlib
 import ctypes
@@ -200,7 +200,8 @@ class LinuxCalls:
 
     def accept4(self, fd, flags=0):
         with self._sock(fd) as sock:
-            # Of the address that accept gives, and not by getpeername: that asks for a connection.
+            # From the address that accept gives, and not by getpeername: that asks for a
+            # connection.
             new, address = sock._accept()
         os.set_blocking(new, not flags & os.O_NONBLOCK)
         return self._new(new), address
@@ -270,7 +271,7 @@ class LinuxCalls:
         return ctypes.addressof(array)
 
     def _struct(self, iocb):
-        """The address of what an iocb of the other kernel is here: the same for the same one."""
+        """The address of this side's copy of the other kernel's iocb: the same for the same one."""
         if iocb is None:
             return 0
         if isinstance(iocb, BadAddress):
@@ -306,7 +307,7 @@ class LinuxCalls:
         try:
             return call(NR_IO_CANCEL, ctypes.c_ulong(ctx), ctypes.c_void_p(address), event)
         except BlockingIOError as exc:
-            # EINPROGRESS, which the other kernel answers and does not raise.
+            # EINPROGRESS, which the other kernel returns and does not raise.
             return -exc.errno
 
     def io_getevents(self, ctx, min_nr, nr, timeout_ns=None, events=None):
@@ -329,10 +330,10 @@ class LinuxCalls:
 
 
 class Run:
-    """One side of a scenario: the answers of its calls, each with the line that it comes from.
+    """One side of a scenario: the results of its calls, each with the line that it comes from.
 
-    `expected` is the trace of the other side, which says how long `look` has to wait for what
-    the network has not brought yet.
+    `expected` is the trace of the other side, by which `look` knows how long to wait for the
+    network.
     """
 
     def __init__(self, kernel, expected=()):
@@ -352,7 +353,7 @@ class Run:
         self.trace.append((sys._getframe(2).f_lineno, what, answer))
 
     def look(self, *fds):
-        """What each is ready for, of everything."""
+        """The readiness of each file, for every event."""
         for fd in fds:
             mask = self.kernel.poll([(fd, 0x7FFF)], 0)[0]
             if len(self.expected) > len(self.trace):

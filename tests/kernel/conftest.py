@@ -1,4 +1,4 @@
-"""What the tests of the in-process kernel share."""
+"""Fixtures of the tests of the in-process kernel."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +20,7 @@ def kernel() -> Iterator[Kernel]:
 
 @pytest.fixture
 def both(kernel: Kernel, tmp_path: Path) -> Iterator[Callable[[Callable[..., None]], None]]:
-    """Run a scenario on this kernel and on the Linux underneath: the same answers."""
+    """Run a scenario on this kernel and on the Linux underneath: the results must be equal."""
     linux = LinuxCalls(tmp_path)
 
     def compare(scenario: Callable[..., None]) -> None:

@@ -1,8 +1,8 @@
 """One set of operations, and two drivers that carry it out: this kernel, and the Linux underneath.
 
-An operation answers a number (a count, a mask), bytes' length, or -errno. `expected` is what the
-other side answered: the real side uses it only to know how long to wait for the network or for a
-work item, never to decide what to answer.
+An operation returns a number (a count, a mask), bytes' length, or -errno. `expected` is the other
+side's result: the real side uses it only to know how long to wait for the network or for a work
+item, never to decide its own result.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ PATIENCE_MS = 2000
 
 
 def answer(function, *arguments):
-    """What a system call answers, as the kernel would: a number or -errno."""
+    """The result of a system call, as the kernel returns it: a number or -errno."""
     try:
         result = function(*arguments)
     except OSError as exc:
@@ -124,7 +124,7 @@ class ModelDriver:
         self.contexts[context] = self.kernel.io_setup(256)
 
     def interrupted_wait(self):
-        """A signal that is pending and blocked, let in for the time of a wait."""
+        """A signal that is pending and blocked, unblocked for the time of a wait."""
         self.kernel.sigprocmask([signal.SIGUSR1])
         self.kernel.kill(0, signal.SIGUSR1)
         before = self.signals
@@ -206,7 +206,7 @@ class LinuxDriver:
 
     def write(self, fd, data, expected=None):
         if expected == -errno.ECONNREFUSED:
-            # The answer to the datagram before may still be on its way.
+            # The reply to the datagram before may still be on its way.
             self._wait(fd, 0)
         return answer(os.write, fd, data)
 
@@ -228,7 +228,7 @@ class LinuxDriver:
         poller.register(fd, events)
         found = dict(poller.poll(0)).get(fd, 0)
         if found != expected and expected:
-            # What was sent over the network may still be on its way.
+            # Data sent over the network may still be on its way.
             self._wait(fd, expected & ~found & (events | EPOLLERR | EPOLLHUP))
             found = dict(poller.poll(0)).get(fd, 0)
         return found
@@ -248,7 +248,7 @@ class LinuxDriver:
     def reap(self, asked, expected=None, context=0):
         wanted = len(expected or ())
         events = self.contexts[context].getevents(wanted, 256, PATIENCE_MS * 1_000_000)
-        # Today's kernel answers a keyed wake-up with the whole key: Context keeps what was asked.
+        # Today's kernel returns the whole key of a keyed wake-up: Context keeps the requested bits.
         return [(event.data, event.res) for event in events]
 
     def destroy(self, context):

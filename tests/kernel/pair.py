@@ -14,7 +14,7 @@ TAKEN_BY = {
     "fire": ("timerfd",),
     "poll": tuple(kind for kind in KINDS if kind != "file"),
 }
-# How often each comes up: io_destroy takes Linux some thirty milliseconds.
+# The weight of each: io_destroy takes Linux some thirty milliseconds.
 OPERATIONS = (
     *["poll"] * 6,
     *["write"] * 6,
@@ -27,7 +27,7 @@ OPERATIONS = (
 
 
 class Pair:
-    """Each operation is done on both kernels, and the answers are compared.
+    """Each operation is done on both kernels, and the results are compared.
 
     `objects` are the open ends: (kind, index of the end, model fd, linux fd, number of its pair).
     `requests` are those in flight by key: (model iocb, linux iocb, index of the context).
@@ -63,12 +63,12 @@ class Pair:
         self.made += 1
 
     def run(self, operation, which, number):
-        """One operation on the `which`-th open end; `number` is whatever it needs."""
+        """One operation on the `which`-th open end; `number` is its argument."""
         before = len(self.trace)
         self._run(operation, which, number)
-        # A FIN or a reset wakes without a key: today's kernel looks some time later, and must
-        # have looked before the next operation changes what there is to see. Socket data wakes
-        # with a key that is too broad, and a poll that it completed falsely is armed again now.
+        # A FIN or a reset wakes without a key: today's kernel looks some time later, and must have
+        # looked before the next operation changes the state. Socket data wakes with a key that is
+        # too broad, and a poll that it completed falsely is armed again now.
         done = [what[0] for what, _, _ in self.trace[before:]]
         if {"close", "shutdown", "write", "urgent"} & set(done) and self.socket:
             self.reap()
@@ -136,8 +136,8 @@ class Pair:
     def retire(self, closed):
         """Leave the other end of a pinned file alone.
 
-        The request's event comes first and the release some time after it, from a work item: what
-        the other end sees meanwhile is a matter of luck. Pinning has tests of its own.
+        The request's event comes first and the release some time after it, from a work item: the
+        other end's view meanwhile is random. Pinning has tests of its own.
         """
         others = [entry for entry in self.objects if entry[4] == closed[4]]
         self.retired += others
@@ -160,7 +160,7 @@ class Pair:
             self.reap()
 
     def cancel(self, number, elsewhere=0):
-        # Whether an event is on its way must not depend on the network: take them all in first.
+        # No pending event may depend on the network: take them all first.
         self.reap()
         # Those of closed files stay until the end, see `retire`.
         keys = [key for key in sorted(self.requests) if self.owner[key] in self.objects]
@@ -180,7 +180,7 @@ class Pair:
 
     def reap(self):
         for context in range(CONTEXTS):
-            # Of different files, which comes first is the network's and the kworkers' affair.
+            # The network and the kworkers decide the order of events of different files.
             model = sorted(self.model.reap(self.asked, context=context))
             linux = self.reap_linux(model, context)
             if len(linux) == len(model):
@@ -202,9 +202,9 @@ class Pair:
         return sorted(events)
 
     def completed_falsely(self, key):
-        """The divergence raw_wake_key: a socket's key says more than is true.
+        """The divergence raw_wake_key: a socket's key has bits that are not true.
 
-        The poll completed, though nothing that was asked for is ready. It is armed again.
+        The poll completed, though no requested event is ready. It is armed again.
         """
         entry = self.owner[key]
         model_iocb, _, context = self.requests[key]
@@ -219,10 +219,10 @@ class Pair:
         return True
 
     def finish(self):
-        """Cancel what is left: on either side each request gives one event. Close everything."""
+        """Cancel the rest: on either side each request gives one event. Close everything."""
         self.reap()
         for key in sorted(self.requests):
-            # Which of them are ready by now is a matter of luck, see `retire`.
+            # Chance decides which of them are ready by now, see `retire`.
             model_iocb, linux_iocb, context = self.requests[key]
             self.model.cancel(model_iocb, context)
             self.linux.cancel(linux_iocb, context)
@@ -250,10 +250,10 @@ class Pair:
 
 
 def tolerated(model, linux):
-    """What Linux answers, less what the divergences later_look and raw_wake_key add to it.
+    """The result of Linux, without the bits that the divergences later_look and raw_wake_key add.
 
-    A kworker that looks later sees errors and hang-ups that came meanwhile; a socket's key says
-    that there is something to read, though it may be the urgent byte alone.
+    A kworker that looks later sees errors and hang-ups that came meanwhile; a socket's key reports
+    data to read, though it may be the urgent byte alone.
     """
     if min(linux[1], model[1]) <= 0 or linux[1] & model[1] != model[1]:
         return linux

@@ -1,4 +1,4 @@
-"""AIO, call by call, here and on the Linux underneath: what is refused, and in which order."""
+"""AIO, call by call, here and on the Linux underneath: the refusals, and their order."""
 
 import os
 import socket

@@ -34,7 +34,7 @@ def tcp_pair(k):
 
 
 def fill(k, fd, data):
-    """How often it can be sent."""
+    """The number of times it can be sent."""
     count = 0
     try:
         while True:
@@ -84,7 +84,7 @@ def test_tcp_connect_and_what_became_of_it(both):
             if take_error:
                 run(k.getsockopt, refused, socket.SOL_SOCKET, socket.SO_ERROR)
                 run.look(refused)
-            # The first call after the end tells it, the next begins anew.
+            # The first call after the end reports it, the next begins anew.
             run(k.connect, refused, address)
             run.look(refused)
             run(k.connect, refused, address)
@@ -101,7 +101,7 @@ def test_tcp_connect_and_what_became_of_it(both):
         late = k.socket(INET, STREAM | NB)
         run(k.connect, late, address)
         run.look(late)
-        # Connected: the first call tells it.
+        # Connected: the first call reports it.
         run(k.connect, late, address)
         run(k.connect, late, address)
         k.close(k.accept4(listener)[0])
@@ -307,7 +307,7 @@ def test_unix_listeners_and_names(both):
         run(k.shutdown, listener, 0)
         run.look(listener)
         run(lambda: len(k.accept4(listener)))
-        # Nobody is left, and nobody comes: who cannot wait is told to try again.
+        # No client is left, and none comes: a non-blocking accept returns EAGAIN.
         run(k.accept4, listener)
         k.close(listener)
         other = k.socket(UNIX, STREAM | NB)
@@ -545,7 +545,7 @@ def test_sigpipe(both):
 
 
 def test_a_tcp_send_buffer_that_is_full(both):
-    """How much it holds is Linux's business: it grows with use."""
+    """Linux decides its capacity, which grows with use."""
 
     @both
     def scenario(k, run):

@@ -2,7 +2,7 @@
 
 A test is named after the version that a line led to: "Changes since V1" are v2.  Lines without
 a rule have none: small changelog updates, rebases, a double initialization, ACKs, the order of
-the patches; and "call ->poll_mask before sleeping" of V3 is taken back by V4.
+the patches; and V4 reverts "call ->poll_mask before sleeping" of V3.
 """
 
 import errno

@@ -1,4 +1,4 @@
-"""Each converted file: what it is ready for, what wakes it, where it says no."""
+"""Each converted file: its readiness, its wake-ups, and its refusals."""
 
 import errno
 import hmac
@@ -321,7 +321,7 @@ def test_tcp_connect_errors_and_backlog(kernel):
     # The SYN that was dropped comes again after a second.
     assert kernel.poll([(second, EPOLLOUT)]) == [EPOLLOUT]
     assert kernel.clock_gettime() == NSEC_PER_SEC
-    # The call after the end tells of it, once.
+    # The call after the end reports it, once.
     kernel.connect(second, ("127.0.0.1", 80))
     with refused(errno.EISCONN):
         kernel.connect(second, ("127.0.0.1", 80))
@@ -364,7 +364,7 @@ def test_alg_hash(kernel, ctx):
     # A hash is not pollable: no poll_mask, no head.
     with refused(errno.EINVAL):
         kernel.io_submit(ctx, 1, [Iocb.poll(fd, EPOLLIN)])
-    # The digest was read: what comes now is that of nothing.
+    # The digest was read: the next one is that of no data.
     assert kernel.read(fd, 64) == hashlib.sha256(b"").digest()
     with refused(errno.ENOENT):
         alg(kernel, "hash", "crc7")

@@ -1,4 +1,4 @@
-"""The same operations on this kernel and on the Linux underneath: no difference that is not named.
+"""The same operations on this kernel and on the Linux underneath: only named differences.
 
 AIOPOLL_DIFFERENTIAL_OPERATIONS sets how many operations the random scenarios have in all;
 `make conformance` asks for 100,000. A failure prints the scenario and how to run it again.
@@ -24,7 +24,7 @@ OPERATIONS_EACH = 40
 
 @pytest.fixture(scope="module")
 def linux_contexts():
-    """The scenarios use them one after the other, and put a new one in for each they destroy."""
+    """The scenarios use them in sequence, and put a new one in for each they destroy."""
     contexts = [Context(256) for _ in range(CONTEXTS)]
     yield contexts
     for context in contexts:

@@ -102,7 +102,7 @@ def raw_iocb(opcode, fd, buf=0, nbytes=0):
 
 
 def raw_poll(fd, wake):
-    """The res that the kernel wrote: Context keeps of it what was asked."""
+    """The res that the kernel wrote: Context keeps only the requested bits of it."""
     aio = RawAio(1)
     assert aio.submit([raw_iocb(abi.IOCB_CMD_POLL, fd, EPOLLIN)]) == 1
     wake()

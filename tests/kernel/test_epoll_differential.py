@@ -101,7 +101,7 @@ def test_random_epoll_scenarios(steps):
 
 
 def test_the_sockets_are_watched_until_they_are_closed():
-    """The scenarios must not be empty: this one sees events on both sides."""
+    """The scenarios must not be empty: this one has events on both sides."""
     sets = Sets()
     try:
         sets.run("add", 1, 0)

@@ -1,4 +1,5 @@
-"""The package can be read beside Linux: what a module stands for, and where the page points."""
+"""The package can be read beside Linux: the Linux file of each module, and the page's
+references."""
 
 import ast
 import re

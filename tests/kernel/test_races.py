@@ -89,7 +89,7 @@ def cancel_against_wake(kernel, aio=None):
     scene = Scene(kernel, aio)
     _, answer = scene.race(scene.write, scene.cancel)
     events = scene.events()
-    # The wake won and nothing was found, or found in time, or found with the wake ahead of it.
+    # The wake-up won and the check found nothing, or found it in time, or after the wake-up.
     assert (answer, events) in [
         (-errno.EINVAL, [EPOLLIN]),
         (-errno.EINPROGRESS, [0]),
@@ -176,7 +176,7 @@ def wait_against_destroy(kernel, aio=None):
 
 
 def stale_wake_then_data(kernel, aio=None):
-    """A byte is written and read by someone else, then another comes: it must not be missed."""
+    """A byte is written and read by another task, then one more comes: it must not be missed."""
     scene = Scene(kernel, aio)
 
     def other():

@@ -1,4 +1,4 @@
-"""Calls that swap the signal mask, and what they do with a signal that waits."""
+"""Calls that swap the signal mask, and their effect on a pending signal."""
 
 import errno
 import os
@@ -53,7 +53,7 @@ def test_a_pending_signal_is_let_in_and_the_mask_put_back(kernel, caught, call):
 
 @pytest.mark.parametrize(("call", "delivers"), [("ppoll", False), ("epoll", False), ("aio", True)])
 def test_a_signal_that_comes_together_with_events(kernel, caught, call, delivers):
-    """io_pgetevents lets it in as well; poll and epoll leave it pending for the next time."""
+    """io_pgetevents delivers it as well; poll and epoll leave it pending for the next call."""
     writer, calls = waits(kernel)
     kernel.write(writer, b"x")
     kernel.kill(0, USR1)

@@ -17,7 +17,7 @@ stdlib = pytest.importorskip(
     "test.test_asyncio.test_streams", reason="CPython's tests are not installed"
 )
 
-# What needs the world outside.
+# Tests that need the real system.
 OUTSIDE = {"test_read_all_from_pipe_reader": "a subprocess on a pipe of the real kernel"}
 
 

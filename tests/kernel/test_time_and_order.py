@@ -129,7 +129,7 @@ def test_the_same_seed_gives_the_same_trace():
 @pytest.mark.slow
 @pytest.mark.subprocess
 def test_trace_of_a_seed_is_the_same_in_another_process():
-    """Neither hashes nor addresses, which differ from one process to the next, decide anything."""
+    """No outcome depends on hashes or addresses, which differ between processes."""
     program = (
         "import sys; sys.path.insert(0, sys.argv[1]);"
         "from kernel.test_time_and_order import traced; print(repr(traced(3)))"
@@ -295,7 +295,7 @@ def test_names_and_ports():
 
 
 def test_a_connection_that_fails_does_as_with_stock_asyncio():
-    """Both addresses of localhost refuse, and asyncio says so in its own words."""
+    """Both addresses of localhost refuse, and asyncio raises its own exception."""
 
     async def main():
         loop = asyncio.get_running_loop()
@@ -360,7 +360,7 @@ def test_what_belongs_to_the_host_is_refused(tmp_path):
 
 
 def test_a_socket_may_outlive_its_kernel():
-    """A transport that nobody closed is collected some time after the run."""
+    """A transport that was never closed is collected some time after the run."""
     kernel = Kernel()
     sock = KernelSocket(kernel)
     kernel.halt()

@@ -1,10 +1,10 @@
-"""What is counted before and after: this process's descriptors, rings and slots."""
+"""Counts taken before and after: this process's descriptors, rings and slots."""
 
 import re
 from pathlib import Path
 
 RING = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) .*\[aio\]", re.MULTILINE)
-# A Context of these takes more than a page: rings() tells its ring from a small one.
+# A Context of these takes more than a page: rings() distinguishes its ring from a small one.
 MANY_SLOTS = 8000
 
 

@@ -143,7 +143,7 @@ class Work:
 def test_many_rounds_keep_no_memory_and_no_references(context):
     work = Work(context)
     held = (work.data, work.buffer, work.parked, work.unusable)
-    for _ in range(50):  # what grows once: records, the array of events, caches
+    for _ in range(50):  # growth that comes once: records, the array of events, caches
         work.round()
     gc.collect()
     before = [sys.getrefcount(thing) for thing in held]

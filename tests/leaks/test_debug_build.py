@@ -1,4 +1,4 @@
-"""The debug build says at close what was lost: that it does is shown by losing something."""
+"""The debug build reports leaks at close: the tests leak something, and read the report."""
 
 import asyncio
 import ctypes
@@ -31,7 +31,7 @@ def rings() -> set[int]:
 
 
 def steal_events(context: int) -> int:
-    """Takes what is in a ring, as no program should; returns how much."""
+    """Takes the events of a ring, as no program should; returns their number."""
     events = ctypes.create_string_buffer(32 * 64)
     number = IO_GETEVENTS[os.uname().machine]
     libc = ctypes.CDLL(None, use_errno=True)
@@ -61,7 +61,7 @@ def turn(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def test_a_request_whose_event_was_stolen_is_told(pipe: tuple[int, int]) -> None:
-    context_cache.release()  # the loop shall make one of its own
+    context_cache.release()  # so that the loop makes its own
     before = rings()
     loop = aiopoll.new_event_loop(backend="aio")
     (context,) = rings() - before

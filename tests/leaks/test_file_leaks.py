@@ -1,4 +1,4 @@
-"""Async files give back what they take: descriptors, threads, buffers, AIO contexts."""
+"""Async files release their resources: descriptors, threads, buffers, AIO contexts."""
 
 import asyncio
 import gc
@@ -38,7 +38,7 @@ async def use(path: Path) -> None:
             await aiopoll.open(path.with_name("none"))
     counts = queue.statistics()
     assert (counts.in_flight, counts.waiting, counts.in_threads) == (0, 0, 0)
-    # Every bounce buffer is back, and no more of them lie there than may.
+    # Every bounce buffer is back, and the pool keeps no more than its limit.
     assert 0 < queue.pool.kept <= queue.pool.kept_max
 
 

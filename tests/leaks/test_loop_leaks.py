@@ -1,4 +1,4 @@
-"""A loop that has served thousands of connections holds what it held before."""
+"""A loop that has served thousands of connections holds no more than before."""
 
 import asyncio
 import contextlib
@@ -38,9 +38,9 @@ class Mallinfo(ctypes.Structure):
 
 
 def c_heap() -> int:
-    """Bytes that malloc(3) has handed out: records and buffers in C, which Python knows not of.
+    """Bytes allocated by malloc(3): records and buffers in C, which Python does not count.
 
-    Always 0 where the C library does not tell (before glibc 2.33, and under ASan).
+    Always 0 where the C library has no such count (before glibc 2.33, and under ASan).
     """
     try:
         mallinfo2 = ctypes.CDLL(None).mallinfo2
@@ -52,7 +52,7 @@ def c_heap() -> int:
 
 
 class Held:
-    """What the process holds at a moment."""
+    """The resources of the process at a moment."""
 
     def __init__(self, loop: aiopoll.EventLoop) -> None:
         for _ in range(3):
@@ -161,7 +161,7 @@ async def all_closed(loop: aiopoll.EventLoop, watched: int) -> None:
 
 
 async def all_come_back(loop: aiopoll.EventLoop, before: Held) -> None:
-    """Waits for cancelled requests, which a worker of the kernel gives back in its own time."""
+    """Waits for cancelled requests, whose events a kernel worker delivers some time later."""
     async with asyncio.timeout(SECONDS_MAX):
         while loop.statistics().in_flight > before.in_flight:
             await asyncio.sleep(0)
@@ -196,7 +196,7 @@ def test_ten_thousand_connects(loop: aiopoll.EventLoop, soak: Callable[[int], in
             await asyncio.gather(cancelled_connect(*at), refused_connect(), *kinds)
             await all_closed(loop, watched)
 
-        for number in range(20):  # what grows once
+        for number in range(20):  # growth that comes once
             await batch(number)
         before = Held(loop)
         for number in range(connects // BATCH):
@@ -273,7 +273,7 @@ def test_what_python_allocates_is_let_go(loop: aiopoll.EventLoop, tmp_path: Path
 
 
 def test_servers_come_and_go(loop: aiopoll.EventLoop) -> None:
-    """Each with a connection that nobody closes before it."""
+    """Each with a connection that is still open when it closes."""
 
     async def one() -> None:
         server = await loop.create_server(Echo, "127.0.0.1", 0)

@@ -57,7 +57,7 @@ async def turns() -> None:
 
 
 async def transport_of(kind: str, loop: Any, stack: ExitStack) -> tuple[Any, Any]:
-    """A transport, and what sends something to it."""
+    """A transport, and a function that sends data to it."""
     if kind.endswith("pipe"):
         reader, writer = os.pipe2(os.O_NONBLOCK)
         if kind == "read pipe":
@@ -156,7 +156,7 @@ def test_whether_a_transport_closes_can_be_set(kind: str, loop_kind: str) -> Non
 
 @pytest.mark.parametrize("loop_kind", ["aio", "epoll", "asyncio"])
 def test_the_protocol_below_tls_can_be_set(loop_kind: str) -> None:
-    """As libraries do that wrap what comes before it is decrypted."""
+    """As libraries do that wrap the encrypted data."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -273,7 +273,7 @@ def test_a_closed_loop_has_no_timers() -> None:
 
 
 def test_overridden_run_once_finds_no_timers_in_scheduled() -> None:
-    """They would be run twice: select() puts what is due into the ready queue."""
+    """They would run twice: select() puts due timers into the ready queue."""
 
     class Patched(aiopoll.EventLoop):
         def _run_once(self) -> None:

@@ -1,4 +1,4 @@
-"""Everything of ours that can be awaited does, in every way, what a coroutine of asyncio's does."""
+"""Each of our awaitables behaves, in every way, like a coroutine of asyncio's."""
 
 import asyncio
 import gc
@@ -51,7 +51,7 @@ class Open(asyncio.Transport):
 
 
 class Stage:
-    """What an awaitable needs, and what is to be closed after it."""
+    """The objects that an awaitable needs, and those to close after it."""
 
     def __init__(self, streams: Any, directory: Path) -> None:
         self.loop = asyncio.get_running_loop()
@@ -62,7 +62,7 @@ class Stage:
         self.ends = AsyncExitStack()
 
     def later(self, call: Callable[[], object], turns: int = 5) -> None:
-        """Calls it in some turns, when who awaits is waiting."""
+        """Calls it after some iterations, when the awaiting task waits."""
         if turns:
             self.loop.call_soon(self.later, call, turns - 1)
         else:
@@ -124,7 +124,7 @@ class Stage:
 Make = Callable[[], Awaitable[Any]]
 Scene = Callable[[Stage], Awaitable[tuple[Make, Any]]]
 SCENES: dict[str, Scene] = {}
-WAITING: set[str] = set()  # those that wait for something when they are awaited
+WAITING: set[str] = set()  # those that block when they are awaited
 
 
 def scene(name: str, waits: bool = False) -> Callable[[Scene], Scene]:
@@ -317,7 +317,7 @@ async def create_server(stage: Stage) -> tuple[Make, Any]:
     return serve, True
 
 
-FUTURES = ["fsync-r+b", "pread-rb", "pwrite-r+b"]  # they answer futures: the I/O is under way
+FUTURES = ["fsync-r+b", "pread-rb", "pwrite-r+b"]  # they return futures: the I/O is under way
 COROUTINES = [scene for scene in SCENES if scene not in FUTURES]
 
 # Ways to await
@@ -485,7 +485,7 @@ Perform = Callable[[Callable[[Make, Any], Coroutine[Any, Any, None]], str], None
 
 @pytest.fixture
 def perform(loop: Any, loop_kind: str, tmp_path: Path) -> Perform:
-    """Sets a scene up, and has its awaitable and what it answers tested."""
+    """Sets a scene up, and tests its awaitable and the result."""
 
     def act(test: Callable[[Make, Any], Coroutine[Any, Any, None]], name: str) -> None:
         async def main() -> None:

@@ -1,4 +1,4 @@
-"""Transports that are collected after their loop was closed: they close without a complaint."""
+"""Transports that are collected after their loop was closed: they close without a warning."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ import aiopoll
 
 HANG_SECONDS = 20
 Kept = list[Any]
-"""What the program still has when the loop is closed; the first is the transport."""
+"""The objects that the program still has when the loop is closed; the first is the transport."""
 
 
 async def stream(loop: Any, kept: Kept) -> None:
@@ -197,7 +197,7 @@ def test_nothing_is_ignored_and_everything_is_closed(
     gc.collect()
     before = open_count()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # of what was not closed, as in asyncio
+        warnings.simplefilter("ignore", ResourceWarning)  # for objects not closed, as in asyncio
         loop = aiopoll.new_event_loop(backend=loop_kind)
         loop.set_exception_handler(lambda loop, context: None)  # tasks that were pending
         kept: Kept = []

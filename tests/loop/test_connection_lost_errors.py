@@ -1,4 +1,4 @@
-"""What connection_lost() raises reaches the exception handler, whenever it is called."""
+"""An exception of connection_lost() reaches the exception handler, whenever it is called."""
 
 import asyncio
 import os
@@ -34,7 +34,7 @@ class Raising(asyncio.Protocol):
 
 
 def drain(sock: Any) -> bool:
-    """Reads what there is; whether the end has come."""
+    """Reads all available data; returns whether the end has come."""
     try:
         while data := os.read(sock.fileno(), 1 << 20):
             assert data

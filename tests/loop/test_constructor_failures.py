@@ -26,11 +26,11 @@ STEPS_MAX = 12  # more than the descriptors that any of them takes
 
 
 def failures(make: Callable[[], Any]) -> str:
-    """What comes of it with no descriptor, with one, with two, … until it succeeds."""
+    """Its outcomes with no descriptor, with one, with two, … until it succeeds."""
     complaints: list[str] = []
     sys.unraisablehook = lambda unraisable: complaints.append(repr(unraisable.exc_value))
     warnings.simplefilter("error")
-    make().close()  # whatever is imported or kept at the first use
+    make().close()  # for imports and caches of the first use
     gc.collect()
     was = open_count(), rings()
     spare = [os.dup(0) for _ in range(STEPS_MAX)]
@@ -92,7 +92,7 @@ def test_asyncios_constructor_fails(
         patched.setattr(owner, step, fail)
         with pytest.raises(type(error)):
             aiopoll.new_event_loop(backend=backend)
-    gc.collect()  # pytest makes errors of what a finalizer warns of or raises
+    gc.collect()  # pytest turns a finalizer's warnings and exceptions into errors
     assert open_count() == was
 
 

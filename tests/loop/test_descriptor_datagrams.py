@@ -1,4 +1,4 @@
-"""Datagram transports whose socket is closed by its owner: nobody else's is read or sent to."""
+"""Datagram transports whose socket is closed by its owner: no other socket is read or sent to."""
 
 import asyncio
 import errno

@@ -1,4 +1,4 @@
-"""Pipe transports whose pipe is closed by its owner: nobody else's file is read or written."""
+"""Pipe transports whose pipe is closed by its owner: no other file is read or written."""
 
 import asyncio
 import errno
@@ -23,7 +23,7 @@ def loop_kind(request: pytest.FixtureRequest) -> Any:
 
 
 class Recorder(asyncio.Protocol):
-    """Notes what it is told."""
+    """Records its callbacks."""
 
     transport: Any
 
@@ -77,7 +77,7 @@ Ends = Callable[[ExitStack], tuple[int, int]]
 
 @pytest.fixture(params=[pipes, sockets, terminals])
 def ends(request: pytest.FixtureRequest) -> Ends:
-    """Makes two ends: what is written to the second is read from the first."""
+    """Makes two ends: data written to the second is read from the first."""
     made: Ends = request.param
     return made
 
@@ -96,7 +96,7 @@ def taken(number: int, other: int, stack: ExitStack) -> None:
 
 
 def there(fd: int) -> bytes:
-    """What can be read now."""
+    """The data that can be read now."""
     try:
         return os.read(fd, 1 << 20)
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""sock_sendfile and sendfile: asyncio's results, and nobody else's bytes."""
+"""sock_sendfile and sendfile: asyncio's results, and no bytes of other files."""
 
 import asyncio
 import errno
@@ -48,7 +48,7 @@ async def received(loop: Loop, sock: socket.socket) -> bytes:
 
 
 async def until_it_waits(peer: socket.socket) -> None:
-    """Until the sender has had its first turn, and some to find that the socket is full."""
+    """Until the sender has run once, and then some iterations to find that the socket is full."""
     while True:
         try:
             peer.recv(1, socket.MSG_PEEK)
@@ -339,7 +339,7 @@ def test_socket_closed_during_sendfile_is_not_replaced(
             stranger, peer = pair()
             with stranger, peer:
                 assert number in (stranger.fileno(), peer.fileno())
-                # What was sent before, and then the end.
+                # The data sent before, and then the end.
                 assert set(await received(loop, theirs)) == set(b"o")
                 sending.cancel()
                 with pytest.raises((asyncio.CancelledError, OSError)):

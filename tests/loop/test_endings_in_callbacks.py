@@ -1,7 +1,7 @@
-"""A protocol that ends its connection in a callback: it is told of the end once, and last.
+"""A protocol that ends its connection in a callback: connection_lost() comes once, and last.
 
-asyncio's own transports are the oracle of what it is told before, but not in resume_writing():
-there they tell of the end twice.  Over TLS what is told when depends on how the data comes.
+asyncio's own transports are the oracle of the callbacks before it, but not in resume_writing():
+there they call connection_lost() twice.  Over TLS the order depends on how the data comes.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ class Counting(socket.socket):
 
 
 class Ending(asyncio.Protocol):
-    """Ends its connection in one of its callbacks, and keeps what it was told."""
+    """Ends its connection in one of its callbacks, and records all callbacks."""
 
     def __init__(self, at: str, how: str) -> None:
         self.at, self.how = at, how
@@ -90,7 +90,7 @@ class BufferedEnding(Ending, asyncio.BufferedProtocol):
 
 
 class Peer(asyncio.Protocol):
-    """The other end of a stream; reads when it is told to."""
+    """The other end of a stream; reads on request."""
 
     def __init__(self) -> None:
         self.transport: Any = None
@@ -107,7 +107,7 @@ Drive = Callable[[Any, Ending, ExitStack], Coroutine[Any, Any, Callable[[], bool
 
 
 async def talk(ending: Ending, peer: Peer) -> None:
-    """Each callback of a stream in its turn, until it is over."""
+    """Causes each callback of a stream in order, until the end."""
     await ending.have("connection_made")
     while peer.transport is None:
         if "connection_lost" in ending.told:
@@ -208,7 +208,7 @@ async def exchange_datagrams(
         if ending.can_go_on():
             theirs.send(b"hello")
             await ending.have("data_received")
-        while not take_all(lambda: theirs.recv(2000)):  # what a close() has left to be sent
+        while not take_all(lambda: theirs.recv(2000)):  # data that close() has left to be sent
             await asyncio.sleep(0)
             if "connection_lost" in ending.told or ending.can_go_on():
                 break
@@ -221,7 +221,7 @@ async def exchange_datagrams(
 
 
 def take_all(take: Callable[[], bytes]) -> bool:
-    """Whether that was the end."""
+    """Returns whether the end was read."""
     try:
         while take():
             pass
@@ -285,7 +285,7 @@ CASES = (
 
 
 def run_on(loop: Any, drive: Drive, ending: Ending) -> list[Any]:
-    """Has it tell what it is told; answers what the exception handler was told."""
+    """Records its callbacks; returns the exception handler's reports."""
     errors: list[Any] = []
     loop.set_exception_handler(lambda _, context: errors.append(context))
 
@@ -324,7 +324,7 @@ def assert_told_once(ending: Ending) -> None:
 )
 def test_the_end_is_told_once_and_last(drive: Drive, at: str, how: str, kind: str) -> None:
     if drive is read_pipe:
-        how = how.replace("abort", "close")  # which is all that it has
+        how = how.replace("abort", "close")  # its only call
     ending = Ending(at, how)
     assert not run_on(LOOPS[kind](), drive, ending)
     assert_told_once(ending)

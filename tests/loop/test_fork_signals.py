@@ -1,4 +1,4 @@
-"""Signals in forked children: nothing of them reaches the parent's loop."""
+"""Signals in forked children: none of them reaches the parent's loop."""
 
 import subprocess
 import sys
@@ -151,7 +151,7 @@ with asyncio.Runner(loop_factory=make) as runner:
 FOREIGN = """
 import asyncio, os, signal, socket, aiopoll
 
-# Somebody else's descriptor stays, in parent and child.
+# A descriptor of other code stays, in parent and child.
 ours, theirs = socket.socketpair()
 for sock in ours, theirs:
     sock.setblocking(False)

@@ -15,7 +15,7 @@ import pytest
 import aiopoll
 
 SIOCOUTQNSD = 0x894B  # linux/sockios.h
-HANG_MS = 10_000  # only what hangs takes as long
+HANG_MS = 10_000  # only a hang takes as long
 PIECES = (b"<one>", b"<two>", b"<three>")
 
 
@@ -31,7 +31,7 @@ Connect = Callable[..., Awaitable[tuple[Any, socket.socket]]]
 
 @pytest.fixture
 def connect(loop: aiopoll.EventLoop) -> Iterator[Connect]:
-    """Connects: answers a transport and its peer's socket, which is non-blocking."""
+    """Connects; returns a transport and its peer's socket, which is non-blocking."""
     ends: list[Any] = []
 
     async def connect(

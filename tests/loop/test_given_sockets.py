@@ -1,8 +1,9 @@
 """Sockets given to a loop by sock=: every way to fail ends as with asyncio of the same Python.
 
-Each case runs on asyncio and on this loop: what is raised, whether the socket is closed, what the
-peer has seen of it, and what the protocol and the exception handler were told have to be the same.
-Where asyncio closes the socket some turns later, it is closed here when the caller gets to know.
+Each case runs on asyncio and on this loop.  These must be equal: the exception, whether the socket
+is closed, the data that the peer has received, and the calls of the protocol and of the exception
+handler.  Where asyncio closes the socket some iterations later, it is closed here when the call
+ends.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from tests.support.tls import tls_contexts
 
 HANG_SECONDS = 20
 TURNS_MAX = 300  # of a call that is cancelled after so many
-SETTLING_TURNS = 20  # in which asyncio does what it has put off
+SETTLING_TURNS = 20  # in which asyncio does its deferred work
 
 Pair = Callable[[], tuple[socket.socket, socket.socket]]
 
@@ -32,7 +33,7 @@ def tcp_ends() -> tuple[socket.socket, socket.socket]:
 
 
 class Told(asyncio.Protocol):
-    """Notes what it is told, and does something when it is connected."""
+    """Records its callbacks, and acts when it is connected."""
 
     def __init__(self, greeting: Callable[[Any], object]) -> None:
         self.calls: list[Any] = []
@@ -66,10 +67,10 @@ class Peer:
         self.received = bytearray()
 
     def step(self) -> None:
-        """Says nothing, and reads nothing."""
+        """Sends nothing, and reads nothing."""
 
     def records(self) -> Any:
-        """What was received, without what is random in it."""
+        """The data received, without its random parts."""
         return bytes(self.received)
 
 
@@ -165,7 +166,7 @@ class Case:
 
 @dataclass
 class Outcome:
-    """What came of a call."""
+    """The outcome of a call."""
 
     raised: type[BaseException] | None = None
     closed: bool = False
@@ -350,7 +351,7 @@ def rest_seen(ours: socket.socket, peer: Peer) -> str:
 
 
 async def attempt(loop: Any, case: Case, cancel_after: int | None) -> Outcome:
-    """Makes the call, and cancels it after a number of turns."""
+    """Makes the call, and cancels it after a number of iterations."""
     ours, theirs = case.pair()
     ours = case.prepare(ours)
     with theirs, ours:
@@ -401,7 +402,7 @@ async def attempt_with(
     if transports:
         transports[0].abort()  # connected
     if outcome.raised is None or (outcome.told[:1] == ["made"] and not outcome.closed):
-        # What is still sent, and what an end by TLS takes, takes place.
+        # Pending data is sent, and an end by TLS is completed.
         while ours.fileno() >= 0:
             peer.step()
             try:
@@ -421,7 +422,7 @@ async def attempt_with(
 def run_on(kind: str, case: Case, cancel_after: int | None = None) -> Outcome:
     loop = LOOPS[kind]()
     try:
-        gc.disable()  # what only a collection would close is left open
+        gc.disable()  # objects that only a collection closes stay open
         outcome: Outcome = loop.run_until_complete(
             asyncio.wait_for(attempt(loop, case, cancel_after), HANG_SECONDS)
         )
@@ -433,7 +434,7 @@ def run_on(kind: str, case: Case, cancel_after: int | None = None) -> Outcome:
 
 
 def check_closing(case: Case, outcome: Outcome) -> None:
-    """Closed sockets are closed when the caller gets to know; but an end by TLS takes the peer."""
+    """Closed sockets are closed when the call ends; but an end by TLS needs the peer."""
     ends_by_tls = issubclass(case.peer, SpeakingTLS) and outcome.told[:1] == ["made"]
     assert outcome.raised is None or outcome.closed_when_told == outcome.closed or ends_by_tls
 
@@ -455,7 +456,8 @@ def test_handshake_that_times_out_ends_as_with_asyncio(way: str, kind: str) -> N
 
 
 def cancelled_everywhere(kind: str, case: Case, turns_max: int) -> list[Outcome]:
-    """The outcomes of cancelling after 0, 1, … turns until the call is done, each once in a row."""
+    """The outcomes of cancelling after 0, 1, … iterations until the call is done; no two adjacent
+    are equal."""
     outcomes: list[Outcome] = []
     for turns in range(turns_max):
         outcome = run_on(kind, case, turns)
@@ -479,7 +481,7 @@ CANCELLED = [
 @pytest.mark.parametrize("kind", ["aio", "epoll"])
 @pytest.mark.parametrize("name", CANCELLED)
 def test_call_cancelled_at_any_step_ends_as_with_asyncio(name: str, kind: str) -> None:
-    """How many turns a step takes is each loop's own affair: here fewer than with asyncio."""
+    """The number of iterations of a step may differ: here it is smaller than with asyncio."""
     case = CASES[name]
     turns_max = 12 if ENDLESS in name else TURNS_MAX
     ours = cancelled_everywhere(kind, case, turns_max)

@@ -42,7 +42,7 @@ def test_what_is_read_is_what_was_sent(loop: aiopoll.EventLoop, repeats: int) ->
                 while sum(map(len, protocol.pieces)) < size:
                     await asyncio.sleep(0)
                 assert b"".join(protocol.pieces) == data
-                # What is kept takes no more than what came.
+                # The kept data takes no more memory than its size.
                 kept = sum(sys.getsizeof(piece) for piece in protocol.pieces)
                 assert kept == size + len(protocol.pieces) * sys.getsizeof(b"")
                 protocol.pieces.clear()

@@ -1,4 +1,4 @@
-"""Memory that the loop hands to a program's code: what is kept stays what it was."""
+"""Memory that the loop passes to a program's code: a kept object does not change."""
 
 import asyncio
 import gc
@@ -20,7 +20,7 @@ SECONDS_MAX = 30
 
 
 class Keeping(ssl.SSLObject):
-    """An SSLObject of a program's, which keeps all that it is given."""
+    """An SSLObject of a program's, which keeps all its arguments."""
 
     given: list[tuple[Any, bytes]]
 
@@ -59,7 +59,7 @@ class Client(asyncio.Protocol):
 
 class BufferedClient(Client, asyncio.BufferedProtocol):
     def get_buffer(self, hint: int) -> Any:
-        self.buffer = bytearray(5000)  # a new one each time: what was read stays in it
+        self.buffer = bytearray(5000)  # a new one each time: the data read stays in it
         return self.buffer
 
     def buffer_updated(self, count: int) -> None:
@@ -74,7 +74,7 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 @contextmanager
 def kept_by(context: ssl.SSLContext) -> Iterator[list[tuple[Any, bytes]]]:
-    """What the SSLObjects of `context` are given, and the bytes that it was then."""
+    """The arguments of the SSLObjects of `context`, and their bytes at that time."""
     given: list[tuple[Any, bytes]] = []
     context.sslobject_class = type("Keeping", (Keeping,), {"given": given})
     try:
@@ -120,7 +120,7 @@ def test_an_ssl_object_may_keep_what_it_was_given(
         with asyncio.Runner(loop_factory=LOOPS[kind]) as runner:
             runner.run(talk(client_class, version))
         gc.collect()
-        other = [b"J" * SIZE for _ in range(8)]  # takes what memory has become free
+        other = [b"J" * SIZE for _ in range(8)]  # takes memory that has become free
         assert sum(len(was) for _, was in given) >= SIZE
         for data, was in given:
             assert bytes(data) == was
@@ -142,7 +142,7 @@ def test_replaced_calls_of_ssl_object_are_called(monkeypatch: pytest.MonkeyPatch
 
 
 class Odd(ssl.SSLObject):
-    """Answers once what no SSLObject should."""
+    """Returns once a value that no SSLObject should."""
 
     answers: dict[str, Any]
 
@@ -159,7 +159,7 @@ class Odd(ssl.SSLObject):
 def test_odd_results_of_ssl_object_harm_its_stream_alone(
     read_answer: Any, write_answer: Any, client_class: type[Client]
 ) -> None:
-    """What becomes of the connection is not told; the process and its memory stay whole."""
+    """The fate of the connection is not checked; the process and its memory stay intact."""
     context = tls_contexts("1.3")[1]
 
     answers = {"read": read_answer, "write": write_answer}

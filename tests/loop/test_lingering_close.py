@@ -58,7 +58,7 @@ def test_other_threads_run_while_a_close_lingers(loop: Any) -> None:
         transport.write(bytes(SIZE))  # more than the peer's buffer takes
         peer = Peer(client)
         peer.start()
-        transport.abort()  # what waits in the process is dropped, the kernel's part is not
+        transport.abort()  # data buffered in the process is dropped, the kernel's is not
         loop.run_forever()
         peer.closed.set()
         peer.join()

@@ -1,4 +1,4 @@
-"""The datagram transport: addresses, errors, what cannot be sent at once, who may be sent to."""
+"""The datagram transport: addresses, errors, blocked sends, allowed destinations."""
 
 import asyncio
 import errno
@@ -22,7 +22,7 @@ def loop_kind(request: pytest.FixtureRequest) -> Any:
 
 
 class Recorder(asyncio.DatagramProtocol):
-    """Notes what it is told."""
+    """Records its callbacks."""
 
     transport: asyncio.DatagramTransport
 
@@ -102,7 +102,7 @@ def test_echo(loop: aiopoll.EventLoop, host: str) -> None:
         sent = [b"%d" % number for number in range(40)] + [bytes(60000)]
         for count, data in enumerate(sent, 1):
             clients[0].transport.sendto(data)
-            # UDP drops what the receiver's buffer does not hold.
+            # UDP drops datagrams that the receiver's buffer does not hold.
             await until(lambda count=count: len(clients[0].heard) == 2 * count - 1)
             clients[0].transport.sendto(bytearray(data), where)
             await until(lambda count=count: len(clients[0].heard) == 2 * count)
@@ -303,7 +303,7 @@ def test_a_flood_starves_nobody(loop: aiopoll.EventLoop) -> None:
         await until(lambda: ours.heard)
         for _ in range(20):
             await asyncio.sleep(0)
-        # What comes in one turn is bounded, and so is what came in these.
+        # The datagrams of one iteration are bounded, and so are those of these iterations.
         assert 20 <= len(ours.heard) <= 20 * 16 * 2
         await closed(ours)
         theirs.close()

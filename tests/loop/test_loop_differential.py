@@ -1,8 +1,8 @@
 """Each name of AbstractEventLoop, in the same scenario on asyncio's loop and on ours.
 
-A scenario answers what it saw, free of numbers that differ from run to run; what stock asyncio
-shows on this Python is right.  SCENARIOS says which names each one calls, and together they call
-all.
+A scenario returns its observations, free of numbers that differ from run to run; the result of
+stock asyncio on this Python is right.  SCENARIOS lists the names that each one calls; together they
+call all.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ SCENARIOS: dict[Scenario, set[str]] = {}
 
 
 def calls(*names: str) -> Callable[[Scenario], Scenario]:
-    """Notes which names of the table a scenario calls."""
+    """Records the names of the table that a scenario calls."""
 
     def note(scenario: Scenario) -> Scenario:
         SCENARIOS.setdefault(scenario, set()).update(names)
@@ -53,7 +53,7 @@ def calls(*names: str) -> Callable[[Scenario], Scenario]:
 
 
 def outcome(error: BaseException) -> tuple[str, str]:
-    # Not which class an object is of: each loop has its own transports.
+    # The class is not compared: each loop has its own transports.
     return type(error).__name__, re.sub(r"<[\w.]+ object at 0x[0-9a-f]+>", "<object>", str(error))
 
 
@@ -66,7 +66,7 @@ async def attempt(awaitable: Any) -> Any:
 
 
 class Recorder(asyncio.Protocol):
-    """Notes what it is told."""
+    """Records its callbacks."""
 
     def __init__(self) -> None:
         self.told: list[Any] = []
@@ -572,7 +572,7 @@ async def exception_handlers(loop: Any, place: Place) -> Any:
 
 @contextlib.contextmanager
 def logged() -> Any:
-    """Collects the first line of what asyncio logs."""
+    """Collects the first line of each log message of asyncio."""
     lines: list[str] = []
 
     class Collector(logging.Handler):
@@ -618,7 +618,7 @@ async def asyncgens(loop: Any, place: Place) -> Any:
 
 @calls("slow_callback_duration")
 async def slow_callbacks(loop: Any, place: Place) -> Any:
-    """In debug mode: a callback, a task's step, and what our transports run for a protocol."""
+    """In debug mode: a callback, a task's step, and our transports' calls of a protocol."""
 
     class Slow(Recorder):
         def data_received(self, data: bytes) -> None:
@@ -642,7 +642,7 @@ async def slow_callbacks(loop: Any, place: Place) -> Any:
         theirs.shutdown(socket.SHUT_WR)
         await protocol.lost
         loop.set_debug(False)
-    # What a busy machine keeps waiting is slow too, so that only what sleeps is looked for.
+    # On a busy machine other callbacks are slow too, so the check looks for the sleeping ones only.
     slow = [line for line in lines if " took " in line]
     for what in ("slow_callback()", "<Task finished name='slow'"):
         seen.append(sum(what in line for line in slow))

@@ -17,7 +17,7 @@ from aiopoll.loop.dns import numeric_addresses
 
 
 class NoThreads(ThreadPoolExecutor):
-    """An executor that counts what it is asked for."""
+    """An executor that counts its calls."""
 
     def __init__(self) -> None:
         super().__init__(1)
@@ -29,7 +29,7 @@ class NoThreads(ThreadPoolExecutor):
 
 
 def answer(function: Any, *args: Any, **options: Any) -> Any:
-    """What it returns or raises, to compare, with the types of the parts."""
+    """Its result or exception, to compare, with the types of the parts."""
     try:
         found = function(*args, **options)
     except (OSError, UnicodeError, TypeError, OverflowError) as error:

@@ -1,6 +1,6 @@
-"""Handles that have run are used again only if nobody can tell.
+"""Handles that have run are reused only if no code can observe it.
 
-Only those that were made while the loop runs are: the bodies of the tests run in it.
+Only those made while the loop runs are reused: the bodies of the tests run in it.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ def make(loop: aiopoll.EventLoop, timer: bool, callback: Any, *arguments: Any) -
 
 
 async def run(loop: aiopoll.EventLoop) -> None:
-    """Runs all that waits and is due."""
+    """Runs all callbacks that wait or are due."""
     over = loop.create_future()
     loop.call_later(0, loop.call_soon, over.set_result, None)
     await over

@@ -1,5 +1,5 @@
-"""run_forever, run_until_complete, stop and close show on our loop what they show on asyncio's; and
-what a subclass overrides is asked.
+"""run_forever, run_until_complete, stop and close behave as on asyncio's loop; a subclass's
+overrides are called.
 """
 
 import asyncio

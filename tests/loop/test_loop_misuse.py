@@ -46,7 +46,7 @@ def test_what_is_no_pipe_is_refused_before_anything_is_made(
     flags = os.O_RDONLY if kind == "directory" else os.O_RDWR | os.O_CREAT
 
     class File:
-        """What connect_read_pipe asks of a file."""
+        """The methods of a file that connect_read_pipe calls."""
 
         def __init__(self) -> None:
             self.fd = os.open(path, flags)
@@ -68,7 +68,7 @@ def test_what_is_no_pipe_is_refused_before_anything_is_made(
 
 
 def in_thread(function: Callable[[], Any]) -> BaseException | None:
-    """What the function raises in a thread of its own."""
+    """The exception that the function raises in a thread of its own."""
     caught: list[BaseException | None] = []
 
     def call() -> None:

@@ -21,7 +21,7 @@ def loop_kind(request: pytest.FixtureRequest) -> Any:
 
 
 class Recorder(asyncio.Protocol):
-    """Notes what it is told."""
+    """Records its callbacks."""
 
     transport: Any
 
@@ -144,7 +144,7 @@ def test_a_terminal_is_read_and_written(loop: aiopoll.EventLoop) -> None:
 def test_pipe_that_became_blocking_has_no_speculative_read(loop: aiopoll.EventLoop) -> None:
     async def scenario() -> None:
         reading, writing = await pipe(loop)
-        # As another process does that has the same end of the pipe.
+        # Another process that has the same end of the pipe does this.
         os.set_blocking(reading.transport.get_extra_info("pipe").fileno(), True)
         for _ in range(50):
             writing.transport.write(b"x")

@@ -1,4 +1,4 @@
-"""The loop's sock_* methods: results as asyncio's, errors, cancellation, what they leave behind."""
+"""The loop's sock_* methods: results as asyncio's, errors, cancellation, leaks."""
 
 import array
 import asyncio
@@ -45,7 +45,7 @@ async def parked(awaitable: Any) -> "asyncio.Task[Any]":
 
 
 def test_read_is_tried_at_once_however_many_found_nothing(loop: Any) -> None:
-    """It is done in the task's first step, and leaves alone who waits for the file."""
+    """It is done in the task's first step, and does not disturb a waiter for the file."""
 
     async def scenario() -> None:
         ours, theirs = stream_pair()
@@ -69,7 +69,7 @@ def test_read_is_tried_at_once_however_many_found_nothing(loop: Any) -> None:
 
 
 def test_connection_in_progress_can_be_waited_for_again(loop: Any) -> None:
-    """As after a time-out: connect(2) answers EALREADY then."""
+    """As after a time-out: connect(2) fails with EALREADY then."""
 
     async def scenario() -> None:
         with socket.socket() as listener, socket.socket() as ours:
@@ -394,7 +394,7 @@ def test_a_cancelled_receive_takes_nothing(loop: Any) -> None:
     async def scenario() -> None:
         ours, theirs = stream_pair()
         with ours, theirs:
-            # However the cancellation and the readiness fall together.
+            # In whatever order the cancellation and the readiness come.
             for turns in range(4):
                 task = await parked(loop.sock_recv(ours, 10))
                 theirs.send(b"x")
@@ -406,7 +406,7 @@ def test_a_cancelled_receive_takes_nothing(loop: Any) -> None:
                     assert await task == b"x"
                     assert was_done
                 except asyncio.CancelledError:
-                    # A turn may have received before the task could be told.
+                    # An iteration may have received data before the task could run.
                     if turns < 2:
                         assert ours.recv(10) == b"x"
                     else:

@@ -1,4 +1,4 @@
-"""The stream transport: what does not fit at once, errors, buffers that change."""
+"""The stream transport: partial writes, errors, buffers that change."""
 
 import asyncio
 import math
@@ -12,7 +12,7 @@ import aiopoll
 
 
 class Recorder(asyncio.Protocol):
-    """Notes what it is told, and has a future for the end."""
+    """Records its callbacks, and has a future for the end."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.told: list[str] = []
@@ -93,7 +93,7 @@ def test_a_bytearray_may_be_changed_after_write(loop: aiopoll.EventLoop) -> None
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 def test_what_meets_a_full_socket_is_sent_later(loop: aiopoll.EventLoop, kind: type[bytes]) -> None:
-    """The kernel takes nothing of it, though nothing of the transport's waits before it."""
+    """The kernel takes nothing of it, though the transport's buffer is empty before it."""
 
     async def scenario() -> None:
         protocol, theirs = await connect(loop)
@@ -267,7 +267,7 @@ def test_water_marks_may_be_any_number(loop: aiopoll.EventLoop) -> None:
 def test_get_extra_info_is_what_asyncio_transport_has(
     loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Tests of other programs replace it there."""
+    """Tests of other programs replace that attribute."""
 
     async def scenario() -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -356,7 +356,7 @@ def test_any_protocol_with_get_buffer_is_read_into(
 @pytest.mark.parametrize("loop_kind", ["aio", "epoll", "asyncio"])
 @pytest.mark.parametrize("does", ["close", "abort", "set_protocol"])
 def test_what_get_buffer_does_to_its_connection(loop: asyncio.AbstractEventLoop, does: str) -> None:
-    """The read that has begun goes on, to whoever is the protocol by then."""
+    """The read that has begun continues, and its data goes to the current protocol."""
 
     class Buffered(asyncio.BufferedProtocol):
         def __init__(self, does: str) -> None:

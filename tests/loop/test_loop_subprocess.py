@@ -1,4 +1,4 @@
-"""Subprocesses: exit statuses whoever reaps, plain pipes, no watchers, nothing left behind."""
+"""Subprocesses: exit statuses whichever code reaps, plain pipes, no watchers, no leaks."""
 
 import asyncio
 import gc
@@ -29,7 +29,7 @@ def loop_kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         return request.param
     fork_exec: Any = vars(subprocess)["_fork_exec"]
     monkeypatch.setattr(os, "pidfd_open", refused)
-    # One that a program has put there is called, and knows no pidfd.
+    # A function that a program has put there is called, and knows no pidfd.
     monkeypatch.setattr(subprocess, "_fork_exec", lambda *arguments: fork_exec(*arguments))
     return "aio"
 
@@ -47,7 +47,7 @@ def refused(pid: int) -> int:
 
 
 async def exits_with_7_when_let() -> tuple[asyncio.subprocess.Process, int]:
-    """A child, and the descriptor that it ends with."""
+    """A child, and the descriptor whose close ends it."""
     reader, writer = os.pipe()
     process = await asyncio.create_subprocess_shell("read line; exit 7", stdin=reader)
     os.close(reader)
@@ -55,7 +55,7 @@ async def exits_with_7_when_let() -> tuple[asyncio.subprocess.Process, int]:
 
 
 async def shell(command: str, **options: Any) -> tuple[int, bytes]:
-    """Runs it; answers the status and what it wrote to stdout."""
+    """Runs it; returns the status and its output."""
     process = await asyncio.create_subprocess_shell(command, stdout=PIPE, **options)
     out, _ = await process.communicate(None if process.stdin is None else b"")
     assert process.returncode is not None
@@ -177,7 +177,7 @@ def test_dead_child_that_is_not_reaped_can_be_signalled(loop: aiopoll.EventLoop)
 
 
 def test_child_that_other_code_reaped_can_be_signalled(loop: aiopoll.EventLoop) -> None:
-    """There is nobody to signal any more, and the loop has not been told yet."""
+    """The process no longer exists, and the loop does not know it yet."""
 
     async def scenario() -> None:
         process, end = await exits_with_7_when_let()
@@ -266,7 +266,7 @@ def test_an_ignored_sigchld_does_not_hang(
         assert out == b"x\n"
         kept = KEEPS_STATUS and "no pidfd" not in request.node.name
         assert status == (7 if kept else 255)
-        # One that ends before it can be looked at: test_spawn.py is certain of that.
+        # A child that ends before it can be watched: test_spawn.py forces that.
         assert loop.run_until_complete(shell("exit 0"))[0] in (0, 255)
     finally:
         signal.signal(signal.SIGCHLD, previous)

@@ -34,7 +34,7 @@ def test_timers_run_in_order_of_deadline_then_creation(
 def test_timers_of_one_deadline_run_in_order_of_creation(
     loop: aiopoll.EventLoop, count: int
 ) -> None:
-    """Those that are cancelled, and others before and after, change nothing of it."""
+    """Cancelled timers, and others before and after, do not change the order."""
     ran: list[int] = []
     when = loop.time()
     handles = [loop.call_at(when, ran.append, number) for number in range(count)]

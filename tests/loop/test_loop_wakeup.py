@@ -1,4 +1,4 @@
-"""What wakes a loop that sleeps: threads, signals; and what a fork must not touch."""
+"""Wake-ups of a sleeping loop: threads, signals; and isolation after a fork."""
 
 import asyncio
 import os
@@ -179,7 +179,7 @@ def test_events_pending_is_a_look_at_the_ring() -> None:
 
     with ours, theirs:
         loop.add_reader(ours, ours.recv, 1)
-        loop.call_soon(loop.call_soon, long_callback)  # in the second turn it is armed
+        loop.call_soon(loop.call_soon, long_callback)  # in the second iteration it is armed
         loop.run_forever()
         assert seen == [False, loop.statistics().user_ring]
         loop.remove_reader(ours)

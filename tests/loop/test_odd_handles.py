@@ -1,4 +1,4 @@
-"""Callbacks with a context or arguments that are none, and files without a number."""
+"""Callbacks with an invalid context or arguments, and files without a number."""
 
 import asyncio
 import gc
@@ -18,7 +18,7 @@ def loop_kind(request: pytest.FixtureRequest) -> Any:
 
 
 def told(loop: Any) -> list[str]:
-    """What comes to the exception handler."""
+    """The reports to the exception handler."""
     messages: list[str] = []
     loop.set_exception_handler(lambda _, context: messages.append(context["message"]))
     return messages

@@ -82,7 +82,7 @@ OPENED: list[Any] = []
 
 
 def raw(**options: Any) -> Any:
-    """A socket whose methods nobody has overridden; closed when the scenario is over."""
+    """A socket without overridden methods; closed when the scenario is over."""
     sock = _socket.socket(**options)
     sock.setblocking(False)
     OPENED.append(sock)
@@ -95,7 +95,7 @@ def close_opened() -> None:
 
 
 async def received(peer: Any) -> bytes:
-    """What comes next, once it is there."""
+    """The next data, once it is there."""
     while True:
         try:
             data: bytes = peer.recv(1 << 16)
@@ -115,7 +115,7 @@ def connected(listener: Any) -> Any:
 
 
 def end_of_pair(make: Make, kind: int = socket.SOCK_STREAM) -> tuple[Any, Any]:
-    """A socket to look at, and its peer, whose methods are never looked at."""
+    """A socket whose methods may be overridden, and its peer, whose methods never are."""
     ours, theirs = socket.socketpair(type=kind)
     own = make(ours)
     own.setblocking(False)
@@ -237,7 +237,7 @@ async def after_start_tls(loop: Any, make: Make) -> None:
 
 
 async def serving(loop: Any, make: Make, **options: Any) -> Noting:
-    """A server whose listener is looked at; what it accepts is as accept() makes it."""
+    """A server whose listener may be overridden; its connections are as accept() makes them."""
     listener = make(socket.create_server(("127.0.0.1", 0)))
     accepted = loop.create_future()
 
@@ -416,7 +416,7 @@ def test_the_methods_that_asyncio_calls_are_called(
 
 @pytest.mark.parametrize("kind", ["aio", "epoll"])
 def test_a_number_of_its_own_is_asked_for(kind: str) -> None:
-    """A socket that stands for another one by fileno() and what it calls."""
+    """A socket that stands for another one by its fileno() and its calls."""
 
     class Proxy(socket.socket):
         def fileno(self) -> int:
@@ -444,7 +444,7 @@ def test_a_number_of_its_own_is_asked_for(kind: str) -> None:
 @pytest.mark.parametrize("loop_kind", ["aio", "epoll", "asyncio"])
 @pytest.mark.parametrize("over_tls", [False, True])
 def test_a_server_sees_that_the_class_is_patched_later(loop: Any, over_tls: bool) -> None:
-    """And goes on, in the context that it was started in, when the class is itself again."""
+    """And continues, in the context of its start, when the patch is removed."""
     calls: Calls = set()
     contexts = tls_contexts()
 

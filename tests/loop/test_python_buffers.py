@@ -1,4 +1,4 @@
-"""Buffers that are made in Python: what their code raises is raised, what it does comes first."""
+"""Buffers made in Python: exceptions of their code propagate, and its effects come first."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ KINDS = ["aio", "epoll", "asyncio"]
 
 
 class Acting(bytearray):
-    """Calls something, once, when it is asked for its memory."""
+    """Calls a function, once, when its memory is exported."""
 
     act: Callable[[], object] | None = None
 
@@ -81,7 +81,7 @@ async def reading(protocol: Buffered, tls: bool) -> None:
         await asyncio.sleep(0)
 
 
-# Not as asyncio: recv_into() makes a TypeError of whatever a buffer raises.
+# Not as asyncio: recv_into() turns any exception of a buffer into a TypeError.
 @pytest.mark.parametrize("kind", ["aio", "epoll"])
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
@@ -134,7 +134,7 @@ def test_a_write_within_a_write_comes_first(kind: str, way: str) -> None:
         large = b"large" * 200_000
 
         def inner_and_room() -> None:
-            """More than there is room for; then room is made, with the rest still waiting."""
+            """More data than there is room for; then room is made, with the rest still waiting."""
             transport.write(large)
             assert transport.get_write_buffer_size()
             taken.append(os.read(fd, 5_000_000))

@@ -1,4 +1,4 @@
-"""Servers: asyncio's, and what all Pythons have of them here; over TCP, Unix sockets, TLS."""
+"""Servers: asyncio's, and the features that all Pythons have here; over TCP, Unix sockets, TLS."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ KINDS = ["tcp", "unix", "tls"]
 
 
 class Meeting:
-    """A server and one client, who have said hello."""
+    """A server and one client, which have exchanged a greeting."""
 
     def __init__(self, kind: str, path: Path, *contexts: ssl.SSLContext) -> None:
         self.kind, self.path, self.contexts = kind, path, contexts
@@ -129,7 +129,7 @@ async def close_in_serve_forever(meeting: Meeting, settle: Any, part: Any) -> No
 
 
 def seen_on(loop: Any, meeting: Meeting, scenario: Any, with_client: bool) -> list[Any]:
-    """What has become of each task at each step of a scenario."""
+    """The state of each task at each step of a scenario."""
     seen: list[Any] = []
 
     async def settle(tasks: list[asyncio.Future[Any]]) -> None:
@@ -166,7 +166,8 @@ def seen_on(loop: Any, meeting: Meeting, scenario: Any, with_client: bool) -> li
 def test_wait_closed_of_a_server_waits_as_with_asyncio(
     loop: aiopoll.EventLoop, meeting: Meeting, scenario: Any, with_client: bool
 ) -> None:
-    """Of the running Python: that of 3.11 does not wait for the clients of a closed server."""
+    """As in the running Python: wait_closed() of 3.11 does not wait for the clients of a closed
+    server."""
     seen = seen_on(loop, meeting, scenario, with_client)
     with contextlib.closing(asyncio.SelectorEventLoop()) as oracle:
         assert seen == seen_on(oracle, meeting, scenario, with_client)
@@ -220,7 +221,7 @@ def test_clients_are_closed_after_data_and_aborted_before(
 
 
 def test_a_factory_may_close_the_server(loop: aiopoll.EventLoop) -> None:
-    """The connection that it was called for is one of the server's all the same."""
+    """The connection that it was called for still belongs to the server."""
     protocols = []
 
     class Protocol(asyncio.Protocol):
@@ -329,7 +330,7 @@ def test_only_the_servers_own_file_is_removed(loop: aiopoll.EventLoop, tmp_path:
 
 
 def test_a_server_without_a_backlog_accepts(loop: aiopoll.EventLoop) -> None:
-    """As asyncio from 3.14 on; before, it accepted nothing, and asked again in each turn."""
+    """As asyncio from 3.14 on; before, it accepted nothing, and tried again in each iteration."""
 
     async def scenario() -> None:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -363,7 +364,7 @@ def test_a_cancelled_create_server_leaves_nothing(loop: aiopoll.EventLoop) -> No
 def test_a_failed_handshake_is_told_in_debug_mode_only(
     loop: aiopoll.EventLoop, server_context: ssl.SSLContext, debug: bool
 ) -> None:
-    """As asyncio: it is the client's affair."""
+    """As in asyncio: it is the client's fault."""
     contexts: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda loop, context: contexts.append(context))
     loop.set_debug(debug)
@@ -386,7 +387,7 @@ def test_a_failed_handshake_is_told_in_debug_mode_only(
 
 @pytest.mark.parametrize("loop_kind", ["aio", "one-slot", "epoll", "asyncio"])
 def test_connections_have_the_context_of_the_server_start(loop: Any, meeting: Meeting) -> None:
-    """A copy each: what one connection sets, no other one sees."""
+    """Each has a copy: no other connection sees the variables that one sets."""
     name = contextvars.ContextVar("name", default="nobody's")
     seen = []
 

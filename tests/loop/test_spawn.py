@@ -1,4 +1,4 @@
-"""The child that is born with a pidfd is as the stock Popen's, and its status is never lost.
+"""A child born with a pidfd equals the stock Popen's, and its status is never lost.
 
 A child stops itself once it runs, and is looked at through /proc.
 """
@@ -36,7 +36,7 @@ Start = Callable[..., "subprocess.Popen[bytes]"]
 
 
 def start_ours(*args: Any, **options: Any) -> "subprocess.Popen[bytes]":
-    """Starts it as the loop does; the child must have got a pidfd that no program inherits."""
+    """Starts it as the loop does; the child must have a pidfd that no program inherits."""
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     popen, pidfd = start_popen(*args, **options)
     try:
@@ -67,7 +67,7 @@ def open_files(pid: int | str = "self") -> dict[int, tuple[object, ...]]:
 
 
 def state_of(pid: int) -> dict[str, object]:
-    """All that a child inherits or was given."""
+    """All that a child inherits or receives."""
     proc = Path(f"/proc/{pid}")
     status = dict(line.split(":", 1) for line in (proc / "status").read_text("ascii").splitlines())
     same = {os.getpgid(0): "its parent's", pid: "its own"}
@@ -81,13 +81,13 @@ def state_of(pid: int) -> dict[str, object]:
         "session": "its own" if os.getsid(pid) == pid else os.getsid(pid) == os.getsid(0),
         "parent": status["PPid"].strip() == str(os.getpid()),
         **{name: status[name] for name in STATUS},
-        # glibc's posix_spawn leaves the two signals ignored that are its own.
+        # glibc's posix_spawn leaves its own two signals ignored.
         "SigIgn": f"{int(status['SigIgn'], 16) & ~(3 << 31):x}",
     }
 
 
 def observe(start: Start, *args: Any, **options: Any) -> dict[str, object]:
-    """What the child is like that start() starts."""
+    """The state of the child that start() starts."""
     with start(*args, **options) as popen:
         os.waitid(os.P_PID, popen.pid, os.WSTOPPED | os.WNOWAIT)
         try:
@@ -104,7 +104,7 @@ def observe(start: Start, *args: Any, **options: Any) -> dict[str, object]:
 
 
 def failure(start: Start, *args: Any, **options: Any) -> tuple[object, ...]:
-    """How start() fails; nothing is left open."""
+    """The exception of start(); nothing is left open."""
     before = open_files()
     try:
         start(*args, **options)
@@ -167,7 +167,7 @@ def test_the_child_is_as_the_stock_child(name: str) -> None:
         assert failure(start_ours, **options) == failure(subprocess.Popen, **options)
         return
     state = same(**options)
-    # What the options ask for, so that not both can be wrong.
+    # The effects of the options, so that both cannot be wrong alike.
     if name == "session":
         assert (state["group"], state["session"]) == ("its own", "its own")
     if name == "another user":
@@ -343,7 +343,7 @@ def test_where_the_kernel_refuses_vfork() -> None:
 
 
 def test_where_no_child_is_born_with_a_pidfd() -> None:
-    """All else that is known of subprocesses holds."""
+    """All other properties of subprocesses hold."""
     name = str(Path(__file__).with_name("test_loop_subprocess.py"))
     check_confined(NO_PIDFD, name, "aio")
 
@@ -363,7 +363,7 @@ def check_confined(refused: str, file: str, expression: str) -> None:
 
 
 def kept(status: int) -> int:
-    """What is told of a child that somebody else has reaped: pidfds keep it from 6.15 on."""
+    """The status of a child that other code has reaped: pidfds keep it from 6.15 on."""
     return status if KEEPS_STATUS else 255
 
 
@@ -483,14 +483,14 @@ def test_no_later_process_of_the_number_is_reaped(loop: aiopoll.EventLoop) -> No
             popen: Any = process._transport.get_extra_info("subprocess")  # type: ignore[attr-defined]
             os.close(writer)
             os.waitpid(popen.pid, 0)
-            popen.pid = other.pid  # as if the number had been given to it
+            popen.pid = other.pid  # as if it had got the number
             return await asyncio.wait_for(process.wait(), SECONDS_MAX)
 
         assert loop.run_until_complete(status()) == kept(7)
     assert other.returncode == 5
 
 
-# What programs do with subprocess
+# Uses of subprocess by programs
 
 
 def test_the_module_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ READERS = (asyncio.StreamReader, aiopoll.StreamReader)
 
 
 class Transport(asyncio.Transport):
-    """Notes when it is asked to pause and to go on."""
+    """Records the calls to pause and to resume."""
 
     def __init__(self, pausable: bool) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ def made(error: type[Exception]) -> Exception:
 async def history(
     reader_type: type[asyncio.StreamReader], limit: int, pausable: bool, steps: list[Step]
 ) -> list[Any]:
-    """What there is to see after each step."""
+    """The observable state after each step."""
     reader: Any = reader_type(limit=limit)
     transport = Transport(pausable)
     reader.set_transport(transport)
@@ -142,7 +142,7 @@ async def history(
 
 
 def steps_of(*steps: Step) -> list[Step]:
-    """The steps, with a turn of the loop after each."""
+    """The steps, with an iteration of the loop after each."""
     return [part for step in steps for part in (step, ("turn", None))]
 
 

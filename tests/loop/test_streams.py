@@ -23,7 +23,7 @@ def loop_kind(request: pytest.FixtureRequest) -> Any:
 
 
 def run(loop: asyncio.AbstractEventLoop, scenario: Coroutine[Any, Any, None]) -> None:
-    """Runs it, and what it has started, to the end."""
+    """Runs it, and the tasks it has started, to the end."""
 
     async def main() -> None:
         await scenario
@@ -294,7 +294,7 @@ def test_drain_waits_while_the_transport_is_full(loop: asyncio.AbstractEventLoop
         with pytest.raises(ConnectionAbortedError, match="gone"):
             await lost
         with pytest.raises(ConnectionAbortedError, match="gone"):
-            await writer.drain()  # what the reader was told
+            await writer.drain()  # the error that the reader has
         link.closing = True
 
     run(loop, scenario())
@@ -391,7 +391,7 @@ def test_without_a_reader_what_arrives_is_dropped(loop: asyncio.AbstractEventLoo
     run(loop, scenario())
 
 
-# What a method answers is a coroutine in all that asyncio and programs do with one.
+# The result of a method behaves as a coroutine in every use by asyncio and programs.
 
 
 def test_nothing_happens_before_the_await(loop: asyncio.AbstractEventLoop) -> None:

@@ -1,4 +1,4 @@
-"""Waiting for a process is not waiting for a pipe that nobody reads, or that another one keeps."""
+"""Waiting for a process does not wait for an unread pipe, or one that another process keeps."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ PIPE = subprocess.PIPE
 SECONDS_MAX = 30  # more is a hang
 MORE_THAN_A_PIPE_HOLDS = 1 << 20
 
-# `read` is a process of its own, which has the pipes until descriptor 9 ends: stdin as 8.
+# `read` is a process of its own, which keeps the pipes until descriptor 9 ends: stdin as 8.
 KEEPS_ITS_PIPES = "(read wait <&9) & exit 7"
 
 
@@ -127,7 +127,7 @@ def test_communicate_with_a_childs_child_on_stdin(loop: aiopoll.EventLoop) -> No
 
 
 def test_all_output_of_the_child_precedes_the_end_of_wait(loop: aiopoll.EventLoop) -> None:
-    """asyncio's order, where nobody else has the pipes."""
+    """asyncio's order, where no other process has the pipes."""
     told: list[object] = []
 
     class Telling(asyncio.SubprocessProtocol):

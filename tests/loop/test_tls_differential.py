@@ -16,7 +16,7 @@ from aiopoll.loop.transports import tls
 
 
 class Oracle(SSLProtocol):
-    """asyncio's, but that it drops what comes after the transport was closed."""
+    """asyncio's, but it drops data that comes after the transport was closed."""
 
     def _do_shutdown(self) -> None:
         with contextlib.suppress(ssl.SSLError):
@@ -29,7 +29,7 @@ PROTOCOLS: tuple[Any, ...] = (Oracle, tls.TLSProtocol)
 
 
 class Wire(asyncio.Transport):
-    """What a TLS protocol writes to: holds it until the test moves it to the other side."""
+    """The transport of a TLS protocol: holds its data until the test moves it to the other side."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, protocol: Any, limit: int) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class Wire(asyncio.Transport):
 
 
 class App(asyncio.Protocol):
-    """Notes what it is told; answers what comes with what it is told to."""
+    """Records its callbacks; replies to data with given actions."""
 
     def __init__(self, answers: list[str]) -> None:
         self.seen: list[Any] = []
@@ -128,7 +128,7 @@ class BufferedApp(App, asyncio.BufferedProtocol):
 
 
 def act(transport: Any, action: str, data: bytes) -> None:
-    """What an application does with its transport; one letter each."""
+    """The actions of an application on its transport; one letter each."""
     for letter in action:
         if transport._ssl_protocol is None:  # closed twice: asyncio's methods raise then
             break
@@ -200,7 +200,7 @@ class Pair:
 async def history(
     made: Any, version: str, buffered: bool, limits: Any, answers: Any, steps: Any
 ) -> list[list[Any]]:
-    """What the applications have seen."""
+    """The callbacks of the applications."""
     loop = asyncio.get_running_loop()
     told: list[str] = []
     loop.set_exception_handler(lambda _, context: told.append(context["message"]))
@@ -241,9 +241,9 @@ def told_of(seen: list[Any]) -> list[Any]:
 
 
 def check_same(expected: list[list[Any]], found: list[list[Any]], cut: bool) -> None:
-    """That both are the same, but for where records end and what depends on it.
+    """Checks that both are the same, but for the ends of records and their effects.
 
-    cut: a side may close or abort, so that what comes after depends on which records are whole.
+    cut: a side may close or abort, so that later data depends on which records are whole.
     """
     for one, other in zip(expected, found, strict=True):
         assert cut or told_of(one) == told_of(other)
@@ -272,7 +272,7 @@ def test_the_compiled_protocol_does_what_asyncios_does(version: str, buffered: b
         answers=st.just([]) | st.lists(ACTIONS, max_size=3),
         steps=st.lists(STEPS, max_size=15) | st.lists(EXACT_STEPS, max_size=15),
     )
-    # What is written in a callback, before whatever ends it.
+    # Data written in a callback, before each way to end it.
     @example(limits=(10**6, 10**5), answers=["wwc"], steps=[(1, "w"), (1, 10**6)])
     @example(limits=(10**6, 10**5), answers=["pwwc"], steps=[(1, "w"), (1, 10**6)])
     @example(limits=(10**6, 10**5), answers=["wmlb"], steps=[(1, "w"), (1, 10**6)])
@@ -283,7 +283,7 @@ def test_the_compiled_protocol_does_what_asyncios_does(version: str, buffered: b
     @example(limits=(40, 60), answers=[], steps=[(1, "www"), (1, 100), (1, 10**6), (1, "b")])
     def compare(limits: Any, answers: Any, steps: Any) -> None:
         actions = "".join(step for _, step in steps if isinstance(step, str))
-        # Of lines that we join a part of the bytes tells less, and what is answered is the less.
+        # We join lines, so a part of the bytes has fewer whole chunks, and fewer replies.
         in_parts = any(isinstance(step, int) and step < 10**6 for _, step in steps)
         assume(not (answers and "l" in actions and in_parts))
         expected, found = (

@@ -21,7 +21,7 @@ SECONDS_MAX = 30
 
 
 class Side(asyncio.Protocol):
-    """Writes its parts, and keeps what comes."""
+    """Writes its parts, and keeps the data received."""
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -239,7 +239,7 @@ def test_client_may_begin_the_handshake_before_the_server(package: Any) -> None:
     aiopoll.run(asyncio.wait_for(main(), SECONDS_MAX))
 
 
-FLOOD = 4 << 20  # bytes, far more than what is on the way when a transport pauses
+FLOOD = 4 << 20  # bytes, far more than are in flight when a transport pauses
 
 
 async def paused_in_time(reader: Any, carrier: Any) -> bool:
@@ -255,7 +255,7 @@ async def paused_in_time(reader: Any, carrier: Any) -> bool:
 def test_reader_full_before_start_tls_pauses_after_it(
     full: str, package: Any, backend: str
 ) -> None:
-    """asyncio's stays full, and takes whatever comes."""
+    """asyncio's stays full, and takes all data that comes."""
     server_context, client_context = tls_contexts()
 
     async def flooded(
@@ -307,7 +307,7 @@ def test_reader_full_before_start_tls_pauses_after_it(
 
 
 def test_start_tls_answers_before_the_first_data_comes() -> None:
-    """As in uvloop: else the answer to it would go out in plain text, by the old transport."""
+    """As in uvloop: else the reply to it would go out in plain text, by the old transport."""
 
     class Upgrading(asyncio.Protocol):
         def connection_made(self, transport: Any) -> None:
@@ -388,7 +388,7 @@ def test_what_comes_after_close_is_dropped(version: str) -> None:
 @pytest.mark.parametrize("version", ["1.2", "1.3"])
 @pytest.mark.parametrize("run", [asyncio.run, aiopoll.run], ids=["asyncio", "aiopoll"])
 def test_end_of_tls_is_an_eof_while_the_connection_is_open(version: str, run: Any) -> None:
-    """The other side says close_notify, and waits for ours."""
+    """The other side sends close_notify, and waits for ours."""
     told: list[bytes | str] = []
 
     class Told(asyncio.Protocol):
@@ -478,7 +478,7 @@ def test_data_after_a_key_update_is_read_and_answered() -> None:
         )
         assert client.stdin is not None
         assert client.stdout is not None
-        # K asks for an update of both sides' keys, k says one of its own.
+        # K asks for an update of both sides' keys, k announces one of its own.
         for command, text in ((b"", b"one"), (b"K\n", b"two"), (b"k\n", b"three"), (b"K\n", b"4")):
             if command:
                 client.stdin.write(command)

@@ -1,4 +1,4 @@
-"""loop._transports: which transport has a descriptor, asked as asyncio and servers ask it."""
+"""loop._transports: the transport of a descriptor, looked up as asyncio and servers do."""
 
 import asyncio
 import gc

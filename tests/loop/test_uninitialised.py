@@ -1,6 +1,6 @@
-"""Objects that __new__ alone has made: exceptions, whatever is called; never the process's end.
+"""Objects that __new__ alone has made: every call raises, and none ends the process.
 
-A subclass that forgets super().__init__(), a copy, a mock, a debugger make them.
+They come from a subclass that forgets super().__init__(), a copy, a mock, a debugger.
 """
 
 import importlib
@@ -38,14 +38,14 @@ def test_calls_of_empty_objects_raise(module: str, tmp_path: Path) -> None:
 
 
 def test_the_descriptor_of_a_file_that_has_none() -> None:
-    """-1 was answered for a number, and taken for an exception that nobody had raised."""
+    """-1 was returned as a number, and taken for an exception that was never raised."""
     file = aiopoll.BinaryFile.__new__(aiopoll.BinaryFile)
     with pytest.raises(OSError, match="Bad file descriptor"):
         file._enter()
 
 
 def test_all_compiled_classes_are_found() -> None:
-    """By what Cython puts into a class that has C methods."""
+    """By the attribute that Cython puts into a class with C methods."""
     found = child.everything()
     names = {kind.__name__ for kind in found}
     assert {"Context", "Stream", "LoopCore", "Window", "EventLoop", "BinaryFile"} <= names
@@ -57,7 +57,7 @@ def test_all_compiled_classes_are_found() -> None:
 
 
 def test_what_is_private_and_what_is_inherited_is_called() -> None:
-    """The child must not come to call less than it should."""
+    """The child must not call fewer methods over time."""
     names = set(child.names_of(aiopoll.EventLoop))
     assert {"_run_once", "_call_soon", "_open_reactor", "call_at", "__repr__"} <= names
     assert {"_enter", "_close", "loop", "__del__"} <= set(child.names_of(aiopoll.BinaryFile))

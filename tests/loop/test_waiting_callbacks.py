@@ -1,7 +1,7 @@
 """Callbacks and timers that wait by the hundred, which the collector does not see meanwhile.
 
-However they leave the queue: nothing is lost, what somebody keeps can be collected again, and what
-nobody keeps goes (a context that the collector does not see would crash as it goes).
+However they leave the queue, nothing is lost: objects still referenced can be collected again, and
+the others are freed (a context that the collector does not see would crash then).
 """
 
 import contextvars
@@ -25,7 +25,7 @@ class Payload:
 
 
 def set_payload() -> "weakref.ref[Payload]":
-    """What the next context holds alive."""
+    """Sets the object that the next context keeps alive."""
     payload = Payload()
     variable.set(payload)
     return weakref.ref(payload)

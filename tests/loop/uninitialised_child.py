@@ -30,7 +30,7 @@ from aiopoll.reactor.ready_queue import ReadyQueue
 SECONDS_MAX = 60
 TRIES = 60  # combinations of arguments for each method
 LOOP_TURNS = 3
-# Once a call has made a loop usable, these wait for what never comes, as they should.
+# Once a call has made a loop usable, these wait for ever, as they should.
 MAY_WAIT = {"run_forever", "run_until_complete", "_run_once", "_select"}
 
 LOG = 300  # stderr, where no call closes it
@@ -75,7 +75,7 @@ class Values:
         self.ours, self.theirs = socket.socketpair()
         self.ours.setblocking(False)
         self.pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        # What the __new__ of some wants.
+        # The arguments of some __new__.
         queue = FileQueue.__new__(FileQueue)
         self.examples: list[tuple[Any, ...]] = [
             (4096,),
@@ -137,7 +137,7 @@ class Values:
         return tuple(self.pick() for _ in range(count))
 
     def empty(self, kind: type) -> Make | None:
-        """What makes objects of a class by __new__ alone."""
+        """A function that makes objects of a class by __new__ alone."""
         for arguments in ((), *self.examples):
             try:
                 kind.__new__(kind, *arguments)
@@ -148,7 +148,7 @@ class Values:
 
 
 def counts_of(method: Any) -> range:
-    """How many arguments a method takes; up to three where it does not tell."""
+    """The number of arguments that a method takes; up to three where it has no signature."""
     try:
         parameters = inspect.signature(method).parameters.values()
     except (TypeError, ValueError):
@@ -164,7 +164,7 @@ def say(*words: object) -> None:
 
 
 def use(answer: Any) -> None:
-    """Takes the first steps of what a call answered."""
+    """Takes the first steps of a call's result."""
     if inspect.iscoroutine(answer) or hasattr(answer, "send"):
         try:
             for _ in range(2):
@@ -195,7 +195,7 @@ PROTOCOL = {
 
 
 def names_of(kind: type) -> list[str]:
-    """What a class has of its own and of its compiled bases; asyncio's own methods are Python."""
+    """The names of a class and of its compiled bases; asyncio's own methods are Python."""
     names = {
         name
         for name in dir(kind)
@@ -258,14 +258,14 @@ def main(module_name: str) -> None:
     os.dup2(2, LOG, inheritable=False)
     faulthandler.enable(LOG)
     faulthandler.dump_traceback_later(SECONDS_MAX, exit=True, file=LOG)
-    # Whatever signal a call asks for, the process is to end by its own fault only.
+    # Whatever signal a call asks for, only a crash may end the process.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     sys.unraisablehook = lambda _: None
     threading.excepthook = lambda _: None
     values = Values(zlib.crc32(module_name.encode()))
     for loop in (values.loop, values.aio_loop):
         loop.set_exception_handler(lambda *_: None)
-        loop._stopping = True  # so that no turn waits
+        loop._stopping = True  # so that no iteration waits
     for kind in classes_of(importlib.import_module(module_name)):
         batter(kind, values)
         descendant = subclass(kind)

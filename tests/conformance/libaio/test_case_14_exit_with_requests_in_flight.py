@@ -1,4 +1,4 @@
-"""Case 14: a process with reads, writes and polls in flight can exit.
+"""Case 14: a process with reads, writes and polls in flight does exit.
 
 libaio's harness moves 768 MiB; 8 MiB with O_DIRECT, where the file system has it, are in flight
 when the child exits, and so are the polls.
