@@ -1,5 +1,4 @@
-"""The package can be read beside Linux: the Linux file of each module, and the page's
-references."""
+"""The package can be read beside Linux: each module's Linux file, and the page's references."""
 
 import ast
 import re

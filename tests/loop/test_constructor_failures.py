@@ -92,7 +92,7 @@ def test_asyncios_constructor_fails(
         patched.setattr(owner, step, fail)
         with pytest.raises(type(error)):
             aiopoll.new_event_loop(backend=backend)
-    gc.collect()  # pytest turns a finalizer's warnings and exceptions into errors
+    gc.collect()  # pytest makes errors of a finalizer's warnings and exceptions
     assert open_count() == was
 
 

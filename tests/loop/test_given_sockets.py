@@ -456,8 +456,7 @@ def test_handshake_that_times_out_ends_as_with_asyncio(way: str, kind: str) -> N
 
 
 def cancelled_everywhere(kind: str, case: Case, turns_max: int) -> list[Outcome]:
-    """The outcomes of cancelling after 0, 1, … iterations until the call is done; no two adjacent
-    are equal."""
+    """The outcomes of cancelling after 0, 1, … iterations until it is done, without repetitions."""
     outcomes: list[Outcome] = []
     for turns in range(turns_max):
         outcome = run_on(kind, case, turns)

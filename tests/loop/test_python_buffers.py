@@ -81,7 +81,7 @@ async def reading(protocol: Buffered, tls: bool) -> None:
         await asyncio.sleep(0)
 
 
-# Not as asyncio: recv_into() turns any exception of a buffer into a TypeError.
+# Not as asyncio: recv_into() raises TypeError for any exception of a buffer.
 @pytest.mark.parametrize("kind", ["aio", "epoll"])
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])

@@ -166,8 +166,7 @@ def seen_on(loop: Any, meeting: Meeting, scenario: Any, with_client: bool) -> li
 def test_wait_closed_of_a_server_waits_as_with_asyncio(
     loop: aiopoll.EventLoop, meeting: Meeting, scenario: Any, with_client: bool
 ) -> None:
-    """As in the running Python: wait_closed() of 3.11 does not wait for the clients of a closed
-    server."""
+    """As in this Python: wait_closed() of 3.11 does not wait for clients of a closed server."""
     seen = seen_on(loop, meeting, scenario, with_client)
     with contextlib.closing(asyncio.SelectorEventLoop()) as oracle:
         assert seen == seen_on(oracle, meeting, scenario, with_client)

@@ -283,7 +283,7 @@ def test_the_compiled_protocol_does_what_asyncios_does(version: str, buffered: b
     @example(limits=(40, 60), answers=[], steps=[(1, "www"), (1, 100), (1, 10**6), (1, "b")])
     def compare(limits: Any, answers: Any, steps: Any) -> None:
         actions = "".join(step for _, step in steps if isinstance(step, str))
-        # We join lines, so a part of the bytes has fewer whole chunks, and fewer replies.
+        # We join lines into one record: a part of the bytes yields less data, and fewer replies.
         in_parts = any(isinstance(step, int) and step < 10**6 for _, step in steps)
         assume(not (answers and "l" in actions and in_parts))
         expected, found = (

@@ -25,7 +25,7 @@ class Payload:
 
 
 def set_payload() -> "weakref.ref[Payload]":
-    """Sets the object that the next context keeps alive."""
+    """Makes an object that the next context keeps alive."""
     payload = Payload()
     variable.set(payload)
     return weakref.ref(payload)

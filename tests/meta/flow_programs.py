@@ -23,7 +23,7 @@ def new_loop() -> Any:
 
 
 class Protocol(asyncio.Protocol):
-    """Calls `on_data` for what it is sent."""
+    """Calls `on_data` for received data."""
 
     def __init__(self, connected: asyncio.Future[asyncio.Transport]) -> None:
         self.connected = connected

@@ -1,4 +1,4 @@
-"""The public names: each exists, is documented, and is public in exactly one place."""
+"""The public names: each exists, has a docstring, and is public in exactly one place."""
 
 import inspect
 import pkgutil

@@ -1,4 +1,4 @@
-"""Imports go down only: the rooms of the package, and what each may import.
+"""Imports go down only: the rooms of the package, and the imports that each may have.
 
 aio < reactor < loop < files < the façades; kernel is tied to none of them.  Below the loop nothing
 imports asyncio.
@@ -15,7 +15,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "src" / "aiopoll"
 
-# What a module of each room may import of the others; its own room always.
+# The other rooms that a module of each room may import; its own room always.
 MAY_IMPORT: dict[str, set[str]] = {
     "aio": set(),
     "reactor": {"aio"},
@@ -75,7 +75,7 @@ def python_imports(path: Path, source: str) -> Iterator[str]:
 
 
 def imports(path: Path) -> set[str]:
-    """The modules of the package that the file imports, wherever in it."""
+    """The modules of the package that the file imports, at any place in it."""
     source = path.read_text(encoding="utf-8")
     if path.suffix in (".pyx", ".pxd"):
         found = cython_imports(source)

@@ -1,4 +1,4 @@
-"""Where something is missing, make names the Debian package that has it."""
+"""Where a tool is missing, make names the Debian package that has it."""
 
 import shlex
 import subprocess

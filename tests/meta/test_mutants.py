@@ -1,4 +1,4 @@
-"""The faults of tools/mutants.toml still apply, and there are enough of them everywhere."""
+"""The faults of tools/mutants.toml still apply, and each area has enough of them."""
 
 from collections import Counter
 from pathlib import Path

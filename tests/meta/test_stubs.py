@@ -1,4 +1,4 @@
-"""The stubs of the compiled modules say what the modules have."""
+"""The stubs of the compiled modules match the modules."""
 
 import subprocess
 import sys

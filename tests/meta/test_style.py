@@ -1,4 +1,4 @@
-"""What the sources must and must not hold."""
+"""Rules on the text of the sources."""
 
 import re
 import subprocess
@@ -29,7 +29,7 @@ def entries(kind: str) -> list[dict[str, object]]:
 
 
 def tracked_files() -> list[Path]:
-    """What git knows; all the sources where this is no clone."""
+    """The files that git tracks; all the sources where this is no clone."""
     result = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
     )

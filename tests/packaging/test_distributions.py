@@ -1,6 +1,6 @@
-"""The sdist has what git has, and the package that is built of it alone works.
+"""The sdist has the files of git, and the package built from it alone works.
 
-Both are built once, from a copy of what git has: without network, and with -O0, since this is
+Both are built once, from a copy of the tracked files: without network, and with -O0, since this is
 about completeness.  The tools come from the running environment; its path to src/ does not.
 """
 
@@ -27,20 +27,20 @@ SMOKE = Path(__file__).with_name("smoke.py")
 TOOLS = sysconfig.get_path("purelib")
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 
-# What git has and the sdist has not, and the other way round: files, and folders with a slash.
+# Files of git that the sdist lacks, and of the sdist that git lacks; folders have a slash.
 FOR_THE_REPOSITORY = (".ci/", ".github/", ".gitignore", ".pre-commit", "benchmarks/results/")
 MADE_FOR_THE_SDIST = ("PKG-INFO", "setup.cfg", "src/aiopoll.egg-info/")
 
-# What building and running leave in a checkout.
+# Files that building and running leave in a checkout.
 LITTER = ("{}.c", "{}" + SUFFIX, "__pycache__/{}.cpython-311.pyc")
 
-# The endings of the sources, and what they become in the wheel.
+# The suffixes of the sources, and those of the wheel's files made from them.
 IN_THE_WHEEL = {".py": ".py", ".pyi": ".pyi", ".pyx": SUFFIX, ".typed": ".typed"}
 
 
 @dataclass
 class Distribution:
-    """What was made, of what, with what output."""
+    """The file that was built, its sources and the output of the build."""
 
     tracked: set[str]  # by git
     path: Path
@@ -54,7 +54,7 @@ class Wheel(Distribution):
 
 
 def called(*command: str | Path, cwd: Path, **environment: str) -> str:
-    """The output of a command that has to succeed, in an environment without what leads astray."""
+    """The output of a command that has to succeed, in a clean environment."""
     inherited = {
         name: value
         for name, value in os.environ.items()

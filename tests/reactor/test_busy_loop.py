@@ -1,4 +1,4 @@
-"""What the loop does for busy connections: reading again before arming, looking before sleeping."""
+"""The loop's work for busy connections: speculative reads, and a look at the ring before sleep."""
 
 import asyncio
 import contextlib
@@ -50,7 +50,7 @@ def test_connection_that_always_has_data_is_never_armed() -> None:
         def data_received(self, data: bytes) -> None:
             nonlocal received
             received += len(data)
-            theirs.send(b"more")  # there is something to read again at once
+            theirs.send(b"more")  # there is data to read again at once
 
     async def scenario() -> None:
         nonlocal theirs
@@ -59,7 +59,7 @@ def test_connection_that_always_has_data_is_never_armed() -> None:
         transport, theirs = await accepted(loop, Sink)
         theirs.send(b"more")
         before = loop.statistics()
-        for _ in range(1000):  # each await is a turn: the connection does not starve this task
+        for _ in range(1000):  # an iteration each: the connection does not starve this task
             await asyncio.sleep(0)
         after = loop.statistics()
         assert after.found - before.found > 900
@@ -85,7 +85,7 @@ def test_speculative_reads_stop_where_they_find_nothing() -> None:
             answered.clear()
             theirs.send(b"x")
             await answered.wait()
-            await asyncio.sleep(0)  # the turn in which it is tried again, for nothing
+            await asyncio.sleep(0)  # the iteration of the speculative read, which finds nothing
         seen = loop.statistics()
         assert seen.found < seen.tried < 500
         transport.abort()
@@ -125,7 +125,7 @@ def test_a_busy_connection_does_not_keep_the_others_waiting(
 
 
 def test_busy_loop_polls_the_ring_for_the_given_time() -> None:
-    """A second is for ever here: the thread answers within it, so that every look succeeds."""
+    """A second is for ever here: the thread replies within it, so that every look succeeds."""
 
     def echo() -> None:
         while data := theirs.recv(100):
@@ -182,7 +182,7 @@ def test_a_number_of_seconds_that_makes_no_sense_is_refused(value: float) -> Non
 @pytest.mark.parametrize("backend", ["aio", "epoll"])
 @pytest.mark.parametrize("how", ["close", "shutdown", "reset"])
 def test_end_of_a_connection_is_told_in_time(backend: str, how: str) -> None:
-    """The kernel wakes without a key then, which AIO poll alone notices turns later."""
+    """The kernel wakes without a key then, which AIO poll alone reports some iterations later."""
 
     class Ending(asyncio.Protocol):
         def connection_lost(self, exc: Exception | None) -> None:
@@ -220,7 +220,7 @@ EPOLLRDHUP = 0x2000
 
 
 def events_in_epoll(number: int) -> list[int]:
-    """What this process's epoll sets wait for on a descriptor (proc(5), fdinfo)."""
+    """The events of a descriptor in this process's epoll sets (proc(5), fdinfo)."""
     found = []
     for path in pathlib.Path("/proc/self/fdinfo").iterdir():
         with contextlib.suppress(FileNotFoundError):  # the listing's own
@@ -236,7 +236,7 @@ def events_in_epoll(number: int) -> list[int]:
 def test_the_epoll_set_waits_for_the_end_of_what_aio_polls(
     family: str, tmp_path: pathlib.Path
 ) -> None:
-    """Also where the end would have been told in time by chance."""
+    """Also where the end would have been reported in time by chance."""
     path = tmp_path / "socket" if family == "unix" else None
 
     async def scenario() -> None:

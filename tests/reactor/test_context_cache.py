@@ -1,4 +1,4 @@
-"""The context that a closed loop leaves to the next one: when it is kept, and that it is empty."""
+"""The context that a closed loop leaves to the next one: conditions to keep it, and emptiness."""
 
 import asyncio
 import os
@@ -77,7 +77,7 @@ def test_the_context_of_a_loop_that_never_ran_is_kept_too() -> None:
 
 
 def places() -> list[str]:
-    """Where the rings of this process's contexts are: each context has one."""
+    """The addresses of this process's rings: each context has one."""
     maps = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
     return [line.split()[0] for line in maps if MAPPED in line]
 
@@ -112,8 +112,8 @@ def test_what_was_watched_at_the_end_reaches_no_later_loop() -> None:
     heard.clear()
     assert rings() == before + 1
     for _, theirs in pairs[10:]:
-        theirs.send(b"x")  # nobody waits any more
-    # The watches are gone from the kernel: the peers see the end at once.
+        theirs.send(b"x")  # no loop waits any more
+    # The kernel has no poll left: the peers see the end at once.
     for ours, theirs in pairs:
         ours.close()
         try:

@@ -1,4 +1,4 @@
-"""A number that its owner has closed names a stranger's file: nothing of the loop touches that."""
+"""A number that its owner has closed names a stranger's file: the loop never touches that."""
 
 import asyncio
 import errno
@@ -19,7 +19,7 @@ import aiopoll
 from aiopoll.reactor.descriptor import Descriptor
 
 TURNS = 8
-"""Iterations in which whatever is ready is noticed: the ring, the epoll set, a task's step."""
+"""Iterations in which all readiness is found: the ring, the epoll set, a task's step."""
 
 
 @pytest.fixture(params=OURS)
@@ -45,7 +45,7 @@ def take(number: int, stack: ExitStack) -> tuple[socket.socket, socket.socket]:
 
 
 def received(sock: socket.socket) -> bytes | None:
-    """What is there to receive; None if nothing is."""
+    """The data to receive; None if there is none."""
     try:
         return sock.recv(1 << 16)
     except BlockingIOError:
@@ -84,7 +84,7 @@ def test_waiting_call_leaves_the_next_file_alone(loop: Any, call: str) -> None:
         await turns()
         assert received(peer) is None
         assert received(stranger) == b"the stranger's"
-        # The number is of use to the loop again, and the dead call's end does not disturb it.
+        # The loop uses the number again, and the end of the dead call does not disturb it.
         again = asyncio.ensure_future(loop.sock_recv(stranger, 100))
         await turns()
         waiting.cancel()
@@ -179,7 +179,7 @@ class Heard(asyncio.Protocol):
 @pytest.mark.parametrize("act", ["write", "writelines", "write_eof", "close", "abort"])
 @pytest.mark.parametrize("waits", [False, True])
 def test_transport_that_has_lost_its_socket_ends_once(loop: Any, act: str, waits: bool) -> None:
-    """Whatever it does next, and whether something waited to be written or not."""
+    """Whatever it does next, with data waiting to be written or without."""
 
     async def scenario(stack: ExitStack) -> None:
         ours, theirs = stream_pair()
@@ -273,7 +273,7 @@ def connected(loop: Any) -> Iterator[Any]:
 
 @on_asyncio_too
 def test_connection_by_address_is_polled_by_aio(loop: Any, connected: Any) -> None:
-    """Its number is the loop's own, until somebody asks for the socket."""
+    """Its number is the loop's own, until a program asks for the socket."""
     transport, protocol, peer = connected
     if loop_is_ours(loop) and loop.statistics().nr_events > 1:
         assert loop.statistics().in_epoll == 1  # the self-pipe
@@ -297,7 +297,7 @@ def test_connection_by_address_is_polled_by_aio(loop: Any, connected: Any) -> No
 
 @pytest.mark.parametrize("by", ["object", "number"])
 def test_duplicate_of_a_closed_file_makes_no_loop_spin(loop: Any, by: str) -> None:
-    """It stays in the epoll set under a number that is another file's, or nobody's, by then."""
+    """It stays in the epoll set under a number that is another file's, or free, by then."""
 
     async def scenario(stack: ExitStack) -> None:
         ours, theirs = stream_pair()
@@ -432,7 +432,7 @@ def test_resumed_transport_does_not_wait_for_the_next_file(loop: Any) -> None:
 
 
 def test_next_file_of_a_number_can_have_a_transport(loop: Any) -> None:
-    """The end of the one that has lost the number leaves the new one known."""
+    """The end of the transport that lost the number leaves the new one registered."""
 
     async def scenario(stack: ExitStack) -> None:
         ours, theirs = stream_pair()
@@ -458,7 +458,7 @@ def test_next_file_of_a_number_can_have_a_transport(loop: Any) -> None:
 
 
 def test_descriptor_of_a_closed_file_keeps_the_next_reader(loop: Any) -> None:
-    """asyncio's own transports come with the number that they had."""
+    """asyncio's own transports pass the number that they had."""
     with ExitStack() as stack:
         ours, theirs = stream_pair()
         stack.callback(theirs.close)
@@ -470,7 +470,7 @@ def test_descriptor_of_a_closed_file_keeps_the_next_reader(loop: Any) -> None:
         assert not loop._remove_reader(mine)
         assert not loop._remove_writer(mine)
         assert loop.remove_reader(stranger)
-        loop.add_reader(int(mine), lambda: None)  # by the number: nobody knows whose
+        loop.add_reader(int(mine), lambda: None)  # by the number: its owner is unknown
         assert not loop._remove_reader(mine)
         assert loop.remove_reader(int(mine))
 
@@ -539,9 +539,9 @@ def test_file_put_under_a_waiting_number_is_found(loop: Any) -> None:
 def test_transport_of_a_closed_socket_is_not_made(
     loop: Any, monkeypatch: pytest.MonkeyPatch, when: str, tls: bool
 ) -> None:
-    """Another thread may close it between any two steps; here what is called in between does.
+    """Another thread may close it between any two steps; here a function called in between does.
 
-    Nothing is left that complains when it is collected.
+    No object is left that warns when it is collected.
     """
     made: list[asyncio.Protocol] = []
 
@@ -575,7 +575,7 @@ def test_transport_of_a_closed_socket_is_not_made(
 def test_peer_of_a_blocked_writer_sees_the_abort(loop: Any) -> None:
     """A poll for writing that went on would keep the file open until the peer has read.
 
-    With input unread, close(2) resets a TCP connection, of which its peer is told at once.
+    With input unread, close(2) resets a TCP connection: the peer sees it at once.
     """
 
     class Blocked(asyncio.Protocol):

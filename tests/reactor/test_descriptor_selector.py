@@ -1,4 +1,4 @@
-"""Selectors and numbers that change hands: nobody else's file is reported, or kept from its end."""
+"""Selectors and numbers that change hands: no other file is reported, or kept open."""
 
 import os
 import selectors
@@ -36,7 +36,7 @@ def pair(stack: ExitStack) -> tuple[socket.socket, socket.socket]:
 
 
 def hand_over(sock: socket.socket, to: socket.socket, stack: ExitStack) -> socket.socket:
-    """Gives the number of `sock`, which goes on under the one answered, to the file of `to`."""
+    """Gives the number of `sock` to the file of `to`; `sock` lives on under the returned number."""
     kept = stack.enter_context(sock.dup())
     fd = sock.detach()
     os.dup2(to.fileno(), fd)
@@ -108,7 +108,7 @@ def test_duplicate_of_a_closed_file_makes_no_select_spin(
         assert selector.select(0.001) == []
     after = selector.statistics()
     assert after.stale - before.stale == 1
-    # Parked at the first, which the one event has undone, and from then on.
+    # Parked at the first select, whose request the one event has completed, and from then on.
     assert after.context.submit_calls - before.context.submit_calls <= 2
 
 

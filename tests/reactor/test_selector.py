@@ -1,4 +1,4 @@
-"""AioSelector beyond what CPython's selector tests check: kinds of files, cost, staleness."""
+"""AioSelector beyond CPython's selector tests: kinds of files, cost, staleness."""
 
 import array
 import fcntl
@@ -47,7 +47,7 @@ def test_what_was_read_between_two_selects_is_not_reported(
     selector.register(reader, EVENT_READ)
     assert ready_fds(selector) == set()  # the request is parked now
     os.write(writer, b"x")  # completes it
-    os.read(reader, 1)  # and what it says is no longer so
+    os.read(reader, 1)  # and its event is stale
     assert ready_fds(selector) == set()
     os.write(writer, b"y")
     assert ready_fds(selector, None) == {reader}
@@ -188,7 +188,7 @@ def test_a_file_closed_behind_its_back_harms_nobody(
         fd = ours.fileno()
         ours.close()
         os.write(writer, b"y")
-        # The closed file's event came before, and is not believed: its number is nobody's now.
+        # The closed file's event came before, and is dropped: its number is free now.
         assert ready_fds(selector, None) == {reader}
         os.read(reader, 1)
         assert ready_fds(selector) == set()
@@ -240,7 +240,7 @@ def test_hang_up_wakes_readers_and_writers(selector: AioSelector, pipe: tuple[in
 def test_the_end_of_a_full_pipe_wakes_its_writer(
     selector: AioSelector, pipe: tuple[int, int]
 ) -> None:
-    """An error is all that there is: there is no room."""
+    """Only an error is ready: there is no room."""
     reader, writer = pipe
     try:
         while True:
@@ -289,7 +289,7 @@ def test_two_threads_may_take_turns_but_not_meet(
         result: list[set[int]] = []
         thread = threading.Thread(target=lambda: result.append(ready_fds(selector, None)))
         thread.start()
-        # select has entered the kernel once a second caller is told so.
+        # select has entered the kernel once a second caller gets the error.
         while thread.is_alive():
             try:
                 selector.statistics()

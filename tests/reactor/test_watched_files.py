@@ -1,4 +1,4 @@
-"""What the loop does with files: reuse of numbers, cancellation, overflow, refused files."""
+"""The loop's files: reuse of numbers, cancellation, overflow, refused files."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ def loop_kind(request: pytest.FixtureRequest) -> Any:
 
 
 def turn(loop: asyncio.AbstractEventLoop) -> None:
-    """Two turns: what is ready is found in the first and has run after the second."""
+    """Two iterations: the first finds readiness, and the second runs the callbacks."""
     loop.call_soon(loop.call_soon, loop.stop)
     loop.run_forever()
 
@@ -186,7 +186,7 @@ def test_files_of_others_take_no_slots() -> None:
 def test_more_ready_files_than_a_turn_hands_over(
     nr_events: int, user_ring: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are heard over several turns, each once, and none leaves the ring for want of a slot."""
+    """Several iterations dispatch them, each once; none leaves the ring for want of a slot."""
     if not user_ring:
         monkeypatch.setenv("AIOPOLL_USER_RING", "0")
     with ExitStack() as stack:
@@ -211,7 +211,7 @@ def test_more_ready_files_than_a_turn_hands_over(
             turns.append([])
         assert sorted(number for some in turns for number in some) == list(range(400))
         if user_ring:
-            assert max(map(len, turns)) <= 4 * 64  # two turns, and each may reap twice
+            assert max(map(len, turns)) <= 4 * 64  # two iterations, and each may reap twice
         if user_ring or nr_events == 512:
             assert loop.statistics().overflowed == 0
 
@@ -332,7 +332,7 @@ def test_resets_are_reported_and_leave_nothing_behind(loop: aiopoll.EventLoop) -
 
 
 def test_a_file_that_is_not_watched_any_more_has_no_place(loop: aiopoll.EventLoop) -> None:
-    """What comes for it later is no event that the loop has to put right."""
+    """An event that comes for it later needs no repair by the loop."""
     before = loop.statistics()
     ours, theirs = socket.socketpair()
     with ours, theirs:

@@ -4,7 +4,7 @@ Facts.  A filter is a classic BPF program over struct seccomp_data: nr at 0, arc
 64-bit args from 16 on, of which BPF loads 32 bits at a time.  Conditional jumps reach 255
 instructions.  A filter stays in force over fork and exec (seccomp(2)).
 
-Rule.  Rules are tried one after the other and the first that matches decides.  A rule is a block
+Rule.  Rules are tried in order, and the first that matches decides.  A rule is a block
 whose conditions fall through while they hold and jump behind the block when one does not.
 """
 
@@ -31,12 +31,12 @@ _AND = 0x54  # BPF_ALU | BPF_AND | BPF_K
 _RETURN = 0x06  # BPF_RET | BPF_K
 _JUMP = {"EQ": 0x15, "GT": 0x25, "GE": 0x35}  # BPF_JMP | BPF_K | …
 
-# Where a jump leads: on to the next instruction, or out of the block with this outcome.
+# The destination of a jump: the next instruction, or out of the block with this outcome.
 _NEXT, _PASS, _FAIL = "next", "pass", "fail"
 
 
 def refuse(errno: int) -> int:
-    """The action that answers -`errno`."""
+    """The action that returns -`errno`."""
     return 0x00050000 | errno
 
 
@@ -55,7 +55,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Rule:
-    """What becomes of system call `nr` where all conditions hold."""
+    """The action on system call `nr` where all conditions hold."""
 
     nr: int
     action: int
@@ -84,7 +84,7 @@ def assemble(rules: Sequence[Rule], default: int) -> bytes:
 
 
 def apply(program: bytes) -> None:
-    """Puts the filter in force for this thread, what it starts and what it executes."""
+    """Puts the filter in force for this thread, its children and the programs it executes."""
     assert sys.byteorder == "little", "the halves of an argument are swapped"
     libc = ctypes.CDLL(None, use_errno=True)
     instructions = ctypes.create_string_buffer(program, len(program))

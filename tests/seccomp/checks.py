@@ -1,4 +1,4 @@
-"""What runs under a seccomp filter: checks.py NAME runs one of these, which assert or print.
+"""Checks under a seccomp filter: checks.py NAME runs one of these, which assert or print.
 
 Each is a process of its own, started by confine.py.
 """
@@ -35,7 +35,7 @@ def syscall_errno(name: str, *arguments: int) -> int:
 
 
 def docker_answers() -> None:
-    """Calls that tell that Docker's profile is in force, its conditions included."""
+    """Checks by its calls that Docker's profile is in force, its conditions included."""
     assert syscall_errno("io_uring_setup", 1, 0) == errno.EPERM
     assert syscall_errno("clone3", 0, 0) == errno.ENOSYS
     # The argument of personality: 0 and four others are allowed; 2**32 differs in the high half.
@@ -184,7 +184,7 @@ def program() -> None:
 
 
 def probe() -> None:
-    """Prints what probe finds."""
+    """Prints the findings of probe."""
     print(json.dumps(dataclasses.asdict(aiopoll.probe())))
 
 
@@ -209,7 +209,7 @@ def refusals() -> None:
 
 
 def falls_back() -> None:
-    """Prints why a loop that was not told its backend is on epoll, where it runs all the same."""
+    """Prints why a loop without a forced backend is on epoll, where it still runs."""
 
     async def main() -> str | None:
         reader, writer = socket.socketpair()
@@ -226,7 +226,7 @@ def falls_back() -> None:
 
 
 def no_room() -> None:
-    """Far more connections than slots, and none may go into the epoll set: each gets its turn."""
+    """Far more connections than slots, and none may go into the epoll set: each is served."""
     reported = []
     waiting: set[asyncio.Protocol] = set()
     lost: set[asyncio.Protocol] = set()
@@ -256,7 +256,7 @@ def no_room() -> None:
             clients.append(socket.create_connection(server.sockets[0].getsockname()))
             while len(waiting) <= number:
                 await asyncio.sleep(0)
-        while not reported:  # nothing is ready: what has a slot keeps it
+        while not reported:  # nothing is ready: a file with a slot keeps it
             await asyncio.sleep(0)
         for client in clients:
             client.send(b"x")

@@ -1,7 +1,7 @@
 """Executes a command under a seccomp filter: confine.py FILTER COMMAND [ARGS…].
 
 FILTER is `docker`, Docker's default profile, or a list such as `io_setup=EPERM,io_cancel=ENOSYS`
-of system calls that answer an errno while all others are allowed.  `epoll_ctl:2:GE:100=ENOSPC`
+of system calls that fail with an errno while all others are allowed.  `epoll_ctl:2:GE:100=ENOSPC`
 refuses the call only if its third argument is 100 or more.
 """
 
@@ -14,7 +14,7 @@ import docker_profile
 
 
 def program_of(name: str) -> bytes:
-    """The filter that FILTER stands for."""
+    """The filter named by FILTER."""
     if name == "docker":
         return bpf.assemble(*docker_profile.rules_of(docker_profile.load()))
     numbers = bpf.syscall_numbers()

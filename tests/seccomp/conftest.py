@@ -29,7 +29,7 @@ def confined(tmp_path: Path) -> Confined:
 
 @pytest.fixture
 def check(confined: Confined) -> Callable[[str, str], str]:
-    """check(filter, name): what this check of checks.py prints; it must succeed, in silence."""
+    """check(filter, name): the output of this check of checks.py, which must succeed silently."""
 
     def run(filter_name: str, name: str) -> str:
         child = confined(filter_name, str(HERE / "checks.py"), name)

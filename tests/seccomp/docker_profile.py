@@ -1,8 +1,8 @@
 """Turns a seccomp profile in Docker's format into rules of a filter.
 
 A profile is a list of groups: names of system calls, an action, conditions on the arguments that
-must all hold, and under which circumstances the group applies at all (`includes`: every one of
-them, `excludes`: none of them).  Among groups for the same call, any that matches allows it.
+must all hold, and the circumstances in which the group applies (`includes`: every one of them,
+`excludes`: none of them).  Among groups for the same call, any that matches allows it.
 """
 
 import json
@@ -17,7 +17,7 @@ from bpf import ALLOW, Condition, Rule, refuse, syscall_numbers
 
 DOCKER_DEFAULT = Path(__file__).parent / "data" / "docker-default.json"
 
-# What Docker gives a container that asks for nothing (moby, oci/caps/defaults.go).
+# Docker's defaults for a container (moby, oci/caps/defaults.go).
 DEFAULT_CAPABILITIES = frozenset(
     {
         "CAP_AUDIT_WRITE",

@@ -12,7 +12,7 @@ CHECKS = str(Path(__file__).parent / "checks.py")
 
 FILTERS = {
     "docker": True,
-    "io_pgetevents=EPERM,io_uring_setup=ENOSYS": False,  # Podman's answers
+    "io_pgetevents=EPERM,io_uring_setup=ENOSYS": False,  # Podman's results
     "io_pgetevents=ENOSYS": False,
 }
 """By filter: whether io_pgetevents is there."""

@@ -1,4 +1,4 @@
-"""Where a system call of AIO poll is refused, the cause and the cure are said in plain words."""
+"""Where a system call of AIO poll is refused, the message states the cause and the fix."""
 
 import errno
 import json
@@ -17,9 +17,9 @@ class Refusal(NamedTuple):
     filter_name: str
     code: int
     works: tuple[str, ...]
-    """The system calls that the probe finds working."""
+    """The system calls that probe() finds working."""
     words: tuple[str, ...]
-    """What the reason must say: the cause and the cure."""
+    """Words that the reason must have: the cause and the fix."""
 
 
 BEFORE_THE_FIRST_WAIT = [
@@ -38,7 +38,7 @@ IN_THE_FIRST_WAIT = [
     Refusal("io_getevents=EPERM", errno.EPERM, ("setup", "submit"), ("io_getevents: a", PROFILE)),
     Refusal("io_getevents=ENOSYS", errno.ENOSYS, ("setup", "submit"), ("not there in", PROFILE)),
 ]
-"""A selector does not ask for io_getevents before it has to wait; then the OSError says why."""
+"""A selector does not call io_getevents before it has to wait; then the OSError has the reason."""
 
 ALL = BEFORE_THE_FIRST_WAIT + IN_THE_FIRST_WAIT
 
@@ -120,7 +120,7 @@ def test_no_file_is_forgotten_without_room_anywhere(check):
 
 
 def test_loop_without_room_for_its_own_pipe_cannot_be_made(confined):
-    """As asyncio's: every file but connections is in the epoll set."""
+    """With asyncio's selector loop too: every file but connections is in the epoll set."""
     program = "import aiopoll; aiopoll.new_event_loop(backend='aio')"
     child = confined("epoll_ctl=ENOSPC", "-c", program)
     assert child.returncode == 1

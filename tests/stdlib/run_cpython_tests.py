@@ -9,7 +9,7 @@ OPTIONS: JSON, the keyword arguments of new_event_loop; {"stock": true} for asyn
     {"streams": true} with asyncio's stream functions and classes replaced by ours.
 
 Each test runs in a forked child with a time cap, several at once: one that hangs or crashes costs
-itself only.  Prints one JSON object: for each test "ok", "skipped", or what went wrong.
+itself only.  Prints one JSON object: for each test "ok", "skipped", or the failure.
 """
 
 import asyncio
@@ -74,7 +74,7 @@ def load(group: str, options: dict[str, Any]) -> unittest.TestSuite:
 
 
 def noting_its_end(loop: Any) -> Any:
-    """What test_runners wants to see of a loop, which it makes of BaseEventLoop and mocks."""
+    """Adds the flag that test_runners reads: its own loops are BaseEventLoop with mocks."""
 
     async def shutdown_asyncgens() -> None:
         loop.shutdown_ag_run = True
@@ -100,7 +100,7 @@ def tests_of(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
 
 
 def run_in_child(test: unittest.TestCase) -> tuple[int, int]:
-    """Starts the test; answers the pid and the descriptor that its result comes from."""
+    """Starts the test; returns the pid and the descriptor that its result comes from."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid:
@@ -149,7 +149,7 @@ def run(tests: list[unittest.TestCase]) -> dict[str, str]:
                 os.close(key.fd)
                 _, status = os.waitpid(pid, 0)
                 try:
-                    os.killpg(pid, signal.SIGKILL)  # what it left behind
+                    os.killpg(pid, signal.SIGKILL)  # processes that it left behind
                 except ProcessLookupError:
                     pass
                 name = name_of(test)

@@ -1,7 +1,7 @@
 """CPython's own tests that take a loop, from the installed interpreter, on ours.
 
-asyncio's contract is this suite.  Both backends run it, and so do the paths that are taken only
-where something is missing: a context of one slot, and a ring that is reaped by system call.
+asyncio's contract is this suite.  Both backends run it, and so do the fallback paths: a context of
+one slot, and a ring reaped by system call.
 """
 
 import importlib.util
@@ -20,8 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.subprocess]
 RUNNER = Path(__file__).with_name("run_cpython_tests.py")
 SKIPS = Path(__file__).parents[1] / "skips.toml"
 
-# How many tests the oldest Python that we support has at least: a group that lost its tests
-# must not pass.
+# The minimum of tests in the oldest supported Python: a group that lost its tests must not pass.
 GROUPS = {"events": 70, "sock": 13, "sendfile": 20, "server": 1, "buffered": 1, "starttls": 11}
 
 # Modules that take their loops from asyncio.new_event_loop, which is ours then.

@@ -1,4 +1,4 @@
-"""The loop that the soaks run on, and what must be left of it when they are done."""
+"""The loop that the soaks run on, and its required state when they are done."""
 
 import asyncio
 import signal
@@ -19,7 +19,7 @@ def turns(loop: asyncio.AbstractEventLoop, count: int) -> None:
 
 @pytest.fixture
 def reports() -> list[dict[str, Any]]:
-    """What the loop's exception handler was told; a test that expects some clears it."""
+    """The reports to the loop's exception handler; a test that expects some clears it."""
     return []
 
 

@@ -1,8 +1,8 @@
-"""What the loop closes is closed: the peer is told at once, and ports and paths are free again.
+"""A close by the loop takes effect: the peer sees it at once; ports and paths are free again.
 
-A request parked in the kernel pins its file, so that close(2) tells nobody.  The loop does not
-run while the peer waits: what it would put right later is too late.  asyncio's own loop is run
-with the same tests.
+A request parked in the kernel pins its file, so that close(2) alone does not end it.  The loop does
+not run while the peer waits: a later repair is too late.  asyncio's own loop is run with the same
+tests.
 """
 
 import asyncio
@@ -18,8 +18,8 @@ import pytest
 
 import aiopoll
 
-TOLD_MS = 10_000  # the peer is told, or is not: a bound for what hangs
-TURNS = 2  # asyncio's close() calls connection_lost in the next turn, and closes in it
+TOLD_MS = 10_000  # the peer sees the end, or not: a bound for hangs
+TURNS = 2  # asyncio's close() calls connection_lost in the next iteration, and closes in it
 
 Pair = tuple[socket.socket, socket.socket]
 

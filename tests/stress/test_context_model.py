@@ -1,7 +1,7 @@
-"""Random submits, cancels, closes and reaps against a small model of what must come back.
+"""Random submits, cancels, closes and reaps against a small model of the events to come.
 
-The model knows no kernel: it keeps each request with what was asked of it and whether a cancel
-was taken, and holds every event against that.  Which requests are ready it takes from poll(2).
+The model knows no kernel: it keeps each request with its mask and any successful cancel, and
+compares every event with that.  The readiness of a file comes from poll(2).
 """
 
 import errno
@@ -61,7 +61,7 @@ class File:
 
 
 class Request:
-    """What the model knows of one submission."""
+    """The model's record of one submission."""
 
     def __init__(self, file: File, asked: int) -> None:
         self.file, self.asked = file, asked
@@ -206,7 +206,7 @@ class ContextModel(RuleBasedStateMachine):
     # -- events
 
     def take(self, event: Any) -> None:
-        """Holds one event against the model."""
+        """Compares one event with the model."""
         request = event.data
         assert event.obj is request.iocb
         assert self.expected[request] > 0, "an event too many"
@@ -252,7 +252,7 @@ class ContextModel(RuleBasedStateMachine):
         self.context = Context(16, user_ring=self.user_ring)
 
     def finish(self) -> None:
-        """Cancels all; each request must answer exactly once before the close."""
+        """Cancels all; each request must complete exactly once before the close."""
         for request, count in list(self.expected.items()):
             for _ in range(count):
                 try:

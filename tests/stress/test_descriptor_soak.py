@@ -1,11 +1,12 @@
-"""Owners close files while the loop has them, and strangers get the numbers: nobody is harmed.
+"""Owners close files while the loop has them, and strangers get the numbers: none is harmed.
 
 Every kind of operation is in flight when its owner closes, detaches or duplicates the file, in
 the loop's thread or in another one.  A stranger's file has the number at once, is blocking or
-not, and may be served by the loop itself.  Each byte says whose it is.
+not, and may be served by the loop itself.  Each byte identifies its sender.
 
-AIOPOLL_SOAK_SECONDS: how long each backend is soaked.  AIOPOLL_SOAK_SEED: what a failure printed.
-AIOPOLL_SOAK_RATE: the reuses a second below which the soak fails; `make soak` asks for 1,000.
+AIOPOLL_SOAK_SECONDS: how long each backend is soaked.  AIOPOLL_SOAK_SEED: the seed printed by a
+failure.  AIOPOLL_SOAK_RATE: the reuses a second below which the soak fails; `make soak` asks for
+1,000.
 """
 
 import asyncio
@@ -35,7 +36,7 @@ RATE = float(os.environ.get("AIOPOLL_SOAK_RATE", "50"))
 """Low, for a slow machine is no fault; below it, the soak has stood still."""
 
 SHARES = {"aio": 1.0, "epoll": 1.0, "selector": 0.1, "asyncio": 0.1}
-"""Of SECONDS: asyncio is there to hold the checks against it."""
+"""Shares of SECONDS: asyncio runs to verify the checks."""
 
 
 def watched(soak: Soak) -> int:
@@ -59,7 +60,7 @@ def open_soak() -> Iterator[Callable[[str], Soak]]:
         made[0].watched = watched(made[0])
         return made[0]
 
-    gc.collect()  # what is left of tests before
+    gc.collect()  # objects of earlier tests
     before = open_files()
     yield make
     if not made:
@@ -69,7 +70,7 @@ def open_soak() -> Iterator[Callable[[str], Soak]]:
     soak.close()
     if soak.failures:
         soak.loop.close()
-        return  # what has failed was left as it was
+        return  # a failed soak is left as it is
     soak.loop.run_until_complete(soak.loop.shutdown_default_executor())
     watched_at_end = watched(soak)
     soak.loop.close()
@@ -79,7 +80,7 @@ def open_soak() -> Iterator[Callable[[str], Soak]]:
 
 
 def run(soak: Soak, main: Callable[[Callable[[], None]], Coroutine[Any, Any, None]]) -> None:
-    """Runs it, and judges.  It is given what sets the time again in which something must happen."""
+    """Runs it, and judges.  Its argument resets the time in which progress must happen."""
     with alarm(60) as again:
         try:
             soak.loop.run_until_complete(main(again))
@@ -104,7 +105,7 @@ def each_kind() -> list[Any]:
 def test_one_kind_in_every_way(
     open_soak: Callable[[str], Soak], loop_kind: str, kind: type[Operation]
 ) -> None:
-    """Each way with each stranger; and nothing of it makes an idle loop turn."""
+    """Each way with each stranger; none of them keeps an idle loop busy."""
     soak = open_soak(loop_kind)
 
     def cases(**options: Any) -> Iterator[Case]:
@@ -127,7 +128,7 @@ def test_one_kind_in_every_way(
 
     async def is_idle() -> None:
         if soak.asyncios or kind.is_busy:
-            return  # what asyncio has registered, and a duplicate keeps, makes it turn for ever
+            return  # asyncio's registration of a file that a duplicate keeps makes it spin for ever
         before = statistics(soak).iterations
         for _ in range(20):
             await asyncio.sleep(0.001)

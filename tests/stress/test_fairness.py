@@ -1,7 +1,7 @@
-"""Who always has something to do keeps nobody else waiting: counted in turns and events.
+"""A connection that is always ready delays no other work: counted in iterations and events.
 
-A turn may hand a busy connection several events, but not without bound: SHARE is far above what
-any sensible loop does, and far below what starves.
+An iteration may give a busy connection several events, but not without bound: SHARE is far above
+any sensible loop's number, and far below starvation.
 """
 
 import asyncio
@@ -35,14 +35,14 @@ class Busy(asyncio.Protocol):
 
 
 class Waiting(Busy):
-    """Busy from when its peer is told to begin."""
+    """Busy from its peer's start on."""
 
     def connection_made(self, transport: Any) -> None:
         pass
 
 
 class BusyBuffered(asyncio.BufferedProtocol):
-    """The same, a byte a time: what is left makes it ready again."""
+    """The same, a byte a time: the rest of the data makes it ready again."""
 
     def __init__(self, peer: socket.socket, events_max: int = EVENTS) -> None:
         self.peer, self.events, self.events_max = peer, 0, events_max
@@ -154,7 +154,7 @@ def test_a_quiet_connection_is_heard_among_busy_ones(
 def test_each_of_many_busy_ones_has_its_share(
     loop: aiopoll.EventLoop, stream_pair: Callable[[], Pair]
 ) -> None:
-    """More than the kernel hands out at once, and than nr_events=1 has slots for."""
+    """More than the kernel returns at once, and than nr_events=1 has slots for."""
     count, each_gets = 1000, 20
 
     async def scenario() -> None:
@@ -191,7 +191,7 @@ def test_a_listener_and_other_threads_are_not_starved(
             _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
             writer.transport.abort()
         called = loop.create_future()
-        # The thread's own start takes what it takes: only that it gets through is told.
+        # The start of the thread has no bound: the test checks only that it gets through.
         thread = threading.Thread(
             target=loop.call_soon_threadsafe, args=(called.set_result, None), daemon=True
         )

@@ -1,8 +1,8 @@
 """A descriptor's number is used again at once after close: never with another one's data.
 
-Each connection says who it is in every byte.  The peers read, write, are cancelled in the middle
-of either, close, abort and reset at random (by a seed), so that all that is left of a connection,
-events, buffers, callbacks, has the next one to fall upon.
+Each byte identifies its connection.  The peers read, write, are cancelled in the middle of either,
+close, abort and reset at random (by a seed).  Any remnant of a connection, events, buffers,
+callbacks, would hit the next one.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ def said_by(identity: int, size: int = 64 * 1024) -> bytes:
 
 
 class Check:
-    """Holds what comes against the stream of one connection."""
+    """Compares received data with the stream of one connection."""
 
     def __init__(self, identity: int) -> None:
         self.identity = identity
@@ -49,7 +49,7 @@ class Check:
 
 
 class Server:
-    """Answers each connection in the stream of the identity that it gave."""
+    """Replies to each connection in the stream of the identity that it gave."""
 
     def __init__(self) -> None:
         self.failures: list[BaseException] = []
@@ -66,7 +66,7 @@ class Server:
             stream = said_by(check.identity)
             while data := await reader.read(65536):
                 check.feed(data)
-                # As much as came, from where the answer stands: the client checks it.
+                # As much as came, from the reply's position: the client checks it.
                 start = (check.position - len(data)) % 64
                 writer.write(stream[start : start + min(len(data), 32 * 1024)])
                 if len(data) > 32 * 1024:
@@ -142,7 +142,7 @@ class Client:
         check = Check(identity)
         action = self.random.choice(["talk", "talk", "cancel read", "cancel write", "leave"])
         if action == "cancel write":
-            # Far more than the socket takes: what is left over must go nowhere.
+            # Far more than the socket takes: the rest must go nowhere.
             writer.write(stream * 8)
             await cancelled(writer.drain(), self.random.randrange(4))
             return
@@ -185,7 +185,7 @@ def test_streams(
         while server.open or len(asyncio.all_tasks()) > 1:
             await asyncio.sleep(0)
         assert not server.failures, server.failures[0]
-        # Else nothing was used again, and nothing shown.
+        # Else no number was reused, and the test shows nothing.
         used = server.descriptors.union(*(client.descriptors for client in clients))
         assert len(used) < server.served // 4
 
@@ -268,7 +268,7 @@ def test_sockets_of_the_program_itself(
 
 
 class Ear(asyncio.Protocol):
-    """Knows what it must hear, and counts how often it was called."""
+    """Knows its expected data, and counts its calls."""
 
     def __init__(self) -> None:
         self.heard = b""
@@ -339,7 +339,7 @@ def test_events_of_an_iteration_do_not_reach_reused_numbers(
     loop: aiopoll.EventLoop,
     stream_pair: Callable[[], tuple[socket.socket, socket.socket]],
 ) -> None:
-    """All are ready in one turn; the first that is called replaces the files of the others."""
+    """All are ready in one iteration; the first callback replaces the files of the others."""
     count = 64
     called: list[tuple[str, int]] = []
 

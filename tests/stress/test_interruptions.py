@@ -77,7 +77,7 @@ def test_nothing_from_many_threads_is_lost_or_out_of_order(
 def test_the_loop_never_sleeps_with_a_callback_in_its_queue(
     loop: aiopoll.EventLoop, often_switched: None, soak: Callable[[int], int]
 ) -> None:
-    """It has nothing else to wake it: one that is missed is missed for ever."""
+    """Nothing else wakes it: a missed callback is missed for ever."""
     rounds = soak(3000)
     threads = 3
     done = [0] * threads
@@ -170,7 +170,7 @@ def test_a_storm_of_signals_disturbs_no_traffic(
 
 
 class Interrupted(KeyboardInterrupt):
-    """What Ctrl-C raises, told from a real one."""
+    """The exception of Ctrl-C, distinct from a real one."""
 
 
 @pytest.mark.soak
@@ -180,7 +180,7 @@ def test_interrupts_at_any_moment_lose_no_callback(
     soak: Callable[[int], int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What is called is in C, so that an interrupt comes before or after it, never in between."""
+    """The callbacks are in C, so that an interrupt comes before or after one, never within."""
     gc.collect()  # of other tests' loops: an interrupt in a __del__ is lost
     lost: list[Any] = []  # pytest's hook is in Python, and would be interrupted as well
     monkeypatch.setattr(sys, "unraisablehook", lost.append)

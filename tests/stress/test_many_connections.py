@@ -44,7 +44,7 @@ async def main():
 
     loop.set_exception_handler(report)
     listener = socket.create_server(("127.0.0.1", 0), backlog=CLIENTS)
-    # They are connected before anybody accepts them: it is the kernel that answers.
+    # They are connected before any accept: the kernel completes the handshake.
     clients = [socket.create_connection(listener.getsockname()) for _ in range(CLIENTS)]
     server = await loop.create_server(Server, sock=listener, start_serving=False)
     limit = len(os.listdir("/proc/self/fd")) - 1 + ROOM
@@ -89,7 +89,7 @@ def test_accept_without_descriptors_backs_off_and_recovers(loop_options: dict[st
 
 
 class Echo(asyncio.Protocol):
-    """Counts who is there; each must be told of its end once."""
+    """Counts open connections; each must get connection_lost() once."""
 
     made = lost = 0
 
@@ -143,7 +143,7 @@ def test_a_storm_of_resets_while_others_are_served(
         await asyncio.gather(*(steady(address, storming) for _ in range(5)))
         storming.join()
         server.close()
-        # Some were reset while they waited to be accepted: Linux hands them over all the same.
+        # Some were reset while they waited to be accepted: Linux still returns them.
         while Server.lost < Server.made:
             await asyncio.sleep(0)
         assert Server.lost == Server.made > 1000

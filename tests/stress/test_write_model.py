@@ -1,9 +1,8 @@
 """Random sequences on a stream transport against a small model of asyncio's contract.
 
-The model keeps the bytes that the transport was given and holds against them what the peer
-reads; it knows which callbacks may come, how often, and in which order.  It takes no part of a
-transport's insides.  asyncio's own loop runs the same sequences: where it fails, the model is
-wrong.
+The model keeps the bytes given to the transport and compares the peer's data with them; it knows
+the possible callbacks, their number and their order.  It reads no internal state of a transport.
+asyncio's own loop runs the same sequences: where it fails, the model is wrong.
 """
 
 import asyncio
@@ -34,14 +33,14 @@ import aiopoll
 ENDINGS = ("close", "abort")
 SIZES = st.sampled_from([0, 1, 2, 100, 1000, 4096, 9000, 20_000, 70_000])
 TURNS_TO_SETTLE = 5
-TRIES_TO_SETTLE = 3000  # a bound for what hangs
+TRIES_TO_SETTLE = 3000  # a bound for hangs
 
-# Bytes that tell where in the stream they are.
+# Bytes that show their place in the stream.
 NOISE = random.Random(1).randbytes(1 << 20)
 
 
 def only_if(condition: Callable[[Any], bool]) -> Callable[[Any], Any]:
-    """A precondition that may depend on what the kernel did: Hypothesis's own must not."""
+    """A precondition that may depend on the kernel's results: Hypothesis's own must not."""
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(function)
@@ -55,7 +54,7 @@ def only_if(condition: Callable[[Any], bool]) -> Callable[[Any], Any]:
 
 
 class Talker:
-    """What both kinds of protocol do; they tell the machine."""
+    """The common part of both kinds of protocol; they report to the machine."""
 
     def __init__(self, machine: "TransportModel") -> None:
         self.machine = machine
@@ -185,7 +184,7 @@ class TransportModel(RuleBasedStateMachine):
         self.act()
 
     def act(self) -> None:
-        """Does within a callback what was asked for."""
+        """Does the requested actions within a callback."""
         action, self.next_action = self.next_action, None
         if action == "close":
             self.transport.close()
@@ -242,7 +241,7 @@ class TransportModel(RuleBasedStateMachine):
     @rule()
     @only_if(lambda self: self.may_write and self.steps > 10)
     def write_eof(self) -> None:
-        # One that has failed, but has not said so yet, takes no notice.
+        # A transport that has failed, but has not reported it yet, ignores the call.
         self.eof_written = not self.transport.is_closing()
         self.transport.write_eof()
 
@@ -286,7 +285,7 @@ class TransportModel(RuleBasedStateMachine):
 
     # -- reading
 
-    # Not after the end: asyncio's own transport tells of it again when reading is resumed.
+    # Not after the end: asyncio's own transport reports it again when reading is resumed.
     @rule()
     @only_if(lambda self: not self.closing and "eof" not in self.told)
     def pause_or_resume_reading(self) -> None:
@@ -353,7 +352,7 @@ class TransportModel(RuleBasedStateMachine):
 
     @property
     def may_lose(self) -> bool:
-        """Linux resets a connection that is closed with data unread, and throws away the rest."""
+        """Linux resets a connection that is closed with data unread, and drops the rest."""
         unread = self.closing and self.heard < len(self.said)
         return self.aborted or self.ended_by_peer or unread
 
@@ -408,7 +407,7 @@ class TransportModel(RuleBasedStateMachine):
             assert size <= high
 
     def settle(self) -> None:
-        """Ends it as a program would, and looks at what there is at last."""
+        """Ends it as a program would, and checks the final state."""
         if not self.closing:
             self.end_now("close")
         self.next_action = None

@@ -1,4 +1,4 @@
-"""The side of a scenario that runs a loop: it writes, and ends as the scenario says."""
+"""The side of a scenario that runs a loop: it writes, and ends as the scenario requires."""
 
 import asyncio
 import fcntl
@@ -30,13 +30,13 @@ from .write_endings_matrix import (
 )
 
 PIECES = (b"<one>", b"<two>", b"<three>")
-PAST = b"<past>"  # what goes past the transport
+PAST = b"<past>"  # data that bypasses the transport
 WARM_PIECES = 3
 WARM_ROUNDS = 3  # for a loop that does not count; at most ten times as many for one that does
-TURNS = 5  # what an ending may take to be seen to
+TURNS = 5  # iterations that an ending may take
 CHUNK = b"." * 4096
 SMALL_BUFFER = 16 * 1024
-HANG_S = 60  # only what hangs takes as long
+HANG_S = 60  # only a hang takes as long
 
 LOOPS: dict[str, Callable[[], Any]] = {
     "asyncio": asyncio.SelectorEventLoop,
@@ -47,7 +47,7 @@ LOOPS: dict[str, Callable[[], Any]] = {
 
 
 class Ends(BaseException):
-    """What no program expects."""
+    """An exception that no program expects."""
 
 
 def descriptors() -> dict[str, int]:
@@ -75,7 +75,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 class Talker(asyncio.Protocol):
-    """Tells the child what happens to the connection."""
+    """Reports the connection's callbacks to the child."""
 
     def __init__(self, child: "Child") -> None:
         self.child = child
@@ -153,13 +153,13 @@ class Child:
         self.loop.set_exception_handler(lambda *_: None)
         self.introduced = self.loop.create_future()
 
-    # -- what the peer is told, and says
+    # -- messages to and from the peer
 
     def say(self, **message: Any) -> None:
         self.control.send(json.dumps(message).encode())
 
     def obey(self) -> None:
-        """Does what the peer says, while the loop runs."""
+        """Carries out the peer's commands, while the loop runs."""
         if self.control.recv(100) == b"settle":
             self.turn(TURNS)
         else:
@@ -179,7 +179,7 @@ class Child:
             self.settled()
 
     def settled(self) -> None:
-        """Says that nothing more will happen by itself; what was sent has arrived."""
+        """Reports that nothing more will happen by itself; all sent data has arrived."""
         fd = descriptors().get(self.own)
         if fd is not None and self.scenario.transport in (TCP, TLS):
             until(lambda: queued(fd, termios.TIOCOUTQ) == 0)
@@ -244,7 +244,7 @@ class Child:
             await self.round
 
     def more_sends(self) -> int | None:
-        """Sends that said that more would follow; None of a loop that has none."""
+        """The number of sends with MSG_MORE; None of a loop that has none."""
         if self.kind not in ("aio", "epoll"):
             return None
         sends: int = self.loop.statistics().more_sends
@@ -299,7 +299,7 @@ class Child:
         self.obey_without_loop()
 
     def trigger(self) -> None:
-        """Sees to it that the place is come to, by itself."""
+        """Causes the callback of the scenario's place."""
         place = self.scenario.place
         calls = [lambda: self.at(place)]
         if self.scenario.ending == "KeyboardInterrupt in the next callback":
@@ -392,7 +392,7 @@ class Child:
         gc.collect()  # and again later, if a caller still has it
 
     def block(self) -> None:
-        """Goes on until the peer says that it has received."""
+        """Blocks until the peer reports that it has received."""
         poller = select.poll()
         poller.register(self.control, select.POLLIN)
         poller.poll(HANG_S * 1000)

@@ -1,7 +1,7 @@
-"""What can happen to written data: where it is written from, over what, and how that ends.
+"""The fates of written data: the place of the write, the transport, and the ending.
 
-A scenario is one point of the matrix.  What does not exist is left out by EXCLUSIONS, each with
-its reason.
+A scenario is one point of the matrix.  EXCLUSIONS leaves out the impossible points, each with its
+reason.
 """
 
 import itertools
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 Patterns = tuple[tuple[dict[str, tuple[str, ...]], str], ...]
-"""Of each: values of a scenario's fields, and what is to be said of those that have them."""
+"""Each has values of a scenario's fields, and the reason for the scenarios that match."""
 
 TCP, UNIX, TLS, PIPE = TRANSPORTS = ("tcp", "unix", "tls", "pipe")
 
@@ -19,10 +19,10 @@ CALLBACKS_OF_READING = ("data_received", "buffer_updated", "eof_received")
 CALLBACKS_OF_WRITING = ("resume_writing", "pause_writing")
 OUTSIDE = ("connection_lost", "call_soon", "task", "call_soon_threadsafe")
 PLACES = ("connection_made", *CALLBACKS_OF_READING, *CALLBACKS_OF_WRITING, *OUTSIDE)
-"""Where from; connection_lost is that of another connection."""
+"""The places of the write; connection_lost is that of another connection."""
 
 STATES = ("fresh", "warm", "unread")
-"""unread: warm, and the peer has sent what nobody reads, so that the end is a reset."""
+"""unread: warm, and the peer has sent data that stays unread, so that the end is a reset."""
 
 WRITES = (1, 3)
 
@@ -39,7 +39,7 @@ FORKING = (
 STOPPING = ("stop", "stop, loop closed", "stop, loop collected")
 TRANSPORT_ENDING = ("close", "abort", "transport collected")
 OVERTAKING = ("shutdown", "os.write", "dup", "subprocess")
-"""What is done next to the same descriptor, past the transport."""
+"""The next action on the same descriptor, past the transport."""
 
 WITHOUT_LOOP = (
     "KeyboardInterrupt",
@@ -49,7 +49,7 @@ WITHOUT_LOOP = (
     "stop, loop closed",
     "blocks",
 )
-"""What leaves the process alive, and its loop at rest."""
+"""Endings that leave the process alive, and its loop at rest."""
 
 ENDINGS = (
     "return",
@@ -71,7 +71,7 @@ ABANDONING = (
     "stop, loop closed",
     "stop, loop collected",
 )
-"""What drops a task that has not finished."""
+"""Endings that drop an unfinished task."""
 
 STAYING_OPEN = (
     "return",
@@ -170,8 +170,8 @@ class Scenario(NamedTuple):
     def accepted(self) -> bool:
         """Whether its connection is accepted or made by the loop: each is half of the matrix.
 
-        What fills the kernel's buffer needs a small one, which a listener hands on.  And a
-        coroutine that connects closes its transport when it is dropped, sooner or later.
+        A scenario that fills the kernel's buffer needs a small one, which a listener passes on.
+        And a coroutine that connects closes its transport some time after it is dropped.
         """
         if self.place in CALLBACKS_OF_WRITING:
             return True

@@ -28,7 +28,7 @@ Outcome = dict[str, Any]
 
 
 class Peer:
-    """What receives, and what it can tell about that."""
+    """The receiver, and its observations."""
 
     def __init__(
         self,
@@ -57,12 +57,12 @@ class Peer:
         self.received = bytearray()
         self.end: str | None = None  # the first that was seen
         self.over = False  # nothing can come any more
-        self.dead = False  # every process that could tell is
+        self.dead = False  # every process that could report is dead
         self.told: dict[str, Any] = {}
         self.hung: list[str] = []
 
     def wait(self, condition: Callable[[], object], what: str) -> None:
-        """Lets things happen until `condition` holds; notes `what` if it never does."""
+        """Runs until `condition` holds; records `what` if it never does."""
         deadline = time.monotonic() + self.hang_s
         while not condition():
             if time.monotonic() > deadline:
@@ -76,14 +76,14 @@ class Peer:
             if fd == self.control.fileno():
                 self.take_message()
             elif fd == self.fd:
-                if self.reading:  # still, after what the child has said
+                if self.reading:  # still, after the child's message
                     self.take_data()
             elif self.fd < 0:
                 self.accept()
         return bool(events)
 
     def read(self, reading: bool) -> None:
-        """Sets whether what comes is received, or left to fill the kernel's buffer."""
+        """Sets whether data is received, or left to fill the kernel's buffer."""
         if reading and not self.reading:
             self.poller.register(self.fd, select.POLLIN)
         elif self.reading and not reading:
@@ -104,7 +104,7 @@ class Peer:
         message = json.loads(data)
         self.told.update(message)
         if self.listener is not None and self.fd < 0 and "error" not in message:
-            self.accept()  # it has connected by the time that it says anything
+            self.accept()  # it has connected before its first message
         if "address" in message:
             unix = self.scenario.transport == UNIX
             sock = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
@@ -229,7 +229,7 @@ class Peer:
     # -- the judgement
 
     def judge(self) -> Outcome:
-        """Goes through the scenario's phases; answers what the peer can tell of it."""
+        """Goes through the scenario's phases; returns the peer's observations."""
         told = self.told
         self.wait(lambda: "wrote" in told or self.dead, "no callback")
         if "wrote" not in told:
@@ -295,7 +295,7 @@ class Program:
         return listener, listener.getsockname()
 
     def run(self, scenario: Scenario, hang_s: float) -> Outcome | None:
-        """The outcome; None in the child, which is to return from all there is."""
+        """The outcome; None in the child, which has to return from all callers."""
         listener, address = self.listener(scenario)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         pid = os.fork()
@@ -322,7 +322,7 @@ class Program:
             self.reap(pid, bool(peer.hung))
 
     def reap(self, pid: int, hung: bool) -> None:
-        """Lets the dead go; one that takes long to die is asked again."""
+        """Reaps dead children; one that takes long to die is checked again."""
         if hung:
             try:
                 os.killpg(pid, signal.SIGKILL)
@@ -347,7 +347,7 @@ class Program:
 
 
 def silence() -> None:
-    """What a child prints as it dies is not of interest, unless somebody looks for it."""
+    """Discards the output of a dying child, unless a developer asks for it."""
     if "WRITE_ENDINGS_VERBOSE" not in os.environ:
         null = os.open(os.devnull, os.O_RDWR)
         for fd in (0, 1, 2):

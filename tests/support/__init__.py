@@ -1,1 +1,1 @@
-"""What the tests of several rooms share; the fixtures are in tests/conftest.py."""
+"""Helpers of the tests of several rooms; the fixtures are in tests/conftest.py."""

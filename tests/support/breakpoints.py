@@ -83,7 +83,7 @@ def allow_tracing() -> None:
 
 
 def pause() -> None:
-    """Stops until the tracer has set its breakpoints, or has read what was called."""
+    """Stops until the tracer has set its breakpoints, or has read the calls."""
     signal.raise_signal(signal.SIGSTOP)  # to this thread, not to any of them
 
 

@@ -14,7 +14,7 @@ from .loops import CHILD_SECONDS_MAX
 
 
 def call_in_child(function: Callable[[], object]) -> str:
-    """Calls a function in a forked child; returns what it returned or raised, as text."""
+    """Calls a function in a forked child; returns its result or exception, as text."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -53,7 +53,7 @@ class Waiter(threading.Thread):
         self.error: BaseException | None = None
         self.start()
         while self.is_alive():
-            # Answered by the guards in this order: in use, then another thread's.
+            # The guards check in this order: in use, then another thread's.
             try:
                 context.events_pending()
             except RuntimeError as error:
@@ -69,7 +69,7 @@ class Waiter(threading.Thread):
             self.error = error
 
     def finish(self) -> object:
-        """The call's result; raises what it raised."""
+        """The call's result; raises its exception."""
         self.join(CHILD_SECONDS_MAX)
         assert not self.is_alive(), "the thread hangs"
         if self.error is not None:

@@ -1,4 +1,4 @@
-"""Sockets to wait for, and what this process has open and mapped."""
+"""Sockets to wait for, and this process's open files and mappings."""
 
 import os
 import socket
@@ -11,7 +11,7 @@ def rings() -> int:
 
 
 def open_files() -> dict[int, str]:
-    """The descriptors of this process, and what they are."""
+    """The descriptors of this process, and their files."""
     files = {}
     for name in os.listdir("/proc/self/fd"):
         try:

@@ -22,7 +22,7 @@ LOOPS: dict[str, Callable[[], Any]] = {
 OURS = ["aio", "one-slot", "epoll"]
 """Those that differ in how they wait."""
 
-# Where asyncio does not touch, lose or wait for the wrong file itself.
+# The kinds on which asyncio itself does not touch, lose or wait for the wrong file.
 on_asyncio_too = pytest.mark.parametrize("loop_kind", [*OURS, "asyncio"])
 
 

@@ -65,7 +65,7 @@ def _claimed(items: list[pytest.Item]) -> Iterator[pytest.Item]:
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
     """pytest's own loop over the tests of the modules that are claimed."""
     if session.testsfailed or session.config.option.collectonly:
-        return None  # pytest's own, which reports what cannot be collected
+        return None  # pytest's own, which reports collection errors
     # The next test is claimed before this one runs, for the fixtures that both use.
     for item, following in itertools.pairwise(itertools.chain(_claimed(session.items), [None])):
         assert item is not None
@@ -105,7 +105,7 @@ def _status(number: int, process: "subprocess.Popen[bytes]", directory: Path) ->
             status = process.wait()
             break
         except KeyboardInterrupt:
-            pass  # it is pytest's too, which ends of it
+            pass  # pytest gets it too, and ends by it
     if number > 0:
         print(f"\n==== process {number + 1} ====", flush=True)
         sys.stdout.buffer.write(_log(number, directory).read_bytes())
@@ -127,7 +127,7 @@ def main(count: int, arguments: list[str]) -> int:
             print(what.upper(), test)
     if set(statuses) == {pytest.ExitCode.NO_TESTS_COLLECTED}:
         return pytest.ExitCode.NO_TESTS_COLLECTED
-    # A process that comes last may find no module left.
+    # The last process may find no module left.
     fine = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
     for number, status in enumerate(statuses, 1):
         if status not in fine:

@@ -1,4 +1,4 @@
-"""One operation, and what is done to it."""
+"""One operation, and the actions on it."""
 
 from dataclasses import dataclass
 
@@ -10,11 +10,11 @@ from .strangers import Stranger
 
 @dataclass(eq=False)
 class Case:
-    """One operation, and what is done to it."""
+    """One operation, and the actions on it."""
 
     operation: Operation
     way: Way | None
-    """How the owner lets go; None if it does not."""
+    """The way in which the owner releases the file; None if it does not."""
     stranger: Stranger | None = None
     take: Take = take
     guest_kind: type[Guest] | None = None
@@ -29,9 +29,9 @@ class Case:
     guest: Guest | None = None
     taken: bool = False
     broken: bool = False
-    """Whether something was wrong with it."""
+    """Whether a check failed on it."""
     abandoned: bool = False
-    """Whether nobody waits for it any more."""
+    """Whether no task waits for it any more."""
 
     def __str__(self) -> str:
         parts = [self.operation.kind, self.way.name if self.way else "kept"]

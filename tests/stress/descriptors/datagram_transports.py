@@ -73,12 +73,12 @@ class DatagramTransport(Operation):
         for error in [*self.ear.errors, self.ear.error]:
             if error is not None and not (lost and is_bad_descriptor(error)):
                 raise AssertionError(f"told of {error!r}")
-        if not self.bench.asyncios:  # which tells it again as long as a duplicate is ready
+        if not self.bench.asyncios:  # which reports it again as long as a duplicate is ready
             assert len(self.ear.errors) <= 1 + self.pokes, "told of the loss again and again"
 
 
 class DatagramEar(asyncio.DatagramProtocol):
-    """Holds what comes against what its operation may hear."""
+    """Compares received data with the data its operation may get."""
 
     def __init__(self, operation: Operation) -> None:
         self.operation = operation

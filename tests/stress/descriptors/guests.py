@@ -10,7 +10,7 @@ from .strangers import Stranger
 
 
 class Guest(ABC):
-    """Hears what comes to a stranger; nothing may be missing, whatever the lost one does."""
+    """Receives a stranger's data; nothing may be missing, whatever the lost operation does."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, number: int, stranger: Stranger) -> None:
         self.loop = loop

@@ -1,4 +1,4 @@
-"""Whose bytes are these: each speaker repeats a block of its own."""
+"""The sender of bytes: each speaker repeats a block of its own."""
 
 import hashlib
 import itertools
@@ -10,12 +10,12 @@ _numbers = itertools.count(1)
 
 
 def next_number() -> int:
-    """A number that nobody else has; names and addresses are made of it."""
+    """A unique number; names and addresses are made of it."""
     return next(_numbers)
 
 
 def new_block() -> bytes:
-    """64 bytes that differ in nearly every byte from those of everybody else."""
+    """64 bytes that differ in nearly every byte from those of all others."""
     return hashlib.blake2b(b"%d" % next(_numbers), digest_size=BLOCK).digest()
 
 
@@ -25,7 +25,7 @@ def unique_name() -> str:
 
 
 class Heard:
-    """Holds what comes against the stream of the one who may speak."""
+    """Compares received data with the stream of the permitted speaker."""
 
     def __init__(self, block: bytes) -> None:
         self.block = block

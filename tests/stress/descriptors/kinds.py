@@ -29,5 +29,5 @@ KINDS: list[type[Operation]] = [
 
 
 def kinds_on(loop_kind: str) -> list[type[Operation]]:
-    """Those that a loop is judged by."""
+    """The kinds that a loop is judged by."""
     return [kind for kind in KINDS if loop_kind not in kind.not_on]

@@ -1,4 +1,4 @@
-"""What every kind of operation is to the soak: begun on a file, which it then loses."""
+"""The base of every operation of the soak: begun on a file, which it then loses."""
 
 import asyncio
 import errno
@@ -19,7 +19,7 @@ ASYNCIO = ("asyncio", "selector")
 
 @dataclass
 class Bench:
-    """What the operations of one soak share."""
+    """The state shared by the operations of one soak."""
 
     loop: asyncio.AbstractEventLoop
     random: random.Random
@@ -30,7 +30,7 @@ class Bench:
     shared: dict[str, Any] = field(default_factory=dict)
 
     def once(self, name: str, make: Callable[[], Any], close: Callable[[Any], None]) -> Any:
-        """What is made once, by whoever needs it first."""
+        """An object that is made once, at its first use."""
         if name not in self.shared:
             made = self.shared[name] = make()
             self.closers.append(lambda: close(made))
@@ -44,7 +44,7 @@ class Bench:
 class Operation(ABC):
     """One operation in flight.
 
-    It runs on `file`, until its owner lets go of it; `peer` is at the other end.
+    It runs on `file`, until its owner releases it; `peer` is at the other end.
     """
 
     kind: ClassVar[str]
@@ -53,9 +53,9 @@ class Operation(ABC):
     not_on: ClassVar[dict[str, str]] = {}
     """The loops on which it is left out, and why."""
     slow: ClassVar[bool] = False
-    """Whether it has a lane of its own, where it keeps nobody waiting."""
+    """Whether it has a lane of its own, where it delays no other operation."""
     is_busy: ClassVar[bool] = False
-    """Whether it keeps the loop turning by itself."""
+    """Whether it keeps the loop busy by itself."""
     can_linger: ClassVar[bool] = True
     """Whether it may be ended when the number has gone on to others of the loop."""
 
@@ -74,30 +74,30 @@ class Operation(ABC):
         self.takes_guests = True
         """Whether the loop may serve a stranger under the number meanwhile."""
         self.faults: list[str] = []
-        """What went wrong in callbacks."""
+        """Faults found in callbacks."""
 
     @abstractmethod
     def begin(self) -> asyncio.Future[Any] | None:
-        """Starts it; answers what is to be awaited until it is in flight."""
+        """Starts it; returns an awaitable that ends when it is in flight."""
 
     def number(self) -> int:
         """The number that the loop has been given."""
         return self.file.fileno()
 
     def takes(self, way: Way) -> bool:
-        """Whether its owner can let go of the file in that way."""
+        """Whether its owner can release the file in that way."""
         return isinstance(self.file, socket.socket) or not way.sockets_only
 
     @abstractmethod
     def in_flight(self) -> bool:
-        """Whether the loop still has to do with the file."""
+        """Whether the loop still uses the file."""
 
     def before_loss(self) -> None:
-        """What a tidy owner does first."""
+        """The calls of a tidy owner before the loss."""
         return
 
     def speak(self) -> None:
-        """Lets the peer do what the operation waits for."""
+        """Makes the peer act, so that the wait of the operation ends."""
         assert self.peer is not None
         try:
             self.peer.send(self.block)
@@ -108,11 +108,11 @@ class Operation(ABC):
                 raise
 
     def has_completed(self) -> bool:
-        """Whether it has done what it should, where the owner keeps the file."""
+        """Whether it has completed, where the owner keeps the file."""
         return not self.in_flight()
 
     def peer_sees_end(self) -> bool:
-        """Whether the peer is told that the file was closed."""
+        """Whether the peer sees that the file was closed."""
         assert self.peer is not None
         try:
             while data := self.peer.recv(65536):
@@ -128,7 +128,7 @@ class Operation(ABC):
         return
 
     def poke(self) -> None:
-        """Uses what there is to be used of it when the file has gone."""
+        """Uses the methods that it still has when the file has gone."""
         return
 
     @abstractmethod
@@ -140,11 +140,11 @@ class Operation(ABC):
         return not self.in_flight()
 
     def check(self, lost: bool) -> None:
-        """Raises AssertionError where it has done what it must not.  lost: it lost its file."""
+        """Raises AssertionError where it has done a forbidden thing.  lost: it lost its file."""
         assert not self.faults, self.faults[0]
 
     def dispose(self) -> None:
-        """Closes what is left."""
+        """Closes the remaining files."""
         if isinstance(self.file, socket.socket):
             discard(self.file)
         else:

@@ -1,4 +1,4 @@
-"""The ways in which an owner lets go of a file, and in which a stranger gets its number."""
+"""The ways in which an owner releases a file, and in which a stranger gets its number."""
 
 import fcntl
 import io
@@ -13,7 +13,7 @@ OwnedFile = socket.socket | io.RawIOBase
 
 
 def take(number: int, stranger: Stranger) -> bool:
-    """Gives a free number to the stranger's file; False if somebody else has it already."""
+    """Gives a free number to the stranger's file; False if another file has it already."""
     got = fcntl.fcntl(stranger.fd, fcntl.F_DUPFD_CLOEXEC, number)
     if got != number:
         os.close(got)
@@ -21,7 +21,7 @@ def take(number: int, stranger: Stranger) -> bool:
 
 
 def take_by_opening(number: int, stranger: Stranger) -> bool:
-    """Opens files until one has the number, and leaves it to the stranger's."""
+    """Opens files until one has the number, and gives the number to the stranger's file."""
     opened: list[int] = []
     while number not in opened and len(opened) < 16:
         opened += os.pipe2(os.O_CLOEXEC)
@@ -63,7 +63,7 @@ def detach_and_dup2(file: OwnedFile, number: int, stranger: Stranger, take: Take
 
 @dataclass(frozen=True)
 class Way:
-    """How an owner lets go."""
+    """How an owner releases a file."""
 
     name: str
     let_go: Callable[[OwnedFile, int, Stranger, Take], bool]

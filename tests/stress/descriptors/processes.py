@@ -1,4 +1,4 @@
-"""Subprocesses, whose Popen gives everybody its pipes."""
+"""Subprocesses, whose Popen exposes its pipes."""
 
 import asyncio
 import socket
@@ -53,7 +53,7 @@ class Subprocess(Operation):
         return self.heard.position >= BLOCK
 
     def peer_sees_end(self) -> bool:
-        return True  # what the child sees is known when it ends
+        return True  # the child's input is known when it ends
 
     def poke(self) -> None:
         self.write()

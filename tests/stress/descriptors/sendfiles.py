@@ -41,7 +41,7 @@ class Sendfile(TaskOperation):
     def check(self, lost: bool) -> None:
         self.speak()
         if lost and not self.task.cancelled() and isinstance(self.task.exception(), ValueError):
-            return  # what a closed file object says
+            return  # the error of a closed file object
         super().check(lost)
 
     def result(self, result: int) -> None:

@@ -12,7 +12,7 @@ from .stream_transports import Ear
 
 
 class GivenToServer(Listening):
-    """A server, to which its own clients may come and nobody else's."""
+    """A server, to which only its own clients may connect."""
 
     not_on = dict.fromkeys(
         ASYNCIO,
@@ -56,7 +56,7 @@ class GivenToServer(Listening):
         try:
             self.server.close()
         except ValueError:
-            pass  # asyncio's answer where the listener is closed
+            pass  # asyncio's error where the listener is closed
         for ear in self.ears:
             if ear.made:
                 ear.transport.abort()

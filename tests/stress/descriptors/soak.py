@@ -21,7 +21,7 @@ from .sockets import unix_pair
 from .strangers import WEIGHTS, Strangers
 
 PATIENCE = 30
-"""Seconds after which what has not come will not come."""
+"""Seconds after which missing data counts as lost."""
 BATCH = 64
 SLOW_BATCH = 2
 SLOW_EACH = 10
@@ -30,7 +30,7 @@ FAILURES_MAX = 20
 
 
 class Hung(KeyboardInterrupt):
-    """The loop has not turned for a long time: it waits for a stranger."""
+    """The loop has run no iteration for a long time: it waits for a stranger."""
 
 
 class Soak:
@@ -56,7 +56,7 @@ class Soak:
         self.strangers.close()
 
     def report(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """The loop's exception handler: a lost file may be told of, nothing else."""
+        """The loop's exception handler: a lost file may be reported, nothing else."""
         if not is_bad_descriptor(context.get("exception")):
             self.failures[f"reported: {context['message']} {context.get('exception')!r}"] += 1
 
@@ -77,7 +77,7 @@ class Soak:
             await asyncio.sleep(0)
 
     async def until(self, cases: list[Case], condition: Callable[[Case], bool], what: str) -> None:
-        """Lets the loop turn until it holds for all; it may have to sleep for it."""
+        """Runs the loop until it holds for all; it may have to sleep for it."""
         deadline = time.monotonic() + PATIENCE
         turns = 0
         while waiting := [case for case in cases if not case.abandoned and not condition(case)]:
@@ -110,13 +110,13 @@ class Soak:
         return case
 
     def discard(self, case: Case) -> None:
-        """Gives back what a case that is not run would have used."""
+        """Releases the objects of a case that is not run."""
         case.operation.dispose()
         if case.stranger is not None:
             self.strangers.give_back(case.stranger)
 
     def lose(self, case: Case) -> None:
-        """The owner lets go, and the stranger has the number."""
+        """The owner releases the file, and the stranger has the number."""
         operation, way, stranger = case.operation, case.way, case.stranger
         assert way is not None
         assert stranger is not None
@@ -128,7 +128,7 @@ class Soak:
             self.reuses[operation.kind] += 1
 
     def after_loss(self, case: Case) -> None:
-        """Without a turn of the loop in between, but for what a thread has closed."""
+        """No iteration of the loop comes in between, except for a file that a thread has closed."""
         with self.judged(case):
             if case.duplicate >= 0:
                 case.operation.disturb(case.duplicate)
@@ -138,7 +138,7 @@ class Soak:
                 assert time.monotonic() < patience, "the peer sees no end"
 
     async def lose_all(self, cases: list[Case]) -> None:
-        """All owners let go: some from a callback of the very turn that finds the files ready."""
+        """All owners release their files: some in the iteration that finds them ready."""
         for case in cases:
             with self.judged(case):
                 case.number = case.operation.number()
@@ -157,7 +157,7 @@ class Soak:
             case.operation.before_loss()
         self.speak_first(threaded)
         closing = self.thread.submit(self.lose_in_thread, threaded)
-        if not self.asyncios:  # those are lost where a number is taken before its call has ended
+        if not self.asyncios:  # these are lost where a number is taken before its call has ended
             await self.until(threaded[:1], lambda _: closing.done(), "the thread hangs")
         closing.result(PATIENCE)
         for case in threaded:
@@ -182,7 +182,7 @@ class Soak:
                 self.after_loss(case)
 
     async def in_ready_callback(self, cases: list[Case]) -> None:
-        """Loses them when the loop has found them ready, but has called nobody for them yet."""
+        """Loses them when the loop has found them ready, but has not run their callbacks yet."""
         inside, outside = unix_pair()
         lost = self.loop.create_future()
 
@@ -264,7 +264,7 @@ class Soak:
         await self.turns(self.random.randrange(4))
 
     async def speak(self, losing: list[Case], keeping: list[Case]) -> None:
-        """Whoever may speaks; what comes to strangers must be theirs after all that follows."""
+        """Permitted speakers speak; strangers must have their own data after all later steps."""
         visited = []
         for case in losing:
             if case.guest_kind is not None and case.taken and case.stranger is not None:
@@ -299,7 +299,7 @@ class Soak:
                 case.operation.check(case.way is not None)
 
     async def end_lingering(self) -> None:
-        """Ends what lost its number long ago, while others of the loop have it."""
+        """Ends operations that lost their number long ago, while others of the loop have it."""
         lingering, self.lingering = self.lingering, []
         await self.end(lingering)
         for case in lingering:
@@ -358,7 +358,7 @@ class Judged:
 
 @contextmanager
 def alarm(seconds: int) -> Iterator[Callable[[], None]]:
-    """Interrupts whatever blocks; what it gives sets the time again."""
+    """Interrupts a blocking call; yields a function that sets the time again."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise Hung(f"nothing has happened for {seconds} seconds")

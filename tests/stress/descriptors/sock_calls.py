@@ -249,7 +249,7 @@ class SockConnect(TaskOperation):
         return self.loop.sock_connect(self.file, self.full.address)
 
     def speak(self) -> None:
-        """Nobody accepts."""
+        """No accept comes."""
 
     def disturb(self, duplicate: int) -> None:
         with socket.socket(fileno=os.dup(duplicate)) as sock:

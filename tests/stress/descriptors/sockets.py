@@ -34,7 +34,7 @@ def unix_pair(kind: int = socket.SOCK_STREAM) -> tuple[socket.socket, socket.soc
 
 
 def unix_listener() -> socket.socket:
-    """A listener at an address that nobody will have again."""
+    """A listener at an address that is never used again."""
     listener = socket.socket(socket.AF_UNIX)
     listener.setblocking(False)
     listener.bind(unique_name())
@@ -52,7 +52,7 @@ def tcp_listener() -> socket.socket:
 
 
 def client_of(family: int, address: object) -> socket.socket:
-    """A socket that is connected at once; raises ConnectionRefusedError where nobody listens."""
+    """A socket that is connected at once; raises ConnectionRefusedError without a listener."""
     client = socket.socket(family)
     try:
         client.connect(address)  # type: ignore[arg-type]
@@ -71,7 +71,7 @@ def discard(sock: socket.socket) -> None:
 
 
 def fill(sock: socket.socket, block: bytes) -> int:
-    """Sends whole or broken blocks until the buffer is full; answers the number of bytes."""
+    """Sends whole or broken blocks until the buffer is full; returns the number of bytes."""
     chunk = block * 16
     sent = 0
     try:

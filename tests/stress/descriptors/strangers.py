@@ -1,6 +1,6 @@
-"""Files of somebody else, which get the number that an operation of the loop has been given.
+"""Files of another owner, which get the number that an operation of the loop has been given.
 
-Each knows what must come to it and what must not, and is used again once that is so.
+Each checks the data it must get and must not get, and is reused after a passed check.
 """
 
 import errno
@@ -16,7 +16,8 @@ from .sockets import TcpPairs, client_of, discard, tcp_listener, unix_listener, 
 
 PATIENCE_MS = 2000
 NOBODY = ("127.255.255.254", 1)
-"""Not a port that the kernel gives out: a socket that gets it for its own connects to itself."""
+"""Not a port that the kernel assigns: a socket with that port of its own would connect to
+itself."""
 
 
 def nothing(sock: socket.socket) -> bool:
@@ -35,7 +36,7 @@ def readable(fd: int, patience_ms: int) -> bool:
 
 
 class Stranger(ABC):
-    """A file of somebody else."""
+    """A file of another owner."""
 
     kind: ClassVar[str]
     takes_guests: ClassVar[bool] = False
@@ -57,11 +58,11 @@ class Stranger(ABC):
 
     @abstractmethod
     def check(self) -> None:
-        """Takes what has come; raises AssertionError if a byte is missing or too many."""
+        """Takes the received data; raises AssertionError if a byte is missing or too many."""
 
     @abstractmethod
     def close(self) -> None:
-        """Gives the file back."""
+        """Releases the file."""
 
 
 class SocketStranger(Stranger):
@@ -132,7 +133,7 @@ class DatagramStranger(SocketStranger):
 
 
 class ListenerStranger(Stranger):
-    """A listener, whose clients say who they are."""
+    """A listener, whose clients send their identity."""
 
     def __init__(self, blocking: bool, listener: socket.socket) -> None:
         super().__init__(blocking)
@@ -241,7 +242,7 @@ class WritePipeStranger(PipeStranger):
 
 
 class FailedStranger(Stranger):
-    """A connection that was refused: its owner has yet to ask for the error, which is told once."""
+    """A refused connection: its owner has yet to ask for the error, which is reported once."""
 
     kind = "failed connection"
 
@@ -256,7 +257,7 @@ class FailedStranger(Stranger):
             sock.connect(NOBODY)
         except BlockingIOError:
             pass
-        except ConnectionRefusedError:  # told already: a signal has come in between
+        except ConnectionRefusedError:  # reported already: a signal has come in between
             sock.close()
             return self.attempt()
         return sock

@@ -16,7 +16,7 @@ the kernel does not know the number's new file."""
 
 
 class Ear(asyncio.Protocol):
-    """Holds what comes against what its operation may hear."""
+    """Compares received data with the data its operation may get."""
 
     transport: asyncio.Transport
 

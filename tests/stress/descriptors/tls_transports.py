@@ -14,7 +14,7 @@ from .stream_transports import Ear, StreamTransport
 
 
 class Contexts:
-    """What both ends of a connection are made with."""
+    """The SSL contexts of both ends of a connection."""
 
     def __init__(self) -> None:
         authority = trustme.CA()
@@ -43,7 +43,7 @@ class Handshake(TaskOperation):
         self.contexts = contexts(bench)
 
     def speak(self) -> None:
-        """Nobody answers."""
+        """No reply comes."""
 
     def disturb(self, duplicate: int) -> None:
         self.peer.send(self.block)
@@ -51,7 +51,7 @@ class Handshake(TaskOperation):
     def peer_sees_end(self) -> bool:
         try:
             while self.peer.recv(65536):
-                pass  # what a handshake begins with says nothing
+                pass  # the first bytes of a handshake identify no sender
         except BlockingIOError:
             return False
         except ConnectionError:

@@ -35,7 +35,7 @@ class Watcher(Operation):
 
     def called(self) -> None:
         self.calls += 1
-        if self.calls > 10:  # enough: nobody takes what makes it ready
+        if self.calls > 10:  # enough: no reader takes the data that makes it ready
             try:
                 self.unwatch()
             except ValueError:  # a thread has closed it, and its number is watched for another
