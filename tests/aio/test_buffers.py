@@ -48,7 +48,7 @@ def test_bad_sizes(arguments: tuple[int, ...], kind: type[Exception]) -> None:
         AlignedBuffer(*arguments)
 
 
-def test_a_pool_hands_out_again_what_came_back() -> None:
+def test_pool_hands_out_returned_buffers_again() -> None:
     pool = BufferPool(16384)
     first = pool.take(5000)
     assert len(first) == 8192

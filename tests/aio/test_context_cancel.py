@@ -59,7 +59,7 @@ def test_cancelling_twice_is_einval_and_one_event(context, pipe):
     assert context.statistics().cancelled == 1
 
 
-def test_cancelling_what_was_reaped_is_a_value_error(context, pipe):
+def test_cancel_of_a_reaped_iocb_is_a_value_error(context, pipe):
     iocb = Iocb.poll(pipe[1], select.POLLOUT)
     context.submit([iocb])
     context.reap()
@@ -72,7 +72,7 @@ def test_cancel_of_an_unsubmitted_iocb_is_a_value_error(context, pipe):
         context.cancel(Iocb.poll(pipe[0], select.POLLIN))
 
 
-def test_cancelling_what_was_refused_is_a_value_error(context):
+def test_cancel_of_a_refused_iocb_is_a_value_error(context):
     iocb = Iocb.poll(2**31 - 1, select.POLLIN)
     with pytest.raises(OSError, match="not open"):
         context.submit([iocb])
@@ -146,7 +146,7 @@ def test_cancel_releases_the_file_that_was_closed_meanwhile(context):
 
 
 @pytest.mark.parametrize("what", [None, 3, [], "iocb"])
-def test_what_is_no_iocb_cannot_be_cancelled(context, what):
+def test_cancel_of_another_type_is_refused(context, what):
     with pytest.raises(TypeError, match="takes an Iocb"):
         context.cancel(what)
 

@@ -133,7 +133,7 @@ def test_a_context_cannot_be_copied_or_pickled(context, copier):
 
 
 @pytest.mark.parametrize("batch", [None, 3, Iocb.poll(0, 1)], ids=["None", "int", "Iocb"])
-def test_what_is_no_sequence_cannot_be_submitted(context, batch):
+def test_submit_of_no_sequence_is_refused(context, batch):
     with pytest.raises(TypeError):
         context.submit(batch)
 
@@ -481,7 +481,7 @@ def test_adopt_hands_the_context_over(context, pipe):
 
 
 @pytest.mark.parametrize("name", [*CALLS, "adopt", "close"])
-def test_nobody_comes_in_while_a_thread_waits(context, pipe, waiter, name):
+def test_call_while_a_thread_waits_is_refused(context, pipe, waiter, name):
     call = CALLS.get(name) or (lambda context: getattr(context, name)())
     context.submit([Iocb.poll(pipe[0], select.POLLIN)])
     thread = waiter(context, context.reap)

@@ -78,7 +78,7 @@ def test_reap_ends_when_another_thread_makes_the_file_ready(context, pipe, waite
     assert [event.data for event in thread.finish()] == ["there"]
 
 
-def test_a_passed_timeout_answers_what_is_there(context, eventfd, pipe):
+def test_reap_after_its_timeout_returns_the_events_so_far(context, eventfd, pipe):
     context.submit([*writable(eventfd), Iocb.poll(pipe[0], select.POLLIN)])
     assert [event.data for event in context.reap(2, timeout=0.001)] == [0]
     assert context.reap(1, timeout=0.001) == []
@@ -313,7 +313,7 @@ def test_a_finalizer_that_runs_within_reap_may_not_come_in(context, eventfd):
     assert all("in use" in text for text in refusals)
 
 
-def test_stale_readiness_is_told_and_can_be_read_away(context, pipe):
+def test_stale_readiness_is_reported_and_its_read_blocks(context, pipe):
     # Written, then read before the reap: the event stands, so its receiver must be non-blocking.
     context.submit([Iocb.poll(pipe[0], select.POLLIN)])
     os.write(pipe[1], b"x")

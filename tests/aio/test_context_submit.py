@@ -36,7 +36,7 @@ def test_pread_reads_from_the_offset(context, plain_file):
     assert buffer == b"3456"
 
 
-def test_pread_at_the_end_answers_what_is_left(context, plain_file):
+def test_pread_at_the_end_returns_the_rest(context, plain_file):
     assert run_one(context, Iocb.pread(plain_file, bytearray(4), 8)) == 2
     assert run_one(context, Iocb.pread(plain_file, bytearray(4), 10)) == 0
 
@@ -70,12 +70,12 @@ def test_a_vector_longer_than_iov_max_is_refused(context, plain_file):
     assert context.statistics().in_flight == 0
 
 
-def test_fsync_and_fdsync_answer_zero(context, plain_file):
+def test_fsync_and_fdsync_return_zero(context, plain_file):
     assert run_one(context, Iocb.fsync(plain_file)) == 0
     assert run_one(context, Iocb.fdsync(plain_file)) == 0
 
 
-def test_fsync_of_what_has_no_fsync_is_refused(context, eventfd):
+def test_fsync_of_a_file_without_fsync_is_refused(context, eventfd):
     with pytest.raises(SubmitError) as caught:
         context.submit([Iocb.fsync(eventfd)])
     assert caught.value.errno == errno.EINVAL
@@ -95,7 +95,7 @@ def test_direct_reads_and_writes_complete(context, tmp_path):
     os.close(fd)
 
 
-def test_poll_of_what_is_ready_completes_within_submit(context, eventfd):
+def test_poll_of_a_ready_file_completes_within_submit(context, eventfd):
     context.submit([Iocb.poll(eventfd, select.POLLIN | select.POLLOUT)])
     (event,) = context.reap(0)
     assert event.res == select.POLLOUT
@@ -124,14 +124,14 @@ def test_poll_of_a_full_pipe_waits_for_room(context, pipe):
     assert [event.res for event in context.reap()] == [select.POLLOUT]
 
 
-def test_poll_for_nothing_still_tells_hangup_and_error(context, pipe):
+def test_poll_for_no_event_still_reports_the_hangup(context, pipe):
     reader, writer = pipe
     context.submit([Iocb.poll(reader, 0, data="reader")])
     os.close(writer)
     assert [event.res for event in context.reap()] == [select.POLLHUP]
 
 
-def test_poll_of_a_writer_without_reader_tells_error(context, pipe):
+def test_poll_of_a_writer_without_reader_reports_error(context, pipe):
     reader, writer = pipe
     context.submit([Iocb.poll(writer, 0)])
     os.close(reader)
@@ -181,7 +181,7 @@ def test_out_of_band_data_on_tcp_is_priority(context, tcp_pair, when):
     assert [event.res for event in context.reap()] == [select.POLLPRI]
 
 
-def test_end_of_stream_is_told_as_it_was_asked(context):
+def test_end_of_stream_is_reported_as_requested(context):
     left, right = socket.socketpair()
     with left:
         context.submit([Iocb.poll(left, select.POLLIN | select.POLLRDHUP)])
@@ -190,7 +190,7 @@ def test_end_of_stream_is_told_as_it_was_asked(context):
         assert event.res == select.POLLIN | select.POLLRDHUP | select.POLLHUP
 
 
-def test_nowait_on_an_empty_pipe_answers_eagain(context):
+def test_nowait_on_an_empty_pipe_returns_eagain(context):
     reader, writer = os.pipe()  # blocking: without NOWAIT the submit would block
     iocb = Iocb.pread(reader, bytearray(1), rw_flags=os.RWF_NOWAIT)
     assert run_one(context, iocb) == -errno.EAGAIN

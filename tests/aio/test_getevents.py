@@ -33,7 +33,7 @@ def test_timeout_in_nanoseconds(context: Context) -> None:
 
 
 @pytest.mark.parametrize("sigmask", [None, ()])
-def test_a_signal_ends_the_wait_for_what_never_comes(
+def test_signal_ends_a_wait_without_events(
     context: Context, sigmask: tuple[int, ...] | None
 ) -> None:
     calls = []

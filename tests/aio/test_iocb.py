@@ -109,7 +109,7 @@ def test_file_objects_are_taken_by_their_fileno(opcode, make, arguments):
         (File(ZeroDivisionError()), ZeroDivisionError),
     ],
 )
-def test_what_is_no_descriptor_is_refused(opcode, make, arguments, fd, error):
+def test_invalid_descriptor_is_refused(opcode, make, arguments, fd, error):
     with pytest.raises(error):
         make(fd, *arguments[1:])
 
@@ -167,7 +167,7 @@ def test_bad_options_are_refused_by_name(opcode, make, arguments, name, value, e
     ],
     ids=["bytes", "read-only", "strided", "str", "int", "None"],
 )
-def test_reads_refuse_what_cannot_be_written_to(make, buffer, error):
+def test_reads_refuse_a_buffer_that_is_not_writable(make, buffer, error):
     with pytest.raises(error):
         make(3, buffer)
 
@@ -178,7 +178,7 @@ def test_reads_refuse_what_cannot_be_written_to(make, buffer, error):
     [(memoryview(bytes(8))[::2], BufferError), ("text", TypeError), (None, TypeError)],
     ids=["strided", "str", "None"],
 )
-def test_writes_refuse_what_is_no_plain_run_of_bytes(make, buffer, error):
+def test_writes_refuse_strided_buffers_and_non_buffers(make, buffer, error):
     with pytest.raises(error):
         make(3, buffer)
 
@@ -269,7 +269,7 @@ def test_an_iocb_cannot_be_copied_or_pickled(copier):
         copier(Iocb.poll(3, 1))
 
 
-def test_repr_tells_operation_and_file():
+def test_repr_has_operation_and_file():
     assert repr(Iocb.poll(3, 0x2001)) == "<Iocb POLL fd=3 events=0x2001>"
     assert repr(Iocb.pread(3, BUFFER, 512)) == "<Iocb PREAD fd=3 offset=512>"
     assert repr(Iocb.fdsync(4)) == "<Iocb FDSYNC fd=4>"

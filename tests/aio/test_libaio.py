@@ -458,7 +458,7 @@ def test_getevents_waits_without_limit_until_a_signal(
     assert calls
 
 
-def test_what_a_signal_handler_raises(ctx: io_context_t) -> None:
+def test_exception_of_a_signal_handler_propagates(ctx: io_context_t) -> None:
     def handler(*_: object) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         raise LookupError

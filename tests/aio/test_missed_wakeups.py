@@ -54,7 +54,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("release", "version", "signature", "upstream", "mended"), KERNELS)
-def test_kernels_are_told_by_their_version(
+def test_kernel_is_judged_by_its_version(
     release: str,
     version: str,
     signature: str,
@@ -68,7 +68,7 @@ def test_kernels_are_told_by_their_version(
 
 @pytest.mark.parametrize("missed", [False, True])
 @pytest.mark.parametrize(("release", "version", "signature", "upstream", "mended"), KERNELS)
-def test_a_trial_decides_where_the_version_does_not_tell(
+def test_trial_decides_where_the_version_does_not(
     release: str,
     version: str,
     signature: str,
@@ -95,7 +95,7 @@ def test_a_trial_decides_where_the_version_does_not_tell(
     assert len(trials) <= 1
 
 
-def test_a_trial_that_cannot_be_made_says_nothing(
+def test_trial_that_fails_reports_no_missed_wakeup(
     kernel: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def trial() -> bool:
@@ -112,7 +112,7 @@ def test_this_kernel_misses_nothing() -> None:
     assert os.listdir("/proc/self/fd") == descriptors
 
 
-def test_a_trial_notices_what_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trial_detects_a_missed_wakeup(monkeypatch: pytest.MonkeyPatch) -> None:
     class Missing:
         """A Context that loses each event for good, as far as its user can see."""
 

@@ -123,7 +123,7 @@ def test_more_cpu_a_request_is_slower() -> None:
     assert compare.judged([pair[::-1] for pair in pairs], "rate", 0.98)["slower"] == []
 
 
-def test_what_the_workload_is_about_comes_first() -> None:
+def test_metric_of_the_workload_comes_first() -> None:
     pairs = [({"rate": 1.0, "stall_ms": 1.0}, {"rate": 1.0, "stall_ms": 3.0})] * 10
     found = compare.judged(pairs, "stall_ms", 0.98)
     assert list(found["ratios"]) == ["stall_ms", "rate"]

@@ -86,7 +86,7 @@ def test_an_implementation_that_failed_spoils_nothing() -> None:
     assert kept["implementations"]["uvloop"] == failed
 
 
-def test_every_goal_names_what_there_is() -> None:
+def test_every_goal_names_known_parts() -> None:
     workloads = {workload.name: workload for workload in all_workloads()}
     for goal in results.all_goals():
         implementations = workloads[goal["workload"]].implementations

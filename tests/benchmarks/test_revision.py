@@ -80,7 +80,9 @@ def removed(clone: Any) -> None:
 
 
 @pytest.mark.parametrize("change", [changed, added, staged, removed])
-def test_changed_checkout_is_what_is_there(clone: Any, change: Callable[[Any], None]) -> None:
+def test_changed_checkout_is_built_from_its_files(
+    clone: Any, change: Callable[[Any], None]
+) -> None:
     before = built(revision.of_checkout(clone.path), clone, [])
     change(clone)
     status, index = clone.git("status", "--porcelain"), clone.git("ls-files", "--stage")
@@ -128,9 +130,7 @@ def test_failed_build_shows_its_last_lines_and_is_retried(clone: Any) -> None:
         assert list((clone.path / "build" / "compare").iterdir()) == []
 
 
-def test_build_does_not_see_the_path_of_the_one_who_runs_it(
-    clone: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_build_does_not_inherit_pythonpath(clone: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.fspath(clone.path))
     clone.write("setup.py", "import os; raise SystemExit(repr(os.environ.get('PYTHONPATH')))\n")
     with pytest.raises(CannotCompare, match=r"None$"):
@@ -144,13 +144,13 @@ def test_debug_build_has_a_copy_of_its_own(clone: Any, monkeypatch: pytest.Monke
     assert built(found, clone, []) != plain
 
 
-def test_unknown_revision_says_what_to_do(clone: Any) -> None:
+def test_unknown_revision_raises_with_the_remedy(clone: Any) -> None:
     for name in ("no-such", "--all", "-h", "", "HEAD:src"):
         with pytest.raises(CannotCompare, match=r"knows no commit '.*git log names them"):
             revision.of_commit(name, clone.path)
 
 
-def test_folder_without_git_says_that_it_needs_a_clone(tmp_path: Path) -> None:
+def test_folder_without_git_raises_that_it_needs_a_clone(tmp_path: Path) -> None:
     with pytest.raises(CannotCompare, match="no git checkout: --compare needs a clone"):
         revision.of_commit("HEAD", tmp_path)
 

@@ -33,7 +33,7 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.subprocess
-def test_the_command_writes_what_a_run_is(small_run: Path) -> None:
+def test_command_writes_the_results_of_a_run(small_run: Path) -> None:
     found = results.load(small_run)
     assert set(found["workloads"]) == {"call-soon", "echo-protocol-64B-1"}
     (record,) = found["runs"].values()
@@ -92,7 +92,7 @@ def test_a_workload_that_is_not_there_is_an_error() -> None:
 
 
 @pytest.mark.subprocess
-def test_what_has_to_be_installed_is_named() -> None:
+def test_missing_package_is_named() -> None:
     code = (
         "import runpy, sys; sys.modules['rich'] = None\n"
         "runpy.run_module('benchmarks.run', run_name='__main__')\n"
@@ -105,7 +105,7 @@ def test_what_has_to_be_installed_is_named() -> None:
 
 
 @pytest.mark.subprocess
-def test_the_command_says_that_it_needs_a_checkout(tmp_path: Path) -> None:
+def test_command_reports_that_it_needs_a_checkout(tmp_path: Path) -> None:
     code = (
         "import aiopoll.cli.bench as bench\n"
         f"bench.__file__ = {str(tmp_path / 'a' / 'b' / 'c' / 'bench.py')!r}\n"

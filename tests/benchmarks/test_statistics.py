@@ -101,7 +101,7 @@ def test_surely_worse_rate_below_and_time_above() -> None:
     assert not cpu.surely_worse(Estimate(1.1, 1.02, 1.2), 0.98)  # 1 / 0.98 is 1.0204
 
 
-def test_paired_ratios_leave_out_what_one_side_lacks() -> None:
+def test_paired_ratios_leave_out_unpaired_samples() -> None:
     these = [{"rate": 2.0}, {"rate": 3.0}, {}, {"rate": 5.0}]
     others = [{"rate": 1.0}, {"rate": 0.0}, {"rate": 1.0}, {"rate": 2.0}]
     assert paired_ratios(these, others, "rate") == [2, 2.5]

@@ -42,7 +42,7 @@ SMALL = list(small_workloads())
 @pytest.mark.parametrize(
     ("workload", "implementation"), SMALL, ids=[f"{one.name}-{name}" for one, name in SMALL]
 )
-def test_workload_runs_and_its_answers_are_right(workload: Workload, implementation: str) -> None:
+def test_workload_runs_and_its_responses_are_right(workload: Workload, implementation: str) -> None:
     reason = workload.missing(implementation)
     if reason and workload.client and workload.client.tls:
         pytest.skip(reason="skips.toml: TLS in the benchmarks")
@@ -60,7 +60,7 @@ def test_workload_runs_and_its_answers_are_right(workload: Workload, implementat
     assert "unanswered" not in metrics
 
 
-def test_every_name_is_told_once_and_known() -> None:
+def test_every_workload_name_is_unique_and_known() -> None:
     workloads = all_workloads()
     names = [workload.name for workload in workloads]
     assert len(names) == len(set(names))
@@ -104,7 +104,7 @@ def refuse(connection: socket.socket) -> None:
         (refuse, ["--http", "/"], "the answer is HTTP/1.1 500"),
     ],
 )
-def test_client_says_what_is_wrong_with_an_answer(
+def test_client_reports_the_fault_of_a_response(
     serve: Callable[[socket.socket], None], options: list[str], complaint: str
 ) -> None:
     def answer_once() -> None:
@@ -128,7 +128,7 @@ def test_client_says_what_is_wrong_with_an_answer(
     assert complaint in done.stderr
 
 
-def test_a_program_that_fails_is_reported_with_what_it_said() -> None:
+def test_program_that_fails_is_reported_with_its_output() -> None:
     workload = Workload(name="none", title="none", program="no_such_program")
     with pytest.raises(Failure, match="no_such_program"):
         Running(workload, "asyncio", Settings(operations=1))

@@ -24,7 +24,7 @@ def words_of(text: str) -> str:
     return " ".join(text.split())
 
 
-def test_prints_the_findings_and_answers_0(capsys: pytest.CaptureFixture[str]):
+def test_doctor_prints_its_findings_and_exits_with_0(capsys: pytest.CaptureFixture[str]):
     assert main(["doctor"]) == 0
     output = capsys.readouterr()
     assert output.err == ""
@@ -44,7 +44,7 @@ def test_prints_the_findings_and_answers_0(capsys: pytest.CaptureFixture[str]):
         assert line in lines
 
 
-def test_answers_1_and_says_why(
+def test_doctor_without_aio_prints_why_and_exits_with_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     refused = Support(aio_max_nr=65536, aio_nr=65536, errno=errno.EAGAIN, reason=REASON)
@@ -56,7 +56,7 @@ def test_answers_1_and_says_why(
     assert "sysctl -w fs.aio-max-nr=131072" in text  # in one line, to be copied
 
 
-def test_what_was_not_tried_is_called_so():
+def test_untested_findings_are_printed_as_not_tested():
     lines = [words_of(line) for line in doctor.report(Support(reason=REASON)).splitlines()]
     assert "io_setup no" in lines
     for name in ("io_submit, POLL", "io_cancel", "io_pgetevents", "ring in user space"):
@@ -100,7 +100,7 @@ def test_installed_command():
 
 @pytest.mark.subprocess
 @pytest.mark.parametrize("device", ["/dev/full", "closed pipe", "closed"])
-def test_status_counts_where_nobody_can_read(device: str):
+def test_exit_status_is_right_where_output_fails(device: str):
     if device == "/dev/full":
         stdout = os.open(device, os.O_WRONLY)
     else:

@@ -153,7 +153,7 @@ def test_lines_read_for_a_cancelled_call_come_next(run, tmp_path: Path) -> None:
     run(main())
 
 
-def test_a_write_that_finds_the_file_closed_says_so(run, tmp_path: Path, held) -> None:
+def test_write_to_a_file_closed_meanwhile_raises(run, tmp_path: Path, held) -> None:
     path = tmp_path / "file"
 
     async def main() -> None:
@@ -198,9 +198,7 @@ def test_a_cancelled_truncate_keeps_later_writes(run, tmp_path: Path, held) -> N
     run(main())
 
 
-def test_a_truncate_that_is_cancelled_tells_its_error_later(
-    run, tmp_path: Path, small_files
-) -> None:
+def test_cancelled_truncate_raises_its_error_later(run, tmp_path: Path, small_files) -> None:
     async def main() -> None:
         async with aiopoll.open(tmp_path / "file", "wb") as file:
             with small_files(0):

@@ -369,7 +369,7 @@ def test_tasks_that_share_a_cursor_get_whole_lines(tmp_path: Path) -> None:
     aiopoll.run(main())
 
 
-def test_a_descriptor_that_could_do_more_than_the_mode_says(tmp_path: Path) -> None:
+def test_descriptor_with_more_rights_than_the_mode(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"text")
 
@@ -396,7 +396,7 @@ def test_a_descriptor_that_could_do_more_than_the_mode_says(tmp_path: Path) -> N
         "write much tell truncate tell",
     ],
 )
-def test_a_descriptor_that_appends_whatever_the_mode_says(tmp_path: Path, steps: str) -> None:
+def test_descriptor_that_appends_in_any_mode(tmp_path: Path, steps: str) -> None:
     path = tmp_path / "file"
     calls = {
         "write": ("write", b"abc"),
@@ -438,7 +438,7 @@ def test_bytes_appended_to_the_buffer_follow_the_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
-def test_what_a_dropped_file_had_buffered_goes_to_the_end(tmp_path: Path) -> None:
+def test_buffered_data_of_a_dropped_file_goes_to_the_end(tmp_path: Path) -> None:
     """In mode "a" on a descriptor that has no O_APPEND."""
     path = tmp_path / "file"
 

@@ -83,7 +83,7 @@ def test_text_is_of_the_file_that_was_given(run: Any, paths: tuple[Path, Path]) 
     run(main())
 
 
-def test_what_is_under_way_goes_on_after_the_owners_close(
+def test_calls_in_flight_continue_after_the_owners_close(
     run: Any, paths: tuple[Path, Path]
 ) -> None:
     async def main() -> None:

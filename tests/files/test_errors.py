@@ -52,7 +52,7 @@ def test_a_file_that_may_not_grow(run, tmp_path: Path, small_files, direct: bool
     run(main())
 
 
-def test_what_cannot_be_flushed_is_told_by_flush_or_close(tmp_path: Path, small_files) -> None:
+def test_flush_error_is_raised_by_flush_or_close(tmp_path: Path, small_files) -> None:
     async def main(mode: str, data: Any, end: str) -> None:
         file = await aiopoll.open(tmp_path / "file", mode)
         assert await file.write(data) == len(data)
@@ -210,7 +210,7 @@ def test_pipes_and_fifos(run, tmp_path: Path) -> None:
     run(main())
 
 
-def test_nobody_at_the_other_end_hangs_nothing(run, tmp_path: Path) -> None:
+def test_fifo_without_another_end_hangs_nothing(run, tmp_path: Path) -> None:
     """Opens and reads of a FIFO that are cancelled leave no thread that the loop waits for."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)

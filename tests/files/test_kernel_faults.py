@@ -83,7 +83,7 @@ def test_a_short_transfer_is_not_the_end(preload: Path, tmp_path: Path, kind: st
 
 
 @pytest.mark.parametrize("kind", LOOPS)
-def test_what_finds_no_slot_is_done_later(preload: Path, tmp_path: Path, kind: str) -> None:
+def test_request_without_a_slot_is_done_later(preload: Path, tmp_path: Path, kind: str) -> None:
     program = """
     async def main():
         async with aiopoll.open(name, "w+b", direct=True) as file:
@@ -137,9 +137,7 @@ def test_durable_writes_ask_the_kernel_for_it(
 
 
 @pytest.mark.parametrize("kind", LOOPS)
-def test_a_direct_read_of_what_the_page_cache_still_has(
-    preload: Path, tmp_path: Path, kind: str
-) -> None:
+def test_direct_read_of_a_page_in_the_page_cache(preload: Path, tmp_path: Path, kind: str) -> None:
     """Where the kernel cannot read at once, as over a dirty page, the read takes longer."""
     program = """
     async def main():

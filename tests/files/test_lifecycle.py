@@ -92,7 +92,7 @@ def test_an_await_that_is_cancelled_leaves_the_file_usable(run, tmp_path: Path) 
     run(main())
 
 
-def test_close_waits_for_what_is_in_flight(run, tmp_path: Path) -> None:
+def test_close_waits_for_requests_in_flight(run, tmp_path: Path) -> None:
     async def main() -> None:
         file = await aiopoll.open(filled(tmp_path / "file", 256), "r+b", direct=True)
         buffer = aiopoll.AlignedBuffer(BLOCK)
@@ -333,7 +333,7 @@ def test_threads_end_with_the_loop(run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("others", [0, 1])
-def test_what_finds_no_thread_is_done_once(
+def test_call_without_a_thread_is_done_once(
     run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: int
 ) -> None:
     """As where the system has no threads left, with others of the pool alive and without."""

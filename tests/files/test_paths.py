@@ -127,7 +127,7 @@ def test_write_atomic_that_fails_leaves_the_old(tmp_path: pathlib.Path, small_fi
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
-def test_write_atomic_shows_the_data_to_nobody_else(
+def test_write_atomic_keeps_the_data_private(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "file"

@@ -114,7 +114,7 @@ def how(request: pytest.FixtureRequest, postgres: Postgres, tls: Tls) -> dict[st
     return {"port": postgres.port, "user": "aiopoll", "database": "postgres", **options}
 
 
-def test_each_query_of_a_pool_gets_its_own_answer(backend: str, how: dict[str, Any]) -> None:
+def test_each_query_of_a_pool_gets_its_own_result(backend: str, how: dict[str, Any]) -> None:
     async def main() -> None:
         async with asyncpg.create_pool(**how, min_size=1, max_size=5) as pool:
             secure = "select ssl from pg_stat_ssl where pid = pg_backend_pid()"
@@ -167,7 +167,7 @@ def test_transactions_roll_back_to_where_they_began(backend: str, how: dict[str,
     run_clean(main, backend)
 
 
-def test_a_listener_hears_every_notification_in_order(backend: str, how: dict[str, Any]) -> None:
+def test_listener_gets_every_notification_in_order(backend: str, how: dict[str, Any]) -> None:
     async def main() -> None:
         heard: asyncio.Queue[str] = asyncio.Queue()
         listener, speaker = await asyncpg.connect(**how), await asyncpg.connect(**how)

@@ -61,7 +61,7 @@ def test_a_file_left_watched_is_seen(backend: str) -> None:
     theirs.close()
 
 
-def test_what_the_exception_handler_was_told_is_seen(backend: str) -> None:
+def test_harness_detects_a_report_to_the_handler(backend: str) -> None:
     async def main() -> None:
         asyncio.get_running_loop().call_soon(lambda: 1 // 0)
         await asyncio.sleep(0)
@@ -82,7 +82,7 @@ def test_a_thread_left_is_seen(backend: str) -> None:
 
 
 @pytest.mark.subprocess
-def test_a_child_that_ends_early_shows_what_it_printed() -> None:
+def test_child_that_ends_early_shows_its_output() -> None:
     before = open_files()
     child = Child(python("-c", "print('some words')"))
     assert child.wait_for("words") == "some words"

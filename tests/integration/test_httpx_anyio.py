@@ -67,7 +67,7 @@ async def stay_silent(stream: anyio.abc.ByteStream) -> None:
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
-def test_httpx_gets_each_answer_through_anyio(backend: str, secure: bool, tls: Tls) -> None:
+def test_httpx_gets_each_response_through_anyio(backend: str, secure: bool, tls: Tls) -> None:
     async def main() -> None:
         async with (
             listening(answer_http, tls.server if secure else None) as port,
@@ -89,7 +89,7 @@ def test_httpx_gets_each_answer_through_anyio(backend: str, secure: bool, tls: T
     run_clean(main, backend)
 
 
-def test_a_certificate_that_nobody_trusts_is_refused(backend: str, tls: Tls) -> None:
+def test_untrusted_certificate_is_refused(backend: str, tls: Tls) -> None:
     async def main() -> None:
         server = await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0, ssl=tls.server)
         port = server.sockets[0].getsockname()[1]

@@ -119,7 +119,7 @@ def test_replies_come_in_order_whatever_is_waited_for(serve: Start) -> None:
 
 
 @pytest.mark.parametrize("cache_mib", [0, 1])
-def test_any_pipelines_answer_as_a_dict_would(serve: Start, cache_mib: int) -> None:
+def test_any_pipelines_reply_as_a_dict_would(serve: Start, cache_mib: int) -> None:
     """Several changes of a key in a batch, compaction, cold reads and restarts among them."""
     choices = random.Random(cache_mib)
     keys = [f"key {number}" for number in range(12)]
@@ -308,7 +308,7 @@ def test_the_commands_of_the_how_to(serve: Start) -> None:
 # Durability
 
 
-def test_sigterm_answers_what_was_asked_for_and_no_more(serve: Start) -> None:
+def test_sigterm_sends_replies_to_commands_read_and_ends(serve: Start) -> None:
     child, port = serve()
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         for number in range(5000):
@@ -478,7 +478,7 @@ def test_larger_segments_of_an_earlier_start_are_compacted(serve: Start) -> None
     end(child)
 
 
-def test_without_o_direct_it_says_so_and_works(serve: Start) -> None:
+def test_server_without_o_direct_works(serve: Start) -> None:
     directory = Path("/dev/shm") / f"aiopoll-kv-{os.getpid()}"
     if not os.access("/dev/shm", os.W_OK):
         pytest.skip("skips.toml: files on tmpfs")
@@ -522,7 +522,7 @@ async def write_until_it_is_gone(
         writer.transport.abort()
 
 
-def test_what_was_acknowledged_is_there_after_kill_9(serve: Start) -> None:
+def test_acknowledged_data_is_there_after_kill_9(serve: Start) -> None:
     """The server is killed at another moment each time, under load, and started again."""
     acknowledged: dict[bytes, int] = {}
     attempted: dict[bytes, int] = {}

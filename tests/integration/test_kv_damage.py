@@ -124,7 +124,7 @@ def test_batches_that_are_lost_are_missed(copy: Path, number: int, how: str) -> 
 
 
 @pytest.mark.parametrize("number", [FIRST, FIRST + 2, LAST])
-def test_another_segment_in_its_place_is_told(copy: Path, number: int) -> None:
+def test_another_segment_in_its_place_is_reported(copy: Path, number: int) -> None:
     take_another(segment(copy, number))
     with pytest.raises(kv_log.Damaged, match=f"{number:06}.log: its first block, at 0"):
         values_in(copy)
@@ -159,7 +159,7 @@ def test_a_damaged_manifest_is_named(copy: Path, damage: Damage) -> None:
         values_in(copy)
 
 
-def test_other_files_are_nobody_s_business(
+def test_foreign_files_in_the_directory_are_ignored(
     copy: Path, whole: tuple[Path, dict[bytes, bytes]]
 ) -> None:
     for name in ("notes.log", "7.log", "0000003.log", "manifest.new", "x"):
@@ -168,7 +168,7 @@ def test_other_files_are_nobody_s_business(
 
 
 @pytest.mark.parametrize("what", ["deleted", "cut", "written over"])
-def test_what_is_in_the_spare_means_nothing(
+def test_content_of_the_spare_is_ignored(
     copy: Path, whole: tuple[Path, dict[bytes, bytes]], what: str
 ) -> None:
     spare = copy / "spare"

@@ -69,7 +69,7 @@ def last_batch(data: bytearray) -> tuple[int, int]:
     return start, kv_log.find_batch(bytes(data), start, SEED)[1]
 
 
-def test_what_was_written_is_read() -> None:
+def test_written_records_are_read_back() -> None:
     assert read(segment_of(RECORDS)) == RECORDS
     assert read(segment_of([])) == []
 
@@ -123,7 +123,7 @@ def test_a_flipped_bit_before_the_last_batch_is_damage() -> None:
         assert records
 
 
-def test_what_a_recycled_segment_held_is_not_taken_for_new() -> None:
+def test_old_data_of_a_recycled_segment_is_not_read() -> None:
     old = segment_of(RECORDS * 2, seed=SEED + 1)
     new = segment_of(RECORDS[:1])[: -2 * BLOCK]
     assert read(new + old[len(new) :]) == RECORDS[:1]
@@ -146,7 +146,7 @@ def test_batches_of_another_place_in_the_order_are_damage() -> None:
     assert read(segment_of(RECORDS, first=3), expected=None) == RECORDS
 
 
-def test_a_segment_tells_its_number() -> None:
+def test_segment_has_its_number() -> None:
     size = 1 << 20
     block = kv_log.encode_segment(7, size, 99).ljust(BLOCK, b"\0")
     assert kv_log.decode_segment(block, 7, size) != kv_log.decode_segment(

@@ -102,7 +102,7 @@ def test_concurrent_commands_and_pipelines(backend: str, how: dict[str, Any]) ->
     run_clean(main, backend)
 
 
-def test_a_transaction_sees_a_change_of_what_it_watches(backend: str, how: dict[str, Any]) -> None:
+def test_transaction_sees_a_change_of_a_watched_key(backend: str, how: dict[str, Any]) -> None:
     async def main() -> None:
         async with connected(how) as client, client.pipeline() as pipeline:
             await pipeline.watch("watched")
@@ -116,7 +116,7 @@ def test_a_transaction_sees_a_change_of_what_it_watches(backend: str, how: dict[
     run_clean(main, backend)
 
 
-def test_subscribers_hear_every_message_in_order(backend: str, how: dict[str, Any]) -> None:
+def test_subscribers_get_every_message_in_order(backend: str, how: dict[str, Any]) -> None:
     async def main() -> None:
         async with connected(how) as client:
             subscribed = [asyncio.Event() for _ in range(5)]
@@ -167,7 +167,7 @@ async def until_blocked(client: redis.asyncio.Redis, count: int) -> None:
         pass
 
 
-def test_a_blocking_pop_gets_what_is_pushed_or_times_out(backend: str, how: dict[str, Any]) -> None:
+def test_blocking_pop_gets_a_pushed_value_or_times_out(backend: str, how: dict[str, Any]) -> None:
     async def main() -> None:
         async with connected(how) as client:
             assert await client.blpop(["empty"], timeout=0.02) is None

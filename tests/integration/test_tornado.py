@@ -91,7 +91,7 @@ async def serving(**options: Any) -> AsyncIterator[str]:
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
-def test_requests_get_their_own_answers(backend: str, secure: bool, tls: Tls) -> None:
+def test_requests_get_their_own_responses(backend: str, secure: bool, tls: Tls) -> None:
     async def main() -> None:
         async with serving(ssl_options=tls.server if secure else None) as address:
             client = tornado.httpclient.AsyncHTTPClient(max_clients=50)

@@ -109,7 +109,7 @@ def test_close_codes_reach_the_other_end(backend: str, pair: Pair) -> None:
     run_clean(main, backend)
 
 
-def test_a_server_that_closes_tells_its_clients(backend: str, pair: Pair) -> None:
+def test_server_that_closes_notifies_its_clients(backend: str, pair: Pair) -> None:
     async def main() -> None:
         async with pair.serve(echo) as server:
             clients = [await pair.connect(server) for _ in range(20)]

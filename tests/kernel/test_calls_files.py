@@ -60,7 +60,7 @@ def test_regular_files(both):
         run(k.dup, 999)
 
 
-def test_positions_of_what_has_none(both):
+def test_positions_of_files_without_positions(both):
     @both
     def scenario(k, run):
         reader, _ = k.pipe2(NB)
@@ -265,7 +265,7 @@ def test_nested_epoll_sets(both):
         run(k.epoll_wait, outer, 4, 0)
 
 
-def test_what_epoll_reports_and_in_which_order(both):
+def test_events_of_epoll_and_their_order(both):
     @both
     def scenario(k, run):
         epoll = k.epoll_create1()

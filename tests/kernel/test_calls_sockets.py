@@ -70,7 +70,7 @@ def test_tcp_sockets_without_a_connection(both):
         run.look(listener)
 
 
-def test_tcp_connect_and_what_became_of_it(both):
+def test_tcp_connect_and_its_outcome(both):
     @both
     def scenario(k, run):
         listener = k.socket(INET, STREAM | NB)

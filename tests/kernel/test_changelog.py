@@ -108,7 +108,7 @@ def test_v3_af_alg_is_converted():
     assert af_alg.algif_ops.poll_mask is not None
 
 
-def test_v3_a_file_without_poll_mask_answers_einval(kernel):
+def test_v3_file_without_poll_mask_returns_einval(kernel):
     fd = kernel.open("/dev/null", 2)
     with pytest.raises(OSError, match=r"\[Errno 22\]"):
         submit_poll(kernel, fd, EPOLLIN)

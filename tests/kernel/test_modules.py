@@ -23,7 +23,7 @@ def test_module_opens_with_its_linux_file_and_omissions(name):
     assert "Left out: " in opening
 
 
-def test_the_page_names_only_what_there_is():
+def test_page_names_only_existing_parts():
     prose = re.sub(r"```.*?```", "", PAGE, flags=re.DOTALL)
     for name in re.findall(r"`([\w/]+\.py)`", prose):
         assert name in SOURCE or (ROOT / name).exists(), name

@@ -38,7 +38,7 @@ def test_a_child_shares_open_files_and_not_their_numbers(kernel):
         kernel.waitpid(pid)
 
 
-def test_what_a_child_raises_its_parent_gets(kernel):
+def test_exception_of_a_child_reaches_its_parent(kernel):
     def child():
         raise ZeroDivisionError
 
@@ -112,7 +112,7 @@ def test_the_size_limit_of_a_process(kernel):
     assert kernel.pwrite(fd, b"x", 10) == 1
 
 
-def test_a_full_file_system_and_what_makes_room(kernel):
+def test_full_file_system_and_the_release_of_room(kernel):
     kernel.mount("/small", size=2 * PAGE_SIZE)
     fd = kernel.open("/small/one", RDWR)
     assert kernel.pwrite(fd, bytes(3 * PAGE_SIZE), 0) == 2 * PAGE_SIZE

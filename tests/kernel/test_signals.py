@@ -83,7 +83,7 @@ def test_only_streams_send_sigpipe(kernel):
     assert len(caught) == 1
 
 
-def test_signalfd_takes_what_is_pending_and_a_new_mask(kernel):
+def test_signalfd_takes_pending_signals_and_a_new_mask(kernel):
     kernel.sigprocmask([USR1, USR2])
     fd = kernel.signalfd4(-1, [USR1], os.O_NONBLOCK)
     kernel.kill(0, USR2)

@@ -244,7 +244,7 @@ def test_unix_servers_and_a_lot_of_data():
     assert inside.run(main(), seed=5) == 3_000_000
 
 
-def test_what_cannot_happen_any_more_is_a_deadlock():
+def test_wait_for_an_impossible_event_is_a_deadlock():
     async def main():
         await asyncio.Event().wait()
 
@@ -327,7 +327,7 @@ def test_a_unix_server_takes_the_name_of_an_earlier_one():
     inside.run(main())
 
 
-def test_what_belongs_to_the_host_is_refused(tmp_path):
+def test_call_that_needs_the_host_is_refused(tmp_path):
     async def main():
         loop = asyncio.get_running_loop()
         for start in (asyncio.create_subprocess_exec, asyncio.create_subprocess_shell):
@@ -382,7 +382,7 @@ def test_epoll_level_edge_and_oneshot(kernel):
         kernel.read(reader, 2)
 
 
-def test_who_has_waited_longest_for_a_set_is_woken_first(kernel):
+def test_task_that_waited_longest_for_a_set_is_woken_first(kernel):
     reader, writer = kernel.pipe2()
     epoll = kernel.epoll_create1()
     kernel.epoll_ctl(epoll, EPOLL_CTL_ADD, reader, EPOLLIN | EPOLLET)

@@ -60,7 +60,7 @@ def turn(loop: asyncio.AbstractEventLoop) -> None:
     loop.run_forever()
 
 
-def test_a_request_whose_event_was_stolen_is_told(pipe: tuple[int, int]) -> None:
+def test_request_whose_event_was_stolen_is_reported(pipe: tuple[int, int]) -> None:
     context_cache.release()  # so that the loop makes its own
     before = rings()
     loop = aiopoll.new_event_loop(backend="aio")
@@ -73,7 +73,7 @@ def test_a_request_whose_event_was_stolen_is_told(pipe: tuple[int, int]) -> None
         loop.close()
 
 
-def test_a_descriptor_that_somebody_else_closed_is_told() -> None:
+def test_descriptor_that_other_code_closed_is_reported() -> None:
     before = epoll_sets()
     loop = aiopoll.new_event_loop(backend="epoll")
     (epoll_fd,) = epoll_sets() - before
@@ -91,7 +91,7 @@ def forget_one_in_flight(completions: list[object]) -> None:
 
 
 @pytest.mark.parametrize("damage", [lose_a_free_one, forget_one_in_flight])
-def test_a_completion_that_was_lost_is_told(
+def test_lost_completion_is_reported(
     damage: Callable[[list[object]], None], pipe: tuple[int, int]
 ) -> None:
     context = Context(4)

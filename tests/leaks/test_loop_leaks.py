@@ -210,7 +210,7 @@ def test_ten_thousand_connects(loop: aiopoll.EventLoop, soak: Callable[[int], in
     loop.run_until_complete(scenario())
 
 
-def test_what_python_allocates_is_let_go(loop: aiopoll.EventLoop, tmp_path: Path) -> None:
+def test_memory_allocated_by_python_is_released(loop: aiopoll.EventLoop, tmp_path: Path) -> None:
     """By tracemalloc, which is too slow for ten thousand; Unix sockets, datagrams and pipes."""
     path = str(tmp_path / "server")
 

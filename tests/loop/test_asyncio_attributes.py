@@ -112,7 +112,7 @@ def test_the_protocol_of_a_transport_can_be_set(kind: str, loop_kind: str) -> No
 
 
 @pytest.mark.parametrize("loop_kind", ["aio", "epoll"])
-def test_the_protocol_that_is_set_is_called_as_what_it_is(loop_kind: str) -> None:
+def test_replaced_protocol_is_called_by_its_own_kind(loop_kind: str) -> None:
     async def main() -> None:
         with ExitStack() as stack:
             transport, send = await transport_of("stream", asyncio.get_running_loop(), stack)

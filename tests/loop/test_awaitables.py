@@ -513,7 +513,7 @@ def test_each_awaitable_can_be_awaited_in_each_way(perform: Perform, scene: str)
 
 
 @pytest.mark.parametrize("scene", FUTURES)
-def test_what_answers_futures_is_under_way_at_once(perform: Perform, scene: str) -> None:
+def test_method_that_returns_a_future_starts_at_once(perform: Perform, scene: str) -> None:
     async def test(make: Make, want: Any) -> None:
         future = make()
         assert asyncio.isfuture(future)
@@ -524,7 +524,7 @@ def test_what_answers_futures_is_under_way_at_once(perform: Perform, scene: str)
 
 
 @pytest.mark.parametrize("scene", COROUTINES)
-def test_what_is_closed_before_it_begins_does_nothing(perform: Perform, scene: str) -> None:
+def test_coroutine_closed_before_its_start_does_nothing(perform: Perform, scene: str) -> None:
     async def test(make: Make, want: Any) -> None:
         coroutine: Any = make()
         coroutine.close()
@@ -536,7 +536,7 @@ def test_what_is_closed_before_it_begins_does_nothing(perform: Perform, scene: s
 
 
 @pytest.mark.parametrize("scene", COROUTINES)
-def test_what_is_thrown_into_before_it_begins_raises_that(perform: Perform, scene: str) -> None:
+def test_exception_thrown_in_before_the_start_is_raised(perform: Perform, scene: str) -> None:
     async def test(make: Make, want: Any) -> None:
         coroutine: Any = make()
         with pytest.raises(ZeroDivisionError):
@@ -548,7 +548,7 @@ def test_what_is_thrown_into_before_it_begins_raises_that(perform: Perform, scen
 
 
 @pytest.mark.parametrize("scene", sorted(WAITING))
-def test_what_waits_can_be_ended_in_each_way(perform: Perform, scene: str) -> None:
+def test_waiting_coroutine_can_be_ended_in_each_way(perform: Perform, scene: str) -> None:
     async def test(make: Make, want: Any) -> None:
         begun: Any = make()
         assert asyncio.isfuture(begun.send(None))
@@ -580,7 +580,7 @@ def test_what_waits_can_be_ended_in_each_way(perform: Perform, scene: str) -> No
 
 
 @pytest.mark.parametrize("scene", COROUTINES)
-def test_who_looks_at_it_sees_a_coroutine(perform: Perform, scene: str) -> None:
+def test_awaitable_looks_like_a_coroutine(perform: Perform, scene: str) -> None:
     async def test(make: Make, want: Any) -> None:
         coroutine: Any = make()
         assert inspect.isawaitable(coroutine)
@@ -601,7 +601,7 @@ def test_who_looks_at_it_sees_a_coroutine(perform: Perform, scene: str) -> None:
 
 
 @pytest.mark.parametrize("scene", COROUTINES)
-def test_what_is_never_awaited_is_told(perform: Perform, scene: str) -> None:
+def test_coroutine_that_is_never_awaited_is_reported(perform: Perform, scene: str) -> None:
     async def test(make: Make, want: Any) -> None:
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")

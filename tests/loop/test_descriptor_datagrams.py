@@ -168,7 +168,7 @@ def test_the_next_owners_watch_is_left_alone(loop: Any, stack: ExitStack) -> Non
     run(loop, scenario)
 
 
-def test_what_waits_to_be_sent_is_not_sent_by_the_number(loop: Any, stack: ExitStack) -> None:
+def test_queued_datagrams_are_not_sent_by_the_number(loop: Any, stack: ExitStack) -> None:
     async def scenario() -> None:
         sock, peer = unix_pair(stack)
         other, others_peer = unix_pair(stack)

@@ -175,7 +175,7 @@ def test_sendfile_of_a_transport(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("offset", "count"), [(0, None), (0, 300), (100, None), (1000, 10)])
 @pytest.mark.parametrize("position", [0, 700, 1000])
 @pytest.mark.parametrize("way", ["tls", "sock"])
-def test_what_is_sent_without_sendfile_begins_at_the_offset(
+def test_fallback_of_sendfile_begins_at_the_offset(
     kind: str, way: str, position: int, offset: int, count: int | None
 ) -> None:
     """asyncio's begins at the file's position where the offset is 0."""
@@ -218,7 +218,7 @@ def test_what_is_sent_without_sendfile_begins_at_the_offset(
 
 
 @pytest.mark.parametrize("kind", ["aio", "epoll", "asyncio"])
-def test_what_has_no_positions_is_sent_from_where_it_is(kind: str) -> None:
+def test_file_without_positions_is_sent_from_its_place(kind: str) -> None:
     class Stream:
         data = io.BytesIO(b"as it comes")
 

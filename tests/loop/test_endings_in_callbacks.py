@@ -322,7 +322,9 @@ def assert_told_once(ending: Ending) -> None:
 @pytest.mark.parametrize(
     ("drive", "at"), CASES, ids=[f"{drive.__name__}-{at}" for drive, at in CASES]
 )
-def test_the_end_is_told_once_and_last(drive: Drive, at: str, how: str, kind: str) -> None:
+def test_connection_lost_is_called_once_and_last(
+    drive: Drive, at: str, how: str, kind: str
+) -> None:
     if drive is read_pipe:
         how = how.replace("abort", "close")  # its only call
     ending = Ending(at, how)
@@ -338,7 +340,9 @@ def test_the_end_is_told_once_and_last(drive: Drive, at: str, how: str, kind: st
 @pytest.mark.parametrize("how", WAYS)
 @pytest.mark.parametrize("at", STREAMS)
 @pytest.mark.parametrize("drive", [unix, overridden, tcp, tls, accepted])
-def test_a_buffered_protocol_is_told_once_too(drive: Drive, at: str, how: str, kind: str) -> None:
+def test_buffered_protocol_gets_connection_lost_once_too(
+    drive: Drive, at: str, how: str, kind: str
+) -> None:
     ending = BufferedEnding(at, how)
     assert not run_on(LOOPS[kind](), drive, ending)
     assert_told_once(ending)

@@ -203,10 +203,10 @@ def test_signals_of_a_child_are_its_own(backend: str, way: str) -> None:
     assert output(PROGRAM, backend, way) == "True True\n"
 
 
-def test_the_wakeup_descriptor_of_somebody_else_stays() -> None:
+def test_wakeup_descriptor_of_other_code_stays() -> None:
     asyncios_own = sys.version_info >= (3, 12)  # asyncio unsets all of them there
     assert output(FOREIGN) == ("1 True\n" if asyncios_own else "0 True\n")
 
 
-def test_the_mask_of_signals_is_what_it_was() -> None:
+def test_mask_of_signals_is_unchanged() -> None:
     assert output(MASK) == "0\nTrue\n"

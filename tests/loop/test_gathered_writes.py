@@ -116,7 +116,7 @@ def write(transport: Any, count: int) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize("kind", ["tcp", "accepted", "given"])
-def test_what_a_callback_did_last_time_is_expected_again(
+def test_number_of_writes_is_predicted_by_the_last_callback(
     loop: aiopoll.EventLoop, connect: Connect, kind: str
 ) -> None:
     async def scenario() -> None:
@@ -145,7 +145,7 @@ def test_a_single_write_a_callback_is_never_held(loop: aiopoll.EventLoop, connec
     loop.run_until_complete(scenario())
 
 
-def test_what_is_held_leaves_in_one_segment(loop: aiopoll.EventLoop, connect: Connect) -> None:
+def test_held_data_leaves_in_one_segment(loop: aiopoll.EventLoop, connect: Connect) -> None:
     async def scenario() -> None:
         transport, theirs = await connect("tcp")
         await in_a_callback(write(transport, 3))
@@ -299,7 +299,7 @@ def test_a_broken_connection_is_noticed_as_it_is_written_to(loop: aiopoll.EventL
     loop.run_until_complete(scenario())
 
 
-def test_what_the_owner_changes_was_written_before(
+def test_data_changed_after_write_was_written_before(
     loop: aiopoll.EventLoop, connect: Connect
 ) -> None:
     async def scenario() -> None:

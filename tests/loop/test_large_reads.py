@@ -27,7 +27,7 @@ class Collecting(asyncio.Protocol):
 
 
 @pytest.mark.parametrize("repeats", [1, 3])
-def test_what_is_read_is_what_was_sent(loop: aiopoll.EventLoop, repeats: int) -> None:
+def test_data_read_equals_data_sent(loop: aiopoll.EventLoop, repeats: int) -> None:
     """Each size is sent alone, several times over, so that reads grow and shrink."""
 
     async def main() -> None:

@@ -113,7 +113,7 @@ async def talk(client_class: type[Client], version: str) -> None:
 @pytest.mark.parametrize("kind", ["aio", "epoll", "asyncio"])
 @pytest.mark.parametrize("version", TLS_VERSIONS)
 @pytest.mark.parametrize("client_class", [Client, BufferedClient])
-def test_an_ssl_object_may_keep_what_it_was_given(
+def test_ssl_object_may_keep_its_arguments(
     client_class: type[Client], version: str, kind: str
 ) -> None:
     with kept_by(tls_contexts(version)[1]) as given:

@@ -140,7 +140,7 @@ def test_unix_datagrams(loop: aiopoll.EventLoop, tmp_path: Path) -> None:
     loop.run_until_complete(scenario())
 
 
-def test_what_cannot_be_sent_waits_in_order(loop: aiopoll.EventLoop) -> None:
+def test_datagrams_that_cannot_be_sent_wait_in_order(loop: aiopoll.EventLoop) -> None:
     async def scenario() -> None:
         sock, theirs = datagram_pair()
         theirs.setblocking(False)
@@ -165,7 +165,7 @@ def test_what_cannot_be_sent_waits_in_order(loop: aiopoll.EventLoop) -> None:
     loop.run_until_complete(scenario())
 
 
-def test_what_could_be_sent_again_waits_in_order_too(loop: aiopoll.EventLoop) -> None:
+def test_datagrams_that_could_be_sent_wait_in_order_too(loop: aiopoll.EventLoop) -> None:
     """There is room again, and the loop has not yet seen it."""
 
     async def scenario() -> None:
@@ -288,7 +288,7 @@ def test_exception_of_the_protocol_is_reported_and_harmless(
     loop.run_until_complete(scenario())
 
 
-def test_a_flood_starves_nobody(loop: aiopoll.EventLoop) -> None:
+def test_flood_of_datagrams_starves_no_callback(loop: aiopoll.EventLoop) -> None:
     async def scenario() -> None:
         sock, theirs = datagram_pair()
         theirs.setblocking(False)

@@ -661,7 +661,7 @@ def asyncios_loop() -> Any:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda f: f.__name__)
-def test_it_shows_what_asyncio_shows(
+def test_scenario_has_the_result_of_asyncio(
     scenario: Scenario,
     loop: Any,
     asyncios_loop: Any,

@@ -94,7 +94,7 @@ flag_sets = st.sets(
 @example("::1", 80, 0, 0, 0, 0)
 @example("::1", 80, socket.AF_INET, 0, 0, 0)
 @example("1.2.3.4", 80, socket.AF_INET6, socket.SOCK_STREAM, 0, socket.AI_V4MAPPED)
-def test_numbers_give_exactly_what_the_socket_module_gives(
+def test_numeric_hosts_resolve_as_with_the_socket_module(
     host: Any, port: Any, family: int, kind: int, proto: int, flags: int
 ) -> None:
     ours = answer(lambda: numeric_addresses(host, port, family, kind, proto, flags) or [])
@@ -122,7 +122,7 @@ def test_numbers_take_no_thread(loop: aiopoll.EventLoop, host: Any, port: Any) -
         assert executor.asked == 0
 
 
-def test_a_changed_answer_changes_no_later_one(loop: aiopoll.EventLoop) -> None:
+def test_changed_result_changes_no_later_one(loop: aiopoll.EventLoop) -> None:
     loop.run_until_complete(loop.getaddrinfo("127.0.0.1", 80)).clear()
     again = loop.run_until_complete(loop.getaddrinfo("127.0.0.1", 80))
     assert again == socket.getaddrinfo("127.0.0.1", 80)
@@ -209,7 +209,7 @@ class Resolved(aiopoll.EventLoop):
 
 @pytest.mark.parametrize("backend", ["aio", "epoll"])
 @pytest.mark.parametrize("options", [{}, {"happy_eyeballs_delay": 60}, {"interleave": 1}])
-def test_happy_eyeballs_go_on_to_the_address_that_answers(
+def test_happy_eyeballs_continue_to_the_address_that_works(
     backend: str, options: dict[str, Any]
 ) -> None:
     async def scenario() -> None:
@@ -227,7 +227,7 @@ def test_happy_eyeballs_go_on_to_the_address_that_answers(
 
 @pytest.mark.parametrize("backend", ["aio", "epoll"])
 @pytest.mark.parametrize("delay", [None, 60])
-def test_all_errors_are_told(backend: str, delay: float | None) -> None:
+def test_all_errors_are_raised(backend: str, delay: float | None) -> None:
     async def scenario() -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]

@@ -69,7 +69,7 @@ def test_a_weak_reference_to_one_that_was_cancelled_is_dead(
 
 
 @both
-def test_one_that_somebody_has_stays_his(loop: aiopoll.EventLoop, timer: bool) -> None:
+def test_handle_with_a_reference_is_not_reused(loop: aiopoll.EventLoop, timer: bool) -> None:
     async def scenario() -> None:
         ran: list[int] = []
         kept = [make(loop, timer, ran.append, number) for number in range(100)]

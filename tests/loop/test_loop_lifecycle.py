@@ -53,7 +53,7 @@ def run_loop(loop: Any) -> Any:
 
 
 @pytest.mark.parametrize("options", [{"backend": "aio"}, {"backend": "epoll"}], ids=str)
-def test_running_and_closing_show_what_asyncio_shows(options: dict[str, Any]) -> None:
+def test_running_and_closing_behave_as_in_asyncio(options: dict[str, Any]) -> None:
     assert run_loop(aiopoll.new_event_loop(**options)) == run_loop(asyncio.SelectorEventLoop())
 
 

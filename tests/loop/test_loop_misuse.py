@@ -36,7 +36,7 @@ def test_a_connection_closes_its_socket(loop: aiopoll.EventLoop, way: str) -> No
 
 
 @pytest.mark.parametrize("kind", ["file", "directory"])
-def test_what_is_no_pipe_is_refused_before_anything_is_made(
+def test_file_that_is_no_pipe_is_refused_before_a_protocol(
     loop: aiopoll.EventLoop, kind: str, tmp_path: Path
 ) -> None:
     def factory() -> asyncio.Protocol:
@@ -97,7 +97,7 @@ def test_running_loop_cannot_be_run_or_closed_by_a_thread(
     loop.run_until_complete(scenario())
 
 
-def test_a_turn_inside_a_turn_of_the_ring_is_refused() -> None:
+def test_iteration_within_an_iteration_is_refused() -> None:
     loop = aiopoll.new_event_loop(backend="aio")
     turned: list[BaseException | None] = []
     sleeping = threading.Event()

@@ -61,7 +61,7 @@ async def pipe(loop: aiopoll.EventLoop) -> tuple[Recorder, Recorder]:
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-def test_what_does_not_fit_is_written_later_and_in_order(
+def test_data_that_does_not_fit_is_written_later_in_order(
     loop: aiopoll.EventLoop, kind: Any
 ) -> None:
     async def scenario() -> None:
@@ -81,7 +81,7 @@ def test_what_does_not_fit_is_written_later_and_in_order(
     loop.run_until_complete(scenario())
 
 
-def test_a_writer_learns_that_the_reader_has_gone(loop: aiopoll.EventLoop) -> None:
+def test_writer_learns_that_the_reader_has_gone(loop: aiopoll.EventLoop) -> None:
     async def scenario() -> None:
         reading, writing = await pipe(loop)
         reading.transport.close()

@@ -91,7 +91,7 @@ def test_connection_in_progress_can_be_waited_for_again(loop: Any) -> None:
     loop.run_until_complete(scenario())
 
 
-def test_audit_hooks_are_told_of_addresses(loop: Any) -> None:
+def test_audit_hooks_get_the_addresses(loop: Any) -> None:
     """A hook cannot be taken away again: it is one that does nothing once the test is over."""
     told: list[str] = []
     listening = True
@@ -119,7 +119,7 @@ def test_audit_hooks_are_told_of_addresses(loop: Any) -> None:
     assert told == ["socket.connect", "socket.sendto", "socket.sendto"]
 
 
-def test_receive_returns_what_is_there_else_waits(loop: Any) -> None:
+def test_receive_returns_available_data_else_waits(loop: Any) -> None:
     async def scenario() -> None:
         ours, theirs = stream_pair()
         with ours, theirs:
@@ -311,7 +311,7 @@ def test_errors_are_those_of_asyncio(loop: Any) -> None:
     loop.run_until_complete(scenario())
 
 
-def test_wrong_arguments_raise_what_asyncio_raises(loop: Any) -> None:
+def test_wrong_arguments_raise_as_in_asyncio(loop: Any) -> None:
     async def scenario() -> None:
         ours, theirs = stream_pair()
         with ours, theirs, datagram_socket(socket.AF_INET, ("127.0.0.1", 0)) as udp:
@@ -474,7 +474,7 @@ def test_a_socket_of_a_transport_is_refused(loop: Any) -> None:
     loop.run_until_complete(scenario())
 
 
-def test_what_is_not_a_plain_socket_is_asked_itself(loop: Any) -> None:
+def test_methods_of_a_socket_subclass_are_called(loop: Any) -> None:
     class Upper(socket.socket):
         def recv(self, *args: Any) -> bytes:
             return super().recv(*args).upper()

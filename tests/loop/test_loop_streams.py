@@ -51,7 +51,7 @@ async def connect(loop: aiopoll.EventLoop) -> tuple[Recorder, socket.socket]:
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-def test_what_does_not_fit_is_sent_later_and_in_order(
+def test_data_that_does_not_fit_is_sent_later_in_order(
     loop: aiopoll.EventLoop, kind: type[bytes]
 ) -> None:
     async def scenario() -> None:
@@ -92,7 +92,7 @@ def test_a_bytearray_may_be_changed_after_write(loop: aiopoll.EventLoop) -> None
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-def test_what_meets_a_full_socket_is_sent_later(loop: aiopoll.EventLoop, kind: type[bytes]) -> None:
+def test_data_for_a_full_socket_is_sent_later(loop: aiopoll.EventLoop, kind: type[bytes]) -> None:
     """The kernel takes nothing of it, though the transport's buffer is empty before it."""
 
     async def scenario() -> None:
@@ -139,7 +139,7 @@ def test_half_close_lets_the_other_direction_go_on(loop: aiopoll.EventLoop) -> N
     loop.run_until_complete(scenario())
 
 
-def test_a_half_close_follows_what_waits(loop: aiopoll.EventLoop) -> None:
+def test_half_close_follows_queued_data(loop: aiopoll.EventLoop) -> None:
     async def scenario() -> None:
         protocol, theirs = await connect(loop)
         payload = bytes(range(256)) * 8192
@@ -264,10 +264,10 @@ def test_water_marks_may_be_any_number(loop: aiopoll.EventLoop) -> None:
 
 
 @pytest.mark.parametrize("loop_kind", ["aio", "epoll", "asyncio"])
-def test_get_extra_info_is_what_asyncio_transport_has(
+def test_get_extra_info_is_that_of_asyncio_transport(
     loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Tests of other programs replace that attribute."""
+    """Tests of other programs replace the method of asyncio.Transport."""
 
     async def scenario() -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -306,7 +306,7 @@ def test_the_socket_of_a_closed_connection_is_a_closed_one(loop: aiopoll.EventLo
     loop.run_until_complete(scenario())
 
 
-def test_what_is_yes_or_no_is_a_bool(loop: aiopoll.EventLoop) -> None:
+def test_flags_of_a_transport_are_bools(loop: aiopoll.EventLoop) -> None:
     async def main() -> None:
         ours, theirs = socket.socketpair()
         with theirs:
@@ -355,7 +355,7 @@ def test_any_protocol_with_get_buffer_is_read_into(
 
 @pytest.mark.parametrize("loop_kind", ["aio", "epoll", "asyncio"])
 @pytest.mark.parametrize("does", ["close", "abort", "set_protocol"])
-def test_what_get_buffer_does_to_its_connection(loop: asyncio.AbstractEventLoop, does: str) -> None:
+def test_get_buffer_may_change_its_connection(loop: asyncio.AbstractEventLoop, does: str) -> None:
     """The read that has begun continues, and its data goes to the current protocol."""
 
     class Buffered(asyncio.BufferedProtocol):

@@ -138,7 +138,7 @@ def test_options_of_popen(loop: aiopoll.EventLoop, tmp_path: Any) -> None:
     loop.run_until_complete(scenario())
 
 
-def test_what_popen_refuses_leaves_nothing(loop: aiopoll.EventLoop) -> None:
+def test_refusal_by_popen_leaves_nothing(loop: aiopoll.EventLoop) -> None:
     async def scenario() -> None:
         for _ in range(3):
             with pytest.raises(FileNotFoundError):

@@ -113,7 +113,7 @@ def test_handles_are_asyncios_own(loop: aiopoll.EventLoop) -> None:
     assert timer < loop.call_at(6.0, print)
 
 
-def test_cancelling_a_timer_does_what_asyncios_does(loop: aiopoll.EventLoop) -> None:
+def test_cancel_of_a_timer_behaves_as_in_asyncio(loop: aiopoll.EventLoop) -> None:
     class Payload:
         pass
 
@@ -209,7 +209,7 @@ def test_debug_mode_logs_slow_callbacks_and_sources(
         loop.call_soon("not callable")  # type: ignore[arg-type]
 
 
-def test_a_closed_loop_says_so() -> None:
+def test_closed_loop_raises_that_it_is_closed() -> None:
     loop = aiopoll.new_event_loop()
     loop.call_later(1000, print)
     loop.close()

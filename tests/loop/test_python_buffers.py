@@ -85,7 +85,9 @@ async def reading(protocol: Buffered, tls: bool) -> None:
 @pytest.mark.parametrize("kind", ["aio", "epoll"])
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_what_must_end_the_loop_does(error: type[BaseException], tls: bool, kind: str) -> None:
+def test_exception_that_must_end_the_loop_does(
+    error: type[BaseException], tls: bool, kind: str
+) -> None:
     with pytest.raises(error), asyncio.Runner(loop_factory=LOOPS[kind]) as runner:
         runner.run(asyncio.wait_for(reading(Buffered(error("by the buffer")), tls), SECONDS_MAX))
 

@@ -360,7 +360,7 @@ def test_a_cancelled_create_server_leaves_nothing(loop: aiopoll.EventLoop) -> No
 
 
 @pytest.mark.parametrize("debug", [False, True])
-def test_a_failed_handshake_is_told_in_debug_mode_only(
+def test_failed_handshake_is_reported_in_debug_mode_only(
     loop: aiopoll.EventLoop, server_context: ssl.SSLContext, debug: bool
 ) -> None:
     """As in asyncio: it is the client's fault."""

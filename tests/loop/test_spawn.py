@@ -309,7 +309,7 @@ FAILURES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", FAILURES)
-def test_what_fails_fails_as_by_the_stock_popen(name: str, tmp_path: Path) -> None:
+def test_failure_equals_that_of_the_stock_popen(name: str, tmp_path: Path) -> None:
     for program, text in (
         ("not-executable", "#!/bin/sh\n"),
         ("no-format", "\0\n"),

@@ -147,7 +147,7 @@ def steps_of(*steps: Step) -> list[Step]:
 
 
 @pytest.mark.slow
-def test_the_compiled_reader_does_what_asyncios_does() -> None:
+def test_compiled_reader_behaves_as_asyncios() -> None:
     @settings(max_examples=500, deadline=None)
     @given(
         limit=st.integers(1, 6),

@@ -221,7 +221,7 @@ def streams_over(
     return protocol, reader, aiopoll.StreamWriter(link, protocol, reader, loop)
 
 
-def test_what_is_read_as_it_came_is_the_object_that_came(loop: asyncio.AbstractEventLoop) -> None:
+def test_whole_chunk_is_read_as_the_received_object(loop: asyncio.AbstractEventLoop) -> None:
     async def scenario() -> None:
         protocol, reader, writer = streams_over(Link(), loop)
         data = b"a message\n"
@@ -378,7 +378,7 @@ def test_a_subclass_has_its_own_methods_called(loop: asyncio.AbstractEventLoop) 
     run(loop, scenario())
 
 
-def test_without_a_reader_what_arrives_is_dropped(loop: asyncio.AbstractEventLoop) -> None:
+def test_data_that_arrives_without_a_reader_is_dropped(loop: asyncio.AbstractEventLoop) -> None:
     async def scenario() -> None:
         reader = aiopoll.StreamReader()
         protocol = aiopoll.StreamReaderProtocol(reader)
@@ -408,7 +408,7 @@ def test_nothing_happens_before_the_await(loop: asyncio.AbstractEventLoop) -> No
     run(loop, scenario())
 
 
-def test_what_is_never_awaited_is_told(loop: asyncio.AbstractEventLoop) -> None:
+def test_coroutine_that_is_never_awaited_is_reported(loop: asyncio.AbstractEventLoop) -> None:
     _, reader, writer = streams_over(Link(), loop)
     calls: list[tuple[str, Callable[[], object]]] = [
         ("StreamReader.read", lambda: reader.read(1)),
@@ -542,7 +542,7 @@ def test_arguments_that_are_no_numbers_are_refused(loop: asyncio.AbstractEventLo
 
 
 @pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="Python 3.12 has them")
-def test_an_eager_task_reads_what_is_there_at_once(loop: asyncio.AbstractEventLoop) -> None:
+def test_eager_task_reads_available_data_at_once(loop: asyncio.AbstractEventLoop) -> None:
     async def scenario() -> None:
         loop.set_task_factory(asyncio.eager_task_factory)
         reader = aiopoll.StreamReader()
@@ -555,7 +555,7 @@ def test_an_eager_task_reads_what_is_there_at_once(loop: asyncio.AbstractEventLo
     run(loop, scenario())
 
 
-def test_an_unclosed_writer_is_told_as_asyncios_is(loop: asyncio.AbstractEventLoop) -> None:
+def test_unclosed_writer_is_reported_as_in_asyncio(loop: asyncio.AbstractEventLoop) -> None:
     class Server:
         """A connection whose writer the program forgets."""
 

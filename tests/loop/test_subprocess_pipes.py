@@ -59,7 +59,7 @@ async def end_of_pipes(process: asyncio.subprocess.Process) -> None:
 
 @pytest.mark.parametrize("how", ["kill", "terminate", "close"])
 @pytest.mark.parametrize("number", [1, 2])
-def test_killed_with_a_full_pipe_that_nobody_reads(
+def test_kill_of_a_child_with_a_full_unread_pipe(
     loop: aiopoll.EventLoop, how: str, number: int
 ) -> None:
     async def scenario() -> None:
@@ -78,7 +78,7 @@ def test_killed_with_a_full_pipe_that_nobody_reads(
     run(loop, scenario())
 
 
-def test_what_was_not_read_can_be_read_after_the_end(loop: aiopoll.EventLoop) -> None:
+def test_unread_output_can_be_read_after_the_end(loop: aiopoll.EventLoop) -> None:
     async def scenario() -> None:
         process = await asyncio.create_subprocess_shell(
             "head -c 60000 /dev/zero; exit 3", stdout=PIPE, limit=10

@@ -265,7 +265,7 @@ LIMITS = st.tuples(st.sampled_from([0, 40, 3000, 10**6]), st.sampled_from([1, 60
 @pytest.mark.skipif(not tls.compiled, reason="asyncio's SSLProtocol is another one here")
 @pytest.mark.parametrize("buffered", [False, True], ids=["protocol", "buffered"])
 @pytest.mark.parametrize("version", TLS_VERSIONS)
-def test_the_compiled_protocol_does_what_asyncios_does(version: str, buffered: bool) -> None:
+def test_compiled_protocol_behaves_as_asyncios(version: str, buffered: bool) -> None:
     @settings(max_examples=200, deadline=None)
     @given(
         limits=LIMITS,

@@ -138,7 +138,7 @@ PARTS = st.lists(
 
 @pytest.mark.parametrize("backend", ["aio", "epoll"])
 @pytest.mark.parametrize("version", TLS_VERSIONS)
-def test_what_is_written_arrives_whole_or_as_a_beginning(version: str, backend: str) -> None:
+def test_written_data_arrives_whole_or_as_a_prefix(version: str, backend: str) -> None:
     @settings(max_examples=30, deadline=None)
     @given(
         kinds=st.tuples(*[st.sampled_from([Side, BufferedSide])] * 2),
@@ -351,7 +351,7 @@ def test_start_tls_answers_before_the_first_data_comes() -> None:
 
 
 @pytest.mark.parametrize("version", TLS_VERSIONS)
-def test_what_comes_after_close_is_dropped(version: str) -> None:
+def test_data_that_comes_after_close_is_dropped(version: str) -> None:
     """As in uvloop; asyncio ends the connection with APPLICATION_DATA_AFTER_CLOSE_NOTIFY."""
 
     class Endless(Side):

@@ -54,7 +54,7 @@ def test_it_is_a_mapping_of_all_that_live(loop: aiopoll.EventLoop) -> None:
     loop.run_until_complete(main())
 
 
-def test_what_is_removed_by_hand_is_gone(loop: aiopoll.EventLoop) -> None:
+def test_transport_removed_by_hand_is_gone(loop: aiopoll.EventLoop) -> None:
     async def main() -> None:
         ours, theirs = socket.socketpair()
         with theirs:

@@ -56,7 +56,7 @@ def test_all_compiled_classes_are_found() -> None:
                     assert kind in found
 
 
-def test_what_is_private_and_what_is_inherited_is_called() -> None:
+def test_private_and_inherited_methods_are_called() -> None:
     """The child must not call fewer methods over time."""
     names = set(child.names_of(aiopoll.EventLoop))
     assert {"_run_once", "_call_soon", "_open_reactor", "call_at", "__repr__"} <= names

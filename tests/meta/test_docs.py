@@ -20,7 +20,7 @@ EXAMPLES = [
 
 @pytest.mark.subprocess
 @pytest.mark.parametrize("code", EXAMPLES)
-def test_examples_run_and_print_what_they_say(code: str, tmp_path: Path) -> None:
+def test_examples_run_and_print_their_stated_output(code: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error", "-c", code],
         cwd=tmp_path,

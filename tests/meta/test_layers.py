@@ -130,7 +130,7 @@ def test_the_face_and_the_kernel_load_no_compiled_module(module: str) -> None:
     assert result.stdout == "[]\n"
 
 
-def test_each_room_says_what_lives_in_it() -> None:
+def test_each_room_names_its_contents() -> None:
     for room in ("aio", "reactor", "loop", "loop/transports", "loop/streams", "files", "kernel"):
         opening = ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text("utf-8")))
         assert opening, room

@@ -38,7 +38,7 @@ def test_a_machine_with_all_of_it_passes() -> None:
     ("word", "package"),
     [("ensurepip", "python3-venv"), ("Python.h", "python3-dev"), ("version_info", "3.11")],
 )
-def test_what_python_lacks_is_named(word: str, package: str, tmp_path: Path) -> None:
+def test_missing_part_of_python_is_named(word: str, package: str, tmp_path: Path) -> None:
     done = check_machine(f"PYTHON={python_that_lacks(word, tmp_path)}")
     assert done.returncode != 0
     assert package in done.stderr

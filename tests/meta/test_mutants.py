@@ -68,7 +68,7 @@ def test_the_users_of_a_header_are_found() -> None:
     assert names("ring.h") < names("abi.h")  # which ring.h includes
 
 
-def test_what_pytest_answers_is_understood() -> None:
+def test_result_of_pytest_is_understood() -> None:
     assert verdict_of(0, "1 passed", 1.0)[0] == "survived"
     assert verdict_of(None, "", 1.0) == ("caught", 1.0, "hung")
     assert verdict_of(-11, "", 1.0) == ("caught", 1.0, "died of signal 11")

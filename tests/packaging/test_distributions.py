@@ -124,7 +124,7 @@ def wheel(sdist: Distribution, tmp_path_factory: pytest.TempPathFactory) -> Iter
     shutil.rmtree(folder)
 
 
-def test_sdist_has_what_git_has(sdist: Distribution) -> None:
+def test_sdist_has_the_files_of_git(sdist: Distribution) -> None:
     expected = {name for name in sdist.tracked if not name.startswith(FOR_THE_REPOSITORY)}
     found = {name for name in sdist.names if not name.startswith(MADE_FOR_THE_SDIST)}
     assert sorted(expected - found) == [], "missing in the sdist: see MANIFEST.in"
@@ -143,7 +143,7 @@ def test_wheel_has_the_package_and_no_sources(wheel: Wheel) -> None:
     assert sorted(expected ^ found) == []
 
 
-def test_version_is_told_once(sdist: Distribution) -> None:
+def test_version_is_that_of_the_changelog(sdist: Distribution) -> None:
     newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
     assert newest is not None
     assert sdist.path.name == f"aiopoll-{newest[1]}.tar.gz"

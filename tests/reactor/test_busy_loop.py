@@ -168,7 +168,7 @@ def test_an_idle_loop_does_not_look() -> None:
 
 
 @pytest.mark.parametrize("value", ["yes", None, True, b"auto"])
-def test_what_is_no_number_of_seconds_is_refused(value: object) -> None:
+def test_invalid_number_of_seconds_is_refused(value: object) -> None:
     with pytest.raises(TypeError, match="busy_poll must be"):
         aiopoll.new_event_loop(busy_poll=value)
 
@@ -181,7 +181,7 @@ def test_a_number_of_seconds_that_makes_no_sense_is_refused(value: float) -> Non
 
 @pytest.mark.parametrize("backend", ["aio", "epoll"])
 @pytest.mark.parametrize("how", ["close", "shutdown", "reset"])
-def test_end_of_a_connection_is_told_in_time(backend: str, how: str) -> None:
+def test_end_of_a_connection_is_reported_in_time(backend: str, how: str) -> None:
     """The kernel wakes without a key then, which AIO poll alone reports some iterations later."""
 
     class Ending(asyncio.Protocol):
@@ -233,7 +233,7 @@ def events_in_epoll(number: int) -> list[int]:
 
 
 @pytest.mark.parametrize("family", ["tcp", "unix"])
-def test_the_epoll_set_waits_for_the_end_of_what_aio_polls(
+def test_epoll_set_waits_for_the_end_of_files_on_the_ring(
     family: str, tmp_path: pathlib.Path
 ) -> None:
     """Also where the end would have been reported in time by chance."""

@@ -57,7 +57,7 @@ def test_a_loop_of_another_size_gets_a_context_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("why", ["large", "switched off", "no ring", "epoll"])
-def test_what_is_not_kept(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_context_is_not_kept(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before = rings()
     if why == "switched off":
         monkeypatch.setenv("AIOPOLL_KEEP_CONTEXT", "0")
@@ -96,7 +96,7 @@ def test_used_and_unused_loops_hand_on_one_context(turns: str) -> None:
     assert len(seen) == 1
 
 
-def test_what_was_watched_at_the_end_reaches_no_later_loop() -> None:
+def test_file_watched_at_the_end_reaches_no_later_loop() -> None:
     before = rings()
     pairs = [socket.socketpair() for _ in range(20)]
     loop = aiopoll.new_event_loop(backend="aio", nr_events=64)

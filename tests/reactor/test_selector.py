@@ -40,7 +40,7 @@ def test_readiness_is_level_triggered(selector: AioSelector, pipe: tuple[int, in
     assert ready_fds(selector) == set()
 
 
-def test_what_was_read_between_two_selects_is_not_reported(
+def test_data_read_between_two_selects_is_not_reported(
     selector: AioSelector, pipe: tuple[int, int]
 ) -> None:
     reader, writer = pipe
@@ -146,7 +146,7 @@ with AioSelector(16, user_ring={user_ring}) as selector:
 
 
 @pytest.mark.parametrize("path", ["/dev/null", tempfile.gettempdir(), __file__])
-def test_what_epoll_refuses_is_refused(selector: AioSelector, path: str) -> None:
+def test_file_that_epoll_refuses_is_refused(selector: AioSelector, path: str) -> None:
     fd = os.open(path, os.O_RDONLY)
     try:
         with pytest.raises(PermissionError):
@@ -175,7 +175,7 @@ def test_unknown_events_are_refused(selector: AioSelector, events: int) -> None:
             selector.modify(ours, events)
 
 
-def test_a_file_closed_behind_its_back_harms_nobody(
+def test_file_closed_without_unregister_harms_no_other(
     selector: AioSelector, pipe: tuple[int, int]
 ) -> None:
     reader, writer = pipe
@@ -253,7 +253,7 @@ def test_the_end_of_a_full_pipe_wakes_its_writer(
     assert selector.select(10) == [(selector.get_key(writer), EVENT_WRITE)]
 
 
-def test_urgent_data_alone_wakes_nobody(
+def test_urgent_data_alone_wakes_no_select(
     selector: AioSelector, tcp_pair: tuple[socket.socket, socket.socket]
 ) -> None:
     ours, theirs = tcp_pair
@@ -277,7 +277,7 @@ def test_modify_to_the_other_direction(selector: AioSelector) -> None:
         assert (key.data, events) == ("other", EVENT_READ)
 
 
-def test_two_threads_may_take_turns_but_not_meet(
+def test_two_threads_may_alternate_but_not_overlap(
     selector: AioSelector, pipe: tuple[int, int]
 ) -> None:
     reader, writer = pipe
@@ -328,7 +328,7 @@ with AioSelector(16, user_ring={user_ring}) as selector:
     assert done.stdout == "interrupted\n"
 
 
-def test_a_closed_selector_says_so() -> None:
+def test_closed_selector_raises_that_it_is_closed() -> None:
     selector = AioSelector(4)
     selector.close()
     selector.close()

@@ -45,7 +45,7 @@ def test_readers_are_level_triggered(loop: aiopoll.EventLoop) -> None:
         assert not loop.remove_reader(ours)
 
 
-def test_a_reader_is_not_called_for_what_was_read_meanwhile(loop: aiopoll.EventLoop) -> None:
+def test_reader_is_not_called_for_data_read_meanwhile(loop: aiopoll.EventLoop) -> None:
     ours, theirs = stream_pair()
     ours.setblocking(True)  # a stale call would hang the loop
     with ours, theirs:
@@ -183,7 +183,7 @@ def test_files_of_others_take_no_slots() -> None:
 
 @pytest.mark.parametrize("user_ring", [True, False])
 @pytest.mark.parametrize("nr_events", [1, 512])
-def test_more_ready_files_than_a_turn_hands_over(
+def test_more_ready_files_than_an_iteration_dispatches(
     nr_events: int, user_ring: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Several iterations dispatch them, each once; none leaves the ring for want of a slot."""
@@ -289,7 +289,7 @@ def test_accept_backs_off_when_descriptors_run_out(loop: aiopoll.EventLoop) -> N
     assert "out of system resource" in str(reports[0]["message"])
 
 
-def test_a_connection_that_always_has_data_starves_nobody(loop: aiopoll.EventLoop) -> None:
+def test_connection_that_always_has_data_starves_no_other(loop: aiopoll.EventLoop) -> None:
     ours, theirs = stream_pair()
     other, other_peer = stream_pair()
     with ours, theirs, other, other_peer:

@@ -18,7 +18,7 @@ FILTERS = {
 """By filter: whether io_pgetevents is there."""
 
 
-def test_assembler_compares_as_it_says(check):
+def test_assembler_compares_as_the_kernel(check):
     check("io_uring_setup=ENOSYS", "comparisons")
 
 

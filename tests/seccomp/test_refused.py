@@ -48,7 +48,7 @@ def ids(refusal: Refusal) -> str:
 
 
 @pytest.mark.parametrize("refusal", ALL, ids=ids)
-def test_probe_says_which_and_why(check, refusal: Refusal):
+def test_probe_reports_the_call_and_the_reason(check, refusal: Refusal):
     support = json.loads(check(refusal.filter_name, "probe"))
     assert not support["aio_poll"]
     assert support["errno"] == refusal.code
@@ -80,7 +80,7 @@ def test_makers_raise_the_reason_that_probe_gives(check, refusal: Refusal):
 
 @pytest.mark.parametrize("answer", ["EPERM", "ENOSYS"])
 @pytest.mark.parametrize("name", ["io_getevents", "io_pgetevents"])
-def test_reap_says_why_it_cannot_wait(check, name: str, answer: str):
+def test_reap_raises_with_the_reason(check, name: str, answer: str):
     code, text = json.loads(check(f"{name}={answer}", "reap_refused"))[name]
     assert code == getattr(errno, answer)
     assert text.startswith(f"{name}: ")

@@ -274,7 +274,7 @@ def test_pipes(loop: asyncio.AbstractEventLoop) -> None:
     loop.run_until_complete(scenario())
 
 
-def test_a_listener_lets_nobody_in_and_its_port_is_free(loop: asyncio.AbstractEventLoop) -> None:
+def test_closed_listener_accepts_none_and_its_port_is_free(loop: asyncio.AbstractEventLoop) -> None:
     async def scenario() -> None:
         port = 0
         for _ in range(10):
@@ -289,7 +289,7 @@ def test_a_listener_lets_nobody_in_and_its_port_is_free(loop: asyncio.AbstractEv
     loop.run_until_complete(scenario())
 
 
-def test_a_unix_listener_lets_nobody_in(loop: asyncio.AbstractEventLoop, tmp_path: Path) -> None:
+def test_closed_unix_listener_accepts_none(loop: asyncio.AbstractEventLoop, tmp_path: Path) -> None:
     async def scenario() -> None:
         path = str(tmp_path / "listener")
         for _ in range(10):

@@ -227,7 +227,7 @@ class Writer(asyncio.Protocol):
             self.transport.write(b"x" * 300_000)
 
 
-def test_who_always_writes_starves_nobody(
+def test_connection_that_always_writes_starves_no_other(
     loop: aiopoll.EventLoop, stream_pair: Callable[[], Pair]
 ) -> None:
     async def scenario() -> None:

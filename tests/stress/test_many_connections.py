@@ -183,7 +183,7 @@ SPARE = 500  # descriptors for everything else
     [("aio", socket.AF_INET), ("epoll", socket.AF_UNIX)],
     ids=["aio-tcp", "epoll-unix"],
 )
-def test_tens_of_thousands_are_open_and_any_may_speak(
+def test_tens_of_thousands_are_open_and_any_may_send(
     backend: str, family: socket.AddressFamily, tmp_path: Path
 ) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

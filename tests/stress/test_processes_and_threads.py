@@ -248,7 +248,7 @@ print("alive")
 
 @pytest.mark.subprocess
 @pytest.mark.parametrize("when", ["after", "before"])
-def test_a_subinterpreter_works_or_says_that_it_cannot(when: str, tmp_path: Path) -> None:
+def test_subinterpreter_works_or_raises_that_it_cannot(when: str, tmp_path: Path) -> None:
     """And so does the main interpreter, where it comes second."""
     path = tmp_path / "answer"
     done = subprocess.run(

@@ -141,7 +141,7 @@ def compare(
 @pytest.mark.subprocess
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("transport", "ending"), GROUPS)
-def test_the_peer_cannot_tell_the_loop_by_what_it_sees(
+def test_peer_sees_the_same_from_every_loop(
     programs: Programs, kind: str, transport: str, ending: str
 ) -> None:
     compare(programs, kind, transport, ending, () if kind == ORACLE else MAY_LOSE)
