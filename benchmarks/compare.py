@@ -2,8 +2,8 @@
 
 Both run this checkout's programs, so that only the package differs.  Each round starts processes of
 both sides and measures them alternately; the next round begins with the other side.  The medians of
-a round's samples are one pair.  The interval is computed from rounds, not samples: samples of one
-process share properties that the next process has not (memory layout, hash seeds).
+a round's samples are one pair.  The interval is computed from rounds, not samples.  Samples of one
+process share properties that the next process has not: memory layout, hash seeds.
 """
 
 import argparse
@@ -307,8 +307,7 @@ def asked(workload: Workload, wanted: list[str] | None) -> list[str]:
 def plan_of(
     workloads: list[Workload], wanted: list[str] | None, after: Side, skipped: dict[str, str]
 ) -> list[tuple[Workload, list[str]]]:
-    """Each workload with our implementations that the checkout can run; `skipped` gets the
-    reasons."""
+    """Each workload with our implementations that the checkout can run; `skipped` gets reasons."""
     plan = []
     reasons: dict[str, str | None] = {}
     for workload in workloads:

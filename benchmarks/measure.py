@@ -1,7 +1,7 @@
-"""One implementation on one workload: its processes, and what the kernel counts of them.
+"""One implementation on one workload: its processes, and the kernel's counters of them.
 
-Everything is counted over a window that the client (or the program, where it has none) marks by
-`start` and by its result: connecting, warming up and starting Python are outside.
+Everything is counted over a window, which the client (or the program, where it has none) marks by
+`start` and by its result.  Connecting, warming up and starting Python are outside.
 """
 
 import contextlib
@@ -84,7 +84,7 @@ class Process:
             os.killpg(self.pid, signal.SIGKILL)
 
     def errors(self) -> str:
-        """The beginning of what it wrote to its standard error."""
+        """The beginning of its standard error."""
         # The child shares the file's position: it must not be moved.
         return os.pread(self._errors.fileno(), 10_000, 0).decode(errors="replace").strip()
 
@@ -313,7 +313,7 @@ class Running(contextlib.ExitStack):
 class Round(Generic[Key]):
     """The processes that are measured beside each other, each under a key.
 
-    They are started at the first question, and run until the end; for a workload that runs alone,
+    They are started at the first question, and run until the end.  For a workload that runs alone,
     they are started and ended for each question.
     """
 

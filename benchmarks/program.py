@@ -1,8 +1,8 @@
 """Code shared by the programs of benchmarks/workloads: command line and protocol with `run`.
 
 A server prints `ready ADDRESS` and serves until it is killed.  A program that measures itself
-prints `start`, waits for a line, works and prints one line of JSON, again and again until its
-standard input ends, so that the measuring process can inspect it while it waits.
+prints `start`, waits for a line, works and prints one line of JSON. It repeats this until its
+standard input ends.  The measuring process can inspect it while it waits.
 """
 
 import argparse
@@ -38,10 +38,10 @@ def run(arguments: argparse.Namespace, main: Callable[[argparse.Namespace], Any]
 def grow_malloc_threshold() -> None:
     """Brings malloc into the state that a program has once it has freed something large.
 
-    asyncio and rloop allocate 256 KiB for each read.  glibc maps and unmaps so much anew each
-    time, until a mapped block of that size or more has been freed (mallopt(3), M_MMAP_THRESHOLD):
-    from then on it comes from the heap.  In most programs that happens while they start; in ours,
-    which are small, it would not, and those loops would look several times slower than they are.
+    asyncio and rloop allocate 256 KiB for each read.  glibc maps and unmaps so much anew each time,
+    until a mapped block of that size or more has been freed (mallopt(3), M_MMAP_THRESHOLD).  From
+    then on it comes from the heap.  In most programs that happens while they start.  In ours, which
+    are small, it would not: those loops would look several times slower than they are.
     """
     bytes(4 << 20)
 
@@ -53,7 +53,7 @@ def ready(address: str) -> None:
 def bound_socket() -> socket.socket:
     """A listening TCP socket on a free port of 127.0.0.1.
 
-    Its protocol is named, for asyncio sets TCP_NODELAY only on sockets that say they are TCP's.
+    Its protocol is named, for asyncio sets TCP_NODELAY only on sockets whose proto is TCP.
     """
     bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setblocking(False)
@@ -97,8 +97,8 @@ async def measure(
 ) -> None:
     """Awaits batch(batch_size) for the given seconds, and reports the rate; repeats it on request.
 
-    A batch that knows how long each operation took appends that to `latencies_ns`; `at_end` returns
-    further metrics, or ends the program where the work is found to be wrong.
+    A batch that measures its operations appends their durations to `latencies_ns`.  `at_end`
+    returns further metrics, or ends the program where the work is found to be wrong.
     """
     clock = time.perf_counter
     if arguments.operations:

@@ -28,8 +28,7 @@ LATEST = ROOT / "benchmarks" / "results" / "latest.json"
 RUNS = BUILD / "runs"
 RATIOS = ("rate", "cpu_us", "context_switches")  # and the workload's own metric
 NOT_JUDGED = ("aiopoll-epoll", "aiopoll-threads")
-"""The epoll backend is there to be compared with, and so is aiopoll where threads do its work on
-the disk."""
+"""The epoll backend is there for comparison, and so is aiopoll with threads for the disk."""
 
 
 def ours(implementation: str) -> bool:
@@ -78,7 +77,7 @@ def workload_result(workload: Workload, implementations: dict[str, Any]) -> dict
     }
 
 
-# ---- what is looked for in a result ----
+# ---- checks of a result ----
 
 
 def median(result: dict[str, Any], implementation: str, metric: str) -> float | None:

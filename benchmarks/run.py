@@ -1,9 +1,9 @@
 """python -m benchmarks.run: every workload, several rounds, the implementations in rotation.
 
-Each round starts the processes of all implementations, and measures several samples of each, a
-short time for one: a disturbance on the machine affects neighbours alike.  The server runs on one
-CPU and its client on another.  The output is a table during the run, the samples in build/bench,
-their results in benchmarks/results/latest.json, and with --report an HTML page of plots.
+Each round starts the processes of all implementations, and measures several short samples of each:
+a disturbance on the machine affects neighbours alike.  The server runs on one CPU and its client on
+another.  The output is a table during the run, the samples in build/bench, their results in
+benchmarks/results/latest.json, and with --report an HTML page of plots.
 """
 
 import argparse
@@ -208,7 +208,7 @@ def run_all(arguments: argparse.Namespace, workloads: list[Workload], settings: 
             run["workloads"][workload.name] = {"run": name_of(record), **result}
             screen.show(workload.name, result)
             if path:
-                results.save(run, path)  # after each, so that a run cut short keeps what it has
+                results.save(run, path)  # after each, so that a run cut short keeps its results
             if update_latest:
                 results.update_latest(run)
         screen.sum_up(run, [path] * bool(path) + [results.LATEST] * update_latest)

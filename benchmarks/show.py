@@ -1,4 +1,4 @@
-"""The run on a terminal: its progress, a table of each workload, and what reaches its goal."""
+"""The run on a terminal: its progress, a table of each workload, and the goals reached."""
 
 from pathlib import Path
 from types import TracebackType

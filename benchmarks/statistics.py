@@ -1,8 +1,8 @@
 """Statistics of samples: their median with its 95 % interval, and a figure as it is shown.
 
-The interval is the bootstrap's: as many samples are drawn anew with replacement, and 95 % of the
-medians of all such draws lie in it.  For a median their distribution is known, so that nothing is
-drawn: equal samples have equal intervals.
+The interval is the bootstrap's: as many samples are drawn with replacement, and 95 % of the medians
+of all draws lie in it.  For a median their distribution is known, so that nothing is drawn: equal
+samples have equal intervals.
 """
 
 import statistics
@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 CONFIDENCE = 0.95
 COUNT_MIN = 6
-"""The range of five samples has the median in it less often than in 95 of 100 cases (1 - 2/2**5),
-that of six more often: fewer have no interval of 95 %."""
+"""The range of five samples holds the median in fewer than 95 of 100 cases (1 - 2/2**5), that of
+six in more: fewer samples have no interval of 95 %."""
 
 
 class Estimate(NamedTuple):

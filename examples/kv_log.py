@@ -12,10 +12,10 @@ The checksum of a batch starts from the salt, so that what a recycled segment he
 value made to look like a batch, is never taken for one.  Sequence numbers have no gaps.
 
 At the start all batches are applied in order.  The first that is not whole is the end: a write that
-was cut off and never acknowledged.  If a whole one comes after it, or a segment that the manifest
-(kv_manifest.py) names is missing, or one is not as long as it was made, the disk has lost
-acknowledged data: the log refuses to open, and names the file and the place in it.  Damage to the
-very last batch cannot be distinguished from a write that was cut off.
+was cut off and never acknowledged.  The disk has lost acknowledged data if a whole batch comes
+after it, if a segment in the manifest (kv_manifest.py) is missing, or if one is shorter or longer
+than it was made.  Then the log refuses to open, and names the file and the place in it.  Damage to
+the very last batch cannot be distinguished from a write that was cut off.
 
 Segments are given up at the oldest end only, when nothing in them is needed; the file becomes the
 next new segment.
@@ -60,8 +60,8 @@ T = TypeVar("T")
 
 
 class Segment:
-    """A file of the log.  end: where the next batch goes.  live: bytes of what is still needed.
-    sequence: that of its first batch, once it has one."""
+    """A file of the log.  end: offset of the next batch.  live: bytes still needed. sequence: that
+    of its first batch, once it has one."""
 
     __slots__ = ("end", "file", "live", "number", "seed", "sequence", "size")
 

@@ -40,7 +40,7 @@ def no_ring_is_left() -> Iterator[None]:
 
 @pytest.fixture
 def handler() -> Iterator[Callable[[Callable[[], object]], None]]:
-    """Runs a function in a signal handler a moment from now, and keeps what it raised."""
+    """Runs a function in a signal handler a moment from now, and keeps its exception."""
     previous = signal.getsignal(signal.SIGALRM)
 
     def arm(function: Callable[[], object]) -> None:

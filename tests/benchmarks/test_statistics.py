@@ -24,8 +24,8 @@ def test_estimate_few_samples_their_range() -> None:
 
 
 def test_estimate_known_interval() -> None:
-    # Of 15 samples, a draw's median is at most the third where 8 or more of its 15 are: 0.4 %;
-    # at most the fourth with 2.8 %, so that the bound of 2.5 % is there.
+    # Of 15 samples, a draw's median is at most the third where 8 or more of its 15 are: 0.4 %. It
+    # is at most the fourth with 2.8 %, so that the bound of 2.5 % is there.
     assert estimate(range(1, 16)) == (8, 4, 12)
 
 

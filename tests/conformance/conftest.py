@@ -1,9 +1,9 @@
 """Fixtures of the conformance tests.
 
 They follow, in words of their own, the cases of libaio's harness (harness/cases in libaio's
-sources) and of the Linux Test Project (testcases/kernel/syscalls/io_*), one file each.  Every
-test runs on the Linux underneath and on the in-process kernel, and on each of them twice: with
-ring reap, and with system-call reap forced.
+sources) and of the Linux Test Project (testcases/kernel/syscalls/io_*), one file each.  Every test
+runs on the Linux underneath and on the in-process kernel, each with ring reap and with forced
+system-call reap.
 """
 
 import os

@@ -112,7 +112,7 @@ def same(folder: Path, size: int, mode: str, buffering: int, steps: list[Step]) 
 def flushed(steps: list[Step]) -> list[Step]:
     """With a flush() after each write().
 
-    Until it is written, appended data counts from the position of the cursor; the size of the
+    Until it is written, appended data counts from the position of the cursor.  The size of the
     buffer decides how much is written by itself.
     """
     flush: Step = ("flush", None)

@@ -1,7 +1,7 @@
 """A Dask cluster and its client, run by test_dask.py as `dask_program.py MODE BACKEND`.
 
-MODE: "asynchronous", all of it on the loop that runs; "threads", the cluster on a loop that
-distributed makes in a thread of its own; "processes", each worker in a process.
+MODE: "asynchronous", all of it on the running loop; "threads", the cluster on a loop of distributed
+in another thread; "processes", each worker in a process.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """One set of operations, and two drivers that carry it out: this kernel, and the Linux underneath.
 
 An operation returns a number (a count, a mask), bytes' length, or -errno. `expected` is the other
-side's result: the real side uses it only to know how long to wait for the network or for a work
-item, never to decide its own result.
+side's result.  The real side uses it only to know how long to wait for the network or for a work
+item, never for its own result.
 """
 
 import contextlib

@@ -66,7 +66,7 @@ class Pair:
         """One operation on the `which`-th open end; `number` is its argument."""
         before = len(self.trace)
         self._run(operation, which, number)
-        # A FIN or a reset wakes without a key: today's kernel looks some time later, and must have
+        # A FIN or a reset wakes without a key: today's kernel looks some time later. It must have
         # looked before the next operation changes the state. Socket data wakes with a key that is
         # too broad, and a poll that it completed falsely is armed again now.
         done = [what[0] for what, _, _ in self.trace[before:]]
@@ -136,7 +136,7 @@ class Pair:
     def retire(self, closed):
         """Leave the other end of a pinned file alone.
 
-        The request's event comes first and the release some time after it, from a work item: the
+        The request's event comes first, and a work item releases the file some time later: the
         other end's view meanwhile is random. Pinning has tests of its own.
         """
         others = [entry for entry in self.objects if entry[4] == closed[4]]
@@ -252,7 +252,7 @@ class Pair:
 def tolerated(model, linux):
     """The result of Linux, without the bits that the divergences later_look and raw_wake_key add.
 
-    A kworker that looks later sees errors and hang-ups that came meanwhile; a socket's key reports
+    A kworker that looks later sees errors and hang-ups that came meanwhile.  A socket's key reports
     data to read, though it may be the urgent byte alone.
     """
     if min(linux[1], model[1]) <= 0 or linux[1] & model[1] != model[1]:

@@ -1,8 +1,8 @@
 """One test for each rule that the series names in its changelog, V1 to V8.
 
-A test is named after the version that a line led to: "Changes since V1" are v2.  Lines without
-a rule have none: small changelog updates, rebases, a double initialization, ACKs, the order of
-the patches; and V4 reverts "call ->poll_mask before sleeping" of V3.
+A test is named after the version that a line led to: "Changes since V1" are v2.  Lines without a
+rule have none: small changelog updates, rebases, a double initialization, ACKs, the order of the
+patches.  V4 reverts "call ->poll_mask before sleeping" of V3.
 """
 
 import errno

@@ -1,7 +1,7 @@
 """epoll here and on the Linux underneath: level, edge, oneshot and nested sets, in order.
 
-Eventfds and Unix sockets are watched: a pipe of today wakes for room only when it was full, where
-that of 2018 does for every page that was read.
+Eventfds and Unix sockets are watched, not pipes: today's pipe wakes for room only when it was full,
+that of 2018 for every page read.
 """
 
 import os

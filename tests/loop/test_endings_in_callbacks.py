@@ -292,7 +292,7 @@ def run_on(loop: Any, drive: Drive, ending: Ending) -> list[Any]:
     async def main() -> None:
         with ExitStack() as stack:
             is_closed = await drive(loop, ending, stack)
-        for _ in range(10):  # what is still queued
+        for _ in range(10):  # callbacks still queued
             await asyncio.sleep(0)
         assert is_closed()
 

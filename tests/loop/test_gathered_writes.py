@@ -277,7 +277,7 @@ def test_gathering_is_switched_off_by_an_option(switched_off: aiopoll.EventLoop)
     switched_off.run_until_complete(scenario())
 
 
-# What is written, whichever way it leaves
+# The data written, whichever way it leaves
 
 
 def test_a_broken_connection_is_noticed_as_it_is_written_to(loop: aiopoll.EventLoop) -> None:

@@ -1,9 +1,8 @@
 """Sockets given to a loop by sock=: every way to fail ends as with asyncio of the same Python.
 
-Each case runs on asyncio and on this loop.  These must be equal: the exception, whether the socket
-is closed, the data that the peer has received, and the calls of the protocol and of the exception
-handler.  Where asyncio closes the socket some iterations later, it is closed here when the call
-ends.
+Each case runs on asyncio and on this loop.  These must be equal: the exception, the socket's state,
+the data that the peer has received, and the calls of the protocol and of the exception handler.
+Where asyncio closes the socket some iterations later, it is closed here when the call ends.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """Each name of AbstractEventLoop, in the same scenario on asyncio's loop and on ours.
 
-A scenario returns its observations, free of numbers that differ from run to run; the result of
+A scenario returns its observations, free of numbers that differ from run to run.  The result of
 stock asyncio on this Python is right.  SCENARIOS lists the names that each one calls; together they
 call all.
 """

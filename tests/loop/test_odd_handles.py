@@ -58,7 +58,7 @@ def test_handles_whose_arguments_are_a_list_or_nothing(loop: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["aio", "epoll"])
 def test_a_listener_that_was_closed_is_refused(kind: str) -> None:
-    """Its number is -1, as is that of the object when it is asked."""
+    """Its number is -1, and so is the result of the object's fileno()."""
     loop = LOOPS[kind]()
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)

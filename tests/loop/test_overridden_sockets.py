@@ -1,7 +1,7 @@
 """Sockets whose methods a program has overridden: asyncio's calls are made, on this loop too.
 
-Each scenario runs on asyncio and on this loop, with sockets of a class that overrides the methods,
-with methods set on the instance, and with socket.socket itself patched; the same ones are called.
+Each scenario runs on asyncio and on this loop: with a class that overrides the methods, with
+methods set on the instance, and with socket.socket itself patched.  The same ones are called.
 """
 
 import _socket

@@ -1,7 +1,7 @@
 """Callbacks and timers that wait by the hundred, which the collector does not see meanwhile.
 
-However they leave the queue, nothing is lost: objects still referenced can be collected again, and
-the others are freed (a context that the collector does not see would crash then).
+However they leave the queue, nothing is lost.  Objects still referenced can be collected again, and
+the others are freed.  (A context that the collector does not see would crash then.)
 """
 
 import contextvars

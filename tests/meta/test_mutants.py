@@ -36,7 +36,7 @@ EQUIVALENT_MAX = 0.05
 def test_a_mutant_applies_and_names_its_tests(mutant: Mutant) -> None:
     text = (ROOT / mutant.file).read_text(encoding="utf-8")
     assert apply(text, mutant) != text
-    assert Path(mutant.file).suffix in (".py", ".pyx", ".h")  # what tools/mutants.py can build
+    assert Path(mutant.file).suffix in (".py", ".pyx", ".h")  # tools/mutants.py can build these
     named = [word.split("::")[0] for word in mutant.tests.split() if word.startswith("tests/")]
     assert named, "it names no tests"
     for word in named:

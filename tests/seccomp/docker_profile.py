@@ -1,7 +1,7 @@
 """Turns a seccomp profile in Docker's format into rules of a filter.
 
-A profile is a list of groups: names of system calls, an action, conditions on the arguments that
-must all hold, and the circumstances in which the group applies (`includes`: every one of them,
+A profile is a list of groups: names of system calls, an action, and conditions on the arguments
+that must all hold.  A group applies only in some circumstances (`includes`: every one of them,
 `excludes`: none of them).  Among groups for the same call, any that matches allows it.
 """
 

@@ -212,7 +212,7 @@ class ContextModel(RuleBasedStateMachine):
         assert self.expected[request] > 0, "an event too many"
         assert event.res2 == 0
         assert event.res >= 0
-        assert event.res & ~(request.asked | ALWAYS) == 0, "bits that nobody asked for"
+        assert event.res & ~(request.asked | ALWAYS) == 0, "bits that were not requested"
         if event.res & select.POLLPRI:
             pytest.fail("no file here ever has priority data")
         if event.res == 0 and request.cancelled:

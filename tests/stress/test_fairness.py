@@ -1,6 +1,6 @@
 """A connection that is always ready delays no other work: counted in iterations and events.
 
-An iteration may give a busy connection several events, but not without bound: SHARE is far above
+An iteration may give a busy connection several events, but not without bound.  SHARE is far above
 any sensible loop's number, and far below starvation.
 """
 

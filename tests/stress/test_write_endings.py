@@ -1,12 +1,12 @@
 """Written data and every way to end, from every place to write: the peer sees what asyncio's sees.
 
-Rule.  Written data has reached the kernel when write() returns: however the callback ends, the peer
-receives the same bytes, once, and sees the same end.  MAY_LOSE lists the cases in which the kernel
-may drop bytes that it was asked to hold back; with gather_writes=False it drops none.
+Rule.  Written data has reached the kernel when write() returns.  However the callback ends, the
+peer receives the same bytes, once, and sees the same end.  MAY_LOSE lists the cases in which the
+kernel may drop bytes that it was asked to hold back; with gather_writes=False it drops none.
 
 The matrix is data in write_endings_matrix.py.  Each scenario runs in a process of its own, on a
-loop of ours and on asyncio's own; only the views of the two peers are compared.  No outcome depends
-on time: the peer waits for the bytes, the callback that blocks waits for the peer.
+loop of ours and on asyncio's own.  Only the views of the two peers are compared.  No outcome
+depends on time: the peer waits for the bytes, the callback that blocks waits for the peer.
 """
 
 import functools

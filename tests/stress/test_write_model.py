@@ -1,6 +1,6 @@
 """Random sequences on a stream transport against a small model of asyncio's contract.
 
-The model keeps the bytes given to the transport and compares the peer's data with them; it knows
+The model keeps the bytes given to the transport and compares the peer's data with them.  It knows
 the possible callbacks, their number and their order.  It reads no internal state of a transport.
 asyncio's own loop runs the same sequences: where it fails, the model is wrong.
 """
@@ -268,8 +268,8 @@ class TransportModel(RuleBasedStateMachine):
     def is_asyncios(self) -> bool:
         """Whether the transport is asyncio's own, or derived from it.
 
-        After its end that may fail with AttributeError, for its loop and its socket are None: in
-        abort() if close() had something left to send, and when resume_writing() ends it.
+        After its end that may fail with AttributeError, for its loop and its socket are None.  This
+        happens in abort() if close() had data left to send, and when resume_writing() ends it.
         """
         return isinstance(self.transport, selector_events._SelectorTransport)  # type: ignore[attr-defined]
 
@@ -318,7 +318,7 @@ class TransportModel(RuleBasedStateMachine):
                 assert self.closing or self.eof_written
                 assert self.received == len(self.given) or self.may_lose, "an end in the middle"
                 return
-            assert self.given.startswith(data, self.received), "not what was written, or not there"
+            assert self.given.startswith(data, self.received), "the data is wrong, or missing"
             self.received += len(data)
             size -= len(data)
 
@@ -422,7 +422,7 @@ class TransportModel(RuleBasedStateMachine):
                 poller.poll(10)  # TCP takes its time where windows are small
                 self.peer_reads(1 << 20)
         assert "lost" in self.told, "connection_lost never came"
-        assert self.peer_sees_end, "the peer was not told"
+        assert self.peer_sees_end, "the peer sees no end"
         self.turn(TURNS_TO_SETTLE)
         assert not self.failures, self.failures
         assert self.told.count("lost") == self.told.count("made") == 1

@@ -137,7 +137,7 @@ class Child:
         self.scenario = scenario
         self.kind = kind
         self.control = control
-        self.address = address  # of the peer, or what to listen on
+        self.address = address  # of the peer, or to listen on
         self.server_context, self.client_context = contexts
         self.pid = os.getpid()
         self.armed = False  # the next callback of the scenario's place is the one

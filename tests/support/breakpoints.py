@@ -5,10 +5,10 @@ tables.  A process that called PTRACE_TRACEME stops at each signal, and a breakp
 raises SIGTRAP (ptrace(2)).  /proc/PID/mem lets the tracer write into code.  A function that gcc has
 inlined has no symbol, or calls that do not pass it.
 
-Rule.  The program stops itself in allow_tracing(), so that all its threads are traced, and with
-`pause()` where the part to be traced begins, and where it ends.  At a breakpoint the instruction is
-put back, the thread makes one step, and the breakpoint is set again.  All functions that are named
-are entered with the GIL, so that no other thread can pass one of them meanwhile.
+Rule.  The program stops itself in allow_tracing(), so that all its threads are traced.  It stops
+with `pause()` at the beginning and at the end of the traced part.  At a breakpoint the instruction
+is put back, the thread makes one step, and the breakpoint is set again.  All functions that are
+named are entered with the GIL, so that no other thread can pass one of them meanwhile.
 
 Cost.  Two stops a call: for tests only.
 """

@@ -1,11 +1,10 @@
 """Runs pytest in several processes that share the modules: python -m tests.support.parallel 4 ARGS.
 
 Rule.  Every process collects all tests.  Before the first test of a module it creates the module's
-file in the directory of claims, which only one process can; the others pass over the module.
-Why.  The tests fork and count threads, so a process of theirs must have one thread, and a worker
-that is fed through a connection has more.  Many wait, for the kernel to end an AIO context or for
-a child: processes may outnumber cores.
-Cost.  Each process imports every module, some seconds.
+file in the directory of claims.  Only one process can; the others pass over the module.  Why.  The
+tests fork and count threads, so their process must have one thread.  A worker that is fed through a
+connection has more.  Many wait, for the kernel to end an AIO context or for a child: processes may
+outnumber cores.  Cost.  Each process imports every module, some seconds.
 
 The first process's output is shown as it comes, the others' when they have ended.
 """

@@ -1,7 +1,7 @@
 """Case 3: io_submit with a bad context, bad pointers and a bad count.
 
-On Linux an address that is not mapped cannot be passed from Python for an iocb or for the array:
-None is the one bad pointer there is.
+On Linux, Python cannot pass an unmapped address for an iocb or for the array: None is the only bad
+pointer.
 """
 
 import errno

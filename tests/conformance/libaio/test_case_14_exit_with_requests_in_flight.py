@@ -1,7 +1,7 @@
 """Case 14: a process with reads, writes and polls in flight does exit.
 
-libaio's harness moves 768 MiB; 8 MiB with O_DIRECT, where the file system has it, are in flight
-when the child exits, and so are the polls.
+libaio's harness moves 768 MiB.  Here 8 MiB are in flight when the child exits, with O_DIRECT where
+the file system has it, and so are the polls.
 """
 
 import mmap

@@ -1,7 +1,7 @@
 """Case 18: when io_destroy returns, the read is over: its memory is the caller's again.
 
-libaio's harness does it 1,000 times in each of 100 threads; io_destroy takes some 30
-milliseconds of the kernel's time, so here it is 3 times in each of 16.
+libaio's harness does it 1,000 times in each of 100 threads.  io_destroy takes the kernel some 30
+milliseconds, so here it is 3 times in each of 16.
 """
 
 import mmap

@@ -1,7 +1,7 @@
 """Case 21: RWF_NOWAIT completes with -EAGAIN where the transfer would have to wait.
 
-A direct read of a block whose page is dirty in the page cache has to wait for its writeback;
-after a direct write, which empties the cache, it has not.
+A direct read of a block whose page is dirty in the page cache has to wait for its writeback.  After
+a direct write, which empties the cache, it does not wait.
 """
 
 import errno

@@ -72,9 +72,9 @@ class DatagramTransport(Operation):
         assert self.ear.lost == 1, f"connection_lost was called {self.ear.lost} times"
         for error in [*self.ear.errors, self.ear.error]:
             if error is not None and not (lost and is_bad_descriptor(error)):
-                raise AssertionError(f"told of {error!r}")
+                raise AssertionError(f"an error was reported: {error!r}")
         if not self.bench.asyncios:  # which reports it again as long as a duplicate is ready
-            assert len(self.ear.errors) <= 1 + self.pokes, "told of the loss again and again"
+            assert len(self.ear.errors) <= 1 + self.pokes, "the loss was reported again and again"
 
 
 class DatagramEar(asyncio.DatagramProtocol):

@@ -40,7 +40,7 @@ class Stranger(ABC):
 
     kind: ClassVar[str]
     takes_guests: ClassVar[bool] = False
-    """Whether the loop may serve it too: then `speak` is heard by the guest."""
+    """Whether the loop may serve it too: then the guest receives the block of `speak`."""
 
     def __init__(self, blocking: bool) -> None:
         self.block = new_block()

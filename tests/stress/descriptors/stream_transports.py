@@ -11,8 +11,8 @@ from .sock_calls import SENT, SENT_BY_TCP, TCP_SHARE
 from .sockets import SMALL, unix_pair
 
 STATES = {False: ("idle", "idle", "full", "paused"), True: ("idle", "paused")}
-"""asyncio, which waits to read and to write under a number, fails where it then stops one of them:
-the kernel does not know the number's new file."""
+"""asyncio waits to read and to write under a number, and fails where it then stops one of them: the
+kernel does not know the number's new file."""
 
 
 class Ear(asyncio.Protocol):
