@@ -8,8 +8,8 @@ A segment is a file, 000001.log, 000002.log, …, allocated and filled with zero
             a new block
   batch     checksum, length, sequence number, records: a batch is there as a whole, or not at all
   record    kind, length of key and of value, key, value
-The checksum of a batch starts from the salt, so that what a recycled segment held before, or a
-value made to look like a batch, is never taken for one.  Sequence numbers have no gaps.
+The checksum of a batch starts from the salt, so that old data of a recycled segment, or a value
+made to look like a batch, is never taken for one.  Sequence numbers have no gaps.
 
 At the start all batches are applied in order.  The first that is not whole is the end: a write that
 was cut off and never acknowledged.  The disk has lost acknowledged data if a whole batch comes

@@ -93,7 +93,7 @@ def test_a_failure_ends_the_rounds_and_is_kept() -> None:
     assert log[-1].startswith("end")
 
 
-# ---- what is made of them ----
+# ---- results of the pairs ----
 
 
 def judged(*ratios: float, limit: float = 0.98) -> list[str]:

@@ -285,7 +285,7 @@ def paths(tmp_path: Path) -> tuple[Path, Path]:
     return ours, private
 
 
-def test_file_closed_during_sendfile_is_not_replaced(
+def test_sendfile_of_a_closed_file_reads_no_other_file(
     loop_kind: str, paths: tuple[Path, Path]
 ) -> None:
     async def main(loop: Loop) -> None:
@@ -326,7 +326,7 @@ def test_fd_without_an_owner_stays_the_given_file(loop_kind: str, paths: tuple[P
     run(loop_kind, main)
 
 
-def test_socket_closed_during_sendfile_is_not_replaced(
+def test_sendfile_to_a_closed_socket_uses_no_other(
     loop_kind: str, paths: tuple[Path, Path]
 ) -> None:
     async def main(loop: Loop) -> None:

@@ -43,7 +43,7 @@ async def accepted(
     return transport, peer
 
 
-def test_connection_that_always_has_data_is_never_armed() -> None:
+def test_connection_that_always_has_data_is_rarely_armed() -> None:
     received = 0
 
     class Sink(asyncio.Protocol):

@@ -90,7 +90,7 @@ class Peer:
             self.poller.unregister(self.fd)
         self.reading = reading
 
-    # -- what the child says
+    # -- messages of the child
 
     def take_message(self) -> None:
         try:
