@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import aiopoll
+import aiopoll.loop  # before the fork: each child would load the compiled modules anew
 
 from .write_endings_matrix import (
     CALLBACKS_OF_WRITING,
