@@ -138,6 +138,7 @@ def test_build_does_not_inherit_pythonpath(clone: Any, monkeypatch: pytest.Monke
 
 
 def test_debug_build_has_a_copy_of_its_own(clone: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AIOPOLL_DEBUG", raising=False)
     found = revision.of_commit("HEAD", clone.path)
     plain = built(found, clone, [])
     monkeypatch.setenv("AIOPOLL_DEBUG", "1")

@@ -15,8 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from aiopoll import loop
-
 DATA = tomllib.loads(Path(__file__).with_name("asyncio_private.toml").read_text())
 NAMES = [f"{owner['name']}.{name}" for owner in DATA["owner"] for name in owner["names"]]
 SOURCES = Path(__file__).parents[2] / "src/aiopoll/loop"
@@ -100,6 +98,3 @@ def test_the_list_names_no_other_version_twice() -> None:
     assert DATA["versions"].keys() <= set(NAMES)
     assert len(NAMES) == len(set(NAMES))
 
-
-def test_the_sources_are_those_of_the_package() -> None:
-    assert Path(str(loop.__file__)).parent == SOURCES

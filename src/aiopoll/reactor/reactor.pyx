@@ -529,7 +529,8 @@ cdef class Reactor:
                       if registration is not None]
         assert self.nr_registered == len(registered), "a registration was lost"
         assert self.nr_in_epoll == sum([in_epoll(registration) for registration in registered])
-        assert self.is_forked_child() or self.count_leaked() == 0, "a request and its slot leaked"
+        assert self.is_forked_child() or self.count_leaked() == 0, (
+            f"a request and its slot leaked: {self.statistics()}")
         self.shutdown()
         failed = close(self.epoll_fd) | close(self.wakeup.fd)
         self.epoll_fd = self.wakeup.fd = -1

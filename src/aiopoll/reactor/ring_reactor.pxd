@@ -63,7 +63,6 @@ cdef extern from "busy_poll.h" nogil:
 cdef enum:
     CANCELLED_NS = 1000000  # how long to wait for the event of a cancelled request, and how often
     CANCELLED_TRIES = 8
-    DRAIN_TRIES = 1000  # a record whose event has not come after so many waits is leaked
 
 cdef enum Delivery:
     DISPATCH

@@ -43,6 +43,8 @@ from aiopoll.aio.errors import cancel_error, setup_error
 
 fork_guard_use(process_guard())
 
+cdef int64_t DRAIN_NS = 5000000000
+
 
 cdef class RingReactor(Reactor):
     """The mechanism of the backend on an AIO ring."""
@@ -301,11 +303,10 @@ cdef class RingReactor(Reactor):
     cdef int cancel_all_and_drain(self) except -1:
         """Cancels all polls, and takes their events, which come in microseconds.
 
-        After DRAIN_TRIES waits of CANCELLED_NS it gives up: a context with requests in flight is
-        destroyed, not kept.
+        After DRAIN_NS it gives up: a context with requests in flight is destroyed, not kept.
         """
         cdef Registration registration
-        cdef int tries
+        cdef int64_t end_ns = busy_poll_clock() + DRAIN_NS
         self.polling = True  # disarm() does not wait for each one then
         try:
             for registration in self.registrations:
@@ -314,9 +315,7 @@ cdef class RingReactor(Reactor):
                     self.disarm(registration, 1)
             poll_pool_cancel(&self.pool, &self.ring, self.epoll_fd, self.wakeup.fd)
             self.take_queue(0)
-            for tries in range(DRAIN_TRIES):
-                if not self.pool.in_flight:
-                    break
+            while self.pool.in_flight and busy_poll_clock() < end_ns:
                 self.wait_events(CANCELLED_NS, REARM_ONLY)
         finally:
             self.polling = False
