@@ -421,9 +421,10 @@ def test_reap_ends_when_a_signal_handler_reaps_the_event(context, pipe, handler)
         waiting.append(True)  # a signal that came sooner is too early: the timer repeats
         try:
             events = context.reap()
-        except ValueError as error:
+        except ValueError:
+            if not taken:
+                raise
             # The signal came in between: reap() has seen that there is nothing to wait for.
-            assert "would wait for ever" in str(error)
             os.read(pipe[0], 1)
             waiting.clear()
             taken.clear()

@@ -97,4 +97,3 @@ def test_private_names_that_the_loop_uses_are_listed() -> None:
 def test_the_list_names_no_other_version_twice() -> None:
     assert DATA["versions"].keys() <= set(NAMES)
     assert len(NAMES) == len(set(NAMES))
-
