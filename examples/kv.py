@@ -13,7 +13,6 @@ import functools
 import resource
 import signal
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +157,7 @@ class Connection(asyncio.Protocol):
             self.protocol = int(options[0])
         facts = {
             b"server": b"aiopoll-kv",
-            b"version": version("aiopoll").encode(),
+            b"version": aiopoll.__version__.encode(),
             b"mode": b"standalone",
         }
         head = b"%%%d\r\n" if self.protocol == 3 else b"*%d\r\n"

@@ -50,6 +50,8 @@ if typing.TYPE_CHECKING:
     from aiopoll.support import Support as Support
     from aiopoll.support import probe as probe
 
+__version__ = "0.1.0"
+
 _MODULES = {
     "aio.buffers": ("AlignedBuffer", "BufferPool"),
     "aio.context": ("Context",),

@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "selector": {"aio", "reactor", "support"},
     "streams": {"loop"},
     "cli": {"aio", "support", "libaio", "selector", "kernel", "files", "loop", "streams", ""},
+    "gunicorn": set(),
     "__main__": {"cli"},
     # The names that the package shows.
     "": {"aio", "reactor", "support", "libaio", "selector", "files", "loop", "streams"},
@@ -81,7 +82,8 @@ def imports(path: Path) -> set[str]:
         found = cython_imports(source)
     else:
         found = python_imports(path, source)
-    return {name for name in found if name.split(".")[0] == "aiopoll"}
+    # The version is a literal of the package's own file, which loads nothing.
+    return {name for name in found if name.split(".")[0] == "aiopoll"} - {"aiopoll.__version__"}
 
 
 def is_part(name: str) -> bool:

@@ -7,7 +7,7 @@ returns the exit status.
 import argparse
 from collections.abc import Callable, Sequence
 
-from aiopoll.cli import bench, doctor, run
+from aiopoll import __version__
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -15,7 +15,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Raises SystemExit, as argparse does, for arguments that are wrong and for --help.
     """
+    # Here, for the processes that `aiopoll run` reaches need but one module of this package.
+    from aiopoll.cli import bench, doctor, run
+
     parser = argparse.ArgumentParser(prog="aiopoll", description="Linux AIO poll for Python.")
+    parser.add_argument("--version", action="version", version=f"aiopoll {__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in (run, bench, doctor):
         command.add_parser(subparsers)

@@ -6,14 +6,15 @@ importing uvloop by name.  Python 3.14 deprecates policies, and a later one remo
 """
 
 import asyncio
-import importlib.metadata
 import sys
 import types
 from asyncio import events, unix_events
 from collections.abc import Awaitable, Callable, Coroutine
+from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from typing import Any, TypeVar
 
+from aiopoll import __version__
 from aiopoll.loop.event_loop import EventLoop, new_event_loop, run_on
 
 _T = TypeVar("_T")
@@ -71,18 +72,31 @@ def alias_uvloop() -> types.ModuleType:
         )
     module = types.ModuleType("uvloop", "aiopoll's event loop under uvloop's names.")
     # importlib.util.find_spec() is how many look whether uvloop is there.
-    module.__spec__ = ModuleSpec("uvloop", None, origin="aiopoll.alias_uvloop()")
+    module.__spec__ = ModuleSpec("uvloop", _Made(module), origin="aiopoll.alias_uvloop()")
     vars(module).update(
         EventLoopPolicy=EventLoopPolicy,
         Loop=EventLoop,
         __all__=("new_event_loop", "install", "run", "EventLoopPolicy", "Loop"),
-        __version__=importlib.metadata.version("aiopoll"),
+        __version__=__version__,
         install=install,
         new_event_loop=new_event_loop,
         run=_uvloop_run,
     )
     sys.modules["uvloop"] = module
     return module
+
+
+class _Made(Loader):
+    """The loader of a module that is there: imports by its spec need one."""
+
+    def __init__(self, module: types.ModuleType) -> None:
+        self._module = module
+
+    def create_module(self, spec: ModuleSpec) -> types.ModuleType:
+        return self._module
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        pass
 
 
 def _uvloop_run(
