@@ -6,6 +6,7 @@ aiopoll run examples/site.py [--host HOST] [--port PORT]
 import argparse
 import asyncio
 import html
+import sys
 from pathlib import Path
 
 from aiohttp import web
@@ -60,7 +61,10 @@ def main() -> None:
     app.router.add_get("/", index)
     app.router.add_get("/stats", stats)
     app.router.add_get("/docs/{path:.+}", page)
-    web.run_app(app, host=arguments.host, port=arguments.port)
+    try:
+        web.run_app(app, host=arguments.host, port=arguments.port)
+    except OSError as error:  # the port is taken, for one
+        sys.exit(f"site: {error.strerror or error}")
 
 
 if __name__ == "__main__":
