@@ -1,6 +1,8 @@
 """aiopoll doctor: prints the abilities of this kernel and sandbox, and the fix for the others."""
 
 import argparse
+import dataclasses
+import json
 import os
 import sys
 import textwrap
@@ -18,13 +20,14 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         description="Tries AIO poll and reports what works, what does not, and what to do about it."
         " Exit status 0: AIO poll works; 1: it does not.",
     )
+    parser.add_argument("--json", action="store_true", help="print one JSON object, for programs")
     parser.set_defaults(handler=_handle)
 
 
 def _handle(arguments: argparse.Namespace) -> int:
     support = probe()
     try:
-        print(report(support), flush=True)
+        print(as_json(support) if arguments.json else report(support), flush=True)
     except OSError:
         # The reader is gone (a pager was left, the disk is full).  The status still counts, and
         # Python must not complain when it flushes at exit.
@@ -32,6 +35,11 @@ def _handle(arguments: argparse.Namespace) -> int:
         os.dup2(devnull, sys.stdout.fileno())
         os.close(devnull)
     return 0 if support.aio_poll else 1
+
+
+def as_json(support: Support) -> str:
+    """Returns the fields of Support, under their names, as a JSON object in one line."""
+    return json.dumps(dataclasses.asdict(support))
 
 
 def report(support: Support) -> str:
