@@ -1,17 +1,15 @@
 """aiopoll run: runs a program as `python PROGRAM` does, on loops of ours."""
 
 import argparse
-import asyncio
 import io
 import os
 import runpy
-import selectors
 import sys
 import types
+from collections.abc import Callable
 from importlib.machinery import SourceFileLoader
 
-from aiopoll.loop import alias_uvloop, new_event_loop
-from aiopoll.selector import AioSelector
+from aiopoll.cli.takeover import hand_on, take_over
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -34,9 +32,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _handle(arguments: argparse.Namespace) -> int:
-    replace_loops()
-    if arguments.alias_uvloop:
-        alias_uvloop()
+    take_over(arguments.alias_uvloop)
+    hand_on(arguments.alias_uvloop)
     if arguments.module:
         run_module(arguments.program, arguments.args)
     else:
@@ -44,28 +41,16 @@ def _handle(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def replace_loops() -> None:
-    """Makes every loop that asyncio creates from now on one of ours.
-
-    asyncio.run and Runner make their loops by events.new_event_loop.  Code that calls
-    SelectorEventLoop() by name, or leaves it to the policy, gets selectors.DefaultSelector.
-    """
-    asyncio.new_event_loop = asyncio.events.new_event_loop = new_event_loop
-    selectors.DefaultSelector = AioSelector  # type: ignore[misc, assignment]
-
-
 def run_program(path: str, args: list[str]) -> None:
     """Executes the file as __main__, or the __main__.py of a directory or zip.
 
     An exception of the program, SystemExit and KeyboardInterrupt too, goes to the caller.
+    Exits as python does, after one line, if there is nothing to run.
     """
     sys.argv = [path, *args]
-    if not os.path.exists(path):
-        print(f"aiopoll run: can't open {path!r}: no such file", file=sys.stderr)
-        raise SystemExit(2)  # python's own status for it
-    if os.path.isdir(path) or path.endswith((".zip", ".pyz")):
+    if os.path.isdir(path) or (os.path.exists(path) and path.endswith((".zip", ".pyz"))):
         sys.path[0] = path
-        runpy.run_path(path, run_name="__main__")
+        _run(lambda: runpy.run_path(path, run_name="__main__"))
         return
     if not sys.flags.safe_path:
         sys.path[0] = os.path.dirname(os.path.realpath(path))
@@ -75,10 +60,14 @@ def run_program(path: str, args: list[str]) -> None:
     main.__loader__ = SourceFileLoader("__main__", path)
     main.__dict__["__builtins__"] = __builtins__
     main.__dict__["__cached__"] = None
+    try:
+        with io.open_code(path) as file:
+            source = file.read()
+    except OSError as error:
+        print(f"aiopoll run: can't open {sys.argv[0]!r}: {error.strerror}", file=sys.stderr)
+        raise SystemExit(2) from None  # python's own status for it
     # Kept after the program has ended: threads, atexit functions and pickles need it.
     sys.modules["__main__"] = main
-    with io.open_code(path) as file:
-        source = file.read()
     exec(compile(source, path, "exec", dont_inherit=True), main.__dict__)
 
 
@@ -87,4 +76,18 @@ def run_module(name: str, args: list[str]) -> None:
     sys.argv = [name, *args]
     if not sys.flags.safe_path:
         sys.path[0] = os.getcwd()
-    runpy.run_module(name, run_name="__main__", alter_sys=True)
+    _run(lambda: runpy.run_module(name, run_name="__main__", alter_sys=True))
+
+
+def _run(run: Callable[[], object]) -> None:
+    """Calls run(), a function of runpy; exits as python does where runpy finds no program."""
+    try:
+        run()
+    except ImportError as error:
+        traceback = error.__traceback__
+        while traceback is not None and traceback.tb_next is not None:
+            traceback = traceback.tb_next
+        if traceback is None or traceback.tb_frame.f_globals.get("__name__") != "runpy":
+            raise  # the program's own
+        print(f"aiopoll run: {error}", file=sys.stderr)
+        raise SystemExit(1) from None

@@ -1,0 +1,1 @@
+"""The folder that `aiopoll run` puts on PYTHONPATH; nothing else may live in it."""

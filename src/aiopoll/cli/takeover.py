@@ -1,0 +1,181 @@
+"""Makes the loops of this process ours, as `aiopoll run` promises, and reports those that are not.
+
+Rule.  SelectorEventLoop() without a selector makes an EventLoop: asyncio.run, Runner,
+new_event_loop, the default policy and programs that name the class all come to it.  A class
+derived from it keeps its code, and waits by selectors.DefaultSelector, which is AioSelector.
+What a program sets explicitly, as a policy, a loop factory or a selector, is its own.
+
+Libraries that take uvloop "if it is there" are not asked for it by anyone: for the function that
+looks (TASTES), uvloop is not there, and the library takes asyncio's loop.
+"""
+
+import asyncio
+import functools
+import os
+import selectors
+import sys
+from asyncio import unix_events
+from collections.abc import Callable
+from typing import Any
+
+from aiopoll.cli.startup.sitecustomize import ALIAS, OPTIONS, AtImport, watch_loops
+from aiopoll.loop import EventLoop, alias_uvloop
+from aiopoll.selector import AioSelector
+
+STARTUP = os.path.join(os.path.dirname(__file__), "startup")
+
+_taken_over = False
+_MISSING = object()
+_RUNNERS = {"asyncio", "uvloop", "rloop", "aiopoll", "contextlib", "threading", "runpy"}
+"""Modules whose frames are not where a program runs a loop."""
+
+
+def take_over(alias: bool) -> None:
+    """Makes the loops that asyncio creates from now on ours, here and in forked processes.
+
+    alias: whether uvloop's loops are, too.
+    """
+    global _taken_over
+    if alias:
+        alias_uvloop()
+    if _taken_over:  # by the environment, before `aiopoll run` in it
+        return
+    _taken_over = True
+    _replace_loops()
+    _correct_tastes()
+    watch_loops(describe, quiet=(EventLoop,))
+
+
+def hand_on(alias: bool) -> None:
+    """Has the processes that this one starts do the same, by their environment."""
+    os.environ[OPTIONS] = ALIAS if alias else "on"
+    present = os.environ.get("PYTHONPATH")
+    if not present:
+        os.environ["PYTHONPATH"] = STARTUP
+    elif present.split(os.pathsep)[0] != STARTUP:
+        os.environ["PYTHONPATH"] = STARTUP + os.pathsep + present
+
+
+def _replace_loops() -> None:
+    selectors.DefaultSelector = AioSelector  # type: ignore[misc, assignment]
+    plain: Any = unix_events._UnixSelectorEventLoop
+
+    def new(cls: Any, *args: object, **options: object) -> object:
+        # type() then calls __init__ of what it gets: the constructor of an EventLoop.
+        if cls is plain and not args and not options:
+            cls = EventLoop
+            return cls.__new__(cls)
+        return object.__new__(cls)
+
+    plain.__new__ = new
+
+
+def describe(loop: object) -> str:
+    """Returns the report of a loop of another kind, in one line; "" for one on AIO poll."""
+    cls = type(loop)
+    if isinstance(loop, EventLoop):
+        return ""
+    name = f"{cls.__module__}.{cls.__qualname__}"
+    selector = type(getattr(loop, "_selector", None))
+    if selector.__module__.partition(".")[0] == "aiopoll":
+        return ""
+    library = cls.__module__.partition(".")[0]
+    if library == "uvloop":
+        advice = "aiopoll run --alias-uvloop replaces uvloop"
+        if "uvicorn" in sys.modules:
+            advice += ", as does uvicorn's --loop auto or --loop asyncio"
+    elif isinstance(loop, asyncio.SelectorEventLoop):
+        name += f" on {selector.__name__}"
+        advice = "make it without a selector, or with aiopoll.AioSelector()"
+    else:
+        advice = "let the program use asyncio's loop (uvicorn: --loop asyncio)"
+        advice += ", or give it aiopoll.new_event_loop"
+    return f"another loop runs, {name}, from {_origin(library)}: {advice}"
+
+
+def _origin(library: str) -> str:
+    """Returns the file and line that had the loop made and run."""
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        module = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if module not in _RUNNERS and module not in (library, "sitecustomize"):
+            break
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def _correct_tastes() -> None:
+    for name, correct in TASTES.items():
+        if name in sys.modules:
+            correct(sys.modules[name])
+    AtImport({name: _careful(correct) for name, correct in TASTES.items()})
+
+
+def _careful(correct: Callable[[Any], None]) -> Callable[[Any], None]:
+    """A library's other version may lack what is corrected: it stays as it is, and is reported."""
+
+    def corrected(module: Any) -> None:
+        try:
+            correct(module)
+        except AttributeError:
+            pass
+
+    return corrected
+
+
+def _without_uvloop(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the function as it is where uvloop cannot be imported."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **options: Any) -> Any:
+        present = sys.modules.get("uvloop", _MISSING)
+        sys.modules["uvloop"] = None  # type: ignore[assignment]
+        try:
+            return function(*args, **options)
+        finally:
+            if present is _MISSING:
+                del sys.modules["uvloop"]
+            else:
+                sys.modules["uvloop"] = present  # type: ignore[assignment]
+
+    return call
+
+
+def _uvicorn(module: Any) -> None:
+    # The first until 0.35, the second from 0.36 on.
+    for name in ("auto_loop_setup", "auto_loop_factory"):
+        if hasattr(module, name):
+            setattr(module, name, _without_uvloop(getattr(module, name)))
+
+
+def _gunicorn(module: Any) -> None:
+    original = module.ASGIWorker._setup_event_loop
+
+    def _setup_event_loop(self: Any) -> None:
+        chosen = getattr(self.cfg, "asgi_loop", "auto") != "auto"
+        (original if chosen else _without_uvloop(original))(self)
+
+    module.ASGIWorker._setup_event_loop = _setup_event_loop
+
+
+def _sanic(module: Any) -> None:
+    original = module.StartupMixin.setup_loop
+
+    def setup_loop(self: Any) -> None:
+        if self.config.USE_UVLOOP is True:
+            original(self)
+
+    module.StartupMixin.setup_loop = setup_loop
+
+
+def _granian(module: Any) -> None:
+    module.loops._data["auto"] = module.loops._data["asyncio"]
+
+
+TASTES: dict[str, Callable[[Any], None]] = {
+    "uvicorn.loops.auto": _uvicorn,
+    "gunicorn.workers.gasgi": _gunicorn,
+    "sanic.mixins.startup": _sanic,
+    "granian._loops": _granian,
+}
+"""Modules that take uvloop if it is there, unless the user has chosen, and what to do about it."""
