@@ -1,6 +1,7 @@
 """An ASGI and a Sanic application whose every reply is the class of the loop that runs it."""
 
 import asyncio
+import sys
 from typing import Any
 
 
@@ -13,7 +14,8 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "lifespan":
         await receive()
         await send({"type": "lifespan.startup.complete"})
-        print(f"loop: {loop_class()}", flush=True)
+        sys.stdout.write(f"loop: {loop_class()}\n")  # in one piece, beside other processes
+        sys.stdout.flush()
         await receive()
         await send({"type": "lifespan.shutdown.complete"})
         return

@@ -26,7 +26,7 @@ STARTUP = os.path.join(os.path.dirname(__file__), "startup")
 
 _taken_over = False
 _MISSING = object()
-_RUNNERS = {"asyncio", "uvloop", "rloop", "aiopoll", "contextlib", "threading", "runpy"}
+_RUNNERS = {"asyncio", "uvloop", "rloop", "aiopoll", "sitecustomize"}
 """Modules whose frames are not where a program runs a loop."""
 
 
@@ -90,15 +90,15 @@ def describe(loop: object) -> str:
     else:
         advice = "let the program use asyncio's loop (uvicorn: --loop asyncio)"
         advice += ", or give it aiopoll.new_event_loop"
-    return f"another loop runs, {name}, from {_origin(library)}: {advice}"
+    return f"another loop runs, {name}, from {_origin(loop)}: {advice}"
 
 
-def _origin(library: str) -> str:
-    """Returns the file and line that had the loop made and run."""
+def _origin(loop: object) -> str:
+    """Returns the file and line that runs the loop; most have had it made as well."""
     frame = sys._getframe()
     while frame.f_back is not None:
         module = str(frame.f_globals.get("__name__")).partition(".")[0]
-        if module not in _RUNNERS and module not in (library, "sitecustomize"):
+        if module not in _RUNNERS and frame.f_locals.get("self") is not loop:
             break
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"

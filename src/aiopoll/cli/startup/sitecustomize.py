@@ -97,8 +97,7 @@ def watch_loops(describe: Callable[[Any], str], quiet: Iterable[type] = ()) -> N
                 line = describe(loop)
                 if line:
                     passed.clear()
-                    sys.stderr.write("aiopoll run: " + line + "\n")
-                    sys.stderr.flush()
+                    _print("aiopoll run: " + line + "\n")
             except Exception:  # a closed stderr, or anything: the program comes first
                 pass
         set_running_loop(loop)
@@ -106,7 +105,23 @@ def watch_loops(describe: Callable[[Any], str], quiet: Iterable[type] = ()) -> N
     events._set_running_loop = asyncio._set_running_loop = _set_running_loop
 
 
-def _take_over(_asyncio: object) -> None:
+def _print(line: str) -> None:
+    stream: Any = sys.stderr
+    try:
+        fd = stream.fileno()
+    except (AttributeError, OSError, ValueError):
+        fd = None
+    # Number 2 may be another file's by now; Python's own are not inheritable, and stderr is.
+    if fd is None or fd > 2 or os.get_inheritable(fd):
+        stream.write(line)
+        stream.flush()
+
+
+def _take_over(module: Any) -> None:
+    if "aiopoll.cli.takeover" in sys.modules:
+        return  # `aiopoll run` itself, or done
+    if module.__name__ == "asyncio" and "aiopoll.loop" in sys.modules:
+        return  # it imports asyncio, and cannot be used before it is there
     try:
         from aiopoll.cli.takeover import take_over
 
@@ -121,9 +136,9 @@ def _start() -> None:
     if not options:
         return
     if "asyncio" in sys.modules:
-        _take_over(None)
+        _take_over(sys.modules["asyncio"])
         return
-    AtImport({"asyncio": _take_over})
+    AtImport({"asyncio": _take_over, "aiopoll.loop": _take_over})
     if options == ALIAS:
         sys.meta_path.insert(0, _Alias())
 

@@ -1,0 +1,208 @@
+"""`aiopoll run` in the processes that a program starts, and in none that the user keeps apart."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.subprocess
+
+OURS = "aiopoll.loop.event_loop.EventLoop"
+ASYNCIOS = "asyncio.unix_events._UnixSelectorEventLoop"
+
+WHICH = """
+import asyncio
+
+def which():
+    async def main():
+        cls = type(asyncio.get_running_loop())
+        return f"{cls.__module__}.{cls.__qualname__}"
+    return asyncio.run(main())
+"""
+SHOW = WHICH + "print(which())\n"
+
+
+def run(
+    program: str,
+    tmp_path: Path,
+    *options: str,
+    env: dict[str, str] | None = None,
+    aio: bool = True,
+) -> subprocess.CompletedProcess[str]:
+    """Runs the program as `aiopoll run` does, or as python does; its children find `show.py`."""
+    (tmp_path / "program.py").write_text(program)
+    (tmp_path / "which.py").write_text(WHICH)
+    (tmp_path / "show.py").write_text(SHOW)
+    launcher = [sys.executable, "-W", "error", *(["-m", "aiopoll", "run"] if aio else [])]
+    return subprocess.run(
+        [*launcher, *options, "program.py"],
+        cwd=tmp_path,
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+POOL = """
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from which import which
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context({method!r})
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        print(pool.submit(which).result())
+    with context.Pool(1) as pool:
+        print(pool.apply(which))
+    print(which())
+"""
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
+def test_processes_of_multiprocessing_run_our_loop(method: str, tmp_path: Path) -> None:
+    done = run(POOL.format(method=method), tmp_path)
+    assert done.stdout.split() == [OURS] * 3, done.stderr
+    assert done.stderr == ""
+
+
+COMMANDS = {
+    "-c": "subprocess.run([sys.executable, '-c', 'import show'])",
+    "-m": "subprocess.run([sys.executable, '-m', 'show'])",
+    "file": "subprocess.run([sys.executable, 'show.py'])",
+    "optimized": "subprocess.run([sys.executable, '-O', '-s', '-P', 'show.py'])",
+    "shell": "os.system(sys.executable + ' show.py')",
+    "exec": "os.execv(sys.executable, [sys.executable, 'show.py'])",
+    "posix_spawn": "os.waitpid(os.posix_spawn(sys.executable, [sys.executable, 'show.py'],"
+    " os.environ), 0)",
+    "grandchild": "subprocess.run([sys.executable, '-c', 'import subprocess, sys;"
+    ' subprocess.run([sys.executable, "show.py"])\'])',
+    "aiopoll run": "subprocess.run([sys.executable, '-m', 'aiopoll', 'run', 'show.py'])",
+    "our loop first": "subprocess.run([sys.executable, '-c', 'from aiopoll.loop import run;"
+    " import asyncio, uvicorn.loops.auto as auto; import show;"
+    " assert auto.auto_loop_factory() is asyncio.SelectorEventLoop'])",
+    "our streams first": "subprocess.run([sys.executable, '-c', 'import aiopoll.streams, show'])",
+    "our files first": "subprocess.run([sys.executable, '-c', 'import aiopoll.files, show'])",
+    "asyncio": "asyncio.run(asyncio.wait_for(start(), 60))",
+}
+START = """
+import asyncio, os, subprocess, sys
+
+async def start():
+    process = await asyncio.create_subprocess_exec(sys.executable, "show.py")
+    assert await process.wait() == 0
+
+"""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_python_that_the_program_starts_runs_our_loop(command: str, tmp_path: Path) -> None:
+    done = run(START + COMMANDS[command], tmp_path)
+    assert (done.stdout, done.stderr) == (OURS + "\n", "")
+
+
+APART = {
+    "-I": "[sys.executable, '-I', 'show.py']",
+    "-E": "[sys.executable, '-E', 'show.py']",
+    "-S": "[sys.executable, '-S', 'show.py']",
+    "no environment": "[sys.executable, 'show.py'], env={}",
+    "switched off": "[sys.executable, 'show.py'], env={**os.environ, 'AIOPOLL_RUN': ''}",
+    "another path": "[sys.executable, 'show.py'], env={**os.environ, 'PYTHONPATH': ''}",
+}
+
+
+@pytest.mark.parametrize("command", APART)
+def test_a_python_that_is_kept_apart_is_left_alone(command: str, tmp_path: Path) -> None:
+    done = run(START + f"subprocess.run({APART[command]})", tmp_path)
+    assert (done.stdout, done.stderr) == (ASYNCIOS + "\n", "")
+
+
+def test_alias_uvloop_reaches_them(tmp_path: Path) -> None:
+    (tmp_path / "child.py").write_text(
+        "import importlib.util\n"
+        "import sys\n"
+        "assert 'asyncio' not in sys.modules\n"
+        "assert importlib.util.find_spec('uvloop').name == 'uvloop'\n"
+        "import uvloop, aiopoll\n"
+        "print(uvloop.Loop is aiopoll.EventLoop)\n"
+    )
+    done = run(START + "subprocess.run([sys.executable, 'child.py'])", tmp_path, "--alias-uvloop")
+    assert (done.stdout, done.stderr) == ("True\n", "")
+
+
+SEES = """
+import sys
+print(sys.path)
+print("sitecustomize" in sys.modules, getattr(sys.modules.get("sitecustomize"), "NAME", None))
+"""
+OWN = "import sys\nNAME = 'own'\nprint('own', __name__, __file__)\n"
+
+
+@pytest.mark.parametrize("site", [None, OWN, "1 / 0", "raise SystemExit(3)", "import not_there"])
+def test_a_sitecustomize_of_the_program_is_imported(site: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "site"
+    path.mkdir()
+    if site is not None:
+        (path / "sitecustomize.py").write_text(site)
+    (tmp_path / "sees.py").write_text(SEES)
+    program = (
+        f"import os, subprocess, sys\nhere = os.environ.get('PYTHONPATH')\n"
+        f"path = {str(path)!r} if here is None else os.pathsep.join([here, {str(path)!r}])\n"
+        "sys.exit(subprocess.run([sys.executable, 'sees.py'],"
+        " env={**os.environ, 'PYTHONPATH': path}).returncode)"
+    )
+    ours, theirs = run(program, tmp_path), run(program, tmp_path, aio=False)
+    assert ours.stdout == theirs.stdout
+    assert ours.stderr.splitlines()[-2:] == theirs.stderr.splitlines()[-2:]
+    assert ours.returncode == theirs.returncode
+
+
+def test_a_child_without_asyncio_loads_nothing_of_ours(tmp_path: Path) -> None:
+    child = (
+        "import sys; print([name for name in sys.modules"
+        " if name.split('.')[0] in ('aiopoll', 'asyncio', 'sitecustomize')])"
+    )
+    done = run(START + f"subprocess.run([sys.executable, '-c', {child!r}])", tmp_path)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_resource_trackers_are_unharmed(tmp_path: Path) -> None:
+    program = (
+        "from multiprocessing import resource_tracker, shared_memory\n"
+        "memory = shared_memory.SharedMemory(create=True, size=64)\n"
+        "pid = resource_tracker._resource_tracker._pid\n"
+        "with open(f'/proc/{pid}/maps') as maps:\n"
+        "    print('aiopoll' in maps.read())\n"
+        "memory.close()\n"
+        "memory.unlink()\n"
+    )
+    done = run(program, tmp_path)
+    assert (done.stdout, done.stderr) == ("False\n", "")
+
+
+def test_modules_look_as_they_do_without_us(tmp_path: Path) -> None:
+    child = (
+        "import asyncio, importlib, inspect\n"
+        "print(asyncio.__loader__, asyncio.__spec__.loader is asyncio.__loader__)\n"
+        "print(len(inspect.getsource(asyncio)), importlib.reload(asyncio) is asyncio)\n"
+    ).replace("print(asyncio.__loader__,", "print(type(asyncio.__loader__),")
+    program = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {child!r}])"
+    ours, theirs = run(program, tmp_path), run(program, tmp_path, aio=False)
+    assert (ours.stdout, ours.stderr) == (theirs.stdout, theirs.stderr)
+
+
+@pytest.mark.slow
+def test_a_python_without_aiopoll_is_reported(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True, timeout=60
+    )
+    other = str(tmp_path / "venv" / "bin" / "python")
+    done = run(f"import subprocess\nsubprocess.run([{other!r}, 'show.py'])", tmp_path)
+    assert done.stdout == ASYNCIOS + "\n"
+    assert done.stderr.startswith(f"aiopoll run: the event loops of {other} are not aiopoll's")
+    assert "aiopoll" in done.stderr
+    assert done.stderr.count("\n") == 1
+    quiet = run(f"import subprocess\nsubprocess.run([{other!r}, '-c', 'import asyncio'])", tmp_path)
+    assert quiet.stderr == ""
