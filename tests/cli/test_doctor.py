@@ -1,6 +1,8 @@
 """aiopoll doctor: its output and its exit status."""
 
+import dataclasses
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -54,6 +56,39 @@ def test_doctor_without_aio_prints_why_and_exits_with_1(
     assert text.startswith("AIO poll does not work here")
     assert "Why: " + REASON in words_of(text)
     assert "sysctl -w fs.aio-max-nr=131072" in text  # in one line, to be copied
+
+
+def test_json_has_the_fields_of_support(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    support = probe()
+    monkeypatch.setattr(doctor, "probe", lambda: support)
+    assert main(["doctor", "--json"]) == 0
+    output = capsys.readouterr().out
+    assert output.count("\n") == 1
+    found = json.loads(output)
+    assert list(found) == [field.name for field in dataclasses.fields(Support)]
+    for name in set(found) - {"files", "limits"}:
+        assert found[name] == getattr(support, name)
+    assert found["limits"] == list(support.limits)
+    assert found["files"] == [dataclasses.asdict(file) for file in support.files]
+
+
+def test_keys_of_the_json_are_stable():
+    keys = "aio_poll setup submit cancel pgetevents user_ring aio_max_nr aio_nr errno reason limits"
+    assert list(json.loads(doctor.as_json(Support()))) == [*keys.split(), "kernel", "files"]
+    text = doctor.as_json(Support(files=(FileSupport("pipe", True, ""),)))
+    assert json.loads(text)["files"] == [{"kind": "pipe", "polls": True, "note": ""}]
+
+
+def test_json_without_aio_has_why_and_exits_with_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    refused = Support(aio_max_nr=65536, aio_nr=65536, errno=errno.EAGAIN, reason=REASON)
+    monkeypatch.setattr(doctor, "probe", lambda: refused)
+    assert main(["doctor", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (found["aio_poll"], found["errno"], found["reason"]) == (False, errno.EAGAIN, REASON)
 
 
 def test_untested_findings_are_printed_as_not_tested():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.subprocess
+pytestmark = [pytest.mark.subprocess, pytest.mark.slow]
 
 OURS = "aiopoll.loop.event_loop.EventLoop"
 ASYNCIOS = "asyncio.unix_events._UnixSelectorEventLoop"
@@ -193,16 +193,27 @@ def test_modules_look_as_they_do_without_us(tmp_path: Path) -> None:
     assert (ours.stdout, ours.stderr) == (theirs.stdout, theirs.stderr)
 
 
-@pytest.mark.slow
-def test_a_python_without_aiopoll_is_reported(tmp_path: Path) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True, timeout=60
+@pytest.mark.parametrize(("child", "reported"), [("show", True), ("asyncio", False)])
+def test_a_python_without_aiopoll_is_reported(child: str, reported: bool, tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text("import sys\nsys.modules['aiopoll'] = None")
+    program = (
+        f"path = os.environ['PYTHONPATH'] + os.pathsep + {str(tmp_path / 'site')!r}\n"
+        f"subprocess.run([sys.executable, '-c', 'import {child}'],"
+        " env={**os.environ, 'PYTHONPATH': path})"
     )
-    other = str(tmp_path / "venv" / "bin" / "python")
-    done = run(f"import subprocess\nsubprocess.run([{other!r}, 'show.py'])", tmp_path)
-    assert done.stdout == ASYNCIOS + "\n"
-    assert done.stderr.startswith(f"aiopoll run: the event loops of {other} are not aiopoll's")
-    assert "aiopoll" in done.stderr
-    assert done.stderr.count("\n") == 1
-    quiet = run(f"import subprocess\nsubprocess.run([{other!r}, '-c', 'import asyncio'])", tmp_path)
-    assert quiet.stderr == ""
+    done = run(START + program, tmp_path)
+    line = f"aiopoll run: the event loops of {sys.executable} are not aiopoll's: "
+    assert done.returncode == 0
+    assert done.stdout == (ASYNCIOS + "\n" if reported else "")
+    assert done.stderr.startswith(line if reported else "")
+    assert done.stderr.count("\n") == reported
+
+
+def test_a_path_of_the_program_may_come_before_ours(tmp_path: Path) -> None:
+    program = (
+        "os.environ['PYTHONPATH'] = os.pathsep.join(['before', os.environ['PYTHONPATH']])\n"
+        "subprocess.run([sys.executable, 'show.py'])"
+    )
+    done = run(START + program, tmp_path)
+    assert (done.stdout, done.stderr) == (OURS + "\n", "")

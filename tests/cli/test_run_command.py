@@ -105,6 +105,17 @@ def test_every_loop_is_ours(tmp_path: Path) -> None:
     assert done.stdout == "all ours\n", done.stderr
 
 
+def test_a_process_that_the_program_starts_has_our_loop(tmp_path: Path) -> None:
+    """tests/cli/test_run_children.py has the many ways to start one."""
+    program = tmp_path / "program.py"
+    child = "import asyncio; print(type(asyncio.new_event_loop()).__module__)"
+    program.write_text(
+        f"import subprocess, sys\nsubprocess.run([sys.executable, '-W', 'ignore', '-c', {child!r}])"
+    )
+    done = run(str(program))
+    assert (done.stdout, done.stderr) == ("aiopoll.loop.event_loop\n", "")
+
+
 def test_the_program_outlives_its_last_line(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(

@@ -108,6 +108,7 @@ def run(program: str, tmp_path: Path, *options: str) -> subprocess.CompletedProc
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_a_loop_that_asyncio_makes_is_ours(way: str, tmp_path: Path) -> None:
     done = run(WAYS[way], tmp_path)
@@ -134,8 +135,20 @@ def test_another_loop_is_named_with_its_place_and_a_fix(way: str, tmp_path: Path
     assert fix in line
 
 
-def test_the_place_is_the_line_that_runs_the_loop(tmp_path: Path) -> None:
-    done = run("import uvloop\n\n\nuvloop.run(main())  # here", tmp_path)
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import uvloop\n\n\nuvloop.run(main())  # here",
+        "class Loop(asyncio.SelectorEventLoop):\n"
+        "    def run_forever(self):\n"
+        "        super().run_forever()\n"
+        "with asyncio.Runner(loop_factory=lambda: Loop(selectors.PollSelector())) as runner:\n"
+        "    runner.run(main())  # here",
+    ],
+    ids=["uvloop", "class of the program"],
+)
+def test_the_place_is_the_line_that_runs_the_loop(program: str, tmp_path: Path) -> None:
+    done = run(program, tmp_path)
     lines = (tmp_path / "program.py").read_text().splitlines()
     number = 1 + next(i for i, line in enumerate(lines) if line.endswith("# here"))
     assert f"program.py:{number}:" in done.stderr
@@ -157,7 +170,7 @@ def test_there_is_one_line_for_a_process(loops: str, tmp_path: Path) -> None:
         "import os; os.dup2(os.open('/dev/full', os.O_WRONLY), 2)",
         # Number 2 is another file's: the line must not get into it.
         "import os, atexit; os.close(2); other = open('other', 'w+b'); assert other.fileno() == 2\n"
-        "atexit.register(lambda: print(other.read()))",
+        "atexit.register(lambda: print(os.pread(2, 99, 0)))",
     ],
 )
 def test_a_line_that_cannot_be_written_is_lost(stderr: str, tmp_path: Path) -> None:
@@ -227,6 +240,7 @@ def test_what_a_library_hid_is_there_again(tmp_path: Path) -> None:
     assert done.stdout.split() == ["True", "False", "True", "True"], done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "words", "status"),
     [

@@ -1,7 +1,7 @@
 """`aiopoll run` of the servers that people start: the running application names its loop.
 
-A server of which nobody asks for another loop runs on ours, in each of its processes, with uvloop
-installed and without.  Where the user asks for uvloop, uvloop runs, and one line tells.
+A server that is not asked for another loop runs on ours, in each of its processes, with uvloop
+installed and without.  Where the user asks for uvloop, uvloop runs, and is reported in one line.
 """
 
 import os
@@ -24,7 +24,8 @@ OURS = "aiopoll.loop.event_loop.EventLoop"
 UVLOOP = "uvloop.Loop"
 
 UVICORN = ["-m", "uvicorn", "--app-dir", FOLDER, "loop_app:app", "--port", "{port}"]
-GUNICORN = ["-m", "gunicorn", "--chdir", FOLDER, "loop_app:app", "--bind", "127.0.0.1:{port}"]
+GUNICORN = ["-m", "gunicorn", "--chdir", FOLDER, "--no-control-socket", "loop_app:app"]
+GUNICORN += ["--bind", "127.0.0.1:{port}"]
 HYPERCORN = ["-m", "hypercorn", f"{FOLDER}/loop_app.py:app", "--bind", "127.0.0.1:{port}"]
 GRANIAN = ["-m", "granian", "--interface", "asgi", "--working-dir", FOLDER, "loop_app:app"]
 SANIC = ["-m", "sanic", "loop_app:make_sanic", "--factory", "--port={port}"]
@@ -93,7 +94,8 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
             return [sys.executable, *launcher, *filled]
 
         ready = "Starting worker" if "sanic" in command else STARTED
-        path = os.pathsep.join(filter(None, [(env or {}).get("PYTHONPATH"), FOLDER]))
+        paths = [(env or {}).get("PYTHONPATH"), FOLDER, os.environ.get("PYTHONPATH")]
+        path = os.pathsep.join(filter(None, paths))
         child, port = start_on_free_port(
             arguments, ready, cwd=tmp_path, env={**(env or {}), "PYTHONPATH": path}
         )
@@ -140,7 +142,7 @@ def test_a_server_left_to_itself_runs_on_our_loop(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("server", CHOSEN)
-def test_a_server_told_to_take_uvloop_is_reported(server: str, serve: Serve) -> None:
+def test_a_server_asked_for_uvloop_is_reported(server: str, serve: Serve) -> None:
     child, loop = serve(["-m", "aiopoll", "run"], CHOSEN[server])
     assert loop == UVLOOP
     end(child, server)

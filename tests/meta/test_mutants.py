@@ -26,6 +26,7 @@ AREAS = {
     "subprocess",
     "in-process kernel",
     "kv",
+    "command",
 }
 PER_AREA_MIN = 3
 TOTAL_MIN = 60

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import importlib.metadata
 import pkgutil
 import select
 import socket
@@ -26,6 +27,8 @@ def run_commands() -> None:
     module = [sys.executable, "-I", "-m", "aiopoll"]
     for command in (module, [str(SCRIPT)]):
         assert subprocess.run([*command, "--help"], capture_output=True).returncode == 0
+    version = subprocess.run([str(SCRIPT), "--version"], capture_output=True, text=True).stdout
+    assert version == f"aiopoll {importlib.metadata.version('aiopoll')}\n", version
     doctor = subprocess.run([str(SCRIPT), "doctor"], capture_output=True, text=True)
     assert doctor.stdout.startswith("AIO poll "), doctor
     assert doctor.returncode == (0 if aiopoll.probe().aio_poll else 1), doctor

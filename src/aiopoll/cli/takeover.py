@@ -22,7 +22,7 @@ from aiopoll.cli.startup.sitecustomize import ALIAS, OPTIONS, AtImport, watch_lo
 from aiopoll.loop import EventLoop, alias_uvloop
 from aiopoll.selector import AioSelector
 
-STARTUP = os.path.join(os.path.dirname(__file__), "startup")
+STARTUP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "startup")
 
 _taken_over = False
 _MISSING = object()

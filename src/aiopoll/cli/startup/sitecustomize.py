@@ -12,7 +12,7 @@ asyncio is imported, and not before: a process without asyncio pays for this fil
 Why not a .pth file: every Python of the environment would execute it, with and without us, under -I
 too; and other environments, which the program may also start, have none.
 
-Any Python may come here, with or without aiopoll: the file needs nothing but os and sys.
+Any Python from 3.7 on may come here, with or without aiopoll: the file needs but os and sys.
 """
 
 from __future__ import annotations
