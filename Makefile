@@ -8,6 +8,8 @@
 # make mutants: plants some ninety faults, one at a time, and lists those that the tests miss.
 #   MUTANTS="--area ring": --help of tools/mutants.py names what it takes.  Half an hour.
 # make dist: the sdist, and a wheel of it for this Python, in dist/.
+# make wheels: stripped manylinux wheels for every Python found and for aarch64, in dist/, each
+#   checked, those for this machine used.  WHEELS="--python python3.13 --target x86_64": less.
 # make bench: everyone side by side, into benchmarks/results.  BENCH_ARGS="--goals --rounds 5":
 #   --help names them all.  BENCH_ARGS="--compare REV": this checkout beside a commit.
 # Another interpreter: make test PYTHON=/path/to/python3.12 (it gets an environment of its own).
@@ -26,8 +28,9 @@ PROCESSES ?= $(shell expr 2 '*' $$(nproc))
 PARALLEL_PYTEST = $(BIN)/python -m tests.support.parallel $(PROCESSES)
 BENCH_ARGS ?=
 MUTANTS ?=
+WHEELS ?=
 
-.PHONY: help run check test lint test-asan test-vm conformance soak mutants bench dist clean check-machine
+.PHONY: help run check test lint test-asan test-vm conformance soak mutants bench dist wheels clean check-machine
 
 help:
 	@sed -n 's/^# \(make\)/\1/p' Makefile
@@ -114,6 +117,13 @@ dist: $(VENV)/.tools
 	rm -rf dist src/*.egg-info
 	$(BIN)/python -c 'from setuptools.build_meta import build_sdist; build_sdist("dist")'
 	$(BIN)/python -m pip wheel --no-deps --no-build-isolation --wheel-dir dist dist/*.tar.gz
+
+wheels: $(VENV)/.wheels
+	$(BIN)/python tools/wheels.py $(WHEELS)
+
+$(VENV)/.wheels: $(VENV)/.tools pyproject.toml
+	$(BIN)/python -m pip install --quiet --group wheels
+	@touch $@
 
 clean:
 	rm -rf .venv .venv-* build dist src/*.egg-info

@@ -13,6 +13,7 @@ from setuptools.command.build_ext import build_ext
 
 SRC = Path("src")
 HEADERS = sorted(SRC.rglob("*.h"))
+SHARED = "aiopoll._cyutility"
 
 compile_args = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wno-unused-parameter"]
 link_args: list[str] = []
@@ -43,6 +44,8 @@ class BuildExtensions(build_ext):
             force=self.force,
             quiet=self.verbose == 0,
             include_path=[str(SRC)],
+            # What all compiled modules have in common, once.
+            shared_utility_qualified_name=SHARED,
             # nonecheck: an object that was never initialised raises where it lacks something.
             compiler_directives={"language_level": "3", "binding": True, "nonecheck": True},
         )
@@ -56,6 +59,14 @@ if __name__ == "__main__":  # the processes that run Cython may import this file
     setup(
         cmdclass={"build_ext": BuildExtensions},
         ext_modules=[
+            Extension(
+                SHARED,
+                [str(SRC.joinpath(*SHARED.split(".")).with_suffix(".c"))],
+                extra_compile_args=compile_args,
+                extra_link_args=link_args,
+            )
+        ]
+        + [
             Extension(
                 ".".join(source.relative_to(SRC).with_suffix("").parts),
                 [str(source)],
