@@ -167,21 +167,15 @@ def check(wheel: Path, target: Target) -> None:
     size = wheel.stat().st_size
     if size > SIZE_MAX:
         raise SystemExit(f"wheels: {wheel.name} has {size} bytes, {SIZE_MAX} are allowed")
-    folder = wheel.parent / "checked"
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-        archive.extractall(folder)
-    try:
-        if sources := [name for name in names if name.endswith((".pyx", ".pxd", ".h", ".c"))]:
-            raise SystemExit(f"wheels: {wheel.name} has sources: {sources[:3]}")
-        modules = list(folder.rglob("*.so"))
-        if not modules:
-            raise SystemExit(f"wheels: {wheel.name} has no compiled module")
-        for module in modules:
-            if not module.name.endswith(f"-{target.suffix}.so"):
-                raise SystemExit(f"wheels: {module.name} is for another machine")
-    finally:
-        shutil.rmtree(folder)
+    if sources := [name for name in names if name.endswith((".pyx", ".pxd", ".h", ".c"))]:
+        raise SystemExit(f"wheels: {wheel.name} has sources: {sources[:3]}")
+    modules = [name for name in names if name.endswith(".so")]
+    if not modules:
+        raise SystemExit(f"wheels: {wheel.name} has no compiled module")
+    if others := [name for name in modules if not name.endswith(f"-{target.suffix}.so")]:
+        raise SystemExit(f"wheels: {wheel.name} has modules for another machine: {others[:3]}")
 
 
 def use(wheel: Path, python: Path, folder: Path) -> None:
