@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.loops import CHILD_SECONDS_MAX
 
 import aiopoll
 from aiopoll.files.scheduler import queue_of
@@ -277,6 +278,30 @@ def test_a_forked_child_is_refused_and_harms_nothing(tmp_path: Path) -> None:
             assert await file.pread(1, 0) == b"\0"
 
     aiopoll.run(main())
+
+
+@pytest.mark.subprocess
+def test_a_child_that_goes_on_takes_no_event(tmp_path: Path) -> None:
+    """asyncio lets a forked child run the loop; the ring of the files is still the parent's."""
+
+    async def main() -> None:
+        async with aiopoll.open(filled(tmp_path / "file", 1), "rb", direct=True) as file:
+            first = [file.fsync(), *(file.pread(1, 0) for _ in range(7))]
+            assert file.statistics().aio_reads  # on the ring, or nothing is tested
+            pid = os.fork()
+            if pid == 0:
+                code = 1
+                try:
+                    for _ in range(20):
+                        await asyncio.sleep(0)
+                    code = 2 * any(future.done() for future in first)
+                finally:
+                    os._exit(code)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+            async with asyncio.timeout(CHILD_SECONDS_MAX):
+                assert await asyncio.gather(*first) == [None, *[b"\0"] * 7]
+
+    asyncio.run(main())
 
 
 def test_few_slots_hold_requests_back_and_lose_none(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ milliseconds.
 
 Rule.  Requests from the callbacks of an iteration leave in one io_submit: in a callback of the
 next iteration, or when the queue submits early (FileQueue.submit_if_underfilled).  The events in
-the ring by then are reaped at once; for the rest the eventfd becomes readable.
+the ring by then are reaped at once; for the rest the eventfd becomes readable.  In a forked child,
+which may go on with asyncio's loop, it does nothing: the ring and the eventfd are the parent's.
 
 Why.  Any loop can watch an eventfd, and one io_submit takes many requests.
 
@@ -24,8 +25,8 @@ from posix.unistd cimport close, read
 
 from aiopoll.aio.fork_guard cimport fork_guard_use, process_guard
 from aiopoll.aio.ring cimport (
-    RING_FULL, RING_REAP, RING_SUBMITTED, RingBatch, RingResult, ring_detach, ring_init, ring_reap,
-    ring_submit, ring_wait,
+    RING_FULL, RING_REAP, RING_SUBMITTED, RingBatch, RingResult, ring_detach, ring_init,
+    ring_is_inherited, ring_reap, ring_submit, ring_wait,
 )
 
 import os
@@ -101,7 +102,7 @@ cdef class FileRing:
     def flush(self):
         """Submits the waiting requests, and reaps the events that are there."""
         self.scheduled = False
-        if self.ring.ctx and not self.busy:
+        if self.ring.ctx and not self.busy and not ring_is_inherited(&self.ring):
             self.submit_waiting()
             self.reap(False)
             if self.source.waiting and self.source.in_flight == 0:
@@ -110,8 +111,9 @@ cdef class FileRing:
     def on_event(self):
         """Called when the eventfd is readable."""
         cdef uint64_t count
-        read(self.event_fd, &count, sizeof(count))
-        self.flush()
+        if not ring_is_inherited(&self.ring):
+            read(self.event_fd, &count, sizeof(count))
+            self.flush()
 
     cdef int submit_waiting(self) except -1:
         """Submits as many requests as find a slot, unless a submission is going on."""
