@@ -17,6 +17,4 @@ cdef class Wait(Runnable):
     cdef int stop(self) except -1
 
 cdef class SockMethods(LoopCore):
-    cdef object receive(self, Wait wait, object sock)
-    cdef object start(self, Wait wait, object sock, int fd, int direction)
-    cdef int check_socket(self, object sock) except -1
+    cdef object begin(self, Wait wait, object sock, int direction)

@@ -91,107 +91,11 @@ cdef int check_number(object sock, int fd) except -1:
     return 0
 
 
-# Each makes one system call, and returns NOT_YET where it would have to wait.
-
-cdef object recv_now(object sock, int fd, Py_ssize_t room):
-    cdef ssize_t count
-    cdef int code = 0
-    check_number(sock, fd)
-    if room <= READ_SIZE:
-        data = recv_bytes(fd, room, MSG_DONTWAIT, &recv_pages, &code)
-        return data if data is not None else outcome(-1, code)
-    data = PyBytes_FromStringAndSize(NULL, room)
-    count = c_recv(fd, PyBytes_AS_STRING(data), room, MSG_DONTWAIT)
-    if count >= 0:
-        return data if count == room else data[:count]
-    return outcome(count, errno)
-
-
-cdef object recv_into_now(object sock, int fd, object buffer):
-    cdef Py_buffer view
-    cdef ssize_t count
-    cdef int code
-    PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
-    try:
-        check_number(sock, fd)
-        count = c_recv(fd, view.buf, view.len, MSG_DONTWAIT)
-        code = errno
-    finally:
-        PyBuffer_Release(&view)
-    return outcome(count, code)
-
-
-cdef object recvfrom_now(object sock, int fd, Py_ssize_t room):
-    cdef address sender
-    cdef ssize_t count
-    address_clear(&sender)
-    check_number(sock, fd)
-    if room <= READ_SIZE:
-        count = c_recvfrom(fd, read_buffer, room, MSG_DONTWAIT, &sender.sa, &sender.length)
-        if count >= 0:
-            return PyBytes_FromStringAndSize(read_buffer, count), address_to_python(&sender)
-        return outcome(count, errno)
-    data = PyBytes_FromStringAndSize(NULL, room)
-    count = c_recvfrom(fd, PyBytes_AS_STRING(data), room, MSG_DONTWAIT, &sender.sa,
-                       &sender.length)
-    if count >= 0:
-        return data[:count], address_to_python(&sender)
-    return outcome(count, errno)
-
-
-cdef object recvfrom_into_now(object sock, int fd, object buffer, Py_ssize_t room):
-    cdef address sender
-    cdef Py_buffer view
-    cdef ssize_t count
-    cdef int code
-    address_clear(&sender)
-    PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
-    try:
-        check_number(sock, fd)
-        count = c_recvfrom(fd, view.buf, min(room, view.len), MSG_DONTWAIT, &sender.sa,
-                           &sender.length)
-        code = errno
-    finally:
-        PyBuffer_Release(&view)
-    if count >= 0:
-        return count, address_to_python(&sender)
-    return outcome(count, code)
-
-
-cdef object sendto_now(object sock, int fd, object data, const address *receiver):
-    cdef Py_buffer view
-    cdef ssize_t count
-    cdef int code
-    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
-    try:
-        check_number(sock, fd)
-        count = c_sendto(fd, view.buf, view.len, MSG_DONTWAIT | MSG_NOSIGNAL, &receiver.sa,
-                         receiver.length)
-        code = errno
-    finally:
-        PyBuffer_Release(&view)
-    return outcome(count, code)
-
-
-cdef object accept_now(object listener, int fd):
-    cdef address peer
-    cdef int accepted
-    address_clear(&peer)
-    check_number(listener, fd)
-    accepted = c_accept4(fd, &peer.sa, &peer.length, SOCK_CLOEXEC)
-    if accepted < 0:
-        return outcome(accepted, errno)
-    try:
-        sock = Socket(family_of(listener), listener.type, listener.proto, fileno=accepted)
-    except BaseException:
-        close(accepted)
-        raise
-    sock.setblocking(False)
-    return sock, address_to_python(&peer)
-
-
 cdef class Wait(Runnable):
-    """One sock_* call that waits."""
+    """One sock_* call.
+
+    attempt() makes one system call; it returns NOT_YET where the call would have to wait.
+    """
 
     def __repr__(self):
         return f"<{type(self).__name__} of {self.sock!r}>"
@@ -236,21 +140,53 @@ cdef class Recv(Wait):
     cdef Py_ssize_t room
 
     cdef object attempt(self):
-        return recv_now(self.sock, self.fd, self.room)
+        cdef ssize_t count
+        cdef int code = 0
+        if self.room <= READ_SIZE:
+            check_number(self.sock, self.fd)
+            data = recv_bytes(self.fd, self.room, MSG_DONTWAIT, &recv_pages, &code)
+            return data if data is not None else outcome(-1, code)
+        data = PyBytes_FromStringAndSize(NULL, self.room)
+        check_number(self.sock, self.fd)
+        count = c_recv(self.fd, PyBytes_AS_STRING(data), self.room, MSG_DONTWAIT)
+        if count < 0:
+            return outcome(count, errno)
+        return data if count == self.room else data[:count]
 
 
 cdef class RecvInto(Wait):
     cdef object buffer
 
     cdef object attempt(self):
-        return recv_into_now(self.sock, self.fd, self.buffer)
+        cdef Py_buffer view
+        cdef ssize_t count
+        cdef int code
+        PyObject_GetBuffer(self.buffer, &view, PyBUF_WRITABLE)
+        try:
+            check_number(self.sock, self.fd)
+            count = c_recv(self.fd, view.buf, view.len, MSG_DONTWAIT)
+            code = errno
+        finally:
+            PyBuffer_Release(&view)
+        return outcome(count, code)
 
 
 cdef class RecvFrom(Wait):
     cdef Py_ssize_t room
 
     cdef object attempt(self):
-        return recvfrom_now(self.sock, self.fd, self.room)
+        cdef address sender
+        cdef char *room = read_buffer
+        cdef ssize_t count
+        address_clear(&sender)
+        if self.room > READ_SIZE:
+            data = PyBytes_FromStringAndSize(NULL, self.room)
+            room = PyBytes_AS_STRING(data)
+        check_number(self.sock, self.fd)
+        count = c_recvfrom(self.fd, room, self.room, MSG_DONTWAIT, &sender.sa, &sender.length)
+        if count < 0:
+            return outcome(count, errno)
+        return PyBytes_FromStringAndSize(room, count), address_to_python(&sender)
 
 
 cdef class RecvFromInto(Wait):
@@ -258,7 +194,20 @@ cdef class RecvFromInto(Wait):
     cdef Py_ssize_t room
 
     cdef object attempt(self):
-        return recvfrom_into_now(self.sock, self.fd, self.buffer, self.room)
+        cdef address sender
+        cdef Py_buffer view
+        cdef ssize_t count
+        cdef int code
+        address_clear(&sender)
+        PyObject_GetBuffer(self.buffer, &view, PyBUF_WRITABLE)
+        try:
+            check_number(self.sock, self.fd)
+            count = c_recvfrom(self.fd, view.buf, min(self.room, view.len), MSG_DONTWAIT,
+                               &sender.sa, &sender.length)
+            code = errno
+        finally:
+            PyBuffer_Release(&view)
+        return (count, address_to_python(&sender)) if count >= 0 else outcome(count, code)
 
 
 cdef class SendAll(Wait):
@@ -290,69 +239,97 @@ cdef class SendAll(Wait):
 
 cdef class SendTo(Wait):
     cdef object data
+    cdef object name  # of the receiver, as the program gave it
     cdef address receiver
 
     cdef object attempt(self):
-        return sendto_now(self.sock, self.fd, self.data, &self.receiver)
+        cdef Py_buffer view
+        cdef ssize_t count
+        cdef int code
+        PySys_Audit("socket.sendto", "OO", <PyObject *>self.sock, <PyObject *>self.name)
+        PyObject_GetBuffer(self.data, &view, PyBUF_SIMPLE)
+        try:
+            check_number(self.sock, self.fd)
+            count = c_sendto(self.fd, view.buf, view.len, MSG_DONTWAIT | MSG_NOSIGNAL,
+                             &self.receiver.sa, self.receiver.length)
+            code = errno
+        finally:
+            PyBuffer_Release(&view)
+        return outcome(count, code)
 
 
 cdef class Accept(Wait):
     cdef object attempt(self):
-        return accept_now(self.sock, self.fd)
+        cdef address peer
+        cdef int accepted
+        address_clear(&peer)
+        check_number(self.sock, self.fd)
+        accepted = c_accept4(self.fd, &peer.sa, &peer.length, SOCK_CLOEXEC)
+        if accepted < 0:
+            return outcome(accepted, errno)
+        try:
+            sock = Socket(family_of(self.sock), self.sock.type, self.sock.proto, fileno=accepted)
+        except BaseException:
+            close(accepted)
+            raise
+        sock.setblocking(False)
+        return sock, address_to_python(&peer)
 
 
 cdef class Connect(Wait):
-    cdef object where
+    cdef object name  # of the peer, as the program gave it
+    cdef address peer
+    cdef bint begun
 
     cdef object attempt(self):
         cdef int code = 0
         cdef socklen_t length = sizeof(code)
+        if not self.begun:
+            self.begun = True
+            PySys_Audit("socket.connect", "OO", <PyObject *>self.sock, <PyObject *>self.name)
+            check_number(self.sock, self.fd)
+            if c_connect(self.fd, &self.peer.sa, self.peer.length) == 0:
+                return None
+            # EAGAIN of a Unix socket: the listener's queue is full, and no event will report room.
+            # EALREADY: an earlier call was given up, and goes on.
+            if errno != EINPROGRESS and errno != EINTR and errno != EALREADY:
+                raise failure(errno)
+            return NOT_YET
         check_number(self.sock, self.fd)
         if getsockopt(self.fd, SOL_SOCKET, SO_ERROR, &code, &length) != 0:
             raise failure(errno)
         if code == 0:
             return None
-        raise OSError(code, f"Connect call failed {self.where}")
+        raise OSError(code, f"Connect call failed {address_to_python(&self.peer)}")
 
 
 cdef class SockMethods(LoopCore):
     """The sock_* methods that EventLoop puts before asyncio's."""
 
-    cdef int check_socket(self, object sock) except -1:
+    cdef object begin(self, Wait wait, object sock, int direction):
+        """Makes the first attempt; returns its result, or None where `wait.future` is to be awaited.
+
+        An earlier wait for the file is replaced only if this one has to wait, too, as in asyncio.
+        """
         if self._debug and sock.gettimeout() != 0:
             raise ValueError("the socket must be non-blocking")
-        return 0
-
-    cdef object start(self, Wait wait, object sock, int fd, int direction):
-        """Has the reactor dispatch `wait`; returns the future of its result."""
-        # Where a transport has the file, asyncio's own check raises.
-        if self.transports.find(fd) is not None:
-            self._ensure_fd_no_transport(fd)
-        self.check_open()
-        wait.loop = self
-        wait.sock = sock
-        wait.fd = fd
-        wait.direction = direction
-        wait.future = self.new_future()
-        previous = self.reactor.callback_of(fd, direction)
-        wait.registration = self.reactor.register(fd, direction, wait, GIVEN | ONCE, sock)
-        if previous is not None:
-            cancel_handle(previous, self._debug)
-        return wait.future
-
-    cdef object receive(self, Wait wait, object sock):
-        """Begins a read; returns its result, or None where `wait.future` is to be awaited.
-
-        It is tried at once, as in asyncio: an earlier wait for the file is replaced only if there
-        is nothing to read.
-        """
-        self.check_socket(sock)
         wait.sock = sock
         wait.fd = socket_fd(sock)
         result = wait.attempt()
         if result is not NOT_YET:
             return result
-        self.start(wait, sock, wait.fd, READ)
+        # Where a transport has the file, asyncio's own check raises.
+        if self.transports.find(wait.fd) is not None:
+            self._ensure_fd_no_transport(wait.fd)
+        self.check_open()
+        wait.loop = self
+        wait.direction = direction
+        future = self.new_future()
+        previous = self.reactor.callback_of(wait.fd, direction)
+        wait.registration = self.reactor.register(wait.fd, direction, wait, GIVEN | ONCE, sock)
+        wait.future = future
+        if previous is not None:
+            cancel_handle(previous, self._debug)
         return None
 
     async def sock_recv(self, sock, n):
@@ -362,7 +339,7 @@ cdef class SockMethods(LoopCore):
             return await super(SockMethods, self).sock_recv(sock, n)
         wait = Recv.__new__(Recv)
         wait.room = n
-        result = self.receive(wait, sock)
+        result = self.begin(wait, sock, READ)
         if wait.future is None:
             return result
         try:
@@ -377,7 +354,7 @@ cdef class SockMethods(LoopCore):
             return await super(SockMethods, self).sock_recv_into(sock, buf)
         wait = RecvInto.__new__(RecvInto)
         wait.buffer = buf
-        result = self.receive(wait, sock)
+        result = self.begin(wait, sock, READ)
         if wait.future is None:
             return result
         try:
@@ -393,7 +370,7 @@ cdef class SockMethods(LoopCore):
             return await super(SockMethods, self).sock_recvfrom(sock, bufsize)
         wait = RecvFrom.__new__(RecvFrom)
         wait.room = bufsize
-        result = self.receive(wait, sock)
+        result = self.begin(wait, sock, READ)
         if wait.future is None:
             return result
         try:
@@ -408,11 +385,10 @@ cdef class SockMethods(LoopCore):
                 or not 0 <= nbytes <= memoryview(buf).nbytes
                 or not is_known_family(family_of(sock))):
             return await super(SockMethods, self).sock_recvfrom_into(sock, buf, nbytes)
-        nbytes = nbytes or memoryview(buf).nbytes
         wait = RecvFromInto.__new__(RecvFromInto)
         wait.buffer = buf
-        wait.room = nbytes
-        result = self.receive(wait, sock)
+        wait.room = nbytes or memoryview(buf).nbytes
+        result = self.begin(wait, sock, READ)
         if wait.future is None:
             return result
         try:
@@ -423,86 +399,60 @@ cdef class SockMethods(LoopCore):
     async def sock_sendall(self, sock, data):
         """Sends all of `data`; after an error it is not known how much of it has gone."""
         cdef SendAll wait
-        cdef int fd
         if not is_plain_socket(sock) or not is_bytes(data):
             return await super(SockMethods, self).sock_sendall(sock, data)
-        self.check_socket(sock)
-        fd = socket_fd(sock)
         wait = SendAll.__new__(SendAll, data)
-        wait.sock = sock
-        wait.fd = fd
-        if wait.attempt() is None:
-            return None
-        future = self.start(wait, sock, fd, WRITE)
+        result = self.begin(wait, sock, WRITE)
+        if wait.future is None:
+            return result
         try:
-            return await future
+            return await wait.future
         finally:
             wait.stop()
 
     async def sock_sendto(self, sock, data, address):
         """Sends a datagram to `address`; returns the number of bytes."""
-        cdef SendTo wait
-        cdef int fd
-        if not is_plain_socket(sock) or not is_bytes(data):
+        cdef SendTo wait = SendTo.__new__(SendTo)
+        if (not is_plain_socket(sock) or not is_bytes(data)
+                or not address_from_python(address, family_of(sock), &wait.receiver)):
             return await super(SockMethods, self).sock_sendto(sock, data, address)
-        wait = SendTo.__new__(SendTo)
-        if not address_from_python(address, family_of(sock), &wait.receiver):
-            return await super(SockMethods, self).sock_sendto(sock, data, address)
-        self.check_socket(sock)
-        PySys_Audit("socket.sendto", "OO", <PyObject *>sock, <PyObject *>address)
-        fd = socket_fd(sock)
-        count = sendto_now(sock, fd, data, &wait.receiver)
-        if count is not NOT_YET:
-            return count
         wait.data = data
-        future = self.start(wait, sock, fd, WRITE)
+        wait.name = address
+        result = self.begin(wait, sock, WRITE)
+        if wait.future is None:
+            return result
         try:
-            return await future
+            return await wait.future
         finally:
             wait.stop()
 
     async def sock_accept(self, sock):
         """Accepts a connection; returns (socket, address), the socket non-blocking."""
         cdef Accept wait
-        cdef int fd
         if (not is_plain_socket(sock) or socket_module.socket is not Socket
                 or sock.gettimeout() != 0 or not is_known_family(family_of(sock))):
             return await super(SockMethods, self).sock_accept(sock)
-        fd = socket_fd(sock)
-        result = accept_now(sock, fd)
-        if result is not NOT_YET:
-            return result
         wait = Accept.__new__(Accept)
-        future = self.start(wait, sock, fd, READ)
+        result = self.begin(wait, sock, READ)
+        if wait.future is None:
+            return result
         try:
-            return await future
+            return await wait.future
         finally:
             wait.stop()
 
     async def sock_connect(self, sock, address):
         """Connects to `address`; a host that is a name is looked up first."""
-        cdef Connect wait
-        cdef SendTo target
-        cdef int fd
-        if not is_plain_socket(sock) or sock.gettimeout() != 0:
+        cdef Connect wait = Connect.__new__(Connect)
+        if (not is_plain_socket(sock) or sock.gettimeout() != 0
+                or not address_from_python(address, family_of(sock), &wait.peer)):
             return await super(SockMethods, self).sock_connect(sock, address)
-        target = SendTo.__new__(SendTo)
-        if not address_from_python(address, family_of(sock), &target.receiver):
-            return await super(SockMethods, self).sock_connect(sock, address)
-        PySys_Audit("socket.connect", "OO", <PyObject *>sock, <PyObject *>address)
-        fd = socket_fd(sock)
-        check_number(sock, fd)
-        if c_connect(fd, &target.receiver.sa, target.receiver.length) == 0:
-            return None
-        # EAGAIN of a Unix socket: the listener's queue is full, and no event will report room.
-        # EALREADY: an earlier call was given up, and goes on.
-        if errno != EINPROGRESS and errno != EINTR and errno != EALREADY:
-            raise failure(errno)
-        wait = Connect.__new__(Connect)
-        wait.where = address_to_python(&target.receiver)
-        future = self.start(wait, sock, fd, WRITE)
+        wait.name = address
+        result = self.begin(wait, sock, WRITE)
+        if wait.future is None:
+            return result
         try:
-            return await future
+            return await wait.future
         finally:
             wait.stop()
 
