@@ -70,6 +70,24 @@ def bytes_to_protocol() -> None:
     connection.run(lambda: connection.client.send(b"x"))
 
 
+def line_of_a_stream() -> None:
+    loop = new_loop()
+    clients: list[socket.socket] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        loop.call_later(0.01, begin)  # by then readline() waits
+        await reader.readline()
+        pause()
+
+    def begin() -> None:
+        pause()
+        clients[0].send(b"x\n")
+
+    server = loop.run_until_complete(aiopoll.start_server(serve, "127.0.0.1", 0))
+    clients.append(socket.create_connection(server.sockets[0].getsockname()))
+    loop.run_forever()
+
+
 def write() -> None:
     connection = Connection(new_loop())
 
@@ -149,6 +167,7 @@ def close_of_a_file() -> None:
 
 PROGRAMS = {
     "Bytes from the ring to the protocol": bytes_to_protocol,
+    "A line of a stream": line_of_a_stream,
     "A write": write,
     "A write that waits": write_that_waits,
     "A timer": timer,

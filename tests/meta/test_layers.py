@@ -20,7 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "aio": set(),
     "reactor": {"aio"},
     "support": {"aio"},
-    "loop": {"aio", "reactor", "support", "selector"},
+    "loop": {"aio", "reactor", "support"},
     "files": {"aio", "reactor", "loop", "support"},
     "kernel": set(),
     "libaio": {"aio"},

@@ -2,7 +2,8 @@
 
 Lives here: `Iocb` and `IoEvent` (iocb), `Context` (context), the context kept for the next loop
 (context_cache), aligned buffers (buffers), the texts of errors (errors), kernels that miss
-wake-ups (missed_wakeups); c/ has the system calls, the mapped ring and the fork guard.
+wake-ups (missed_wakeups); c/ has the submit
+loop (ring), the mapped ring, the waits, the system calls and the fork guard.
 
 May import: nothing else of the package, and no asyncio.
 

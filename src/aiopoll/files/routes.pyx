@@ -13,8 +13,8 @@ Rule.
   fsync, datasync                AIO, where the file takes it; else thread
   buffered read                  at once if it is cached and small, else thread
   all else                       thread
-A `streaming` file (a pipe, a device, a file of proc) has a cursor of the kernel's: all its calls
-go to threads, patient ones.
+A `streaming` file (a pipe, a device, a file of proc) has a cursor of the kernel's: its calls go to
+threads, patient ones, a read once the loop finds the file readable (binary.py, readable.py).
 These functions decide and compute; the scheduler moves the request.
 
 Why.  No call of the loop's thread blocks.  All code that depends on the file's kind is here.

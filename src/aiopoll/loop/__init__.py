@@ -1,9 +1,10 @@
 """asyncio's event loop on AIO poll.
 
 Lives here: `EventLoop` (event_loop), its compiled half (core), handles and timers, sock_recv and
-its kin (sock_ops), servers, subprocesses, name lookup; transports/ and streams/.
+its kin (sock_ops), server, subprocess (popen, spawn), signals (wakeup, fork_signals), sendfile,
+name lookup (dns); transports/ and streams/.
 
-May import: aio, reactor, support, selector.
+May import: aio, reactor, support.
 
 Data comes from the reactor's ready queue, which each iteration runs.  It goes to protocols and
 callbacks, and from write() and its kin to the kernel.

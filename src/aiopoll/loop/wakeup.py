@@ -6,7 +6,11 @@ nothing.  What does reach a sleeper is the byte that the handler writes to the w
 (signal.set_wakeup_fd), which there is one of for the process, and only the main thread may set.
 
 Rule.  While a loop runs in the main thread and no other code has set it, the descriptor is the
-loop's own pipe, which is on the ring.  A forked child unsets it (loop/fork_signals.pyx).
+loop's own socket pair, which its reactor watches.  A forked child unsets it
+(loop/fork_signals.pyx).
+
+Why not a signalfd.  It would take the signals from Python's own handlers, and finds only those
+that its reader's thread has pending: AIO poll never completes on it.
 
 Cost.  Two calls of set_wakeup_fd for each run_forever.
 """

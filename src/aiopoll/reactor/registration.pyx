@@ -21,7 +21,7 @@ SPENT    -> RING, LEVEL, FORGOTTEN
 
 A file goes from the ring to the epoll set where a request of it is refused, finds no slot, or has
 to make room for the reactor's own; and where others can reach its number from now on.  It comes
-back when the loop alone has the number.
+back when the loop alone has the number, or by a new registration.
 
 Whose number it is (`owned`) and whether its reader is tried unarmed (`reading`) do not depend
 on the state.

@@ -7,11 +7,10 @@
  * reaped yet.  Events come through the mapped ring (mapped_ring.h) or by io_getevents, to one
  * reaper at a time.  After fork(2) the child has the parent's ring mapped and no context.
  *
- * Rule.  A batch is submitted by ring_submit(), again and again until it returns RING_SUBMITTED.
- * It stops where its client must act: RING_REAP, once a batch, asks for the events that hold the
- * slots; RING_FULL says that reaping has not helped; RING_REFUSED names the first request and its
- * error.  The client skips or gives up the refused request.  Code that may be in a forked child
- * asks ring_is_inherited() before anything else.
+ * Rule.  ring_submit() submits a batch.  It stops where its client must act: RING_REAP, once a
+ * batch, asks for the events that hold the slots; RING_FULL says that reaping has not helped;
+ * RING_REFUSED names the first request and its error.  The client skips or gives up the refused
+ * request.  Code that may be in a forked child asks ring_is_inherited() before anything else.
  *
  * Why.  Three clients share it: Context, the reactor and the files.  What differs between them is
  * only what they do with a refused request.
