@@ -181,12 +181,12 @@ class iocb:
 
     def _zero(self) -> None:
         self.data: Any = None
-        self.key = 0
-        self.aio_rw_flags = 0
-        self.aio_lio_opcode = 0
-        self.aio_reqprio = 0
-        self.aio_fildes = 0
-        self.u = _iocb_union()
+        self.key: int = 0
+        self.aio_rw_flags: int = 0
+        self.aio_lio_opcode: int = 0
+        self.aio_reqprio: int = 0
+        self.aio_fildes: int = 0
+        self.u: _iocb_union = _iocb_union()
 
     def _prep(
         self, opcode: int, fd: int, buf: Any = None, nbytes: int = 0, offset: int = 0

@@ -94,12 +94,12 @@ class Mode:
             )
         if {"b", "t"} <= letters:
             raise ValueError(f"invalid mode: {mode!r}: can't have text and binary mode at once")
-        self.binary = "b" in letters
-        self.updating = "+" in letters
-        [self.action] = letters & set("rwxa")
-        self.appending = self.action == "a"
+        self.binary: bool = "b" in letters
+        self.updating: bool = "+" in letters
+        self.action: str = (letters & set("rwxa")).pop()
+        self.appending: bool = self.action == "a"
         # The mode as io.FileIO shows it.
-        self.raw = self.action + "b" + ("+" if self.updating else "")
+        self.raw: str = self.action + "b" + ("+" if self.updating else "")
 
     def flags(self, direct: bool) -> int:
         """The flags for open(2)."""

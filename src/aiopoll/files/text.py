@@ -129,9 +129,9 @@ class TextFile:
 
     def __init__(self, buffer: BinaryFile, format: TextFormat) -> None:
         self.buffer = buffer
-        self.mode = mode = format.mode
+        self.mode: str = format.mode
         self._wrapper = format.wrap(buffer)
-        self._batches = "+" not in mode
+        self._batches = "+" not in self.mode
         self._lines: deque[str] = deque()
         self._mark: int | None = None  # the position of the batch's first line
         self._lines_read = 0

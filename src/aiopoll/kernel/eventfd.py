@@ -24,8 +24,8 @@ class EventFd:
     """struct eventfd_ctx."""
 
     def __init__(self, sched: Scheduler, count: int, semaphore: bool) -> None:
-        self.wqh = WaitQueueHead(sched, "eventfd->wqh")
-        self.count = count
+        self.wqh: WaitQueueHead = WaitQueueHead(sched, "eventfd->wqh")
+        self.count: int = count
         self.semaphore = semaphore
 
     def signal(self, n: int = 1) -> None:
@@ -84,7 +84,7 @@ def eventfd_poll_mask(file: File, events: int) -> int:
     return mask
 
 
-eventfd_fops = FileOperations(
+eventfd_fops: FileOperations = FileOperations(
     read=eventfd_read,
     write=eventfd_write,
     get_poll_head=eventfd_get_poll_head,

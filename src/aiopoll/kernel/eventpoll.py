@@ -54,11 +54,11 @@ class EpItem:
     __slots__ = ("data", "ep", "events", "fd", "file", "hooks")
 
     def __init__(self, ep: EventPoll, file: File, fd: int, events: int, data: int) -> None:
-        self.ep = ep
-        self.file = file
-        self.fd = fd
-        self.events = events
-        self.data = data
+        self.ep: EventPoll = ep
+        self.file: File = file
+        self.fd: int = fd
+        self.events: int = events
+        self.data: int = data
         self.hooks: list[tuple[WaitQueueHead, WaitQueueEntry]] = []
 
     def poll(self, pt: PollTable) -> int:
@@ -101,8 +101,8 @@ class EventPoll:
     file: File
 
     def __init__(self, kernel: SyscallTable) -> None:
-        self.wq = WaitQueueHead(kernel.sched, "ep->wq")
-        self.poll_wait = WaitQueueHead(kernel.sched, "ep->poll_wait")
+        self.wq: WaitQueueHead = WaitQueueHead(kernel.sched, "ep->wq")
+        self.poll_wait: WaitQueueHead = WaitQueueHead(kernel.sched, "ep->poll_wait")
         self.items: dict[tuple[int, int], EpItem] = {}
         self.rdllist: list[EpItem] = []
 
@@ -195,7 +195,7 @@ def ep_eventpoll_release(file: File) -> None:
         ep.remove_item(item)
 
 
-eventpoll_fops = FileOperations(
+eventpoll_fops: FileOperations = FileOperations(
     get_poll_head=ep_eventpoll_get_poll_head,
     poll_mask=ep_eventpoll_poll_mask,
     release=ep_eventpoll_release,

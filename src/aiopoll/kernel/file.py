@@ -67,12 +67,12 @@ class File:
     __slots__ = ("ep_items", "f_count", "f_flags", "f_op", "f_pos", "private_data", "sched")
 
     def __init__(self, sched: Scheduler, f_op: FileOperations, f_flags: int, private: Any) -> None:
-        self.sched = sched
-        self.f_op = f_op
-        self.f_flags = f_flags
-        self.private_data = private
-        self.f_pos = 0
-        self.f_count = 1
+        self.sched: Scheduler = sched
+        self.f_op: FileOperations = f_op
+        self.f_flags: int = f_flags
+        self.private_data: Any = private
+        self.f_pos: int = 0
+        self.f_count: int = 1
         # The epoll items that watch this file: its release removes them.
         self.ep_items: list[Any] = []
 

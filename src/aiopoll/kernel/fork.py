@@ -41,7 +41,7 @@ class Process:
     def __init__(self, sched: Scheduler, pid: int, main: Task) -> None:
         self.pid = pid
         self.main = main
-        self.files = FileTable()
+        self.files: FileTable = FileTable()
         self.handlers: dict[int, Handler | None] = {}
         self.contexts: dict[int, KioContext] = {}
         self.mappings: list[Mapping] = []
@@ -49,7 +49,7 @@ class Process:
         self.parent: Process | None = None
         self.status: int | None = None
         self.error: BaseException | None = None
-        self.exited = WaitQueueHead(sched, "exited")
+        self.exited: WaitQueueHead = WaitQueueHead(sched, "exited")
 
 
 class ProcessSyscalls(AioSyscalls):

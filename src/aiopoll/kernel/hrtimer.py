@@ -18,9 +18,9 @@ class HrTimer:
     __slots__ = ("expires_ns", "function", "generation")
 
     def __init__(self, function: Callable[[], object]) -> None:
-        self.function = function
+        self.function: Callable[[], object] = function
         self.expires_ns: int | None = None
-        self.generation = 0
+        self.generation: int = 0
 
     @property
     def active(self) -> bool:
@@ -34,7 +34,7 @@ class Clock:
     """
 
     def __init__(self, realtime_offset_ns: int, tie_break: Callable[[], int]) -> None:
-        self.now_ns = 0
+        self.now_ns: int = 0
         self.realtime_offset_ns = realtime_offset_ns
         self._tie_break = tie_break
         self._sequence = 0

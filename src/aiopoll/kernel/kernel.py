@@ -62,26 +62,26 @@ class Kernel(
     ) -> None:
         if choice is None:
             choice = Choice() if seed is None else SeededChoice(seed)
-        self.seed = choice.seed
-        self.sched = Scheduler(choice, BOOT_TIME_NS)
+        self.seed: int | None = choice.seed
+        self.sched: Scheduler = Scheduler(choice, BOOT_TIME_NS)
         first = Process(self.sched, 1, self.sched.main)
         # As in a Python process: a broken pipe is an error, not the end.
         first.handlers[int(signal.SIGPIPE)] = first.handlers[int(signal.SIGXFSZ)] = None
         self.sched.start(first)
-        self.processes = {first.pid: first}
+        self.processes: dict[int, Process] = {first.pid: first}
         self._next_pid = 2
-        self.signals = Signals(self.sched)
-        self.net = Net(self.sched, self.signals)
+        self.signals: Signals = Signals(self.sched)
+        self.net: Net = Net(self.sched, self.signals)
         for init in (unix_init, udp_init, tcp_init, alg_init):
             init(self.net)
         self.trace: list[str] | None = None
-        self.halted = False
-        self.aio = Aio(self.sched)
+        self.halted: bool = False
+        self.aio: Aio = Aio(self.sched)
         self.nr_cpus = nr_cpus
         self.aio_max_nr = AIO_MAX_NR
         self.aio_nr = 0
         self._next_ctx_id = 0x7F0000000000
-        self.random_pool = EntropyPool(self.sched, seed or 0)
+        self.random_pool: EntropyPool = EntropyPool(self.sched, seed or 0)
         self.mount_root(self.random_pool)
 
     def start_trace(self) -> list[str]:

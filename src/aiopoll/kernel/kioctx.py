@@ -11,6 +11,8 @@ Left out: caches of CPUs other than the submitting one, migration of the ring's 
 
 from __future__ import annotations
 
+from typing import Any
+
 from .aio_abi import AIO_RING_MAGIC, Iocb, IoEvent
 from .eventfd import EventFd
 from .file import File
@@ -27,11 +29,11 @@ class AioRing:
 
     def __init__(self, pages: int) -> None:
         self.magic = AIO_RING_MAGIC
-        self.size = pages * PAGE_SIZE
-        self.nr = nr = (self.size - RING_HEADER_SIZE) // IO_EVENT_SIZE
-        self.head = 0
+        self.size: int = pages * PAGE_SIZE
+        self.nr: int = (self.size - RING_HEADER_SIZE) // IO_EVENT_SIZE
+        self.head: int = 0
         self.tail = 0
-        self.events: list[IoEvent | None] = [None] * nr
+        self.events: list[IoEvent | None] = [None] * self.nr
 
     def reap(self, nr: int) -> list[IoEvent]:
         """Take up to `nr` events without a system call, as a user of the mapped ring does."""
@@ -51,11 +53,11 @@ class AioKiocb:
     def __init__(self, ctx: KioContext, iocb: Iocb, file: File) -> None:
         self.ctx = ctx
         self.user_iocb = iocb
-        self.user_data = iocb.aio_data
+        self.user_data: Any = iocb.aio_data
         self.file = file
         self.eventfd: EventFd | None = None
         self.flags = 0
-        self.refs = 1
+        self.refs: int = 1
         self.events = 0
         self.head: WaitQueueHead | None = None
         self.wait: WaitQueueEntry | None = None
@@ -81,21 +83,21 @@ class KioContext:
         wanted = max(nr_events, nr_cpus * 4) * 2 + 2
         size = RING_HEADER_SIZE + IO_EVENT_SIZE * wanted
         pages = -(-size // PAGE_SIZE)
-        self.ring = AioRing(pages)
+        self.ring: AioRing = AioRing(pages)
         # Slots move between the shared count and the submitting CPU in batches.
-        self.reqs_available = self.ring.nr - 1
-        self.req_batch = max((self.ring.nr - 1) // (nr_cpus * 4), 1)
-        self.cpu_reqs = 0
-        self.completed_events = 0
-        self.ctx_lock = SpinLock(sched, "ctx_lock")
-        self.completion_lock = SpinLock(sched, "completion_lock")
-        self.wait = WaitQueueHead(sched, "ctx->wait")
+        self.reqs_available: int = self.ring.nr - 1
+        self.req_batch: int = max((self.ring.nr - 1) // (nr_cpus * 4), 1)
+        self.cpu_reqs: int = 0
+        self.completed_events: int = 0
+        self.ctx_lock: SpinLock = SpinLock(sched, "ctx_lock")
+        self.completion_lock: SpinLock = SpinLock(sched, "completion_lock")
+        self.wait: WaitQueueHead = WaitQueueHead(sched, "ctx->wait")
         self.active_reqs: list[AioKiocb] = []
-        self.in_flight = 0
+        self.in_flight: int = 0
         # One for io_setup, and one for each call that is in the context.
         self.users = 1
         self.dead = False
-        self.drained = WaitQueueHead(sched, "ctx->drained")
+        self.drained: WaitQueueHead = WaitQueueHead(sched, "ctx->drained")
 
     # Slots: in flight plus not reaped yet.
 

@@ -42,9 +42,9 @@ class PipeBuffer:
     __slots__ = ("data", "offset", "spliced")
 
     def __init__(self, data: bytes, *, spliced: bool = False) -> None:
-        self.data = bytearray(data)
-        self.offset = 0
-        self.spliced = spliced
+        self.data: bytearray = bytearray(data)
+        self.offset: int = 0
+        self.spliced: bool = spliced
 
 
 class Pipe:
@@ -53,13 +53,13 @@ class Pipe:
     def __init__(self, sched: Scheduler, signals: Signals) -> None:
         self.sched = sched
         self.signals = signals
-        self.wait = WaitQueueHead(sched, "pipe->wait")
+        self.wait: WaitQueueHead = WaitQueueHead(sched, "pipe->wait")
         self.bufs: list[PipeBuffer] = []
-        self.readers = 0
-        self.writers = 0
+        self.readers: int = 0
+        self.writers: int = 0
         # How often each side was opened: fifo_open() waits for a change.
-        self.r_counter = 0
-        self.w_counter = 0
+        self.r_counter: int = 0
+        self.w_counter: int = 0
 
     def open_end(self, flags: int, w_counter: int = -1) -> File:
         file = File(self.sched, pipefifo_fops, flags, PipeEnd(self, w_counter))
@@ -119,8 +119,8 @@ class PipeEnd:
     __slots__ = ("pipe", "w_counter")
 
     def __init__(self, pipe: Pipe, w_counter: int) -> None:
-        self.pipe = pipe
-        self.w_counter = w_counter
+        self.pipe: Pipe = pipe
+        self.w_counter: int = w_counter
 
 
 def pipe_of(file: File) -> Pipe:
@@ -207,7 +207,7 @@ def pipe_release(file: File) -> None:
         pipe.bufs.clear()
 
 
-pipefifo_fops = FileOperations(
+pipefifo_fops: FileOperations = FileOperations(
     read=pipe_read,
     write=pipe_write,
     get_poll_head=pipe_get_poll_head,

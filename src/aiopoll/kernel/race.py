@@ -27,7 +27,7 @@ class ReplayChoice(Choice):
     def __init__(self, prefix: list[int], bound: int) -> None:
         self.prefix = prefix
         self.bound = bound
-        self.preemptions = 0
+        self.preemptions: int = 0
         self.taken: list[int] = []
         self.alternatives: list[int] = []
 

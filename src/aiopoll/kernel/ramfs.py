@@ -33,7 +33,7 @@ class SuperBlock:
         self, signals: Signals, size: int | None = None, s_maxbytes: int = LONG_MAX
     ) -> None:
         self.signals = signals
-        self.pages = None if size is None else -(-size // PAGE_SIZE)
+        self.pages: int | None = None if size is None else -(-size // PAGE_SIZE)
         self.s_maxbytes = s_maxbytes
 
     def write_checks(self, file: File, pos: int, count: int) -> int:
@@ -55,7 +55,7 @@ class Inode:
 
     def __init__(self, sb: SuperBlock) -> None:
         self.sb = sb
-        self.size = 0
+        self.size: int = 0
         self.pages: dict[int, bytearray] = {}
         self.dirty = False
         self.syncs = 0
@@ -176,7 +176,7 @@ def ramfs_release(file: File) -> None:
     inode.drop()
 
 
-ramfs_fops = FileOperations(
+ramfs_fops: FileOperations = FileOperations(
     read=ramfs_read,
     write=ramfs_write,
     fsync=ramfs_fsync,
@@ -195,7 +195,7 @@ class Mapping:
     """
 
     def __init__(self, file: File, offset: int, length: int, prot: int) -> None:
-        self.file = file.get()
+        self.file: File = file.get()
         self.offset = offset
         self.length = length
         self.prot = prot

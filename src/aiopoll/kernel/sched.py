@@ -68,7 +68,7 @@ class SeededChoice(Choice):
     """Choices drawn from a seed: the same seed gives the same run."""
 
     def __init__(self, seed: int) -> None:
-        self.seed = seed
+        self.seed: int | None = seed
         self._random = random.Random(seed)
 
     def pick(self, alternatives: int) -> int:
@@ -106,7 +106,7 @@ class Task:
         self.joiners: list[Task] = []
         # Set when the task starts; the first one's by the kernel.
         self.process: Process
-        self.gate = threading.Lock()
+        self.gate: threading.Lock = threading.Lock()
         self.gate.acquire()
 
     def __repr__(self) -> str:
@@ -119,8 +119,8 @@ class SpinLock:
     __slots__ = ("name", "owner", "sched")
 
     def __init__(self, sched: Scheduler, name: str) -> None:
-        self.sched = sched
-        self.name = name
+        self.sched: Scheduler = sched
+        self.name: str = name
         self.owner: Task | None = None
 
     def __enter__(self) -> None:
@@ -161,13 +161,13 @@ class Scheduler:
 
     def __init__(self, choice: Choice, realtime_offset_ns: int) -> None:
         self.choice = choice
-        self.clock = Clock(realtime_offset_ns, choice.tie_break)
-        self.main = Task("main")
-        self.current = self.main
+        self.clock: Clock = Clock(realtime_offset_ns, choice.tie_break)
+        self.main: Task = Task("main")
+        self.current: Task = self.main
         self.tasks: list[Task] = [self.main]
-        self.preemptive = False
-        self.switches = 0
-        self.wakeups = 0
+        self.preemptive: bool = False
+        self.switches: int = 0
+        self.wakeups: int = 0
         self.softirqs: deque[Callable[[], None]] = deque()
         self.works: deque[Callable[[], None]] = deque()
         self.trace: Callable[[str], None] | None = None

@@ -61,8 +61,8 @@ class PollTable:
     __slots__ = ("key", "qproc")
 
     def __init__(self, qproc: QueueProc | None, key: int = 0xFFFFFFFF) -> None:
-        self.qproc = qproc
-        self.key = key
+        self.qproc: QueueProc | None = qproc
+        self.key: int = key
 
 
 def poll_wait(file: File, head: WaitQueueHead, pt: PollTable | None) -> None:
@@ -116,9 +116,9 @@ class PollWqueues:
 
     def __init__(self, sched: Scheduler) -> None:
         self.sched = sched
-        self.pt = PollTable(self._pollwait)
+        self.pt: PollTable = PollTable(self._pollwait)
         self.entries: list[tuple[WaitQueueHead, WaitQueueEntry, File]] = []
-        self.triggered = False
+        self.triggered: bool = False
 
     def _pollwait(self, file: File, head: WaitQueueHead, pt: PollTable) -> None:
         wanted = pt.key

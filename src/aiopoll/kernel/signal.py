@@ -39,7 +39,7 @@ class Signals:
 
     def __init__(self, sched: Scheduler) -> None:
         self.sched = sched
-        self.signalfd_wqh = WaitQueueHead(sched, "signalfd_wqh")
+        self.signalfd_wqh: WaitQueueHead = WaitQueueHead(sched, "signalfd_wqh")
 
     @property
     def handlers(self) -> dict[int, Handler | None]:

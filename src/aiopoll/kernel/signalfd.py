@@ -29,7 +29,7 @@ class SignalFd:
 
     def __init__(self, signals: Signals, mask: Iterable[int]) -> None:
         self.signals = signals
-        self.mask = frozenset(mask) - UNBLOCKABLE
+        self.mask: frozenset[int] = frozenset(mask) - UNBLOCKABLE
 
     def ready(self) -> bool:
         return not self.mask.isdisjoint(self.signals.sched.current.pending)
@@ -58,7 +58,7 @@ def signalfd_poll(file: File, pt: PollTable | None) -> int:
     return EPOLLIN if ctx.ready() else 0
 
 
-signalfd_fops = FileOperations(
+signalfd_fops: FileOperations = FileOperations(
     read=signalfd_read, poll=signalfd_poll, llseek=noop_llseek, nowait=True
 )
 

@@ -31,12 +31,12 @@ class TimerFd:
 
     def __init__(self, sched: Scheduler, offset_ns: int) -> None:
         self.sched = sched
-        self.wqh = WaitQueueHead(sched, "timerfd->wqh")
+        self.wqh: WaitQueueHead = WaitQueueHead(sched, "timerfd->wqh")
         self.offset_ns = offset_ns
-        self.timer = HrTimer(self._expire)
-        self.expires_ns = 0
-        self.interval_ns = 0
-        self.ticks = 0
+        self.timer: HrTimer = HrTimer(self._expire)
+        self.expires_ns: int = 0
+        self.interval_ns: int = 0
+        self.ticks: int = 0
 
     def _expire(self) -> None:
         clock = self.sched.clock
@@ -98,7 +98,7 @@ def timerfd_release(file: File) -> None:
     file.sched.clock.cancel(ctx.timer)
 
 
-timerfd_fops = FileOperations(
+timerfd_fops: FileOperations = FileOperations(
     read=timerfd_read,
     get_poll_head=timerfd_get_poll_head,
     poll_mask=timerfd_poll_mask,

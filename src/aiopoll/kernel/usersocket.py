@@ -38,9 +38,9 @@ class KernelSocket:
         self._timeout: float | None = None
         domain = kernel.getsockopt(self._fd, socket.SOL_SOCKET, socket.SO_DOMAIN)
         kind = kernel.getsockopt(self._fd, socket.SOL_SOCKET, socket.SO_TYPE)
-        self.family = socket.AddressFamily(domain)
-        self.type = socket.SocketKind(kind)
-        self.proto = int(kernel.getsockopt(self._fd, socket.SOL_SOCKET, socket.SO_PROTOCOL))
+        self.family: socket.AddressFamily = socket.AddressFamily(domain)
+        self.type: socket.SocketKind = socket.SocketKind(kind)
+        self.proto: int = int(kernel.getsockopt(self._fd, socket.SOL_SOCKET, socket.SO_PROTOCOL))
 
     def __enter__(self) -> KernelSocket:
         return self

@@ -33,9 +33,9 @@ class WaitQueueEntry:
     __slots__ = ("flags", "func", "head", "private")
 
     def __init__(self, func: WaitFunction, private: Any = None, flags: int = 0) -> None:
-        self.func = func
-        self.private = private
-        self.flags = flags
+        self.func: WaitFunction = func
+        self.private: Any = private
+        self.flags: int = flags
         self.head: WaitQueueHead | None = None
 
     @property
@@ -50,8 +50,8 @@ class WaitQueueHead:
     __slots__ = ("entries", "lock", "sched")
 
     def __init__(self, sched: Scheduler, name: str = "wait") -> None:
-        self.sched = sched
-        self.lock = SpinLock(sched, f"{name}->lock")
+        self.sched: Scheduler = sched
+        self.lock: SpinLock = SpinLock(sched, f"{name}->lock")
         self.entries: list[WaitQueueEntry] = []
 
     @property

@@ -12,7 +12,7 @@ from asyncio import events, unix_events
 from collections.abc import Awaitable, Callable, Coroutine
 from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiopoll import __version__
 from aiopoll.loop.event_loop import EventLoop, new_event_loop, run_on
@@ -20,10 +20,13 @@ from aiopoll.loop.event_loop import EventLoop, new_event_loop, run_on
 _T = TypeVar("_T")
 
 # Under this name on every Python that has policies; the public name warns from 3.14 on.
-_PolicyBase: Any = getattr(unix_events, "_UnixDefaultEventLoopPolicy", None)
+if TYPE_CHECKING:
+    from asyncio.unix_events import _UnixDefaultEventLoopPolicy as _PolicyBase
+else:
+    _PolicyBase = getattr(unix_events, "_UnixDefaultEventLoopPolicy", object)
 
 
-class EventLoopPolicy(_PolicyBase or object):  # type: ignore[misc]
+class EventLoopPolicy(_PolicyBase):
     """asyncio's event loop policy, making EventLoops; for programs that still set a policy.
 
     Raises RuntimeError where Python has no policies any more.
@@ -32,7 +35,7 @@ class EventLoopPolicy(_PolicyBase or object):  # type: ignore[misc]
     _loop_factory = EventLoop
 
     def __init__(self) -> None:
-        if _PolicyBase is None:
+        if _PolicyBase is object:
             raise RuntimeError(
                 "this Python has no event loop policies: give asyncio.run() or asyncio.Runner()"
                 " loop_factory=aiopoll.new_event_loop, or call aiopoll.install()"
@@ -48,7 +51,7 @@ def install() -> None:
     set_policy: Callable[[Any], None] | None = getattr(
         events, "_set_event_loop_policy", getattr(events, "set_event_loop_policy", None)
     )
-    if _PolicyBase is not None and set_policy is not None:
+    if _PolicyBase is not object and set_policy is not None:
         set_policy(EventLoopPolicy())
     else:
         asyncio.new_event_loop = events.new_event_loop = new_event_loop

@@ -29,12 +29,12 @@ class Sending:
         self.loop = loop
         self.sock = sock
         self.file = file
-        self.offset = offset
+        self.offset: int = offset
         self.count = count
         """Bytes to send; 0 for all that there are."""
-        self.block_size = count
-        self.sent = 0
-        self.waits = False
+        self.block_size: int = count
+        self.sent: int = 0
+        self.waits: bool = False
         self.done: asyncio.Future[int] = loop.create_future()
 
     def step(self) -> None:

@@ -12,7 +12,7 @@ select() returns.
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, ClassVar, overload
 
 if TYPE_CHECKING:
     from aiopoll.loop.core import LoopCore
@@ -41,7 +41,7 @@ class TimerView(Sequence[asyncio.TimerHandle]):
             return list(self) == list(other)
         return NotImplemented
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None]  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         return repr(list(self))

@@ -144,8 +144,8 @@ def _start() -> None:
 
 
 if __name__ == "sitecustomize":
-    here = os.path.dirname(__file__)
-    sys.path[:] = [path for path in sys.path if path != here]
+    _here = os.path.dirname(__file__)
+    sys.path[:] = [path for path in sys.path if path != _here]
     del sys.modules["sitecustomize"]
     _start()
     # If there is none, site takes the error for what it is.

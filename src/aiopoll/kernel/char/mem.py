@@ -26,9 +26,9 @@ def write_null(file: File, data: bytes, pos: int | None, nowait: bool) -> int:
     return len(data)
 
 
-null_fops = FileOperations(
+null_fops: FileOperations = FileOperations(
     read=read_null, write=write_null, llseek=null_llseek, seekable=True, nowait=True
 )
-zero_fops = FileOperations(
+zero_fops: FileOperations = FileOperations(
     read=read_zero, write=write_null, llseek=null_llseek, seekable=True, nowait=True
 )

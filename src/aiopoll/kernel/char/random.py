@@ -29,8 +29,8 @@ class EntropyPool:
     """struct entropy_store: the input pool, `entropy_bits` of it believed to be random."""
 
     def __init__(self, sched: Scheduler, seed: int) -> None:
-        self.random_wait = WaitQueueHead(sched, "random_wait")
-        self.entropy_bits = POOL_BITS
+        self.random_wait: WaitQueueHead = WaitQueueHead(sched, "random_wait")
+        self.entropy_bits: int = POOL_BITS
         self._generator = random.Random(seed)
 
     def credit(self, bits: int) -> None:
@@ -85,7 +85,7 @@ def random_poll_mask(file: File, events: int) -> int:
     return mask
 
 
-random_fops = FileOperations(
+random_fops: FileOperations = FileOperations(
     read=random_read,
     write=random_write,
     get_poll_head=random_get_poll_head,

@@ -53,7 +53,7 @@ class AlgSock(Sock):
         self.hash: Any = None
         self.digest: bytes | None = None
         self.cipher: Any = None
-        self.iv = bytes(BLOCK)
+        self.iv: bytes = bytes(BLOCK)
         self.op = ALG_OP_ENCRYPT
 
 
@@ -219,11 +219,11 @@ def algif_poll_mask(sk: AlgSock, events: int) -> int:
     return mask
 
 
-alg_proto_ops = ProtoOps(
+alg_proto_ops: ProtoOps = ProtoOps(
     bind=alg_bind, accept=alg_accept, getname=alg_getname, setsockopt=alg_setsockopt
 )
-algif_hash_ops = ProtoOps(sendmsg=hash_sendmsg, recvmsg=hash_recvmsg, getname=alg_getname)
-algif_ops = ProtoOps(
+algif_hash_ops: ProtoOps = ProtoOps(sendmsg=hash_sendmsg, recvmsg=hash_recvmsg, getname=alg_getname)
+algif_ops: ProtoOps = ProtoOps(
     sendmsg=skcipher_sendmsg,
     recvmsg=skcipher_recvmsg,
     getname=alg_getname,

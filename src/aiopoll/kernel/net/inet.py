@@ -27,7 +27,7 @@ class InetSock(Sock):
     def __init__(self, net: Net, ops: ProtoOps, family: int, kind: int, protocol: int) -> None:
         super().__init__(net, ops, family, kind, protocol)
         self.host = "::" if family == socket.AF_INET6 else "0.0.0.0"
-        self.port = 0
+        self.port: int = 0
         self.peer_host = ""
         self.peer_port = 0
 

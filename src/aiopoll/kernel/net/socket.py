@@ -79,15 +79,15 @@ class Sock:
 
     def __init__(self, net: Net, ops: ProtoOps, family: int, kind: int, protocol: int) -> None:
         self.net = net
-        self.sched = net.sched
+        self.sched: Scheduler = net.sched
         self.ops = ops
         self.family = family
         self.type = kind
         self.protocol = protocol
-        self.sk_wq = WaitQueueHead(net.sched, "sk_wq")
-        self.sk_err = 0
-        self.sk_shutdown = 0
-        self.state = TCP_CLOSE
+        self.sk_wq: WaitQueueHead = WaitQueueHead(net.sched, "sk_wq")
+        self.sk_err: int = 0
+        self.sk_shutdown: int = 0
+        self.state: int = TCP_CLOSE
         self.sndbuf = WMEM_DEFAULT
         self.rcvbuf = WMEM_DEFAULT
         self.wmem = 0
@@ -264,7 +264,7 @@ def sock_close(file: File) -> None:
         sk.ops.release(sk)
 
 
-socket_file_ops = FileOperations(
+socket_file_ops: FileOperations = FileOperations(
     read=sock_read_iter,
     write=sock_write_iter,
     get_poll_head=sock_get_poll_head,

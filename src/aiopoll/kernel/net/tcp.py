@@ -70,6 +70,11 @@ class TcpSock(InetSock):
 
     table = "tcp"
 
+    # Of Sock: its methods here write them.
+    sk_err: int
+    sk_shutdown: int
+    state: int
+
     def __init__(self, net: Net, ops: ProtoOps, family: int, kind: int, protocol: int) -> None:
         super().__init__(net, ops, family, kind, protocol)
         self.sndbuf = TCP_SNDBUF
@@ -78,21 +83,21 @@ class TcpSock(InetSock):
         self.ss_state = SS_UNCONNECTED
         self.accept_queue: deque[TcpSock] = deque()
         self.backlog = 0
-        self.syn_timer = HrTimer(self._syn_timeout)
-        self.syn_sent_times = 0
+        self.syn_timer: HrTimer = HrTimer(self._syn_timeout)
+        self.syn_sent_times: int = 0
         # Sending: segments not sent yet, bytes sent and not acknowledged yet.
         self.write_queue: deque[tuple[bytes, bool]] = deque()
-        self.fin_queued = False
-        self.window = 0
+        self.fin_queued: bool = False
+        self.window: int = 0
         # Receiving. `urgent_at` is how far ahead the urgent byte's place is, `urgent` the byte
         # until a read takes it.
-        self.receive_buffer = bytearray()
-        self.rmem = 0
+        self.receive_buffer: bytearray = bytearray()
+        self.rmem: int = 0
         self.urgent_at: int | None = None
         self.urgent: bytes | None = None
         # SOCK_DONE: a FIN came. Then a read returns the end even if a reset came after it.
-        self.sock_done = False
-        self.advertised = TCP_RCVBUF
+        self.sock_done: bool = False
+        self.advertised: int = TCP_RCVBUF
 
     # Sending
 
@@ -546,7 +551,7 @@ def tcp_poll_mask(sk: TcpSock, events: int) -> int:
     return mask
 
 
-tcp_ops = ProtoOps(
+tcp_ops: ProtoOps = ProtoOps(
     bind=inet_bind,
     connect=tcp_connect,
     listen=tcp_listen,

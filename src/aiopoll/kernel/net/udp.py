@@ -55,8 +55,8 @@ class UdpSock(InetSock):
     def __init__(self, net: Net, ops: ProtoOps, family: int, kind: int, protocol: int) -> None:
         super().__init__(net, ops, family, kind, protocol)
         self.queue: deque[tuple[bytes, Address]] = deque()
-        self.rmem = 0
-        self.drops = 0
+        self.rmem: int = 0
+        self.drops: int = 0
 
     def receive(self, data: bytes, sender: Address) -> None:
         truesize = udp_truesize(data)
@@ -151,7 +151,7 @@ def datagram_poll_mask(sk: UdpSock, events: int) -> int:
     return mask
 
 
-udp_ops = ProtoOps(
+udp_ops: ProtoOps = ProtoOps(
     bind=inet_bind,
     connect=udp_connect,
     shutdown=udp_shutdown,

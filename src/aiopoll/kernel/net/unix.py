@@ -431,7 +431,7 @@ def unix_dgram_poll_mask(sk: UnixSock, events: int) -> int:
     return mask & ~(EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND)
 
 
-unix_stream_ops = ProtoOps(
+unix_stream_ops: ProtoOps = ProtoOps(
     bind=unix_bind,
     connect=unix_stream_connect,
     listen=unix_listen,
@@ -444,7 +444,7 @@ unix_stream_ops = ProtoOps(
     poll_mask=unix_poll_mask,
 )
 
-unix_dgram_ops = ProtoOps(
+unix_dgram_ops: ProtoOps = ProtoOps(
     bind=unix_bind,
     connect=unix_dgram_connect,
     listen=unix_listen,
@@ -457,7 +457,7 @@ unix_dgram_ops = ProtoOps(
     poll_mask=unix_dgram_poll_mask,
 )
 
-unix_seqpacket_ops = ProtoOps(
+unix_seqpacket_ops: ProtoOps = ProtoOps(
     bind=unix_bind,
     connect=unix_stream_connect,
     listen=unix_listen,
