@@ -5,6 +5,7 @@ about completeness.  The tools come from the running environment; its path to sr
 """
 
 import faulthandler
+import importlib.util
 import os
 import re
 import shutil
@@ -12,12 +13,15 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+import tomllib
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from packaging.metadata import Metadata
+from trove_classifiers import classifiers as known_classifiers
 
 pytestmark = pytest.mark.subprocess
 
@@ -54,6 +58,7 @@ class Distribution:
 @dataclass
 class Wheel(Distribution):
     python: Path  # of the environment where it is installed
+    metadata: Metadata
 
 
 def called(*command: str | Path, cwd: Path, **environment: str) -> str:
@@ -61,7 +66,7 @@ def called(*command: str | Path, cwd: Path, **environment: str) -> str:
     inherited = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("PYTHON", "AIOPOLL", "MYPYPATH", "CFLAGS", "CPPFLAGS"))
+        if not name.startswith(("PYTHON", "AIOPOLL", "MYPYPATH", "PYRIGHT", "CFLAGS", "CPPFLAGS"))
     }
     faulthandler.cancel_dump_traceback_later()  # the compiler takes minutes
     done = subprocess.run(
@@ -123,7 +128,9 @@ def wheel(sdist: Distribution, tmp_path_factory: pytest.TempPathFactory) -> Iter
     called(*pip, "install", *offline, path, cwd=folder)
     with zipfile.ZipFile(path) as archive:
         names = set(archive.namelist())
-    yield Wheel(sdist.tracked, path, names, output, python)
+        (name,) = (name for name in names if name.endswith(".dist-info/METADATA"))
+        metadata = Metadata.from_email(archive.read(name))  # raises where it is invalid
+    yield Wheel(sdist.tracked, path, names, output, python, metadata)
     shutil.rmtree(folder)
 
 
@@ -188,3 +195,60 @@ def test_installed_package_is_typed(wheel: Wheel, tmp_path: Path) -> None:
     revealed = re.findall(r'Revealed type is "(.*)"', output)
     assert len(revealed) == 3, output
     assert not [text for text in revealed if text == "Any"], output
+
+
+@pytest.mark.slow
+def test_every_name_of_the_package_has_a_type(wheel: Wheel, tmp_path: Path) -> None:
+    if not importlib.util.find_spec("pyright"):
+        pytest.skip(reason="skips.toml: pyright without node")
+    # It looks at the package of the first Python in PATH; its exit tells whether all is known.
+    path = f"{wheel.python.parent}{os.pathsep}{os.environ['PATH']}"
+    pyright = [sys.executable, "-m", "pyright", "--verifytypes", "aiopoll", "--ignoreexternal"]
+    output = called(*pyright, cwd=tmp_path, PATH=path, PYRIGHT_PYTHON_IGNORE_WARNINGS="1")
+    folder = re.search(r'^Package directory: "(.*)"', output, re.MULTILINE)
+    names = re.search(r'^Symbols exported by "aiopoll": (\d+)', output, re.MULTILINE)
+    assert folder, output
+    assert wheel.python.parents[1] in Path(folder[1]).parents
+    assert names, output
+    assert int(names[1]) > 1000
+    assert "\nType completeness score: 100%\n" in output, output
+
+
+@pytest.mark.slow
+def test_metadata_is_that_of_the_project(wheel: Wheel) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    metadata = wheel.metadata
+    assert metadata.name == project["name"]
+    assert metadata.summary == project["description"]
+    assert metadata.description == (ROOT / project["readme"]).read_text("utf-8")
+    assert metadata.description_content_type == "text/markdown"
+    assert metadata.keywords == project["keywords"]
+    assert metadata.author == project["authors"][0]["name"]
+    assert metadata.classifiers == project["classifiers"]
+    assert metadata.project_urls == project.get("urls")
+    assert str(metadata.requires_python) == project["requires-python"]
+    assert metadata.requires_dist is None, "the package needs Python and the kernel alone"
+
+
+@pytest.mark.slow
+def test_licence_is_in_the_wheel(wheel: Wheel) -> None:
+    assert wheel.metadata.license_expression == "Apache-2.0"
+    assert wheel.metadata.license_files == ["LICENSE"]
+    (name,) = (name for name in wheel.names if name.endswith(".dist-info/licenses/LICENSE"))
+    with zipfile.ZipFile(wheel.path) as archive:
+        assert archive.read(name) == (ROOT / "LICENSE").read_bytes()
+
+
+@pytest.mark.slow
+def test_classifiers_are_known_and_name_the_tested_pythons(wheel: Wheel) -> None:
+    named = wheel.metadata.classifiers or []
+    assert sorted(set(named)) == named
+    assert [name for name in named if name not in known_classifiers] == []
+    ours = (re.fullmatch(r"Programming Language :: Python :: (3\.\d+)", name) for name in named)
+    pythons = [match[1] for match in ours if match]
+    pythons.sort(key=lambda version: int(version.split(".")[1]))
+    assert str(wheel.metadata.requires_python) == f">={pythons[0]}"
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text("utf-8")
+    matrices = re.findall(r"^ +python: \[(.*)\]$", workflow, re.MULTILINE)
+    assert matrices
+    assert {tuple(re.findall(r'"(.*?)"', matrix)) for matrix in matrices} == {tuple(pythons)}
