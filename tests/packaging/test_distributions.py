@@ -201,7 +201,7 @@ def test_installed_package_is_typed(wheel: Wheel, tmp_path: Path) -> None:
 def test_every_name_of_the_package_has_a_type(wheel: Wheel, tmp_path: Path) -> None:
     if not importlib.util.find_spec("pyright"):
         pytest.skip(reason="skips.toml: pyright without node")
-    # It looks at the package of the first Python in PATH; its exit tells whether all is known.
+    # It looks at the package of the first Python in PATH, and fails unless all is known.
     path = f"{wheel.python.parent}{os.pathsep}{os.environ['PATH']}"
     pyright = [sys.executable, "-m", "pyright", "--verifytypes", "aiopoll", "--ignoreexternal"]
     output = called(*pyright, cwd=tmp_path, PATH=path, PYRIGHT_PYTHON_IGNORE_WARNINGS="1")

@@ -1,7 +1,10 @@
 """Sockets to wait for, and this process's open files and mappings."""
 
+import gc
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -32,3 +35,17 @@ def stream_pair() -> tuple[socket.socket, socket.socket]:
     ours.setblocking(False)
     theirs.setblocking(False)
     return ours, theirs
+
+
+@contextmanager
+def stranger_with(fd: int) -> Iterator[None]:
+    """Another file gets the number, which must be free, and must have it still at the end."""
+    assert fd not in open_files()
+    own = os.open("/dev/zero", os.O_RDONLY | os.O_CLOEXEC)
+    if own != fd:
+        os.dup2(own, fd)
+        os.close(own)
+    yield
+    gc.collect()
+    assert open_files().get(fd) == "/dev/zero", "the file of a stranger was closed"
+    os.close(fd)

@@ -58,34 +58,38 @@ class BinaryFile(File):
         if buffering < -1:
             raise ValueError("invalid buffering size")
         super().__init__(loop, fd, name, closefd=closefd)
-        self.mode = mode
-        self._readable = "r" in mode or "+" in mode
-        self._writable = "r" not in mode or "+" in mode
-        # Whatever the mode is: with O_APPEND on the descriptor the kernel writes to the end.
-        with self._descriptor() as own:
-            self._appending = appending or bool(fcntl.fcntl(own, fcntl.F_GETFL) & os.O_APPEND)
-        position = self._first_position(appending)
-        self._seekable = position >= 0
-        self._position = max(position, 0)
-        if buffering >= 0:
-            self._buffer_size = buffering
-        elif self.streaming and self._seekable:
-            self._buffer_size = self._block_size()  # as in open(): each read(2) may matter
-        else:
-            self._buffer_size = BUFFER_SIZE
-        # Whether write() gathers.  Data that another process waits for is written at once.
-        self._gathers = self._seekable and self._buffer_size > 0
-        # The bytes read ahead: _ahead[_taken:] are those at _position.
-        self._ahead = b""
-        self._taken = 0
-        self._ahead_writes = 0
-        # The bytes before the cursor that are still to be written.
-        self._unwritten = bytearray()
-        self._writing: asyncio.Future[Any] | None = None
-        # A read(2) of a pipe under way: its bytes cannot be read again.
-        self._reading: asyncio.Future[bytes] | None = None
-        self._lock = asyncio.Lock()
-        self._lines_read = 0
+        try:
+            self.mode = mode
+            self._readable = "r" in mode or "+" in mode
+            self._writable = "r" not in mode or "+" in mode
+            # Whatever the mode is: with O_APPEND on the descriptor the kernel writes to the end.
+            with self._descriptor() as own:
+                self._appending = appending or bool(fcntl.fcntl(own, fcntl.F_GETFL) & os.O_APPEND)
+            position = self._first_position(appending)
+            self._seekable = position >= 0
+            self._position = max(position, 0)
+            if buffering >= 0:
+                self._buffer_size = buffering
+            elif self.streaming and self._seekable:
+                self._buffer_size = self._block_size()  # as in open(): each read(2) may matter
+            else:
+                self._buffer_size = BUFFER_SIZE
+            # Whether write() gathers.  Data that another process waits for is written at once.
+            self._gathers = self._seekable and self._buffer_size > 0
+            # The bytes read ahead: _ahead[_taken:] are those at _position.
+            self._ahead = b""
+            self._taken = 0
+            self._ahead_writes = 0
+            # The bytes before the cursor that are still to be written.
+            self._unwritten = bytearray()
+            self._writing: asyncio.Future[Any] | None = None
+            # A read(2) of a pipe under way: its bytes cannot be read again.
+            self._reading: asyncio.Future[bytes] | None = None
+            self._lock = asyncio.Lock()
+            self._lines_read = 0
+        except BaseException:
+            self._give_up()
+            raise
 
     def __repr__(self) -> str:
         state = " closed" if self.closed else ""

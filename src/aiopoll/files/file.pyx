@@ -381,6 +381,12 @@ cdef class File:
 
     # The end
 
+    def _give_up(self):
+        """Lets go of the descriptor, for a constructor that fails: its caller still has it."""
+        call = self.file.take_descriptor()
+        if call is not None and not self.file.closefd:
+            call()  # the duplicate is our own
+
     def _close(self):
         """Has later calls raise, and closes the file when its requests are over.
 

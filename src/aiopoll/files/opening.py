@@ -207,8 +207,10 @@ async def open_binary(
         if opener is None:  # an opener may do anything
             found = await opened_at(path, queue.call(functools.partial(unless_waits, path, make)))
         fd = await opened_at(path, queue.call(make, patient=True)) if found is None else found
+    file = BinaryFile.__new__(BinaryFile)
     try:
-        file = BinaryFile(
+        BinaryFile.__init__(
+            file,
             loop,
             fd,
             path,
@@ -218,7 +220,8 @@ async def open_binary(
             appending=mode.appending,
         )
     except BaseException:
-        if closefd:
+        file._give_up()  # an interrupt may come once it is made
+        if not isinstance(path, int):
             os.close(fd)
         raise
     if mode.updating and buffering and not file.seekable():

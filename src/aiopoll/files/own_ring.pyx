@@ -51,7 +51,8 @@ cdef class FileRing:
     no files.
     """
 
-    def __cinit__(self, loop, RequestSource source not None, nr_events):
+    def __cinit__(self, *args, **options):
+        # Whatever the arguments are: where one is refused, the descriptor 0 would be closed.
         self.event_fd = -1
 
     def __init__(self, loop, RequestSource source not None, nr_events):

@@ -36,7 +36,7 @@ from aiopoll.loop.transports.recv_buffer cimport READ_SIZE, read_buffer, recv_by
 from aiopoll.loop.transports.sockaddr cimport (
     address, address_clear, address_from_python, address_to_python, is_known_family, socklen_t,
 )
-from aiopoll.reactor.descriptor cimport is_plain_socket, socket_fd
+from aiopoll.reactor.descriptor cimport is_plain_socket, new_socket, socket_fd
 from aiopoll.reactor.registration cimport GIVEN, ONCE, READ, WRITE
 from aiopoll.reactor.runnable cimport Runnable
 
@@ -268,7 +268,7 @@ cdef class Accept(Wait):
         if accepted < 0:
             return outcome(accepted, errno)
         try:
-            sock = Socket(family_of(self.sock), self.sock.type, self.sock.proto, fileno=accepted)
+            sock = new_socket(accepted, family_of(self.sock), self.sock.type, self.sock.proto)
         except BaseException:
             close(accepted)
             raise

@@ -123,8 +123,11 @@ cdef class Spawner:
     cdef bytes chdir_failed
     cdef int pidfd
 
-    def __cinit__(self, stock, bytes chdir_failed):
+    def __cinit__(self, *args, **options):
+        # Whatever the arguments are: where one is refused, the descriptor 0 would be closed.
         self.pidfd = -1
+
+    def __init__(self, stock, bytes chdir_failed not None):
         self.stock = stock
         self.chdir_failed = chdir_failed
 

@@ -103,10 +103,10 @@ class SubprocessTransport(BaseSubprocessTransport):
         return os.waitid(os.P_PID, pid, options)
 
     def _unwatch(self) -> None:
-        if self._pidfd >= 0:
-            self._loop._remove_reader(self._pidfd)
-            os.close(self._pidfd)
-            self._pidfd = -1
+        pidfd, self._pidfd = self._pidfd, -1  # first: what fails half-way is not closed again
+        if pidfd >= 0:
+            self._loop._remove_reader(pidfd)
+            os.close(pidfd)
 
     def _process_ended(self) -> None:
         process = self._proc

@@ -2,4 +2,5 @@
 
 cdef int socket_fd(object sock) noexcept
 cdef bint is_plain_socket(object sock) noexcept
+cdef object new_socket(int fd, object family=*, object kind=*, object protocol=*)
 cdef bint has_number(object file, int fd) except -1

@@ -54,6 +54,7 @@ PLAIN_METHODS = (
 cdef tuple ORIGINALS = tuple([getattr(Socket, name, None) for name in PLAIN_METHODS])
 cdef unsigned int known_version = 0
 cdef object call_fileno = Socket.fileno
+cdef object call_detach = socket_module.SocketType.detach
 
 
 cdef bint field_is_known() except -1:
@@ -112,6 +113,19 @@ cdef bint has_number(object file, int fd) except -1:
         return file.fileno() == fd
     except (AttributeError, OSError, TypeError, ValueError):
         return False
+
+
+cdef object new_socket(int fd, object family=-1, object kind=-1, object protocol=-1):
+    """A socket.socket that owns `fd`; where it cannot be made the caller still does."""
+    sock = Socket.__new__(Socket)
+    try:
+        Socket.__init__(sock, family, kind, protocol, fd)
+    except BaseException:
+        # An interrupt may come once it has the number, which both would close.
+        if socket_fd(sock) >= 0:
+            call_detach(sock)
+        raise
+    return sock
 
 
 class Descriptor(int):

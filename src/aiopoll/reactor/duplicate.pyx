@@ -106,8 +106,13 @@ cdef class Duplicate:
     cdef int number
     cdef int fd
 
-    def __cinit__(self, file):
+    def __cinit__(self, *args, **options):
+        # Whatever the arguments are: where one is refused, the descriptor 0 would be closed.
         self.fd = -1
+
+    def __init__(self, file):
+        if self.fd >= 0:
+            raise RuntimeError("a Duplicate is initialised once")
         self.file = file
         self.number = file.fileno()
         self.fd = duplicate(self.number)

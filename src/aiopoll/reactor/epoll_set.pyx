@@ -73,6 +73,7 @@ cdef class EpollSet:
     cdef int room
 
     def __cinit__(self):
+        self.epoll_fd = -1  # first: it is closed where the rest fails
         self.entries = {}
         self.lost = {}
         self.made_in = fork_guard_now()

@@ -75,10 +75,13 @@ cdef class Reactor:
     report: called with a descriptor and an OSError where it cannot be polled at present.
     """
 
-    def __cinit__(self, ReadyQueue ready not None, *args, **options):
-        self.ready = ready
-        self.registrations = []
+    def __cinit__(self, *args, **options):
+        # Whatever the arguments are: where one is refused, the descriptor 0 would be closed.
         self.epoll_fd = self.wakeup.fd = -1
+        if not args or not isinstance(args[0], ReadyQueue):
+            raise TypeError("ready must be a ReadyQueue")
+        self.ready = args[0]
+        self.registrations = []
         self.use_pwait2 = 1
         self.made_in = fork_guard_now()
         self.reserve_epoll_events(EVENTS_MAX)

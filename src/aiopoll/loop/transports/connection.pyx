@@ -14,8 +14,9 @@ CLOSING -> OPEN, LOST, CLOSED
 LOST    -> CLOSED
 
 The way back from CLOSING is that of a program which sets `transport._closing`.  Straight to CLOSED
-goes a connection whose loop is closed, or that is collected.  A connection may be closed before
-its protocol knows of it: its beginning (Beginning) does not depend on the state.
+goes a connection whose loop is closed, that is collected, or whose transport cannot be made.  A
+connection may be closed before its protocol knows of it: its beginning (Beginning) does not depend
+on the state.
 
 Rule.  A connection without a socket object owns its number.  With one, the object is asked for it
 before each system call, and a number that it does not have any more is not used: EBADF ends the
@@ -34,19 +35,15 @@ from cpython.object cimport PyObject
 from posix.unistd cimport close
 
 from aiopoll.loop.transports.compiled_protocol cimport CompiledProtocol, detach, is_buffered
-from aiopoll.reactor.descriptor cimport is_plain_socket, socket_fd
+from aiopoll.reactor.descriptor cimport is_plain_socket, new_socket, socket_fd
 from aiopoll.reactor.registration cimport Registration
 from aiopoll.reactor.runnable cimport Runnable
 from aiopoll.reactor.states cimport read_transitions
-
-import socket
 
 from asyncio.log import logger
 
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject *object)
-
-cdef object Socket = socket.socket  # whatever a program puts in its place later
 
 cdef tuple NAMES = ("OPEN", "CLOSING", "LOST", "CLOSED")
 cdef set TRANSITIONS = read_transitions(__doc__, NAMES)
@@ -187,7 +184,7 @@ cdef class Connection(Runnable):
         """
         cdef Registration registration
         if self.sock is None and self.fd >= 0:
-            self.sock = Socket(fileno=self.fd)
+            self.sock = new_socket(self.fd)
             self.sock.setblocking(False)
             registration = self.registration_of()
             if registration is not None:

@@ -22,6 +22,7 @@ from aiopoll.loop.transports.sockaddr cimport (
     address, ip_address_ask, ip_address_keep, ip_address_to_python,
 )
 from aiopoll.loop.transports.stream cimport Stream, limit_as_size
+from aiopoll.reactor.descriptor cimport new_socket
 
 import os
 import socket
@@ -72,8 +73,7 @@ class SocketTransport(transports._FlowControlMixin):
     _sendfile_compatible = constants._SendfileMode.TRY_NATIVE
 
     def __init__(self, loop, sock, protocol, waiter=None, extra=None, server=None):
-        cdef Stream stream = new_stream(self, loop, sock.fileno(), protocol)
-        stream.sock = sock
+        cdef Stream stream = new_stream(self, loop, sock.fileno(), sock, protocol)
         socket_set_nodelay(stream.fd)
         ip_address_ask(&stream.here, stream.fd, False)
         ip_address_ask(&stream.peer, stream.fd, True)
@@ -400,11 +400,13 @@ cdef object refusal(Stream stream, str call):
     return RuntimeError(f"unable to {call}; sendfile is in progress")
 
 
-cdef Stream new_stream(object transport, LoopCore loop, int fd, object protocol):
+cdef Stream new_stream(object transport, LoopCore loop, int fd, object sock, object protocol):
+    """sock: the socket that owns `fd`; None if the Stream does, from here on."""
     cdef Stream stream
     if fd < 0:
         raise OSError(EBADF, f"{os.strerror(EBADF)}: the socket was closed")
     stream = Stream.__new__(Stream)
+    stream.sock = sock  # first: what has a number alone closes it
     stream.fd = fd
     stream.loop = loop
     stream.transport = transport
@@ -449,16 +451,20 @@ cdef object accepted_transport(LoopCore loop, int fd, const address *peer, objec
                                object server):
     """The transport of a connection that was accepted; `fd` becomes its own."""
     transport = SocketTransport.__new__(SocketTransport)
-    cdef Stream stream = new_stream(transport, loop, fd, protocol)
-    ip_address_keep(&stream.peer, peer)
-    ip_address_ask(&stream.here, fd, False)
-    extra_slot.__set__(transport, None)
-    if not stream.here.family:
-        sock = Socket(fileno=fd)
-        try:
-            transport._extra.update(
-                sockname=ask(sock.getsockname), peername=ask(sock.getpeername))
-        finally:
-            sock.detach()  # the number stays the connection's own
-    start(transport, stream, server)
+    cdef Stream stream = new_stream(transport, loop, fd, None, protocol)
+    try:
+        ip_address_keep(&stream.peer, peer)
+        ip_address_ask(&stream.here, fd, False)
+        extra_slot.__set__(transport, None)
+        if not stream.here.family:
+            sock = new_socket(fd)
+            try:
+                transport._extra.update(
+                    sockname=ask(sock.getsockname), peername=ask(sock.getpeername))
+            finally:
+                sock.detach()  # the number stays the connection's own
+        start(transport, stream, server)
+    except BaseException:
+        stream.release()  # at once: the peer sees the end
+        raise
     return transport
