@@ -266,7 +266,7 @@ def test_an_ignored_sigchld_does_not_hang(
         assert out == b"x\n"
         kept = KEEPS_STATUS and "no pidfd" not in request.node.name
         assert status == (7 if kept else 255)
-        # A child that ends before it can be watched: test_spawn.py forces that.
+        # A child that ends before it can be watched: test_spawn_statuses.py forces that.
         assert loop.run_until_complete(shell("exit 0"))[0] in (0, 255)
     finally:
         signal.signal(signal.SIGCHLD, previous)

@@ -9,7 +9,6 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LINES_MAX = 600
-"""Of a source of the package; tests and benchmarks may have a sixth more."""
 SOURCES = sorted(
     path
     for folder in ("src", "tests", "benchmarks", "examples")
@@ -39,8 +38,7 @@ def tracked_files() -> list[Path]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_source_is_longer_than_can_be_read(path: Path) -> None:
-    limit = LINES_MAX if path.is_relative_to(ROOT / "src") else LINES_MAX * 7 // 6
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= limit
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LINES_MAX
 
 
 @pytest.mark.subprocess
