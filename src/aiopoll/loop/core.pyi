@@ -75,11 +75,19 @@ class LoopCore(TimerOwner):
     def _run_once(self) -> None: ...
     def _select(self, timeout: float | None) -> None: ...
     def _add_reader(
-        self, fd: FileDescriptorLike, callback: Callable[..., object], *args: Any
+        self,
+        fd: FileDescriptorLike,
+        callback: Callable[..., object],
+        *args: Any,
+        context: Context | None = None,
     ) -> Handle: ...
     def _remove_reader(self, fd: FileDescriptorLike) -> bool: ...
     def _add_writer(
-        self, fd: FileDescriptorLike, callback: Callable[..., object], *args: Any
+        self,
+        fd: FileDescriptorLike,
+        callback: Callable[..., object],
+        *args: Any,
+        context: Context | None = None,
     ) -> Handle: ...
     def _remove_writer(self, fd: FileDescriptorLike) -> bool: ...
     def add_reader(

@@ -497,14 +497,14 @@ cdef class LoopCore(TimerOwner):
             raise ValueError(f"Invalid file descriptor: {fd}")
         return fd
 
-    cdef object watch(self, object file, int direction, object callback, tuple args):
+    cdef object watch(self, object file, int direction, callback, tuple args, object context):
         cdef int fd
         self.check_open()
         fd = self.descriptor(file)
         if self._debug:
-            handle = asyncio.Handle(callback, args, self, None)
+            handle = asyncio.Handle(callback, args, self, context)
         else:
-            handle = new_handle(callback, args, self, None)
+            handle = new_handle(callback, args, self, context)
             set_gc_tracking(handle, False, False)
         previous = self.reactor.callback_of(fd, direction)
         self.reactor.register(fd, direction, handle, GIVEN, owner_of(file))
@@ -532,14 +532,14 @@ cdef class LoopCore(TimerOwner):
         cancel_handle(handle, self._debug)
         return True
 
-    def _add_reader(self, fd, callback, *args):
-        return self.watch(fd, READ, callback, args)
+    def _add_reader(self, fd, callback, *args, context=None):
+        return self.watch(fd, READ, callback, args, context)
 
     def _remove_reader(self, fd):
         return self.unwatch(fd, READ)
 
-    def _add_writer(self, fd, callback, *args):
-        return self.watch(fd, WRITE, callback, args)
+    def _add_writer(self, fd, callback, *args, context=None):
+        return self.watch(fd, WRITE, callback, args, context)
 
     def _remove_writer(self, fd):
         return self.unwatch(fd, WRITE)
@@ -551,7 +551,7 @@ cdef class LoopCore(TimerOwner):
         OSError if it is not open or, as with epoll, cannot be waited for.
         """
         self._ensure_fd_no_transport(fd)
-        self.watch(fd, READ, callback, args)
+        self.watch(fd, READ, callback, args, None)
 
     def remove_reader(self, fd):
         """Forgets the reader of a file, before it is closed; False if there is none."""
@@ -561,7 +561,7 @@ cdef class LoopCore(TimerOwner):
     def add_writer(self, fd, callback, *args):
         """Like add_reader, for writing."""
         self._ensure_fd_no_transport(fd)
-        self.watch(fd, WRITE, callback, args)
+        self.watch(fd, WRITE, callback, args, None)
 
     def remove_writer(self, fd):
         """Forgets the writer of a file, before it is closed; False if there is none."""

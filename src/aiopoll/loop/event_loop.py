@@ -6,7 +6,9 @@ import functools
 import os
 import socket
 import ssl
+from asyncio import constants
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from typing import Any, TypeVar
 
 from aiopoll.aio.missed_wakeups import require_wakeups
@@ -20,7 +22,7 @@ from aiopoll.loop.server import CLEANS_SOCKETS, serve
 from aiopoll.loop.sock_ops import SockMethods
 from aiopoll.loop.subprocess import SubprocessTransport, start_subprocess
 from aiopoll.loop.tls import start_tls
-from aiopoll.loop.transports.accept import accepts_plainly, start_accepting
+from aiopoll.loop.transports.accept import accepts_plainly, asyncios_accept, start_accepting
 from aiopoll.loop.transports.datagram import DatagramTransport
 from aiopoll.loop.transports.pipe import ReadPipeTransport, WritePipeTransport
 from aiopoll.loop.transports.selector_transports import (
@@ -123,10 +125,11 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         *,
         extra: dict[str, Any] | None = None,
         server: asyncio.AbstractServer | None = None,
+        **context: Any,
     ) -> asyncio.Transport:
         self._ensure_fd_no_transport(sock)
         make: Any = SocketTransport if is_plain(sock) else SelectorSocketTransport
-        transport: asyncio.Transport = make(self, sock, protocol, waiter, extra, server)
+        transport: asyncio.Transport = make(self, sock, protocol, waiter, extra, server, **context)
         return transport
 
     def _make_ssl_transport(
@@ -140,6 +143,7 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         server_hostname: str | None = None,
         extra: dict[str, Any] | None = None,
         server: asyncio.AbstractServer | None = None,
+        context: Context | None = None,
         **timeouts: Any,
     ) -> asyncio.Transport:
         self._ensure_fd_no_transport(rawsock)
@@ -151,7 +155,9 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         make: Any = SocketTransport if is_plain(rawsock) else SelectorSocketTransport
         transport: asyncio.Transport = tls._app_transport
         try:
-            make(self, rawsock, tls, None, extra, server)
+            # What has no context is made by an asyncio whose transports take none.
+            in_context = {} if context is None else {"context": context}
+            make(self, rawsock, tls, None, extra, server, **in_context)
         except BaseException:
             transport._closed = True  # type: ignore[attr-defined]  # it never had a connection
             raise
@@ -208,10 +214,13 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         sslcontext: ssl.SSLContext | None = None,
         server: asyncio.AbstractServer | None = None,
         backlog: int = 100,
-        *ssl_timeouts: float | None,
+        ssl_handshake_timeout: float | None = constants.SSL_HANDSHAKE_TIMEOUT,
+        ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
+        context: Context | None = None,
     ) -> None:
+        ssl_timeouts = (ssl_handshake_timeout, ssl_shutdown_timeout)
         if not accepts_plainly(sock):
-            accept = self._accept_connection
+            accept = asyncios_accept(self, context)
             self._add_reader(
                 sock, accept, protocol_factory, sock, sslcontext, server, backlog, *ssl_timeouts
             )
@@ -220,7 +229,7 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
             protocol_factory = functools.partial(
                 self._make_tls_protocol, protocol_factory, sslcontext, ssl_timeouts
             )
-        start_accepting(self, sock, protocol_factory, server, backlog)
+        start_accepting(self, sock, protocol_factory, server, backlog, context)
 
     def _stop_serving(self, sock: socket.socket) -> None:
         try:

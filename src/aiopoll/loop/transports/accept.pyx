@@ -5,9 +5,10 @@ ENOBUFS and ENOMEM leave the connection in the queue, so that the listener stays
 with a backlog of 0 has a queue all the same, of one connection.
 
 Rule.  Up to `backlog` connections, and at least one, are accepted each time that the listener is
-ready, each without a task, in a copy of the context that the server was started in.  For want of
-descriptors or memory it is not watched for a second, and the exception handler is called; all
-other errors are the connection's own and go to the exception handler too.  A listener can be
+ready, each without a task, in a copy of the context that the server was made in (asyncio from 3.15
+on) or started in.  For want of descriptors or memory it is not watched for a second, and the
+exception handler is called; all other errors are the connection's own and go to the exception
+handler too.  A listener can be
 reached through its socket object (Server.sockets, or sock= of its owner): it is in the epoll set,
 which lets it end with its last descriptor, and its object is asked for the number before each
 accept.  One with an accept() of its own is asyncio's to serve, and from when socket.socket has
@@ -31,6 +32,7 @@ from aiopoll.reactor.descriptor cimport has_number, is_plain_socket
 from aiopoll.reactor.registration cimport GIVEN, READ, Registration
 from aiopoll.reactor.runnable cimport Runnable
 
+import functools
 import os
 import socket as socket_module
 
@@ -64,11 +66,13 @@ cdef class Acceptor(Runnable):
     cdef object sock
     cdef object protocol_factory
     cdef object server
-    cdef object context
+    cdef object context  # of its own calls
+    cdef object server_context  # what connections get a copy of
     cdef Registration registration
     cdef int fd
     cdef int backlog
     cdef bint cancelled
+    cdef bint context_given  # by asyncio, from 3.15 on
 
     def __repr__(self):
         return f"<accept {self.sock!r}>"
@@ -98,7 +102,7 @@ cdef class Acceptor(Runnable):
         return 0
 
     cdef int connect(self, int fd, const address *peer) except -1:
-        context = PyContext_Copy(self.context)
+        context = PyContext_Copy(self.server_context)
         PyContext_Enter(context)
         try:
             try:
@@ -106,7 +110,7 @@ cdef class Acceptor(Runnable):
             except BaseException:
                 close(fd)
                 raise
-            transport = accepted_transport(self.loop, fd, peer, protocol, self.server)
+            transport = accepted_transport(self.loop, fd, peer, protocol, self.server, context)
             if self.loop._debug:
                 logger.debug("%r got a new connection: %r", self.server, transport)
         except (SystemExit, KeyboardInterrupt):
@@ -148,8 +152,9 @@ cdef class Acceptor(Runnable):
         self.stop()
         self.cancelled = True
         PyContext_Copy(self.context).run(
-            self.loop._add_reader, self.sock, self.loop._accept_connection, self.protocol_factory,
-            self.sock, None, self.server, self.backlog)
+            self.loop._add_reader, self.sock, asyncios_accept(
+                self.loop, self.server_context if self.context_given else None),
+            self.protocol_factory, self.sock, None, self.server, self.backlog)
         return 0
 
     def accept_again(self):
@@ -158,14 +163,25 @@ cdef class Acceptor(Runnable):
             self.start()
 
 
-def start_accepting(LoopCore loop, sock, protocol_factory, server, int backlog):
-    """Accepts connections on a listening socket until its reader is removed."""
+def asyncios_accept(loop, context):
+    """asyncio's own callback of a listening socket, for connections in copies of `context`."""
+    accept = loop._accept_connection
+    return accept if context is None else functools.partial(accept, context=context)
+
+
+def start_accepting(LoopCore loop, sock, protocol_factory, server, int backlog, context=None):
+    """Accepts connections on a listening socket until its reader is removed.
+
+    context: what connections get a copy of; None for the current one.
+    """
     cdef Acceptor acceptor = Acceptor.__new__(Acceptor)
     acceptor.loop = loop
     acceptor.sock = sock
     acceptor.protocol_factory = protocol_factory
     acceptor.server = server
     acceptor.context = PyContext_CopyCurrent()
+    acceptor.server_context = acceptor.context if context is None else context
+    acceptor.context_given = context is not None
     acceptor.fd = sock.fileno()
     acceptor.backlog = max(backlog, 1)
     socket_set_nodelay(acceptor.fd)

@@ -8,4 +8,4 @@ cdef Stream stream_behind(object transport)
 cdef int write_to(Stream stream, object data) except -1
 
 cdef object accepted_transport(LoopCore loop, int fd, const address *peer, object protocol,
-                               object server)
+                               object server, object context)

@@ -2,6 +2,7 @@ import asyncio
 import socket
 from asyncio.transports import _FlowControlMixin
 from collections.abc import Callable
+from contextvars import Context
 from typing import Any
 
 class ExtraInfo(dict[str, Any]):
@@ -19,6 +20,7 @@ class SocketTransport(_FlowControlMixin):
         waiter: asyncio.Future[None] | None = None,
         extra: dict[str, Any] | None = None,
         server: asyncio.AbstractServer | None = None,
+        context: Context | None = None,
     ) -> None: ...
     def _close_if_lost(self, sock: socket.socket) -> None: ...
     def __del__(self, _warn: Callable[..., None] = ...) -> None: ...

@@ -72,8 +72,8 @@ class SocketTransport(transports._FlowControlMixin):
     _start_tls_compatible = True
     _sendfile_compatible = constants._SendfileMode.TRY_NATIVE
 
-    def __init__(self, loop, sock, protocol, waiter=None, extra=None, server=None):
-        cdef Stream stream = new_stream(self, loop, sock.fileno(), sock, protocol)
+    def __init__(self, loop, sock, protocol, waiter=None, extra=None, server=None, context=None):
+        cdef Stream stream = new_stream(self, loop, sock.fileno(), sock, protocol, context)
         socket_set_nodelay(stream.fd)
         ip_address_ask(&stream.here, stream.fd, False)
         ip_address_ask(&stream.peer, stream.fd, True)
@@ -400,8 +400,12 @@ cdef object refusal(Stream stream, str call):
     return RuntimeError(f"unable to {call}; sendfile is in progress")
 
 
-cdef Stream new_stream(object transport, LoopCore loop, int fd, object sock, object protocol):
-    """sock: the socket that owns `fd`; None if the Stream does, from here on."""
+cdef Stream new_stream(object transport, LoopCore loop, int fd, object sock, object protocol,
+                       object context):
+    """sock: the socket that owns `fd`; None if the Stream does, from here on.
+
+    context: what the protocol's methods run in; None for a copy of the current one.
+    """
     cdef Stream stream
     if fd < 0:
         raise OSError(EBADF, f"{os.strerror(EBADF)}: the socket was closed")
@@ -411,7 +415,7 @@ cdef Stream new_stream(object transport, LoopCore loop, int fd, object sock, obj
     stream.loop = loop
     stream.transport = transport
     stream.set_protocol(protocol)
-    stream.context = PyContext_CopyCurrent()
+    stream.context = PyContext_CopyCurrent() if context is None else context
     stream.high = HIGH_WATER
     stream.low = HIGH_WATER // 4
     transport._stream = stream
@@ -448,10 +452,10 @@ def has_lost_its_number(transport):
 
 
 cdef object accepted_transport(LoopCore loop, int fd, const address *peer, object protocol,
-                               object server):
+                               object server, object context):
     """The transport of a connection that was accepted; `fd` becomes its own."""
     transport = SocketTransport.__new__(SocketTransport)
-    cdef Stream stream = new_stream(transport, loop, fd, None, protocol)
+    cdef Stream stream = new_stream(transport, loop, fd, None, protocol, context)
     try:
         ip_address_keep(&stream.peer, peer)
         ip_address_ask(&stream.here, fd, False)
