@@ -54,18 +54,26 @@ class ToldOnce:
     """Calls connection_lost() of its protocol once.
 
     asyncio's calls connection_lost() a second time where resume_writing(), called for the last of
-    what waited, ends the connection: the call that this queues is the one that counts.
+    what waited, ends the connection: the call that this queues is the one that counts.  Newer ones
+    see to that themselves.
     """
 
     _sending = False
+    _ended = False  # by resume_writing()
 
     def _call_connection_lost(self, exc: BaseException | None) -> None:
         transport: Any = self
-        if transport._sock is not None and not (self._sending and transport._conn_lost):
+        if transport._sock is not None and not (self._sending and self._ended):
             super()._call_connection_lost(exc)  # type: ignore[misc]
+
+    def _maybe_resume_protocol(self) -> None:
+        super()._maybe_resume_protocol()  # type: ignore[misc]
+        transport: Any = self
+        self._ended = bool(transport._conn_lost)
 
     def _sends(self, name: str) -> None:
         self._sending = True
+        self._ended = False
         try:
             getattr(super(), name)()
         finally:
