@@ -42,7 +42,7 @@ def no_descriptor_is_left() -> Iterator[None]:
     assert open_files() == before
 
 
-def refused(pid: int) -> int:
+def refused(pid: int, flags: int = 0) -> int:
     raise PermissionError(1, "Operation not permitted")
 
 

@@ -43,7 +43,7 @@ cdef extern from "spawn.h" nogil:
     pid_t c_spawn "spawn"(spawn_order *order, int *pidfd)
 
 cdef enum:
-    NR_ARGUMENTS = 23
+    NR_ARGUMENTS = 22  # from Python 3.14 on; before, whether vfork(2) may be used comes last
     PREEXEC_FN = 21  # its position among the arguments
     NR_GROUPS_MAX = 65536  # NGROUPS_MAX
 
@@ -138,7 +138,7 @@ cdef class Spawner:
     def __call__(self, *arguments):
         """Returns the pid of the child; raises what the stock function raises."""
         cdef pid_t pid = -1
-        if len(arguments) != NR_ARGUMENTS or self.pidfd >= 0:
+        if not NR_ARGUMENTS <= len(arguments) <= NR_ARGUMENTS + 1 or self.pidfd >= 0:
             return self.stock(*arguments)
         if arguments[PREEXEC_FN] is not None:
             return self._fork_held(arguments)
@@ -185,8 +185,9 @@ cdef class Spawner:
             args, executables, close_fds, fds, directory, env,
             p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite, errpipe_read, errpipe_write,
             restore_signals, new_session, process_group, gid, extra_groups, uid, umask,
-            _, may_vfork,
-        ) = arguments
+            _,
+        ) = arguments[:NR_ARGUMENTS]
+        may_vfork = len(arguments) == NR_ARGUMENTS or arguments[NR_ARGUMENTS]
         programs, argv = Strings(executables), Strings(args)
         order.programs, order.argv = programs.array, argv.array
         order.envp = NULL
