@@ -161,6 +161,13 @@ cdef class StreamCoroutine:
         return self.state == WAITING or self.state == YIELDED
 
     @property
+    def cr_state(self):
+        """The state as inspect names it, which reads this from Python 3.15 on."""
+        if self.state == DONE:
+            return inspect.CORO_CLOSED
+        return inspect.CORO_CREATED if self.state == NEW else inspect.CORO_SUSPENDED
+
+    @property
     def cr_origin(self):
         """None: where it was made is not kept."""
         return None
