@@ -13,13 +13,21 @@ Cost.  A microsecond for each call, which moves some 100 KiB or more.
 
 import asyncio
 import errno
+from asyncio import unix_events
 from asyncio.exceptions import SendfileNotAvailableError
+from inspect import signature
 from typing import Any
 
 from aiopoll.reactor.duplicate import Duplicate
 
 PART_MAX = 1 << 30
 """Bytes asked for at once, as asyncio from 3.13 on on small machines: any count is taken then."""
+
+
+_set_position: Any = vars(unix_events.SelectorEventLoop)["_sock_sendfile_update_filepos"]
+
+ALWAYS_SEEKS = "total_sent" not in signature(_set_position).parameters
+"""Whether asyncio sets the position of a file of which nothing was sent: from 3.14 on."""
 
 
 class Sending:
@@ -113,7 +121,7 @@ class Sending:
             self.done.set_exception(error)
 
     def set_position(self) -> None:
-        if self.sent > 0:
+        if self.sent > 0 or ALWAYS_SEEKS:
             self.file.seek(self.offset)
 
 
