@@ -5,6 +5,8 @@
 # make soak: tests/stress and tests/leaks at ten times their size; AIOPOLL_SOAK=100 for more.
 #   Half an hour of it are descriptors that change hands; AIOPOLL_SOAK_SECONDS for less or more.
 # make test-vm: 30,000 connections, or PYTEST_ARGS, in a virtual machine with Debian's kernel.
+# make test-debian SUITE=sid PYTHON=python3.15: make test in that release of Debian, with its Python.
+#   It needs root and debootstrap; PYTEST_ARGS and PROCESSES as above.
 # make mutants: plants some ninety faults, one at a time, and lists those that the tests miss.
 #   MUTANTS="--area ring": --help of tools/mutants.py names what it takes.  Half an hour.
 # make dist: the sdist, and a wheel of it for this Python, in dist/.
@@ -30,7 +32,7 @@ BENCH_ARGS ?=
 MUTANTS ?=
 WHEELS ?=
 
-.PHONY: help run check test lint test-asan test-vm conformance soak mutants bench dist wheels clean check-machine
+.PHONY: help run check test lint test-asan test-vm test-debian conformance soak mutants bench dist wheels clean check-machine
 
 help:
 	@sed -n 's/^# \(make\)/\1/p' Makefile
@@ -86,6 +88,11 @@ test-asan: $(VENV)/.built
 VM_TESTS := tests/stress/test_many_connections.py -k tens_of_thousands
 test-vm: $(VENV)/.built
 	$(BIN)/python tools/vm.py $(or $(PYTEST_ARGS),$(VM_TESTS))
+
+# A Python that this machine lacks, in build/debian.  No environment is made here.
+SUITE ?= sid
+test-debian:
+	@PYTEST_ARGS='$(PYTEST_ARGS)' PROCESSES=$(PROCESSES) python3 tools/debian.py $(SUITE) $(PYTHON)
 
 # The long comparison of aiopoll.kernel with the Linux underneath.
 conformance: $(VENV)/.built
