@@ -1,6 +1,6 @@
-"""Checks under a seccomp filter: checks.py NAME runs one of these, which assert or print.
+"""Checks in a sandbox: checks.py NAME runs one of these, which assert or print.
 
-Each is a process of its own, started by confine.py.
+Each is a process of its own, started by confine.py or container.py.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import errno
 import functools
 import json
 import os
+import re
 import select
 import selectors
 import signal
@@ -17,6 +18,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import bpf
 
@@ -50,6 +52,23 @@ def docker_answers() -> None:
     # clone: none of the CLONE_NEW* flags. Threads and fork need the others.
     assert syscall_errno("clone", 0x10000000) == errno.EPERM  # CLONE_NEWUSER
     assert os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)[1] == 0
+
+
+def podman_answers() -> None:
+    """Checks by its calls that Podman's profile is in force."""
+    assert syscall_errno("io_uring_setup", 1, 0) == errno.ENOSYS
+    assert syscall_errno("io_pgetevents", 0, 0, 0, 0, 0, 0) == errno.EPERM
+    assert syscall_errno("personality", 0) == 0
+    assert syscall_errno("personality", 1) == errno.ENOSYS
+
+
+def contained() -> None:
+    """Checks that this is a container: alone, without a network, able to write here only."""
+    assert [int(name) for name in os.listdir("/proc") if name.isdigit()] == [1]
+    assert socket.if_nameindex() == [(1, "lo")]
+    assert syscall_errno("unshare", 0x20000) != 0  # CLONE_NEWNS takes CAP_SYS_ADMIN
+    assert os.access(".", os.W_OK)
+    assert os.statvfs(Path(__file__).parent).f_flag & os.ST_RDONLY
 
 
 def comparisons() -> None:
@@ -142,33 +161,74 @@ def selector() -> None:
         os.close(slave)
 
 
-def asyncio_program() -> None:
-    """Streams over TCP, a child process and a timer on asyncio's own loop with our selector."""
+async def streams_and_child() -> None:
+    """Streams over TCP, a child process and a timer."""
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(await reader.readline())
         await writer.drain()
         writer.close()
 
-    async def main() -> None:
-        server = await asyncio.start_server(echo, "127.0.0.1", 0)
-        async with server, asyncio.timeout(30):
-            host, port = server.sockets[0].getsockname()
-            reader, writer = await asyncio.open_connection(host, port)
-            writer.write(b"hello\n")
-            assert await reader.readline() == b"hello\n"
-            writer.close()
-            await writer.wait_closed()
-            child = await asyncio.create_subprocess_exec(
-                "/bin/echo", "child", stdout=asyncio.subprocess.PIPE
-            )
-            assert await child.communicate() == (b"child\n", None)
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    async with server, asyncio.timeout(30):
+        host, port = server.sockets[0].getsockname()
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write(b"hello\n")
+        assert await reader.readline() == b"hello\n"
+        writer.close()
+        await writer.wait_closed()
+        child = await asyncio.create_subprocess_exec(
+            "/bin/echo", "child", stdout=asyncio.subprocess.PIPE
+        )
+        assert await child.communicate() == (b"child\n", None)
+
+
+def asyncio_program() -> None:
+    """The program on asyncio's own loop with our selector."""
 
     def loop_factory() -> asyncio.AbstractEventLoop:
         return asyncio.SelectorEventLoop(aiopoll.AioSelector())
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(main())
+        runner.run(streams_and_child())
+
+
+def loop_program() -> None:
+    """The program on our loop; prints which backend serves it."""
+
+    async def main() -> str:
+        await streams_and_child()
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, aiopoll.EventLoop)
+        return loop.backend
+
+    print(aiopoll.run(main()))
+
+
+def server() -> None:
+    """The example of a server serves; prints how many requests its loop has submitted."""
+
+    async def main() -> None:
+        site = Path(__file__).parents[2] / "examples" / "site.py"
+        command = [sys.executable, "-u", "-m", "aiopoll", "run", str(site), "--port", "0"]
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        assert process.stdout is not None
+        while b"http://" not in (line := await process.stdout.readline()):
+            assert line, "it ended"
+        port = int(re.findall(rb"http://[\d.]+:(\d+)", line)[0])
+        for path in ("/", "/stats"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+            assert head.split(None, 2)[1] == b"200", head
+            assert (b"docs/index.md" if path == "/" else b'"submitted"') in body, body
+            writer.close()
+        print(json.loads(body)["submitted"])
+        process.send_signal(signal.SIGINT)
+        await process.communicate()
+        assert process.returncode == 0
+
+    asyncio.run(main())
 
 
 def program() -> None:

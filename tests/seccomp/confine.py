@@ -1,8 +1,8 @@
 """Executes a command under a seccomp filter: confine.py FILTER COMMAND [ARGS…].
 
-FILTER is `docker`, Docker's default profile, or a list such as `io_setup=EPERM,io_cancel=ENOSYS`
-of system calls that fail with an errno while all others are allowed.  `epoll_ctl:2:GE:100=ENOSPC`
-refuses the call only if its third argument is 100 or more.
+FILTER is `docker` or `podman`, the default profile of either, or a list such as
+`io_setup=EPERM,io_cancel=ENOSYS` of system calls that fail with an errno while all others are
+allowed.  `epoll_ctl:2:GE:100=ENOSPC` refuses the call only if its third argument is 100 or more.
 """
 
 import errno
@@ -10,13 +10,13 @@ import os
 import sys
 
 import bpf
-import docker_profile
+import profiles
 
 
 def program_of(name: str) -> bytes:
     """The filter named by FILTER."""
-    if name == "docker":
-        return bpf.assemble(*docker_profile.rules_of(docker_profile.load()))
+    if name in profiles.DEFAULTS:
+        return bpf.assemble(*profiles.rules_of(profiles.DEFAULTS[name]))
     numbers = bpf.syscall_numbers()
     rules = []
     for item in name.split(","):

@@ -1,4 +1,4 @@
-"""Async files in a sandbox: in Docker's on the ring, without AIO all in threads."""
+"""Async files in a sandbox: in Docker's and Podman's on the ring, without AIO all in threads."""
 
 import json
 
@@ -9,8 +9,9 @@ pytestmark = pytest.mark.subprocess
 REFUSALS = ["io_setup=EPERM", "io_setup=ENOSYS", "io_setup=EAGAIN", "io_submit=EPERM"]
 
 
-def test_files_take_the_ring_in_docker(check) -> None:
-    for counters in json.loads(check("docker", "files")):
+@pytest.mark.parametrize("place", ["docker", "podman", "docker in runc", "podman in crun"])
+def test_files_take_the_ring(check, place: str) -> None:
+    for counters in json.loads(check(place, "files")):
         assert (counters["aio_writes"], counters["aio_syncs"]) == (16, 1)
         assert counters["aio_reads"] == 1
         assert counters["thread_writes"] == 0
@@ -21,8 +22,3 @@ def test_files_without_aio_are_in_threads(check, refusal: str) -> None:
     for counters in json.loads(check(refusal, "files")):
         assert [counters[f"aio_{what}"] for what in ("reads", "writes", "syncs")] == [0, 0, 0]
         assert (counters["thread_writes"], counters["thread_syncs"]) == (16, 1)
-
-
-def test_podmans_missing_io_pgetevents_is_no_hindrance(check) -> None:
-    for counters in json.loads(check("io_pgetevents=EPERM", "files")):
-        assert counters["aio_writes"] == 16

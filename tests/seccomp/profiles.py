@@ -1,4 +1,4 @@
-"""Turns a seccomp profile in Docker's format into rules of a filter.
+"""Turns a seccomp profile in Docker's format, which is Podman's too, into rules of a filter.
 
 A profile is a list of groups: names of system calls, an action, and conditions on the arguments
 that must all hold.  A group applies only in some circumstances (`includes`: every one of them,
@@ -10,25 +10,23 @@ import os
 import platform
 import re
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bpf import ALLOW, Condition, Rule, refuse, syscall_numbers
 
-DOCKER_DEFAULT = Path(__file__).parent / "data" / "docker-default.json"
+_DATA = Path(__file__).parent / "data"
 
-# Docker's defaults for a container (moby, oci/caps/defaults.go).
-DEFAULT_CAPABILITIES = frozenset(
+# Podman's defaults for a container (containers/common, pkg/config/default.go).
+_PODMAN_CAPABILITIES = frozenset(
     {
-        "CAP_AUDIT_WRITE",
         "CAP_CHOWN",
         "CAP_DAC_OVERRIDE",
         "CAP_FOWNER",
         "CAP_FSETID",
         "CAP_KILL",
-        "CAP_MKNOD",
         "CAP_NET_BIND_SERVICE",
-        "CAP_NET_RAW",
         "CAP_SETFCAP",
         "CAP_SETGID",
         "CAP_SETPCAP",
@@ -37,37 +35,56 @@ DEFAULT_CAPABILITIES = frozenset(
     }
 )
 
+# Docker's (moby, oci/caps/defaults.go).
+_DOCKER_CAPABILITIES = _PODMAN_CAPABILITIES | {"CAP_AUDIT_WRITE", "CAP_MKNOD", "CAP_NET_RAW"}
+
+
+@dataclass(frozen=True)
+class Default:
+    """The defaults of a container engine."""
+
+    file: Path
+    capabilities: frozenset[str]
+
+    def load(self) -> dict[str, Any]:
+        """The profile as it stands in the file."""
+        profile: dict[str, Any] = json.loads(self.file.read_text(encoding="utf-8"))
+        return profile
+
+
+DEFAULTS = {
+    "docker": Default(_DATA / "docker-default.json", _DOCKER_CAPABILITIES),
+    "podman": Default(_DATA / "podman-default.json", _PODMAN_CAPABILITIES),
+}
+
 _ARCHES = {"x86_64": "amd64", "aarch64": "arm64"}  # Go's names, which profiles use
 
 
-def rules_of(
-    profile: dict[str, Any], capabilities: Collection[str] = DEFAULT_CAPABILITIES
-) -> tuple[list[Rule], int]:
-    """The rules and the default action of `profile` for a container with `capabilities`.
+def rules_of(default: Default) -> tuple[list[Rule], int]:
+    """The rules and the default action of a filter.
 
     System calls that this architecture lacks are left out.  ValueError for an action that is
     neither SCMP_ACT_ALLOW nor SCMP_ACT_ERRNO.
     """
     numbers = syscall_numbers()
+    profile = default.load()
     rules = []
-    for group in profile["syscalls"]:
-        if not _applies(group, capabilities):
-            continue
+    for group in groups_that_apply(profile, default.capabilities):
         action = _action(group["action"], group.get("errnoRet"))
         conditions = tuple(_condition(argument) for argument in group.get("args") or ())
         rules += [
             Rule(numbers[name], action, conditions) for name in group["names"] if name in numbers
         ]
-    default = _action(profile["defaultAction"], profile.get("defaultErrnoRet"))
     # Allowed wins over refused: of two groups for one call, one may have other conditions.
     rules.sort(key=lambda rule: rule.action != ALLOW)
-    return rules, default
+    return rules, _action(profile["defaultAction"], profile.get("defaultErrnoRet"))
 
 
-def load(path: Path = DOCKER_DEFAULT) -> dict[str, Any]:
-    """The profile as it stands in the file."""
-    profile: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return profile
+def groups_that_apply(
+    profile: dict[str, Any], capabilities: Collection[str]
+) -> list[dict[str, Any]]:
+    """The groups for this machine and a container with `capabilities`."""
+    return [group for group in profile["syscalls"] if _applies(group, capabilities)]
 
 
 def _applies(group: dict[str, Any], capabilities: Collection[str]) -> bool:
