@@ -114,6 +114,7 @@ class _Findings:
     """The values of a Support, while they are found."""
 
     kernel: str
+    version: str
     setup: bool = False
     submit: bool = False
     completed: bool = False
@@ -138,7 +139,7 @@ class _Findings:
 
 
 def _probe(with_files: bool) -> Support:
-    findings = _Findings(_kernel_release())
+    findings = _Findings(*_kernel())
     aio_max_nr, aio_nr = read_sysctl("aio-max-nr"), read_sysctl("aio-nr")
     try:
         context = Context(1, user_ring=True)
@@ -170,11 +171,13 @@ def _probe(with_files: bool) -> Support:
     )
 
 
-def _kernel_release() -> str:
+def _kernel() -> tuple[str, str]:
+    """Release and version of the kernel, as uname(2) has them."""
     try:
-        return os.uname().release
+        uname = os.uname()
     except OSError:
-        return ""
+        return "", ""
+    return uname.release, uname.version
 
 
 def _try_context(context: Context, findings: _Findings) -> None:
@@ -218,7 +221,8 @@ def _try_poll(context: Context, reader: int, writer: int, findings: _Findings) -
     try:
         context.submit([Iocb.poll(reader, select.POLLIN)])
     except OSError as error:
-        findings.refuse(error, poll_refused_reason(error.errno or errno.EIO, findings.kernel))
+        code = error.errno or errno.EIO
+        findings.refuse(error, poll_refused_reason(code, findings.kernel, findings.version))
         return
     findings.submit = True
     try:

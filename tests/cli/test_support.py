@@ -221,24 +221,30 @@ def test_fix_for_aio_max_nr_names_a_value_that_makes_room(
         assert int(text.rpartition("=")[2]) >= max(max_nr + 1, taken + nr_events)
 
 
+GVISOR_VERSION = "#1 SMP Sun Jan 10 15:06:54 PST 2016"
+
+
 @pytest.mark.parametrize(
-    ("release", "words"),
+    ("release", "version", "words"),
     [
-        ("4.18.0-80.el8", "has no IOCB_CMD_POLL: update to Linux 4.19 or later"),
-        ("4.4.0", "gVisor, which calls itself 4.4.0"),
-        ("", "has no IOCB_CMD_POLL"),
-        ("4.19.0-6-amd64", "has IOCB_CMD_POLL, so a sandbox refuses it"),
-        ("10.0", "has IOCB_CMD_POLL, so a sandbox refuses it"),
+        ("4.18.0-80.el8", "", "has no IOCB_CMD_POLL: update to Linux 4.19 or later"),
+        ("4.4.0", GVISOR_VERSION, "this is gVisor"),
+        ("4.4.0", "#1 SMP", "has no IOCB_CMD_POLL: update to Linux 4.19 or later"),
+        ("4.19.0-gvisor", GVISOR_VERSION, "this is gVisor"),
+        ("6.1.0-gvisor", "#1 SMP", "this is gVisor"),
+        ("", "", "has no IOCB_CMD_POLL"),
+        ("4.19.0-6-amd64", "", "has IOCB_CMD_POLL, so a sandbox refuses it"),
+        ("10.0", "", "has IOCB_CMD_POLL, so a sandbox refuses it"),
     ],
 )
-def test_einval_is_explained_by_the_kernel_version(release: str, words: str):
-    assert words in errors.poll_refused_reason(errno.EINVAL, release)
+def test_einval_is_explained_by_the_kernel(release: str, version: str, words: str):
+    assert words in errors.poll_refused_reason(errno.EINVAL, release, version)
 
 
 @pytest.mark.parametrize(
     "explain",
     [
-        lambda code: errors.poll_refused_reason(code, "6.1"),
+        lambda code: errors.poll_refused_reason(code, "6.1", ""),
         lambda code: errors.getevents_error(code, False).strerror,
         lambda code: errors.getevents_error(code, True).strerror,
     ],

@@ -124,24 +124,38 @@ def cancel_error(code: int, request: object, cancelled_before: bool) -> OSError:
     return OSError(code, f"io_cancel of {request!r}: {reason}")
 
 
-def poll_refused_reason(code: int, release: str, file: str = "a pipe") -> str:
-    """Why io_submit returned -`code` for a POLL on `file`, of a kind that AIO poll always takes."""
+_GVISOR_VERSION = "#1 SMP Sun Jan 10 15:06:54 PST 2016"
+"""The version that uname(2) has in gVisor, of every release (pkg/sentry/kernel/version)."""
+
+
+def is_gvisor(release: str, version: str) -> bool:
+    """Whether uname(2) shows gVisor: a name for people, by which nothing is decided."""
+    return "gvisor" in release or version == _GVISOR_VERSION
+
+
+def poll_refused_reason(code: int, release: str, version: str, file: str = "a pipe") -> str:
+    """Why io_submit returned -`code` for a POLL on `file`, of a kind that AIO poll always takes.
+
+    release, version: as uname(2) has them.
+    """
     if code in _SUBMIT_REASONS and code != errno.EPERM:
         reason = _SUBMIT_REASONS[code]
     elif code == errno.EPERM:
         reason = f"a seccomp filter forbids io_submit: {SECCOMP_FIX}"
     elif code != errno.EINVAL:
         reason = os.strerror(code)
+    elif is_gvisor(release, version):
+        reason = (
+            "this is gVisor, whose AIO has no IOCB_CMD_POLL: run the container with another"
+            " runtime (in Kubernetes another runtime class)"
+        )
     elif kernel_version(release) >= IOCB_CMD_POLL_SINCE:
         reason = (
             f"kernel {release} has IOCB_CMD_POLL, so a sandbox refuses it: gVisor does (use another"
             f" runtime class), and so may a seccomp filter: {SECCOMP_FIX}"
         )
     else:
-        reason = (
-            f"kernel {release} has no IOCB_CMD_POLL: update to Linux 4.19 or later; if this is"
-            " gVisor, which calls itself 4.4.0, use another runtime class"
-        )
+        reason = f"kernel {release} has no IOCB_CMD_POLL: update to Linux 4.19 or later"
     return f"io_submit refused a POLL on {file}: {reason}"
 
 

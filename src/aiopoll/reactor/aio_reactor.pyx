@@ -174,7 +174,8 @@ cdef class AioReactor(RingReactor):
         if self.is_own(fd):
             self.enqueue(fd, 0, POLL_IN)  # nothing goes without it
             if error == EINVAL:
-                raise OSError(EINVAL, poll_refused_reason(EINVAL, os.uname().release,
+                uname = os.uname()
+                raise OSError(EINVAL, poll_refused_reason(EINVAL, uname.release, uname.version,
                                                           "an epoll set"))
             raise os_error(error, "io_submit")
         registration = self.find(fd)
