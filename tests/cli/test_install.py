@@ -137,7 +137,7 @@ def test_a_real_uvloop_is_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_policies_install_replaces_the_factory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(policy, "_PolicyBase", None)
+    monkeypatch.setattr(policy, "_PolicyBase", object)
     monkeypatch.setattr(asyncio, "new_event_loop", asyncio.new_event_loop)
     monkeypatch.setattr(asyncio.events, "new_event_loop", asyncio.events.new_event_loop)
     with pytest.raises(RuntimeError, match=r"loop_factory=aiopoll\.new_event_loop"):
