@@ -62,6 +62,16 @@ def podman_answers() -> None:
     assert syscall_errno("personality", 1) == errno.ENOSYS
 
 
+def systemd_answers() -> None:
+    """Checks that the filter of a systemd unit is in force: it kills, as systemd's own does."""
+    child = os.fork()
+    if not child:
+        syscall_errno("mount", 0, 0, 0, 0, 0)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == signal.SIGSYS
+    assert syscall_errno("io_setup", 0, 0) == errno.EFAULT
+
+
 def contained() -> None:
     """Checks that this is a container: alone, without a network, able to write here only."""
     assert [int(name) for name in os.listdir("/proc") if name.isdigit()] == [1]

@@ -1,6 +1,7 @@
 """Executes a command under a seccomp filter: confine.py FILTER COMMAND [ARGS…].
 
-FILTER is `docker` or `podman`, the default profile of either, or a list such as
+FILTER is `docker` or `podman`, the default profile of either, or `systemd`, whose
+`SystemCallFilter=@system-service` kills what calls anything else, or a list such as
 `io_setup=EPERM,io_cancel=ENOSYS` of system calls that fail with an errno while all others are
 allowed.  `epoll_ctl:2:GE:100=ENOSPC` refuses the call only if its third argument is 100 or more.
 """

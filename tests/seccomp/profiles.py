@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bpf import ALLOW, Condition, Rule, refuse, syscall_numbers
+from bpf import ALLOW, KILL_PROCESS, Condition, Rule, refuse, syscall_numbers
 
 _DATA = Path(__file__).parent / "data"
 
@@ -41,7 +41,7 @@ _DOCKER_CAPABILITIES = _PODMAN_CAPABILITIES | {"CAP_AUDIT_WRITE", "CAP_MKNOD", "
 
 @dataclass(frozen=True)
 class Default:
-    """The defaults of a container engine."""
+    """The defaults of a container engine, or what units of systemd name most often."""
 
     file: Path
     capabilities: frozenset[str]
@@ -55,6 +55,7 @@ class Default:
 DEFAULTS = {
     "docker": Default(_DATA / "docker-default.json", _DOCKER_CAPABILITIES),
     "podman": Default(_DATA / "podman-default.json", _PODMAN_CAPABILITIES),
+    "systemd": Default(_DATA / "systemd-service.json", frozenset()),
 }
 
 _ARCHES = {"x86_64": "amd64", "aarch64": "arm64"}  # Go's names, which profiles use
@@ -63,8 +64,8 @@ _ARCHES = {"x86_64": "amd64", "aarch64": "arm64"}  # Go's names, which profiles 
 def rules_of(default: Default) -> tuple[list[Rule], int]:
     """The rules and the default action of a filter.
 
-    System calls that this architecture lacks are left out.  ValueError for an action that is
-    neither SCMP_ACT_ALLOW nor SCMP_ACT_ERRNO.
+    System calls that this architecture lacks are left out.  Raises ValueError for an action that
+    is not one of SCMP_ACT_ALLOW, SCMP_ACT_ERRNO and SCMP_ACT_KILL_PROCESS.
     """
     numbers = syscall_numbers()
     profile = default.load()
@@ -115,6 +116,8 @@ def _version(release: str) -> tuple[int, ...]:
 def _action(name: str, errno: int | None) -> int:
     if name == "SCMP_ACT_ALLOW":
         return ALLOW
+    if name == "SCMP_ACT_KILL_PROCESS":
+        return KILL_PROCESS
     if name == "SCMP_ACT_ERRNO":
         return refuse(1 if errno is None else errno)  # runc: EPERM unless said otherwise
     raise ValueError(f"unknown action in the profile: {name}")

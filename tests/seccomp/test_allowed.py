@@ -13,6 +13,7 @@ CHECKS = str(Path(__file__).parent / "checks.py")
 PLACES = {
     "docker": True,
     "podman": False,
+    "systemd": True,
     "io_pgetevents=ENOSYS": False,
     "docker in runc": True,
     "podman in crun": False,

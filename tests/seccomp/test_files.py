@@ -9,7 +9,9 @@ pytestmark = pytest.mark.subprocess
 REFUSALS = ["io_setup=EPERM", "io_setup=ENOSYS", "io_setup=EAGAIN", "io_submit=EPERM"]
 
 
-@pytest.mark.parametrize("place", ["docker", "podman", "docker in runc", "podman in crun"])
+@pytest.mark.parametrize(
+    "place", ["docker", "podman", "systemd", "docker in runc", "podman in crun"]
+)
 def test_files_take_the_ring(check, place: str) -> None:
     for counters in json.loads(check(place, "files")):
         assert (counters["aio_writes"], counters["aio_syncs"]) == (16, 1)
