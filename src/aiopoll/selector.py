@@ -37,6 +37,7 @@ from aiopoll.aio.iocb import Iocb
 from aiopoll.aio.missed_wakeups import require_wakeups
 from aiopoll.aio.statistics import ContextStatistics
 from aiopoll.reactor.epoll_set import EpollEntry, EpollSet
+from aiopoll.reactor.statistics import warn_of_deprecated
 from aiopoll.support import require_aio_poll
 
 if TYPE_CHECKING:
@@ -52,6 +53,24 @@ class SelectorStatistics(NamedTuple):
     """Events dropped because their number named another file, or none."""
     context: ContextStatistics
     """The counters of the Context underneath."""
+
+    @property
+    def nested(self) -> int:
+        """Deprecated since 0.2: in 0.1 some files were in the epoll set; all are in it now."""
+        warn_of_deprecated("SelectorStatistics.nested", "it is `registered` now")
+        return self.registered
+
+    @property
+    def refused(self) -> int:
+        """Deprecated since 0.2: 0, for AIO poll is asked of the epoll set alone."""
+        warn_of_deprecated("SelectorStatistics.refused", "no file is refused any more")
+        return 0
+
+    @property
+    def overflowed(self) -> int:
+        """Deprecated since 0.2: 0, for files take no slots."""
+        warn_of_deprecated("SelectorStatistics.overflowed", "files take no slots any more")
+        return 0
 
 
 def _epoll_mask(events: int) -> int:

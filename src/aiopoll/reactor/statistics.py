@@ -1,5 +1,6 @@
 """The counters of a reactor, and so of an event loop."""
 
+import warnings
 from typing import NamedTuple
 
 
@@ -62,10 +63,18 @@ class ReactorStatistics(NamedTuple):
 
     @property
     def nested(self) -> int:
-        """Deprecated: the name of `in_epoll` in 0.1."""
+        """Deprecated since 0.2: the name of `in_epoll` in 0.1."""
+        warn_of_deprecated("ReactorStatistics.nested", "it is `in_epoll` now")
         return self.in_epoll
 
     @property
     def turns(self) -> int:
-        """Deprecated: the name of `iterations` in 0.1."""
+        """Deprecated since 0.2: the name of `iterations` in 0.1."""
+        warn_of_deprecated("ReactorStatistics.turns", "it is `iterations` now")
         return self.iterations
+
+
+def warn_of_deprecated(name: str, instead: str) -> None:
+    """Warns the caller of the property that calls this."""
+    text = f"{name} is deprecated since aiopoll 0.2: {instead}"
+    warnings.warn(text, DeprecationWarning, stacklevel=3)
