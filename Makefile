@@ -12,6 +12,7 @@
 # make dist: the sdist, and a wheel of it for this Python, in dist/.
 # make wheels: stripped manylinux wheels for every Python found and for aarch64, in dist/, each
 #   checked, those for this machine used.  WHEELS="--python python3.13 --target x86_64": less.
+# make release VERSION=0.2.0: the checklist of a release, in a clone; nothing is uploaded.
 # make bench: everyone side by side, into benchmarks/results.  BENCH_ARGS="--goals --rounds 5":
 #   --help names them all.  BENCH_ARGS="--compare REV": this checkout beside a commit.
 # Another interpreter: make test PYTHON=/path/to/python3.12 (it gets an environment of its own).
@@ -32,7 +33,7 @@ BENCH_ARGS ?=
 MUTANTS ?=
 WHEELS ?=
 
-.PHONY: help run check test lint test-asan test-vm test-debian conformance soak mutants bench dist wheels clean check-machine
+.PHONY: help run check test lint test-asan test-vm test-debian conformance soak mutants bench dist wheels release clean check-machine
 
 help:
 	@sed -n 's/^# \(make\)/\1/p' Makefile
@@ -130,6 +131,15 @@ wheels: $(VENV)/.wheels
 
 $(VENV)/.wheels: $(VENV)/.tools pyproject.toml
 	$(BIN)/python -m pip install --quiet --group wheels
+	@touch $@
+
+# VERSION is the new one; RELEASE has the options of tools/release.py.
+RELEASE ?=
+release: $(VENV)/.release
+	$(BIN)/python tools/release.py $(VERSION) $(RELEASE)
+
+$(VENV)/.release: $(VENV)/.tools pyproject.toml
+	$(BIN)/python -m pip install --quiet --group release
 	@touch $@
 
 clean:
