@@ -109,16 +109,9 @@ long syscall(long number, ...)
 			if (is_write(iocbs[i]))
 				tell_flags("io_submit", iocbs[i]->aio_rw_flags);
 	}
+	if (number == SYS_pwritev2)
+		tell_flags("pwritev2", (int)a[5]);
 	return next_syscall()(number, a[0], a[1], a[2], a[3], a[4], a[5]);
-}
-
-ssize_t pwritev2(int fd, const struct iovec *vector, int count, off_t offset, int flags)
-{
-	ssize_t (*next)(int, const struct iovec *, int, off_t, int) =
-		(ssize_t (*)(int, const struct iovec *, int, off_t, int))dlsym(RTLD_NEXT, "pwritev64v2");
-
-	tell_flags("pwritev2", flags);
-	return next(fd, vector, count, offset, flags);
 }
 
 ssize_t pwritev(int fd, const struct iovec *vector, int count, off_t offset)

@@ -29,8 +29,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define FILE_RWF_DSYNC 0x2
-#define FILE_RWF_NOWAIT 0x8
+#include "vector_io.h"
+
 #define FILE_VECTOR_MAX 1024	/* UIO_MAXIOV */
 
 /* Advances a vector by `count` bytes, and past the elements that are empty then. */
@@ -64,8 +64,8 @@ static inline int file_transfer(int fd, struct iovec **vector, size_t *nr, int64
 			result = writing ? pwritev(fd, *vector, count, offset)
 					 : preadv(fd, *vector, count, offset);
 		else
-			result = writing ? pwritev2(fd, *vector, count, offset, rw_flags)
-					 : preadv2(fd, *vector, count, offset, rw_flags);
+			result = writing ? file_pwritev2(fd, *vector, count, offset, rw_flags)
+					 : file_preadv2(fd, *vector, count, offset, rw_flags);
 		if (result < 0) {
 			if (errno == EINTR)
 				continue;
@@ -215,7 +215,7 @@ static inline int64_t file_append(int fd, struct iovec **vector, size_t *nr, int
 	file_advance(vector, nr, 0);
 	while (*done < length) {
 		int count = *nr < FILE_VECTOR_MAX ? (int)*nr : FILE_VECTOR_MAX;
-		ssize_t result = rw_flags ? pwritev2(fd, *vector, count, -1, rw_flags)
+		ssize_t result = rw_flags ? file_pwritev2(fd, *vector, count, -1, rw_flags)
 					  : writev(fd, *vector, count);
 
 		if (result < 0) {

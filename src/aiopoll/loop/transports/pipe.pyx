@@ -47,11 +47,12 @@ cdef extern from "<sys/uio.h>" nogil:
         void *iov_base
         size_t iov_len
 
+cdef extern from "vector_io.h" nogil:
     enum:
-        RWF_NOWAIT
+        FILE_RWF_NOWAIT
 
-    ssize_t preadv2(int fd, const iovec *vector, int nr, ssize_t offset, int flags)
-    ssize_t pwritev2(int fd, const iovec *vector, int nr, ssize_t offset, int flags)
+    ssize_t file_preadv2(int fd, const iovec *vector, int nr, long long offset, int rw_flags)
+    ssize_t file_pwritev2(int fd, const iovec *vector, int nr, long long offset, int rw_flags)
 
 cdef enum:
     READ_SIZE = 64 * 1024
@@ -100,9 +101,9 @@ cdef class PipeEnd:
             vector.iov_base = data
             vector.iov_len = length
             if writing:
-                count = pwritev2(self.fd, &vector, 1, -1, RWF_NOWAIT)
+                count = file_pwritev2(self.fd, &vector, 1, -1, FILE_RWF_NOWAIT)
             else:
-                count = preadv2(self.fd, &vector, 1, -1, RWF_NOWAIT)
+                count = file_preadv2(self.fd, &vector, 1, -1, FILE_RWF_NOWAIT)
             if count >= 0:
                 return count
             code = errno
