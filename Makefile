@@ -7,11 +7,14 @@
 # make test-vm: 30,000 connections, or PYTEST_ARGS, in a virtual machine with Debian's kernel.
 # make test-debian SUITE=sid PYTHON=python3.15: make test in that release of Debian, with its Python.
 #   It needs root and debootstrap; PYTEST_ARGS and PROCESSES as above.
+# make test-install SUITE=sid: the wheel and the sdist of make wheels, installed and used in that
+#   release of Debian, made anew.  It needs root and debootstrap.
 # make mutants: plants some ninety faults, one at a time, and lists those that the tests miss.
 #   MUTANTS="--area ring": --help of tools/mutants.py names what it takes.  Half an hour.
 # make dist: the sdist, and a wheel of it for this Python, in dist/.
-# make wheels: stripped manylinux wheels for every Python found and for aarch64, in dist/, each
-#   checked, those for this machine used.  WHEELS="--python python3.13 --target x86_64": less.
+# make wheels: the sdist, and stripped wheels for every Python found, in dist/: manylinux ones for
+#   x86-64 and aarch64, and a musllinux one.  Each is checked, and used if it is for this machine.
+#   WHEELS="--python python3.13 --target x86_64": less.
 # make release VERSION=0.2.0: the checklist of a release, in a clone; nothing is uploaded.
 # make bench: everyone side by side, into benchmarks/results.  BENCH_ARGS="--goals --rounds 5":
 #   --help names them all.  BENCH_ARGS="--compare REV": this checkout beside a commit.
@@ -33,7 +36,7 @@ BENCH_ARGS ?=
 MUTANTS ?=
 WHEELS ?=
 
-.PHONY: help run check test lint test-asan test-vm test-debian conformance soak mutants bench dist wheels release clean check-machine
+.PHONY: help run check test lint test-asan test-vm test-debian test-install conformance soak mutants bench dist wheels release clean check-machine
 
 help:
 	@sed -n 's/^# \(make\)/\1/p' Makefile
@@ -94,6 +97,9 @@ test-vm: $(VENV)/.built
 SUITE ?= sid
 test-debian:
 	@PYTEST_ARGS='$(PYTEST_ARGS)' PROCESSES=$(PROCESSES) python3 tools/debian.py $(SUITE) $(PYTHON)
+
+test-install:
+	@python3 tools/fresh.py $(SUITE)
 
 # The long comparison of aiopoll.kernel with the Linux underneath.
 conformance: $(VENV)/.built

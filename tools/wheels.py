@@ -4,9 +4,10 @@ Rule.  One compiler, zig's clang, builds for glibc 2.28 whatever the machine has
 machines.  Cython runs once; each Python compiles the same C.  A wheel has stripped modules; their
 symbols are in an archive of their own beside it.  Each wheel is checked before it counts: by
 auditwheel for what it asks of the C library, then for its size and for what it contains; one for
-this machine is installed in an empty environment and used.
+this machine is installed in an empty environment and used.  A wheel for musl is built and used by
+an interpreter for musl (tools/musl.py); where there is none for a version, neither is the wheel.
 
-Cost.  Half a minute a wheel.
+Cost.  Half a minute a wheel; what tools/musl.py costs, once.
 """
 
 import argparse
@@ -22,7 +23,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import musl
+
 ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
 SMOKE = ROOT / "tests" / "packaging" / "smoke.py"
 SIZE_MAX = 1_500_000  # bytes
 PYTHONS = [f"python3.{minor}" for minor in range(11, 16)]
@@ -32,6 +36,10 @@ FLAGS = (
     " -fno-plt -fno-vectorize -fno-slp-vectorize"
 )
 LINKS = "-Wl,--gc-sections"
+KINDS = (".py", ".pyi", ".so", "/py.typed")  # of files in a wheel
+SYMBOLS = (b"\0.symtab\0", b"\0.debug_info\0")  # in the section names of a module with symbols
+# musl calls itself libc.so where zig has it from, and this everywhere; auditwheel knows this.
+MUSL_LIBC = "libc.musl-x86_64.so.1"
 
 
 @dataclass(frozen=True)
@@ -93,19 +101,24 @@ def found_pythons() -> Iterator[Path]:
                 break
 
 
-def unpacked_sdist(folder: Path) -> Path:
-    """The sources, as an sdist has them."""
+def unpacked_sdist(folder: Path, output: Path) -> Path:
+    """The sources, as the sdist has them that it leaves in `output`."""
     program = "from setuptools.build_meta import build_sdist; build_sdist(r'{}')"
     run(sys.executable, "-c", program.format(folder), cwd=ROOT)
     (path,) = folder.glob("*.tar.gz")
+    shutil.copy(path, output)
     with tarfile.open(path) as archive:
         archive.extractall(folder, filter="data")
     return folder / path.name.removesuffix(".tar.gz")
 
 
+def version_of(python: Path) -> str:
+    return run(python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])").strip()
+
+
 def built_wheel(python: Path, target: Target, source: Path, folder: Path) -> Path:
     tools = sysconfig.get_path("purelib")
-    version = run(python, "-c", "import sys; print('%d%d' % sys.version_info[:2])").strip()
+    version = version_of(python).replace(".", "")
     compiler = f"{sys.executable} -m ziglang cc -target {target.zig}"
     run(
         python,
@@ -147,6 +160,8 @@ def finished(wheel: Path, target: Target, output: Path) -> tuple[Path, Path]:
     symbols = wheel.parent / "symbols"
     for module in folder.rglob("*.so"):
         split(objcopy, module, symbols / module.relative_to(folder).with_suffix(".debug"))
+        if target is TARGETS["musl"]:
+            run("patchelf", "--replace-needed", "libc.so", MUSL_LIBC, module)
     stripped = wheel.parent / "stripped"
     stripped.mkdir()
     run(sys.executable, "-m", "wheel", "pack", "--dest-dir", stripped, folder)
@@ -168,28 +183,62 @@ def check(wheel: Path, target: Target) -> None:
     if size > SIZE_MAX:
         raise SystemExit(f"wheels: {wheel.name} has {size} bytes, {SIZE_MAX} are allowed")
     with zipfile.ZipFile(wheel) as archive:
-        names = archive.namelist()
-    if sources := [name for name in names if name.endswith((".pyx", ".pxd", ".h", ".c"))]:
-        raise SystemExit(f"wheels: {wheel.name} has sources: {sources[:3]}")
-    modules = [name for name in names if name.endswith(".so")]
+        names = [name for name in archive.namelist() if ".dist-info/" not in name]
+        modules = {name: archive.read(name) for name in names if name.endswith(".so")}
+    if others := [name for name in names if not name.endswith(KINDS)]:
+        raise SystemExit(f"wheels: {wheel.name} has more than the package: {others[:3]}")
     if not modules:
         raise SystemExit(f"wheels: {wheel.name} has no compiled module")
     if others := [name for name in modules if not name.endswith(f"-{target.suffix}.so")]:
         raise SystemExit(f"wheels: {wheel.name} has modules for another machine: {others[:3]}")
+    for name, content in modules.items():
+        if any(section in content for section in SYMBOLS):
+            raise SystemExit(f"wheels: {wheel.name} has symbols: {name}")
 
 
 def use(wheel: Path, python: Path, folder: Path) -> None:
-    """Installs the wheel in an empty environment, and runs the smoke test out of reach of src/."""
-    run(python, "-m", "venv", folder / "venv")
+    """Installs the wheel in an empty environment; runs the README's example and the smoke test.
+
+    src/ is out of their reach.
+    """
+    run(python, "-m", "venv", "--without-pip", folder / "venv")
     interpreter = folder / "venv" / "bin" / "python"
-    run(interpreter, "-m", "pip", "install", "--no-index", "--no-deps", wheel)
+    pip = (sys.executable, "-m", "pip", "--python", interpreter)
+    run(*pip, "install", "--no-index", "--no-deps", wheel)
+    example = re.search(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    assert example
+    output = run(interpreter, "-I", "-W", "error", "-c", example[1], cwd=folder)
+    if output != "b'hello, ring\\n'\n":
+        raise SystemExit(f"wheels: {wheel.name}: the example has printed {output}")
     run(interpreter, "-I", "-W", "error", SMOKE, cwd=folder)
+
+
+def make(python: Path, name: str, source: Path, arguments: argparse.Namespace) -> None:
+    """Makes and checks the wheel of a Python for a target, and says what has become of it."""
+    target = TARGETS[name]
+    folder = arguments.work / f"{python.name}-{name}"
+    folder.mkdir()
+    if name == "musl":
+        version = version_of(python)
+        found = musl.interpreter(version)
+        if found is None:
+            print(f"Python {version}: no wheel for musl, since no interpreter for musl to run it")
+            return
+        python = found
+    wheel, symbols = finished(built_wheel(python, target, source, folder), target, arguments.output)
+    check(wheel, target)
+    used = target.machine == os.uname().machine
+    if used:
+        use(wheel, python, folder)
+    how = "installed and used" if used else "not run: another machine's"
+    size, of_symbols = wheel.stat().st_size, symbols.stat().st_size
+    print(f"{wheel.name}: {size:,} bytes, symbols {of_symbols:,}; {how}", flush=True)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("--python", nargs="*", type=Path, help="interpreters; default: all found")
-    parser.add_argument("--target", nargs="*", choices=TARGETS, default=["x86_64", "aarch64"])
+    parser.add_argument("--target", nargs="*", choices=TARGETS, default=list(TARGETS))
     parser.add_argument("--output", type=Path, default=ROOT / "dist")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "wheels")
     arguments = parser.parse_args()
@@ -197,20 +246,10 @@ def main() -> int:
     shutil.rmtree(arguments.work, ignore_errors=True)
     arguments.work.mkdir(parents=True)
     arguments.output.mkdir(exist_ok=True)
-    source = unpacked_sdist(arguments.work)
+    source = unpacked_sdist(arguments.work, arguments.output)
     for python in pythons:
         for name in arguments.target:
-            folder = arguments.work / f"{python.name}-{name}"
-            folder.mkdir()
-            built = built_wheel(python, TARGETS[name], source, folder)
-            wheel, symbols = finished(built, TARGETS[name], arguments.output)
-            check(wheel, TARGETS[name])
-            used = TARGETS[name].suffix == sysconfig.get_config_var("MULTIARCH")
-            if used:
-                use(wheel, python, folder)
-            how = "installed and used" if used else "not run: another machine's"
-            size, of_symbols = wheel.stat().st_size, symbols.stat().st_size
-            print(f"{wheel.name}: {size:,} bytes, symbols {of_symbols:,}; {how}", flush=True)
+            make(python, name, source, arguments)
     return 0
 
 

@@ -3,8 +3,10 @@
 import asyncio
 import importlib
 import importlib.metadata
+import os
 import pkgutil
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -55,6 +57,30 @@ async def write_and_read() -> None:
     assert await aiopoll.Path("smoke.txt").read_text() == "hello, file\n"
 
 
+async def run_child() -> None:
+    pipe = asyncio.subprocess.PIPE
+    program = "print(input())"
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-I", "-c", program, stdin=pipe, stdout=pipe
+    )
+    assert await child.communicate(b"hello, child\n") == (b"hello, child\n", None)
+    assert child.returncode == 0
+
+
+async def receive_signal() -> None:
+    loop = asyncio.get_running_loop()
+    received = loop.create_future()
+    loop.add_signal_handler(signal.SIGUSR1, received.set_result, None)
+    os.kill(os.getpid(), signal.SIGUSR1)
+    await received
+
+
+async def resolve() -> None:
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo("localhost", 80, type=socket.SOCK_STREAM)
+    assert {address[0] for *_, address in found} <= {"127.0.0.1", "::1"}, found
+
+
 def poll_once() -> None:
     ours, peer = socket.socketpair()
     with ours, peer, aiopoll.Context(8) as context:
@@ -70,5 +96,8 @@ if __name__ == "__main__":
     for backend in ("aio", "epoll"):
         aiopoll.run(echo_once(), backend=backend)
         aiopoll.run(write_and_read(), backend=backend)
+        aiopoll.run(run_child(), backend=backend)
+        aiopoll.run(receive_signal(), backend=backend)
+        aiopoll.run(resolve(), backend=backend)
     aiopoll.kernel.run(echo_once())
     poll_once()

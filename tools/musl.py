@@ -1,0 +1,170 @@
+"""Builds CPython for musl, the C library of Alpine: what `make wheels` runs a musllinux wheel in.
+
+Facts.  An interpreter loads modules for its own C library alone.  Debian has musl (package musl),
+and the sources of CPython, OpenSSL and zlib, but no interpreter for musl.  zig's musl is newer
+than Debian's, and lets programs be linked with functions that the older one has not.
+Rule.  The sources come from the releases of Debian in RELEASES, through apt, which checks their
+signatures; zig's clang builds them in build/musl, once.  None of Debian's patches is applied.
+Limit.  A Python that none of these releases has is not built, and has no musllinux wheel.
+Cost.  Ten minutes for OpenSSL and the first Python, four for each more; 300 MB each.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import debian
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "build" / "musl"
+LOADER = Path("/lib/ld-musl-x86_64.so.1")
+RELEASES = ("bookworm", "trixie", "sid")
+OF_LIBRARIES = "bookworm"  # one that each of the Pythons works with
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+COMPILER = f"{sys.executable} -m ziglang cc -target x86_64-linux-musl"
+FLAGS = "-O1 -g0 -fPIC -fno-sanitize=all"
+ARCHIVES = (".bz2", ".gz", ".xz")
+# What musl has since 1.2.5 only.
+NEW_IN_MUSL = ("preadv2", "pwritev2", "statx")
+
+
+def run(*command: str | Path, cwd: Path, **environment: str) -> None:
+    """SystemExit, with the end of what it printed, where a command fails."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env={**inherited, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if done.returncode:
+        print(done.stdout[-5000:], file=sys.stderr)
+        raise SystemExit(f"musl: {' '.join(map(str, command))} ended with {done.returncode}")
+
+
+def options_of_apt() -> list[str]:
+    """A state of apt in build/musl, which knows the sources of RELEASES."""
+    apt = FOLDER / "apt"
+    fresh = not apt.exists()
+    for name in ("lists/partial", "cache/archives/partial"):
+        (apt / name).mkdir(parents=True, exist_ok=True)
+    site = debian.mirror()
+    lines = [f"deb-src [signed-by={KEYRING}] {site} {name} main\n" for name in RELEASES]
+    (apt / "sources.list").write_text("".join(lines), encoding="utf-8")
+    settings = {
+        "Dir::Etc::sourcelist": apt / "sources.list",
+        "Dir::Etc::sourceparts": "-",
+        "Dir::State::lists": apt / "lists",
+        "Dir::Cache": apt / "cache",
+        "APT::Sandbox::User": "root",
+    }
+    options = [part for name, value in settings.items() for part in ("-o", f"{name}={value}")]
+    if fresh:
+        run("apt-get", *options, "update", "-qq", cwd=apt)
+    return options
+
+
+def unpacked(package: str) -> Path | None:
+    """The original sources of Debian's package, `name` or `name/release`; None if it has none."""
+    folder = FOLDER / "sources" / package.partition("/")[0]
+    if not folder.exists():
+        options = options_of_apt()
+        shown = ("apt-cache", *options, "showsrc", package.partition("/")[0])
+        if not subprocess.run(shown, capture_output=True, cwd=FOLDER).stdout:
+            return None
+        shutil.rmtree(downloads := FOLDER / "downloads", ignore_errors=True)
+        downloads.mkdir()
+        run("apt-get", *options, "source", "-qq", "--download-only", package, cwd=downloads)
+        (archive,) = (path for path in downloads.glob("*.orig.tar.*") if path.suffix in ARCHIVES)
+        with tarfile.open(archive) as tar:
+            tar.extractall(downloads, filter="data")
+        (found,) = (path for path in downloads.iterdir() if path.is_dir())
+        folder.parent.mkdir(exist_ok=True)
+        found.rename(folder)
+    return folder
+
+
+def needed(package: str) -> Path:
+    folder = unpacked(package)
+    if folder is None:
+        raise SystemExit(f"musl: no release of Debian has the sources of {package}")
+    return folder
+
+
+def build_libraries() -> Path:
+    """The prefix where static OpenSSL and zlib are."""
+    prefix = FOLDER / "libraries"
+    if not (prefix / "done").exists():
+        jobs = f"-j{len(os.sched_getaffinity(0))}"
+        zlib = needed(f"zlib/{OF_LIBRARIES}")
+        run("./configure", "--static", f"--prefix={prefix}", cwd=zlib, CC=COMPILER, CFLAGS=FLAGS)
+        run("make", jobs, "install", cwd=zlib)
+        openssl = needed(f"openssl/{OF_LIBRARIES}")
+        options = ("no-shared", "no-tests", "no-engine", "no-asm", "no-dso", "no-async")
+        layout = (f"--prefix={prefix}", "--libdir=lib")
+        command = ("./Configure", "linux-x86_64", *options, *layout)
+        run(*command, cwd=openssl, CC=COMPILER, CFLAGS=FLAGS)
+        run("make", jobs, "build_libs", cwd=openssl)
+        run("make", "install_dev", cwd=openssl)
+        (prefix / "done").touch()
+    return prefix
+
+
+def interpreter(version: str) -> Path | None:
+    """CPython of a version, "3.13", which is built if need be; None if there are no sources."""
+    if not LOADER.exists():
+        raise SystemExit(f"musl: {LOADER} not found: apt-get install musl")
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    prefix = FOLDER / f"python{version}"
+    python = prefix / "bin" / f"python{version}"
+    if not (prefix / "done").exists():
+        source = unpacked(f"python{version}")
+        if source is None:
+            return None
+        libraries = build_libraries()
+        run(
+            "./configure",
+            *(f"--prefix={prefix}", f"--with-openssl={libraries}"),
+            *("--without-ensurepip", "--disable-test-modules"),
+            *(f"ac_cv_func_{name}=no" for name in NEW_IN_MUSL),
+            cwd=source,
+            CC=f"{COMPILER} -dynamic",
+            CFLAGS=FLAGS,
+            CPPFLAGS=f"-I{libraries}/include",
+            LDFLAGS=f"-L{libraries}/lib",
+            PKG_CONFIG="false",
+        )
+        run("make", f"-j{len(os.sched_getaffinity(0))}", cwd=source)
+        run("make", "altinstall", cwd=source)
+        check(python)
+        (prefix / "done").touch()
+    return python
+
+
+def check(python: Path) -> None:
+    """SystemExit unless the interpreter is of musl, with the modules that matter."""
+    program = (
+        "import _socket, _ssl, select, zlib, sysconfig;"
+        "assert sysconfig.get_config_var('EXT_SUFFIX').endswith('-x86_64-linux-musl.so')"
+    )
+    run(python, "-I", "-c", program, cwd=FOLDER)
+    if str(LOADER).encode() not in python.read_bytes():
+        raise SystemExit(f"musl: {python} is not linked to {LOADER}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
+    parser.add_argument("version", nargs="+", help="such as 3.13")
+    for version in parser.parse_args().version:
+        print(interpreter(version) or f"no release of Debian has the sources of Python {version}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
