@@ -140,8 +140,9 @@ def interpreter(version: str) -> Path | None:
             LDFLAGS=f"-L{libraries}/lib",
             PKG_CONFIG="false",
         )
-        run("make", f"-j{len(os.sched_getaffinity(0))}", cwd=source)
-        run("make", "altinstall", cwd=source)
+        # 3.11 asks dpkg-architecture for where libraries are, and would take those for glibc.
+        run("make", f"-j{len(os.sched_getaffinity(0))}", cwd=source, DEB_HOST_MULTIARCH="none")
+        run("make", "altinstall", cwd=source, DEB_HOST_MULTIARCH="none")
         check(python)
         (prefix / "done").touch()
     return python
