@@ -26,7 +26,7 @@ RELEASES = ("bookworm", "trixie", "sid")
 OF_LIBRARIES = "bookworm"  # one that each of the Pythons works with
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 COMPILER = f"{sys.executable} -m ziglang cc -target x86_64-linux-musl"
-FLAGS = "-O1 -g0 -fPIC -fno-sanitize=all"
+FLAGS = "-O1 -g0 -fPIC -fno-sanitize=all -Wno-date-time"
 ARCHIVES = (".bz2", ".gz", ".xz")
 # What musl has since 1.2.5 only.
 NEW_IN_MUSL = ("preadv2", "pwritev2", "statx")
@@ -131,6 +131,8 @@ def interpreter(version: str) -> Path | None:
         run(
             "./configure",
             *(f"--prefix={prefix}", f"--with-openssl={libraries}"),
+            # config.guess asks the C library of this machine; 3.11 names its modules by the answer.
+            *("--build=x86_64-pc-linux-musl", "--host=x86_64-pc-linux-musl"),
             *("--without-ensurepip", "--disable-test-modules"),
             *(f"ac_cv_func_{name}=no" for name in NEW_IN_MUSL),
             cwd=source,

@@ -183,7 +183,8 @@ def check(wheel: Path, target: Target) -> None:
     if size > SIZE_MAX:
         raise SystemExit(f"wheels: {wheel.name} has {size} bytes, {SIZE_MAX} are allowed")
     with zipfile.ZipFile(wheel) as archive:
-        names = [name for name in archive.namelist() if ".dist-info/" not in name]
+        names = [name for name in archive.namelist() if not name.endswith("/")]
+        names = [name for name in names if ".dist-info/" not in name]
         modules = {name: archive.read(name) for name in names if name.endswith(".so")}
     if others := [name for name in names if not name.endswith(KINDS)]:
         raise SystemExit(f"wheels: {wheel.name} has more than the package: {others[:3]}")

@@ -14,6 +14,7 @@ TOOLS = Path(__file__).parents[2] / "tools"
 NAME = "aiopoll-0.1.0-cp311-cp311-{}.whl"
 WITHOUT_SYMBOLS = b"\x7fELF\0.shstrtab\0.dynsym\0.text\0.gnu_debuglink\0"
 PACKAGE = {
+    "aiopoll/": b"",
     "aiopoll/__init__.py": b"",
     "aiopoll/__init__.pyi": b"",
     "aiopoll/py.typed": b"",
