@@ -1,18 +1,17 @@
 """Accepting connections for a server.
 
 Facts.  A socket that accept4(2) makes inherits TCP_NODELAY from the listener.  EMFILE, ENFILE,
-ENOBUFS and ENOMEM leave the connection in the queue, so that the listener stays ready.  A listener
-with a backlog of 0 has a queue all the same, of one connection.
+ENOBUFS and ENOMEM leave the connection in the queue, so that the listener stays ready.  A queue
+holds one connection more than its backlog.  ECONNABORTED takes one from the queue.
 
-Rule.  Up to `backlog` connections, and at least one, are accepted each time that the listener is
-ready, each without a task, in a copy of the context that the server was made in (asyncio from 3.15
-on) or started in.  For want of descriptors or memory it is not watched for a second, and the
-exception handler is called; all other errors are the connection's own and go to the exception
-handler too.  A listener can be
-reached through its socket object (Server.sockets, or sock= of its owner): it is in the epoll set,
-which lets it end with its last descriptor, and its object is asked for the number before each
-accept.  One with an accept() of its own is asyncio's to serve, and from when socket.socket has
-been changed, every one.
+Rule.  A whole queue is accepted each time that the listener is ready, each connection without a
+task, in a copy of the context that the server was made in (asyncio from 3.15 on) or started in.
+What was aborted is passed over.  For want of descriptors or memory the listener is not watched for
+a second, and the exception handler is called; all other errors are the connection's own and go to
+the exception handler too.  A listener can be reached through its socket object (Server.sockets, or
+sock= of its owner): it is in the epoll set, which lets it end with its last descriptor, and its
+object is asked for the number before each accept.  One with an accept() of its own is asyncio's to
+serve, and from when socket.socket has been changed, every one.
 
 Cost.  One accept4 more than there are connections, to see that there is none left.
 """
@@ -71,6 +70,7 @@ cdef class Acceptor(Runnable):
     cdef Registration registration
     cdef int fd
     cdef int backlog
+    cdef Py_ssize_t queue_size
     cdef bint cancelled
     cdef bint context_given  # by asyncio, from 3.15 on
 
@@ -83,8 +83,9 @@ cdef class Acceptor(Runnable):
 
     cdef int run(self) except -1:
         cdef address peer
-        cdef int fd, count
-        for count in range(self.backlog):
+        cdef Py_ssize_t count
+        cdef int fd
+        for count in range(self.queue_size):
             if self.cancelled:
                 return 0
             if not has_number(self.sock, self.fd):
@@ -95,7 +96,9 @@ cdef class Acceptor(Runnable):
             address_clear(&peer)
             fd = accept4(self.fd, &peer.sa, &peer.length, SOCK_NONBLOCK | SOCK_CLOEXEC)
             if fd < 0:
-                if errno == EAGAIN or errno == EINTR or errno == ECONNABORTED:
+                if errno == ECONNABORTED:
+                    continue
+                if errno == EAGAIN or errno == EINTR:
                     return 0
                 return self.fail(errno)
             self.connect(fd, &peer)
@@ -183,6 +186,7 @@ def start_accepting(LoopCore loop, sock, protocol_factory, server, int backlog, 
     acceptor.server_context = acceptor.context if context is None else context
     acceptor.context_given = context is not None
     acceptor.fd = sock.fileno()
-    acceptor.backlog = max(backlog, 1)
+    acceptor.backlog = backlog
+    acceptor.queue_size = <Py_ssize_t>max(backlog, 0) + 1
     socket_set_nodelay(acceptor.fd)
     acceptor.start()
