@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.loops import until
 from tests.support.streams import Link, run, streams_over
 
 import aiopoll
@@ -469,7 +470,7 @@ def test_write_refused_by_the_transport_raises_in_writer(
         server = await aiopoll.start_server(echo, "127.0.0.1", 0)
         async with server:
             reader, writer = await aiopoll.open_connection(*server.sockets[0].getsockname())
-            with pytest.raises(TypeError, match="bytes-like"):
+            with pytest.raises(TypeError, match=r"data argument must be a bytes.*, not 'str'"):
                 writer.write("text")  # type: ignore[arg-type]
             writer.write(b"")
             writer.write(bytearray(b"last"))
@@ -483,5 +484,37 @@ def test_write_refused_by_the_transport_raises_in_writer(
             writer.close()
             await writer.wait_closed()
             writer.write(b"to nobody")
+
+    run(loop, scenario())
+
+
+def test_error_of_client_connected_cb_is_told_as_by_asyncio(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    """asyncio from 3.14 on closes the connection; before, it left that open."""
+
+    async def told_by(start_server: Any) -> tuple[bool, bool, list[type[BaseException]]]:
+        writers: list[asyncio.StreamWriter] = []
+        contexts: list[dict[str, Any]] = []
+
+        def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writers.append(writer)
+            raise ZeroDivisionError
+
+        loop.set_exception_handler(lambda _, context: contexts.append(context))
+        async with await start_server(connected, "127.0.0.1", 0) as server:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            await until(lambda: contexts)
+            ended = writers[0].is_closing()
+            by_name = contexts[0]["message"] == "Unhandled exception in client_connected_cb"
+            writers[0].close()
+            assert await reader.read() == b""
+            writer.close()
+            await writer.wait_closed()
+        loop.set_exception_handler(None)
+        return ended, by_name, [type(context["exception"]) for context in contexts]
+
+    async def scenario() -> None:
+        assert await told_by(aiopoll.start_server) == await told_by(asyncio.start_server)
 
     run(loop, scenario())

@@ -38,9 +38,22 @@ cdef object BaseProtocol = asyncio.StreamReaderProtocol
 cdef bint TUPLES = sys.version_info >= (3, 13)
 # Python 3.11: the protocol of a server keeps the writer alive.
 cdef bint KEEPS_WRITER = hasattr(asyncio.StreamReaderProtocol, "_replace_writer")
+# Newer ones: what client_connected_cb raises at once ends the connection, as what its task raises.
+cdef bint ENDS_BY_ERROR = "Exception" in BaseProtocol.connection_made.__code__.co_names
 
 # StreamReaderProtocol, for comparisons.
 cdef type protocol_type
+
+
+cdef int end_by_error(object loop, object transport, object error) except -1:
+    """Reports what client_connected_cb has raised, and closes the connection."""
+    loop.call_exception_handler({
+        "message": "Unhandled exception in client_connected_cb",
+        "exception": error,
+        "transport": transport,
+    })
+    transport.close()
+    return 0
 
 
 cdef class ReaderMethods(StreamReaderCore):
@@ -150,7 +163,13 @@ cdef class ProtocolMethods(StreamProtocolCore):
         writer = StreamWriter(transport, self, reader, self._loop)
         if KEEPS_WRITER:
             self._stream_writer = writer
-        answer = self._client_connected_cb(reader, writer)
+        try:
+            answer = self._client_connected_cb(reader, writer)
+        except Exception as error:
+            if not ENDS_BY_ERROR:
+                raise
+            end_by_error(self._loop, transport, error)
+            answer = None
         if asyncio.iscoroutine(answer):
             loop = self._loop
 
@@ -160,12 +179,7 @@ cdef class ProtocolMethods(StreamProtocolCore):
                     return
                 error = task.exception()
                 if error is not None:
-                    loop.call_exception_handler({
-                        "message": "Unhandled exception in client_connected_cb",
-                        "exception": error,
-                        "transport": transport,
-                    })
-                    transport.close()
+                    end_by_error(loop, transport, error)
 
             self._task = loop.create_task(answer)
             self._task.add_done_callback(ended)

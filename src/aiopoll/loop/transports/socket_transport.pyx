@@ -28,7 +28,7 @@ import os
 import socket
 import warnings
 
-from asyncio import constants, transports, trsock
+from asyncio import constants, selector_events, transports, trsock
 from asyncio.log import logger
 
 cdef extern from "<sys/socket.h>" nogil:
@@ -41,6 +41,8 @@ cdef extern from "socket_options.h" nogil:
     void socket_set_nodelay(int fd)
 
 cdef object Socket = socket.socket  # whatever a program puts in its place later
+
+cdef object asyncios_write = selector_events._SelectorSocketTransport.write
 
 cdef enum:
     HIGH_WATER = 64 * 1024  # asyncio's default, in bytes
@@ -374,8 +376,7 @@ cdef Stream stream_behind(object transport):
 cdef int write_to(Stream stream, object data) except -1:
     """SocketTransport.write()."""
     if not isinstance(data, (bytes, bytearray, memoryview)):
-        raise TypeError("data argument must be a bytes-like object, not"
-                        f" {type(data).__name__!r}")
+        asyncios_write(None, data)  # raises, in the words of the running Python
     if stream.eof or stream.empty_waiter is not None:
         raise refusal(stream, "write")
     if not data:
