@@ -58,6 +58,7 @@ async def start_tls(
         transport.close()
         for step in steps:
             step.cancel()
+        del done, tls  # the error's traceback has this frame, and would make a cycle of it
         raise
     answer: asyncio.Transport | None = tls._app_transport
     return answer
