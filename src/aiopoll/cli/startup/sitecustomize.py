@@ -111,10 +111,14 @@ def _print(line: str) -> None:
         fd = stream.fileno()
     except (AttributeError, OSError, ValueError):
         fd = None
-    # Number 2 may be another file's by now; Python's own are not inheritable, and stderr is.
-    if fd is None or fd > 2 or os.get_inheritable(fd):
+    if fd is None:
         stream.write(line)
         stream.flush()
+    # Number 2 may be another file's by now; Python's own are not inheritable, and stderr is.
+    elif fd > 2 or os.get_inheritable(fd):
+        stream.flush()
+        # Past the stream: what that cannot write it keeps, and the exit status is 120 then.
+        os.write(fd, line.encode(stream.encoding or "utf-8", "backslashreplace"))
 
 
 def _take_over(module: Any) -> None:
