@@ -166,7 +166,7 @@ def test_tls_transport_is_compiled_on_known_asyncio() -> None:
                 side.transport.abort()
             await asyncio.gather(*(side.lost for side in sides))
 
-    assert tls.compiled or sys.version_info >= (3, 14)
+    assert tls.compiled
     aiopoll.run(main())
 
 

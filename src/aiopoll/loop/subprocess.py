@@ -13,8 +13,9 @@ it.  If other code has reaped the child, the transport reads the status from the
 the pidfd.  It reads that again until the kernel has filled it in.  If neither has it, the status is
 255 with a warning, as in asyncio.  Where pidfds are refused, exhausted, or cannot be polled, a
 thread waits.  stdin, stdout and stderr are plain pipes, which a child can open again through
-/dev/stdin.  wait() waits for the process and, as in asyncio, for the data that its pipes still
-hold.  It does not wait for a pipe without a reader, nor for one that another process keeps open.
+/dev/stdin.  wait() waits for the process and, where asyncio does (before 3.14), for the data that
+its pipes still hold.  It never waits for a pipe without a reader, nor for one that another process
+keeps open.
 
 Cost.  Child watchers, which asyncio removes in 3.14, are neither needed nor called.
 """
@@ -163,13 +164,16 @@ class SubprocessTransport(BaseSubprocessTransport):
         self._let_go()
 
     def _let_go(self) -> None:
-        """Wakes the waiters for the process once no pipe is about to end."""
+        """Wakes the waiters for the process once no pipe is about to end.
+
+        asyncio from 3.14 on has woken them already.
+        """
         if not self._exit_waiters:
             return
         if self._connecting or any(self._will_end(pipe) for pipe in self._pipes.values()):
             self._loop.call_soon(self._let_go)
             return
-        waiters = self._exit_waiters[:]
+        waiters = list(self._exit_waiters)
         self._exit_waiters.clear()  # connection_lost() may come, and wakes the rest of the list
         for waiter in waiters:
             if not waiter.done():

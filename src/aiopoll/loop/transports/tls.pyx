@@ -55,7 +55,7 @@ cdef object CALLS = (SSLObject.read, SSLObject.write, SSLObject.pending)
 # The class at the end of this module, for comparisons.
 cdef type protocol_type
 
-# The names of asyncio that the methods replaced here use, on Python 3.11 to 3.13.
+# The names of asyncio that the methods replaced here use, on Python 3.11 to 3.15.
 KNOWN = {
     "buffer_updated": "DO_HANDSHAKE FLUSHING SHUTDOWN SSLProtocolState WRAPPED _do_flush"
                       " _do_handshake _do_read _do_shutdown _incoming _ssl_buffer_view _state write",
