@@ -23,6 +23,14 @@ SKIPS = Path(__file__).parents[1] / "skips.toml"
 # The minimum of tests in the oldest supported Python: a group that lost its tests must not pass.
 GROUPS = {"events": 70, "sock": 13, "sendfile": 20, "server": 1, "buffered": 1, "starttls": 11}
 
+
+def has_cpythons_tests(module: str = "") -> bool:
+    try:
+        return importlib.util.find_spec(f"test.test_asyncio{module and '.'}{module}") is not None
+    except ModuleNotFoundError:
+        return False
+
+
 # Modules that take their loops from asyncio.new_event_loop, which is ours then.
 MODULES = {
     "test_context": 1,
@@ -41,6 +49,13 @@ MODULES = {
     "test_timeouts": 30,
     "test_waitfor": 15,
 }
+NEWER_MODULES = {
+    "test_eager_task_factory": 30,
+    "test_free_threading": 20,
+    "test_graph": 20,
+    "test_server_context": 12,
+}
+MODULES |= {module: least for module, least in NEWER_MODULES.items() if has_cpythons_tests(module)}
 
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "aio": ({"backend": "aio"}, {}),
@@ -48,13 +63,6 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "one-slot": ({"backend": "aio", "nr_events": 1}, {}),
     "syscall-reap": ({"backend": "aio"}, {"AIOPOLL_USER_RING": "0"}),
 }
-
-
-def has_cpythons_tests() -> bool:
-    try:
-        return importlib.util.find_spec("test.test_asyncio") is not None
-    except ModuleNotFoundError:
-        return False
 
 
 needs_cpythons_tests = pytest.mark.skipif(
