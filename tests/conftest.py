@@ -26,9 +26,16 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("any time")
 
 
+@hypothesis.settings(max_examples=1, database=None)
+@hypothesis.given(hypothesis.strategies.none())
+def use_hypothesis(nothing: None) -> None:
+    """Its first use asks for the referrers of `random`, which gc does not find once frozen."""
+
+
 @pytest.fixture(scope="session", autouse=True)
 def collections_see_only_what_tests_make() -> Iterator[None]:
     """Many tests collect, and the imported modules of a whole suite would slow each collection."""
+    use_hypothesis()
     gc.collect()
     gc.freeze()
     yield

@@ -44,6 +44,7 @@ class PollFd(ctypes.Structure):
 
 class EpollEvent(ctypes.Structure):
     _pack_ = 1
+    _layout_ = "ms"  # what _pack_ implies, asked for by name from 3.15 on
     _fields_ = (("events", ctypes.c_uint32), ("data", ctypes.c_uint64))
 
 
