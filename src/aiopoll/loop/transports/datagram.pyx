@@ -156,6 +156,10 @@ class DatagramTransport(SelectorDatagramTransport):
         reader.connected = bool(self._extra["peername"])
         self._reader = reader if is_known_family(reader.family) else None
 
+    def is_reading(self):
+        # Python 3.11.2, which Debian 12 has, lacks it, and _paused.
+        return not self.is_closing() and not getattr(self, "_paused", False)
+
     def _add_reader(self, fd, callback, *args):
         if not self.is_reading():
             return

@@ -193,6 +193,10 @@ class ReadPipeTransport(unix_events._UnixReadPipeTransport):
         if waiter is not None:
             loop.call_soon(futures._set_result_unless_cancelled, waiter, None)
 
+    def is_reading(self):
+        # Python 3.11.2, which Debian 12 has, lacks it.
+        return not self._paused and not self._closing
+
     def _add_reader(self, fd, callback):
         if not self.is_reading():
             return
