@@ -12,9 +12,9 @@
 # make mutants: plants some ninety faults, one at a time, and lists those that the tests miss.
 #   MUTANTS="--area ring": --help of tools/mutants.py names what it takes.  Half an hour.
 # make dist: the sdist, and a wheel of it for this Python, in dist/.
-# make wheels: the sdist, and stripped wheels for every Python found, in dist/: manylinux ones for
-#   x86-64 and aarch64, and a musllinux one.  Each is checked, and used if it is for this machine.
-#   WHEELS="--python python3.13 --target x86_64": less.
+# make wheels: the sdist, and stripped manylinux wheels for every Python found, for x86-64 and
+#   aarch64, in dist/.  Each is checked, and used if it is for this machine.
+#   WHEELS="--python python3.13 --target x86_64": less.  "--target musl": Alpine's, not shipped yet.
 # make release VERSION=0.2.0: the checklist of a release, in a clone; nothing is uploaded.
 # make bench: everyone side by side, into benchmarks/results.  BENCH_ARGS="--goals --rounds 5":
 #   --help names them all.  BENCH_ARGS="--compare REV": this checkout beside a commit.

@@ -239,7 +239,7 @@ def make(python: Path, name: str, source: Path, arguments: argparse.Namespace) -
 def main() -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("--python", nargs="*", type=Path, help="interpreters; default: all found")
-    parser.add_argument("--target", nargs="*", choices=TARGETS, default=list(TARGETS))
+    parser.add_argument("--target", nargs="*", choices=TARGETS, default=["x86_64", "aarch64"])
     parser.add_argument("--output", type=Path, default=ROOT / "dist")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "wheels")
     arguments = parser.parse_args()
