@@ -4,7 +4,8 @@
 # make conformance: the long comparison with the Linux underneath.
 # make soak: tests/stress and tests/leaks at ten times their size; AIOPOLL_SOAK=100 for more.
 #   Half an hour of it are descriptors that change hands; AIOPOLL_SOAK_SECONDS for less or more.
-# make test-vm: 30,000 connections, or PYTEST_ARGS, in a virtual machine with Debian's kernel.
+# make test-vm KERNEL=5.10 ARCH=arm64: the core's tests, or PYTEST_ARGS, in a virtual machine with
+#   that kernel of Debian's: 5.10, 6.1, 6.12, newest, or a release; ARCH: x86_64 or arm64.
 # make test-debian SUITE=sid PYTHON=python3.15: make test in that release of Debian, with its Python.
 #   It needs root and debootstrap; PYTEST_ARGS and PROCESSES as above.
 # make test-install SUITE=sid: the wheel and the sdist of make wheels, installed and used in that
@@ -88,10 +89,22 @@ test-asan: $(VENV)/.built
 	PYTHONMALLOC=malloc PYTHONPATH=$(CURDIR)/build/asan AIOPOLL_DEBUG=1 AIOPOLL_SANITIZED=1 \
 	$(PARALLEL_PYTEST) --ignore=tests/packaging $(PYTEST_ARGS)
 
-# What this machine's limits keep from its end runs in a machine without them.
-VM_TESTS := tests/stress/test_many_connections.py -k tens_of_thousands
-test-vm: $(VENV)/.built
-	$(BIN)/python tools/vm.py $(or $(PYTEST_ARGS),$(VM_TESTS))
+# Other kernels and machines, and what this machine's limits keep from its end.  Another machine
+# gets a wheel that is built here.
+KERNEL ?= 6.1
+ARCH ?= x86_64
+VM_TESTS := -m vm $(addprefix tests/,aio conformance files loop reactor)
+VM_WHEEL := build/vm/wheel$(VENV)
+test-vm: $(VENV)/.built $(if $(filter arm64,$(ARCH)),$(VM_WHEEL)/.built)
+	$(BIN)/python tools/vm.py --kernel $(KERNEL) --arch $(ARCH) \
+		$(if $(filter arm64,$(ARCH)),--wheel $(VM_WHEEL)/*.whl) $(or $(PYTEST_ARGS),$(VM_TESTS))
+
+$(VM_WHEEL)/.built: $(VENV)/.wheels $(SOURCES) $(shell find src -name '*.py')
+	rm -rf $(VM_WHEEL)
+	mkdir -p $(VM_WHEEL)
+	$(BIN)/python tools/wheels.py --python $(BIN)/python --target aarch64 --output $(VM_WHEEL) \
+		--work $(VM_WHEEL).work
+	@touch $@
 
 # A Python that this machine lacks, in build/debian.  No environment is made here.
 SUITE ?= sid

@@ -25,6 +25,17 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("any time")
 
+CORE = ("aio", "conformance", "files", "loop", "reactor")
+"""The folders whose tests are marked `vm`, but for the slow ones."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(here).parts[0] in CORE and not item.get_closest_marker("slow"):
+            item.add_marker("vm")
+
 
 @hypothesis.settings(max_examples=1, database=None)
 @hypothesis.given(hypothesis.strategies.none())

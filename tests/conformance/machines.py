@@ -20,6 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
+from tests.support.kernel import nowait_errno_of_an_empty_pipe
+
 from aiopoll import Context, libaio
 from aiopoll.kernel import Kernel
 from aiopoll.kernel.aio_abi import Iocb
@@ -140,6 +142,8 @@ class LinuxMachine:
         check(libc.mount(None, b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None))
         options = f"size={size}".encode()
         check(libc.mount(b"tmpfs", bytes(directory), b"tmpfs", ctypes.c_ulong(0), options))
+
+    nowait_errno_of_an_empty_pipe = staticmethod(nowait_errno_of_an_empty_pipe)
 
     def direct_read_would_wait(self, fd, buf):
         """Asks preadv2(2) whether this file system would wait."""
@@ -427,6 +431,9 @@ class InProcessMachine:
 
     def mount(self, directory, size):
         self.kernel.mount(str(directory), size, LONG_MAX)
+
+    def nowait_errno_of_an_empty_pipe(self):
+        return errno.EAGAIN
 
     def direct_read_would_wait(self, fd, buf):
         return True

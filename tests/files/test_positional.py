@@ -2,12 +2,14 @@
 
 import asyncio
 import itertools
+import mmap
 import os
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.support.kernel import preallocated_blocks_take_nowait
 
 import aiopoll
 
@@ -143,9 +145,13 @@ def test_writes_side_by_side_that_share_blocks_lose_nothing(
 
 
 def test_direct_overwrites_and_reads_take_the_ring(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_DIRECT)  # nothing of it is cached
+    assert os.write(fd, mmap.mmap(-1, 64 * 4096)) == 64 * 4096
+    os.close(fd)
+
     async def main() -> None:
-        async with aiopoll.open(tmp_path / "file", "w+b", direct=True) as file:
-            await file.fallocate(0, 64 * 4096)
+        async with aiopoll.open(path, "r+b", direct=True) as file:
             buffer = aiopoll.AlignedBuffer(4096)
             await asyncio.gather(*(file.pwrite(buffer, i * 4096) for i in range(64)))
             await asyncio.gather(*(file.pread_into(buffer, i * 4096) for i in range(64)))
@@ -156,6 +162,25 @@ def test_direct_overwrites_and_reads_take_the_ring(tmp_path: Path) -> None:
             counts = file.statistics()
             assert (counts.aio_writes, counts.aio_reads, counts.aio_syncs) == (66, 64, 1)
             assert (counts.thread_writes, counts.thread_reads, counts.bounced) == (0, 0, 0)
+
+    aiopoll.run(main())
+
+
+def test_preallocated_blocks_take_the_ring_where_the_kernel_lets_them(tmp_path: Path) -> None:
+    detours = 0 if preallocated_blocks_take_nowait(tmp_path) else 16
+
+    async def main() -> None:
+        async with aiopoll.open(tmp_path / "file", "w+b", direct=True) as file:
+            await file.fallocate(0, 16 * 4096)
+            buffer = aiopoll.AlignedBuffer(4096)
+            for again in range(2):
+                buffer[:] = bytes([again + 1]) * 4096
+                for i in range(16):
+                    await file.pwrite(buffer, i * 4096)
+                counts = file.statistics()
+                assert counts.aio_writes == 16 * (again + 1)
+                assert (counts.thread_writes, counts.blocked) == (detours, detours)
+            assert await file.pread(16 * 4096, 0) == b"\2" * 16 * 4096
 
     aiopoll.run(main())
 
