@@ -96,7 +96,7 @@ ARCH ?= x86_64
 VM_TESTS := -m vm $(addprefix tests/,aio conformance files loop reactor)
 VM_WHEEL := build/vm/wheel$(VENV)
 test-vm: $(VENV)/.built $(if $(filter arm64,$(ARCH)),$(VM_WHEEL)/.built)
-	$(BIN)/python tools/vm.py --kernel $(KERNEL) --arch $(ARCH) \
+	$(BIN)/python -m tools.vm --kernel $(KERNEL) --arch $(ARCH) \
 		$(if $(filter arm64,$(ARCH)),--wheel $(VM_WHEEL)/*.whl) $(or $(PYTEST_ARGS),$(VM_TESTS))
 
 $(VM_WHEEL)/.built: $(VENV)/.wheels $(SOURCES) $(shell find src -name '*.py')

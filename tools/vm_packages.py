@@ -54,8 +54,11 @@ def mirror() -> str:
     """Where this machine's apt has Debian from."""
     command = ["apt-get", "indextargets", "--format", "$(ORIGIN)/$(LABEL) $(SITE)"]
     found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    sites = [line.partition(" ")[2] for line in found.splitlines() if line.startswith("Debian/De")]
-    return sites[0] if sites else sys.exit("vm: apt knows no mirror of Debian: apt-get update")
+    for line in found.splitlines():
+        origin, _, site = line.partition(" ")
+        if origin == "Debian/Debian":
+            return site
+    sys.exit("vm: apt knows no mirror of Debian: apt-get update")
 
 
 class Release:
@@ -111,7 +114,7 @@ class Release:
         scratch = self.directory / f"{name}.new"
         shutil.rmtree(scratch, ignore_errors=True)
         archives = self.directory / "archives"
-        archives.mkdir(exist_ok=True)
+        (archives / "partial").mkdir(parents=True, exist_ok=True)
         if with_dependencies:
             quiet = ("-qq", "-y", "--no-install-recommends", "--download-only")
             self.apt("apt-get", "install", *quiet, f"-oDir::Cache::Archives={archives}", *packages)
