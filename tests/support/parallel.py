@@ -84,7 +84,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def _start(number: int, directory: Path, arguments: list[str]) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "pytest", "-p", __spec__.name, "-p", "no:cacheprovider"]
+    command = [sys.executable, "-u", "-m", "pytest", "-p", __spec__.name, "-p", "no:cacheprovider"]
     command += ["-o", "console_output_style=classic", *arguments]
     env = {**os.environ, DIRECTORY: str(directory)}
     if number == 0:
