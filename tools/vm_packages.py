@@ -197,11 +197,16 @@ def install_wheels(root: Path, machine: str, wheels: Sequence[Path]) -> None:
 
     major, minor = sys.version_info[:2]
     target = root / f"usr/local/lib/python{major}.{minor}/dist-packages"
+    pins = [f"{name}=={version(name)}" for name in MODULES]
+    wanted = "\n".join([*pins, *(f"{path} {path.stat().st_mtime_ns}" for path in wheels), ""])
+    stamp = target / "installed"
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
+        return  # another machine may run with it
     shutil.rmtree(target, ignore_errors=True)
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile"]
     command += ["--disable-pip-version-check", "--only-binary=:all:", "--target", str(target)]
     command += ["--implementation=cp", f"--python-version={major}.{minor}"]
     command += [f"--platform={platform}_{machine}" for platform in PLATFORMS]
-    command += [f"{name}=={version(name)}" for name in MODULES]
-    subprocess.run([*command, *map(str, wheels)], check=True)
+    subprocess.run([*command, *pins, *map(str, wheels)], check=True)
     compile_modules(root, str(target.relative_to(root)))
+    stamp.write_text(wanted, encoding="utf-8")

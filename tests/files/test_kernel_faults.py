@@ -48,7 +48,7 @@ def run_with(fault: str, preload: Path, kind: str, path: Path, program: str) -> 
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=60,
+        timeout=300,
         env={
             **os.environ,
             "AIOPOLL_FAULT": fault,

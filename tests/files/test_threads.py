@@ -168,7 +168,7 @@ def test_files_of_an_exit_handler(tmp_path: Path, runner: str, before: str, firs
         [sys.executable, "-W", "error", "-c", program, str(path)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert path.read_bytes() == b"text and bytes"

@@ -148,6 +148,7 @@ def closed_by_refusals() -> list[str]:
     return found if len(kinds) > 50 else [f"only {kinds}"]
 
 
+@pytest.mark.slow
 @pytest.mark.subprocess
 def test_refused_arguments_close_no_descriptor(in_child: Any) -> None:
     assert in_child(closed_by_refusals) == "[]"

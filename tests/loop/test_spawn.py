@@ -325,6 +325,7 @@ def test_failure_equals_that_of_the_stock_popen(name: str, tmp_path: Path) -> No
     assert failure(start_popen, **pipes, **options) == failure(subprocess.Popen, **pipes, **options)
 
 
+@pytest.mark.slow
 def test_without_close_range() -> None:
     check_confined("close_range=ENOSYS", "descriptors_are_passed", __file__)
 
@@ -333,11 +334,13 @@ NO_VFORK = f"clone:0:EQ:{0x4000 | 0x1000 | 0x100 | signal.SIGCHLD}=EINVAL"  # VF
 NO_PIDFD = f"{NO_VFORK},clone:0:EQ:{0x1000 | signal.SIGCHLD}=EPERM"
 
 
+@pytest.mark.slow
 def test_where_the_kernel_refuses_vfork() -> None:
     statuses = str(Path(__file__).with_name("test_spawn_statuses.py"))
     check_confined(NO_VFORK, "is_as_the_stock_child or (lost and aio)", __file__, statuses)
 
 
+@pytest.mark.slow
 def test_where_no_child_is_born_with_a_pidfd() -> None:
     """All other properties of subprocesses hold."""
     name = str(Path(__file__).with_name("test_loop_subprocess.py"))
