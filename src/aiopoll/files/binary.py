@@ -9,6 +9,7 @@ import io
 import operator
 import os
 import select
+import stat
 from collections.abc import AsyncIterable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, AnyStr, Self
 
@@ -65,6 +66,7 @@ class BinaryFile(File):
             # Whatever the mode is: with O_APPEND on the descriptor the kernel writes to the end.
             with self._descriptor() as own:
                 self._appending = appending or bool(fcntl.fcntl(own, fcntl.F_GETFL) & os.O_APPEND)
+                anonymous = stat.S_IFMT(os.fstat(own).st_mode) == 0
             position = self._first_position(appending)
             self._seekable = position >= 0
             self._position = max(position, 0)
@@ -74,8 +76,11 @@ class BinaryFile(File):
                 self._buffer_size = self._block_size()  # as in open(): each read(2) may matter
             else:
                 self._buffer_size = BUFFER_SIZE
-            # Whether write() gathers.  Data that another process waits for is written at once.
-            self._gathers = self._seekable and self._buffer_size > 0
+            # Data that another process waits for is written at once, and whole.  An eventfd or a
+            # timerfd has no positions under Linux 5.10, and no other end either.
+            self._at_once = not (self._seekable or anonymous)
+            # Whether write() gathers.
+            self._gathers = not self._at_once and self._buffer_size > 0
             # The bytes read ahead: _ahead[_taken:] are those at _position.
             self._ahead = b""
             self._taken = 0
@@ -440,7 +445,7 @@ class BinaryFile(File):
         if self._seekable:
             ahead = await self._read_late()
             self._drop_ahead()
-        whole = self._gathers or not self._seekable
+        whole = self._gathers or self._at_once
         self._writing = self._call(functools.partial(self._write_stream, data, ahead, whole))
         count: int = await self._wait_pending()
         return count
