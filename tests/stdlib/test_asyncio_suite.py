@@ -43,7 +43,7 @@ MODULES = {
     "test_sock_lowlevel": 39,
     "test_ssl": 20,
     "test_streams": 60,
-    "test_subprocess": 100,
+    "test_subprocess": 80,
     "test_taskgroups": 30,
     "test_tasks": 800,
     "test_timeouts": 30,
