@@ -109,11 +109,6 @@ class Release:
     def distributions(self) -> str:
         """`make wheels`: each wheel is checked, those for this machine are used."""
         self.run("make", "wheels")
-        self.run(
-            ".venv/bin/python",
-            "-c",
-            "from setuptools.build_meta import build_sdist; build_sdist('dist')",
-        )
         made = sorted(path.name for path in (self.clone / "dist").iterdir())
         if strangers := [name for name in made if f"-{self.version}" not in name]:
             raise SystemExit(f"release: {', '.join(strangers)} in dist is not {self.version}")

@@ -215,8 +215,8 @@ def run(
         options += ["-kernel", str(vmlinuz), "-initrd", str(initramfs)]
         options += ["-append", f"{machine.boot} quiet panic=-1 mitigations=off"]
         options += ["-display", "none", "-monitor", "none", "-serial", "stdio"]
-        for tag, (path, _) in shares.items():
-            share = f"local,path={path},mount_tag={tag},security_model=none,readonly=on"
+        for tag, (folder, _) in shares.items():
+            share = f"local,path={folder},mount_tag={tag},security_model=none,readonly=on"
             options += ["-virtfs", f"{share},multidevs=remap"]
         for drive in (disk, status):
             options += ["-drive", f"file={drive},format=raw,if=virtio,cache=unsafe"]
