@@ -166,7 +166,7 @@ def test_direct_overwrites_and_reads_take_the_ring(tmp_path: Path) -> None:
     aiopoll.run(main())
 
 
-def test_preallocated_blocks_take_the_ring_where_the_kernel_lets_them(tmp_path: Path) -> None:
+def test_preallocated_blocks_take_the_ring_where_they_can(tmp_path: Path) -> None:
     detours = 0 if preallocated_blocks_take_nowait(tmp_path) else 16
 
     async def main() -> None:

@@ -34,8 +34,8 @@ class Peer(threading.Thread):
             self.received += len(data)
 
 
-@pytest.mark.skipif(SYS_CLOSE is None, reason="skips.toml: numbers of system calls")
-def test_other_threads_run_while_a_close_lingers(loop: Any) -> None:
+def peer_of_a_lingering_close(loop: Any) -> Peer:
+    """The peer of a connection that was closed with more in its buffer than the peer took."""
     made: list[Any] = []
 
     class Server(asyncio.Protocol):
@@ -64,5 +64,16 @@ def test_other_threads_run_while_a_close_lingers(loop: Any) -> None:
         peer.join()
     server.close()
     loop.run_until_complete(server.wait_closed())
-    assert peer.seen_inside
-    assert peer.received > 4096
+    return peer
+
+
+@pytest.mark.skipif(SYS_CLOSE is None, reason="skips.toml: numbers of system calls")
+def test_other_threads_run_while_a_close_lingers(loop: Any) -> None:
+    # A cancelled poll may let go of the file after close(2) does, in a thread of the kernel, which
+    # lingers then.
+    for _attempt in range(5):
+        peer = peer_of_a_lingering_close(loop)
+        assert peer.received > 4096
+        if peer.seen_inside:
+            return
+    pytest.fail("no other thread ran while close(2) lingered")
