@@ -130,7 +130,8 @@ class Release:
             self.run(sys.executable, "-m", "venv", str(environment))
             self.run(python, "-m", "pip", "install", "--quiet", str(path))
             self.run(python, "-I", "tools/public_names.py", "--check", *lists)
-            self.run(python, "-I", str(self.clone / "tests" / "packaging" / "smoke.py"))
+            smoke = self.clone / "tests" / "packaging" / "smoke.py"
+            executed(environment, python, "-I", str(smoke))  # it leaves a file where it runs
         return f"{', '.join(path.name for path in installed)} with {len(lists)} lists of names"
 
     def tagging(self) -> str:
