@@ -56,15 +56,13 @@ class Child:
     def output(self) -> str:
         return "\n".join(self.lines)
 
-    def wait_for(self, text: str) -> str:
-        """The first line with `text` in it; AssertionError if the child ends without it."""
-        seen = 0
+    def wait_for(self, text: str, *, count: int = 1) -> str:
+        """Line number `count` of those with `text`; AssertionError if the child ends before it."""
         with self._printed:
             while True:
-                for line in self.lines[seen:]:
-                    if text in line:
-                        return line
-                seen = len(self.lines)
+                found = [line for line in self.lines if text in line]
+                if len(found) >= count:
+                    return found[count - 1]
                 assert not self._ended, f"ended without printing {text!r}:\n{self.output}"
                 assert self._printed.wait(LIMIT_S), f"no {text!r} in time:\n{self.output}"
 

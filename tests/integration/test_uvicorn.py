@@ -177,8 +177,7 @@ def test_sigterm_lets_a_request_in_hand_be_answered(
 def test_workers_each_have_a_loop_of_ours(backend: str, start: Callable[..., Child]) -> None:
     server = start(uvicorn("--port", "0", "--workers", "2"), {"AIOPOLL_BACKEND": backend})
     url = address_of(server)
-    for _ in range(2):
-        server.wait_for(f"lifespan starts on {OURS} {backend}")
+    server.wait_for(f"lifespan starts on {OURS} {backend}", count=2)
 
     async def main() -> None:
         async with httpx.AsyncClient() as client:
