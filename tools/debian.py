@@ -43,7 +43,7 @@ COPIED = (
     "/etc/hosts",
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pip.conf",
-    "/root/.config/pip/pip.conf",
+    str(Path.home() / ".config/pip/pip.conf"),
 )
 PASSED = re.compile(
     r"(AIOPOLL|PIP)_\w+|(https?|no)_proxy|TERM"

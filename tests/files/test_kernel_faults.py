@@ -1,13 +1,13 @@
 """Results of the kernel that are allowed and rare: nothing is lost, cut off or less durable."""
 
 import os
-import shlex
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
 import pytest
+from tests.support.preloads import built_preload
 
 pytestmark = pytest.mark.subprocess
 
@@ -33,11 +33,7 @@ def run(main):
 @pytest.fixture(scope="session")
 def preload(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library that stands between a program and the kernel."""
-    library = tmp_path_factory.mktemp("faults") / "kernel_faults.so"
-    compiler = shlex.split(os.environ.get("CC", "gcc"))
-    command = [*compiler, "-shared", "-fPIC", "-O1", str(SOURCE), "-o", str(library), "-ldl"]
-    subprocess.run(command, check=True, timeout=120)
-    return library
+    return built_preload(SOURCE, tmp_path_factory.mktemp("faults"))
 
 
 def run_with(fault: str, preload: Path, kind: str, path: Path, program: str) -> list[str]:

@@ -1,12 +1,12 @@
 """Accepting: one look at a listener takes its whole queue."""
 
 import os
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tests.support.preloads import built_preload
 
 pytestmark = pytest.mark.subprocess
 
@@ -67,11 +67,7 @@ def turns(kind: str, *numbers: int, **environment: str) -> int:
 @pytest.fixture(scope="session")
 def aborted_accept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library between a program and accept4(2)."""
-    library = tmp_path_factory.mktemp("accept") / "aborted_accept.so"
-    compiler = shlex.split(os.environ.get("CC", "gcc"))
-    command = [*compiler, "-shared", "-fPIC", "-O1", str(SOURCE), "-o", str(library), "-ldl"]
-    subprocess.run(command, check=True, timeout=120)
-    return library
+    return built_preload(SOURCE, tmp_path_factory.mktemp("accept"))
 
 
 @pytest.mark.parametrize("kind", ["aio", "epoll"])

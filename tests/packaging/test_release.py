@@ -152,22 +152,23 @@ def test_a_tag_that_is_there_is_refused(repository: Path) -> None:
         release.Release("0.2.0", []).checkout()
 
 
-def test_names_due_for_removal_stop_a_release(tmp_path: Path) -> None:
-    walk = release.Release("0.4.0", [])
-    walk.clone = tmp_path
-    package = tmp_path / "src" / "aiopoll"
+def walk_with_a_deprecated_name(version: str, clone: Path) -> release.Release:
+    walk = release.Release(version, [])
+    walk.clone = clone
+    package = clone / "src" / "aiopoll"
     package.mkdir(parents=True)
     (package / "old.py").write_text('def old():\n    """Deprecated since 0.2: `new`."""\n')
+    return walk
+
+
+def test_names_due_for_removal_stop_a_release(tmp_path: Path) -> None:
+    walk = walk_with_a_deprecated_name("0.4.0", tmp_path)
     with pytest.raises(SystemExit, match="old has warned for two versions"):
         walk.deprecations()
 
 
 def test_new_deprecations_are_told(tmp_path: Path) -> None:
-    walk = release.Release("0.2.0", [])
-    walk.clone = tmp_path
-    package = tmp_path / "src" / "aiopoll"
-    package.mkdir(parents=True)
-    (package / "old.py").write_text('def old():\n    """Deprecated since 0.2: `new`."""\n')
+    walk = walk_with_a_deprecated_name("0.2.0", tmp_path)
     (tmp_path / "CHANGELOG.md").write_text("## 0.2.0 (2026-01-01)\n\n- Nothing.\n")
     with pytest.raises(SystemExit, match="old needs a fragment"):
         walk.deprecations()
