@@ -46,8 +46,14 @@ class BuildExtensions(build_ext):
             include_path=[str(SRC)],
             # What all compiled modules have in common, once.
             shared_utility_qualified_name=SHARED,
-            # nonecheck: an object that was never initialised raises where it lacks something.
-            compiler_directives={"language_level": "3", "binding": True, "nonecheck": True},
+            compiler_directives={
+                "language_level": "3",
+                "binding": True,
+                # An object that was never initialised raises where it lacks something.
+                "nonecheck": True,
+                # aio/c/free_threading.h has the rule.
+                "freethreading_compatible": True,
+            },
         )
         sources = {extension.name: extension.sources for extension in done}
         for extension in self.extensions:

@@ -7,7 +7,8 @@ which has room for one reaper at a time (c/ring.h), or by io_getevents.
 Rule.  aio_data carries index and generation of the request's record, so that an event is looked up
 and checked, not dereferenced.  A batch that stops short is continued with a second call
 (c/ring.h), which either goes on or returns the error and its request.  A context has one user at a
-time: the thread that owns it, in the process that made it.
+time: the thread that owns it, in the process that made it.  Where there is no GIL the methods are
+critical sections, so that what enter() finds holds until the call waits in the kernel, or is over.
 
 Why.  No event can reach a request it does not belong to, and no error is lost.
 
@@ -68,6 +69,20 @@ cdef object checked_timeout(object timeout):
     return None if seconds > 9e9 else math.ceil(seconds * 1e9)
 
 
+# Here, for a critical section guards no attributes of modules and types.
+
+cdef bint wants_ring(object user_ring) except -1:
+    return os.environ.get("AIOPOLL_USER_RING") != "0" if user_ring is None else user_ring
+
+
+cdef object wrong_type(str rule, object item):
+    return TypeError(f"{rule}, not {type(item).__name__}")
+
+
+cdef object failure(int code, str call):
+    return OSError(code, f"{call}: {os.strerror(code)}")
+
+
 @cython.final
 cdef class Context:
     """A submit and complete queue of Linux AIO: an io_context.
@@ -90,13 +105,12 @@ cdef class Context:
         self.completions = []
         self.first_free = -1
 
+    @cython.critical_section
     def __init__(self, nr_events=128, *, user_ring=None):
         cdef unsigned int nr = checked_int(nr_events, "nr_events", 1, NR_EVENTS_MAX)
         cdef abi.aio_context_t ctx = 0
         cdef long result
-        if user_ring is None:
-            user_ring = os.environ.get("AIOPOLL_USER_RING") != "0"
-        cdef bint want_ring = user_ring
+        cdef bint want_ring = wants_ring(user_ring)
         if self.nr_events != 0:
             raise RuntimeError("a Context is initialised once")
         self.nr_events = nr  # marks it: no other thread may come in while io_setup runs
@@ -159,6 +173,7 @@ cdef class Context:
             nr -= 1
         return nr
 
+    @cython.critical_section
     def submit(self, iocbs):
         """Submits the requests in one io_submit, and returns how many: all of them.
 
@@ -180,7 +195,7 @@ cdef class Context:
         batch = list(iocbs)
         for item in batch:
             if not isinstance(item, Iocb):
-                raise TypeError(f"submit() takes Iocb objects, not {type(item).__name__}")
+                raise wrong_type("submit() takes Iocb objects", item)
         self.enter()
         nr = len(batch)
         if nr == 0:
@@ -218,6 +233,7 @@ cdef class Context:
                                to_submit.taken, nr)
         return to_submit.taken
 
+    @cython.critical_section
     def reap(self, min_nr=1, max_nr=None, timeout=None, sigmask=None):
         """Waits for events and returns them, oldest first, as a list of IoEvent.
 
@@ -251,6 +267,7 @@ cdef class Context:
                 f"reap(min_nr={least}) would wait for ever: {self.in_flight} requests in flight")
         return self.take(least, most, timeout_ns, NULL if sigmask is None else &mask, True)
 
+    @cython.critical_section
     def getevents(self, min_nr, nr, timeout_ns=None, sigmask=None):
         """Waits as io_getevents does (with a `sigmask` as io_pgetevents does), once.
 
@@ -375,6 +392,7 @@ cdef class Context:
                 cancelled = completion
         return cancelled
 
+    @cython.critical_section
     def cancel(self, iocb):
         """Asks the kernel to cancel a POLL that is in flight.
 
@@ -388,7 +406,7 @@ cdef class Context:
         cdef Completion completion
         cdef long result
         if not isinstance(iocb, Iocb):
-            raise TypeError(f"cancel() takes an Iocb, not {type(iocb).__name__}")
+            raise wrong_type("cancel() takes an Iocb", iocb)
         self.enter()
         completion = self.find(iocb)
         if completion is None:
@@ -398,6 +416,7 @@ cdef class Context:
             raise cancel_error(-result, iocb, completion.cancelled)
         completion.cancelled = True
 
+    @cython.critical_section
     def adopt(self):
         """Makes the calling thread the owner.  Raises RuntimeError while a call is running."""
         self.owner, previous = PyThread_get_thread_ident(), self.owner
@@ -407,6 +426,7 @@ cdef class Context:
             self.owner = previous
             raise
 
+    @cython.critical_section
     def close(self):
         """Cancels the polls, waits for reads and writes, and gives the slots back.
 
@@ -426,11 +446,11 @@ cdef class Context:
         if ctx:
             with nogil:
                 result = abi.aio_sys_destroy(ctx)
-        self.completions.clear()
+        del self.completions[:]
         self.first_free = -1
         self.in_flight = 0
         if result < 0:
-            raise OSError(-result, f"io_destroy: {os.strerror(-result)}")
+            raise failure(-result, "io_destroy")
 
     @property
     def closed(self):
@@ -442,6 +462,7 @@ cdef class Context:
         """Whether events are reaped from the mapped ring, without a system call."""
         return self.ring.mapped != NULL
 
+    @cython.critical_section
     def events_pending(self):
         """Whether reap(0) would return events, by a look at the ring: no system call.
 
@@ -450,6 +471,7 @@ cdef class Context:
         self.enter()
         return ring_pending(&self.ring) > 0
 
+    @cython.critical_section
     def statistics(self):
         """The counters, as a ContextStatistics."""
         return ContextStatistics(

@@ -16,12 +16,13 @@ io_destroy makes every fork of the program a fork with threads.
 Cost.  The slots of one loop stay taken until the process ends, release() is called, or
 AIOPOLL_KEEP_CONTEXT=0 is set.
 
-All this runs under the GIL but for io_destroy itself.
+One record is exchanged atomically, so that one thread has it at a time.  Another finds none meanwhile,
+and waits for nothing; nor does the child of a fork in between.
 """
 
 from libc.errno cimport EAGAIN
 from libc.stdint cimport uint64_t
-from libc.stdlib cimport getenv
+from libc.stdlib cimport free, getenv, malloc
 from libc.string cimport strcmp
 
 from aiopoll.aio.abi cimport aio_context_t, aio_sys_destroy, aio_sys_setup
@@ -32,32 +33,94 @@ cdef enum:
 
 fork_guard_use(process_guard())
 
-cdef aio_context_t kept = 0
-cdef unsigned int kept_nr_events
-cdef uint64_t kept_made_in
+cdef extern from *:
+    """
+    #include <stdbool.h>
+    #include "abi.h"
+
+    struct kept_context {
+        aio_context_t ctx;
+        unsigned nr_events;
+        uint64_t made_in;
+    };
+
+    static struct kept_context *the_kept;
+
+    static struct kept_context *take_kept(void)
+    {
+        return __atomic_exchange_n(&the_kept, NULL, __ATOMIC_ACQ_REL);
+    }
+
+    /* False if there is another one by now. */
+    static bool put_kept(struct kept_context *context)
+    {
+        struct kept_context *none = NULL;
+
+        return __atomic_compare_exchange_n(&the_kept, &none, context, false, __ATOMIC_ACQ_REL,
+                                           __ATOMIC_ACQUIRE);
+    }
+    """
+    struct kept_context:
+        aio_context_t ctx
+        unsigned int nr_events
+        uint64_t made_in
+
+    kept_context *take_kept() nogil
+    bint put_kept(kept_context *context) nogil
 
 
 cdef bint keep_context(aio_context_t ctx, unsigned int nr_events) noexcept:
     """Takes an empty context; False if there is no place for it."""
-    global kept, kept_nr_events, kept_made_in
     # Not os.environ, where a signal handler may run, and raise.
     cdef const char *wanted = getenv("AIOPOLL_KEEP_CONTEXT")
-    if (nr_events > KEPT_MAX or (wanted != NULL and strcmp(wanted, "0") == 0)
-            or (kept and kept_made_in == fork_guard_now())):
+    cdef kept_context *context
+    if nr_events > KEPT_MAX or (wanted != NULL and strcmp(wanted, "0") == 0):
         return False
-    kept = ctx
-    kept_nr_events = nr_events
-    kept_made_in = fork_guard_now()
-    return True
+    context = take_kept()
+    if context != NULL and context.made_in == fork_guard_now():
+        put_back(context)
+        return False
+    if context == NULL:
+        context = <kept_context *>malloc(sizeof(kept_context))
+        if context == NULL:
+            return False
+    context.ctx = ctx
+    context.nr_events = nr_events
+    context.made_in = fork_guard_now()
+    if put_kept(context):
+        return True
+    free(context)
+    return False
+
+
+cdef int put_back(kept_context *context) noexcept:
+    """Keeps a context that was taken out; it goes where another thread has kept one meanwhile."""
+    if not put_kept(context):
+        destroy(context)
+    return 0
+
+
+cdef int destroy(kept_context *context) noexcept:
+    """Gives a context that was taken out back to the kernel, unless it is the parent's."""
+    cdef aio_context_t ctx = context.ctx if context.made_in == fork_guard_now() else 0
+    free(context)
+    if ctx:
+        with nogil:
+            aio_sys_destroy(ctx)
+    return 0
 
 
 cdef aio_context_t take_context(unsigned int nr_events) noexcept:
     """The kept context, if it has so many slots; else 0."""
-    global kept
-    cdef aio_context_t ctx = kept
-    if not ctx or kept_nr_events != nr_events or kept_made_in != fork_guard_now():
+    cdef kept_context *context = take_kept()
+    cdef aio_context_t ctx
+    if context == NULL:
         return 0
-    kept = 0
+    if context.nr_events != nr_events or context.made_in != fork_guard_now():
+        put_back(context)
+        return 0
+    ctx = context.ctx
+    free(context)
     return ctx
 
 
@@ -77,12 +140,9 @@ cdef long open_context(unsigned int nr_events, aio_context_t *ctx) noexcept:
 
 cdef int release_contexts() noexcept:
     """Gives the kept context back to the kernel."""
-    global kept
-    cdef aio_context_t ctx = kept
-    kept = 0
-    if ctx and kept_made_in == fork_guard_now():
-        with nogil:
-            aio_sys_destroy(ctx)
+    cdef kept_context *context = take_kept()
+    if context != NULL:
+        destroy(context)
     return 0
 
 

@@ -8,7 +8,7 @@ from aiopoll.files.scheduler cimport FileQueue
 cdef class File:
     cdef FileQueue queue
     cdef OpenFile file
-    cdef readonly uint64_t writes
+    cdef readonly uint64_t writes  # of any thread
     cdef object __weakref__
 
     cdef int check_open(self, bint reading, bint writing) except -1

@@ -18,6 +18,7 @@ from libc.errno cimport EINTR, errno
 from posix.unistd cimport SEEK_CUR, SEEK_END, lseek
 
 from aiopoll.aio cimport abi
+from aiopoll.aio.free_threading cimport count_up
 from aiopoll.files.open_file cimport EXCLUSIVE, SHARED
 from aiopoll.files.request cimport (
     FILE_APPEND, FILE_CALL, FILE_READ, FILE_SYNC, FILE_WRITE, FileRequest,
@@ -239,7 +240,7 @@ cdef class File:
         """append: to the end of the file, as it is once `data` is held."""
         cdef FileRequest request
         self.check_open(False, True)
-        self.writes += 1
+        count_up(&self.writes)
         if self.file.o_append and not append:
             raise io.UnsupportedOperation(
                 f"{self.file.name!r} is open for appending, where every write goes to the end of"
@@ -347,7 +348,7 @@ cdef class File:
 
     def _truncate(self, size):
         cdef int fd
-        self.writes += 1
+        count_up(&self.writes)
         fd = self.file.enter()
         try:
             os.ftruncate(fd, size)

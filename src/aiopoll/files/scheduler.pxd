@@ -32,7 +32,7 @@ cdef class FileQueue(RequestSource):
     cdef ThreadPool threads
     cdef ThreadPool patient_threads
     cdef object done
-    cdef bint collecting
+    cdef int collecting  # a flag: collect() is scheduled
     cdef readonly Py_ssize_t in_threads
     cdef readonly BufferPool pool
     cdef public object keeper

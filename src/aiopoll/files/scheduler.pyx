@@ -31,6 +31,7 @@ from aiopoll.aio.buffers cimport BufferPool
 from aiopoll.aio.fork_guard cimport (
     fork_guard_now, fork_guard_use, is_forked_child, process_guard,
 )
+from aiopoll.aio.free_threading cimport flag_lower, flag_was_up
 from aiopoll.aio.ring cimport request_id
 from aiopoll.files.open_file cimport (
     AIO_READS, AIO_SYNCS, AIO_WRITES, BLOCKED, INLINE_READS, THREAD_CALLS, THREAD_READS,
@@ -152,8 +153,9 @@ cdef class FileQueue(RequestSource):
 
     cdef int release(self, FileRequest request) except -1:
         """Makes the record available for another request."""
-        request.enter(FREE)
-        request.generation += 1
+        with cython.critical_section(request):
+            request.enter(FREE)
+            request.generation += 1
         if request.bounce is not None:
             self.pool.give_buffer(request.bounce)
         request.drop()
@@ -369,9 +371,13 @@ cdef class FileQueue(RequestSource):
 
     def _run(self, FileRequest request, uint32_t generation):
         """In a thread: carries out the request, unless another has, and schedules collect()."""
-        if request.state != POOLED or request.generation != generation:
+        cdef bint is_ours
+        with cython.critical_section(request):  # which the loop's thread may carry out itself
+            is_ours = request.state == POOLED and request.generation == generation
+            if is_ours:
+                request.enter(IN_THREAD)
+        if not is_ours:
             return
-        request.enter(IN_THREAD)
         try:
             if request.future.cancelled() and request.kind != FILE_CLOSE:
                 pass
@@ -384,8 +390,7 @@ cdef class FileQueue(RequestSource):
         request.enter(PERFORMED)
         self.done.append(request)
         # collect() clears the flag before it looks: one of the two sees the other's store.
-        if not self.collecting:
-            self.collecting = True
+        if not flag_was_up(&self.collecting):
             try:
                 self.loop.call_soon_threadsafe(self.collect)
             except RuntimeError:
@@ -394,7 +399,7 @@ cdef class FileQueue(RequestSource):
     def collect(self):
         """Takes the results of the requests that threads have carried out."""
         cdef FileRequest request
-        self.collecting = False
+        flag_lower(&self.collecting)
         while self.done:
             request = self.done.popleft()
             self.in_threads -= 1

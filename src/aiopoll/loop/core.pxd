@@ -5,7 +5,6 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from aiopoll.loop.handles cimport TimerOwner
 from aiopoll.loop.transports.table cimport TransportTable
 from aiopoll.reactor.reactor cimport Reactor
-from aiopoll.reactor.ready_queue cimport ReadyQueue
 from aiopoll.reactor.runnable cimport Runnable
 
 cdef extern from "timer_heap.h" nogil:
@@ -27,7 +26,6 @@ cdef extern from "timer_heap.h" nogil:
 
 cdef class LoopCore(TimerOwner):
     cdef Reactor reactor
-    cdef ReadyQueue ready
     cdef timer_heap timers
     cdef list timer_handles
     cdef uint32_t timers_cancelled
@@ -44,7 +42,6 @@ cdef class LoopCore(TimerOwner):
     cdef TransportTable transports
     cdef public bint _closed
     cdef public bint _stopping
-    cdef public object _thread_id
     cdef public object _current_handle
     cdef public double _clock_resolution
     cdef public object _aiopoll_files

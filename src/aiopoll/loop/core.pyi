@@ -16,7 +16,6 @@ _Ts = TypeVarTuple("_Ts")
 class LoopCore(TimerOwner):
     _closed: bool
     _stopping: bool
-    _thread_id: int | None
     _current_handle: Handle | None
     _clock_resolution: float
     _ready: HandleQueue

@@ -23,14 +23,16 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from aiopoll.loop.handle_queue cimport HandleQueue
 from aiopoll.loop.handles cimport (
-    TimerOwner, cancel_handle, drop_handle, is_cancelled, is_scheduled, new_handle,
-    new_timer_handle, run_handle, set_scheduled, set_gc_tracking, gc_track,
+    TimerOwner, cancel_handle, check_here, drop_handle, format_handle, gc_track, is_cancelled,
+    is_elsewhere, is_scheduled, new_handle, new_timer_handle, run_handle, set_gc_tracking,
+    set_scheduled,
 )
 from aiopoll.loop.transports.table cimport TransportTable
 from aiopoll.reactor.aio_reactor cimport AioReactor
 from aiopoll.reactor.descriptor cimport has_number
 from aiopoll.reactor.epoll_reactor cimport EpollReactor
 from aiopoll.reactor.reactor cimport Reactor
+from aiopoll.reactor.ready_queue cimport nr_waiting
 from aiopoll.reactor.registration cimport GIVEN, READ, WRITE, Registration
 from aiopoll.reactor.runnable cimport Runnable
 
@@ -116,8 +118,7 @@ cdef class LoopCore(TimerOwner):
     def _report_unwatched(self, fd, error):
         self.schedule(self.call_exception_handler, ({
             "message": f"cannot poll fd {fd}: no AIO slot or epoll watch available; retrying",
-            "exception": error,
-        },), None)
+            "exception": error}, ), None)
 
     def _open_reactor(self, backend, nr_events, user_ring, busy_poll_ns):
         """Makes the reactor, before asyncio's constructor runs.  Raises OSError as AioReactor."""
@@ -272,6 +273,7 @@ cdef class LoopCore(TimerOwner):
         cdef double deadline = when  # the handle keeps what was given, an int too
         cdef int64_t slot
         self.check_open()
+        check_here(self)
         if debug:
             self._check_thread()
             self._check_callback(callback, "call_at")
@@ -308,8 +310,8 @@ cdef class LoopCore(TimerOwner):
         self.timer_cancelled(handle)
 
     cdef int timer_cancelled(self, object handle) except -1:
-        if not is_scheduled(handle):
-            return 0
+        if is_elsewhere(self) or not is_scheduled(handle):
+            return 0  # the loop drops it when its time has come
         self.timers_cancelled += 1
         if self.timers_cancelled > SWEEP_MIN and self.timers_cancelled > self.timers.count // 2:
             self.sweep_timers()
@@ -359,8 +361,7 @@ cdef class LoopCore(TimerOwner):
 
     cdef int drop_cancelled(self) except -1:
         """Throws out the cancelled timers that are next."""
-        while self.timers.count and is_cancelled(
-                self.timer_handles[self.timers.timers[0].slot]):
+        while self.timers.count and is_cancelled(self.timer_handles[self.timers.timers[0].slot]):
             drop_handle(self.pop_timer())
             if self.timers_cancelled:
                 self.timers_cancelled -= 1
@@ -369,7 +370,7 @@ cdef class LoopCore(TimerOwner):
     cdef int64_t sleep_time(self) except? -2:
         """Nanoseconds to wait for files; -1 for as long as it takes."""
         cdef double delay
-        if self._stopping or self.ready.count:
+        if self._stopping or nr_waiting(self.ready):
             return 0
         if not self.timers.count:
             return -1
@@ -411,7 +412,7 @@ cdef class LoopCore(TimerOwner):
         cdef int64_t sleep_ns
         if self.timers_cancelled:
             self.drop_cancelled()
-        if self.ready.count or self._stopping:
+        if nr_waiting(self.ready) or self._stopping:
             if not self.reactor.idle():
                 self.reactor.poll(0)
         else:
@@ -427,6 +428,7 @@ cdef class LoopCore(TimerOwner):
                 self.ready.push(self.pop_timer())
         if timer_heap_is_sparse(&self.timers):
             self.fit_timers()
+        nr_waiting(self.ready)  # takes what other threads have posted meanwhile
         return 0
 
     def _select(self, timeout):
@@ -500,6 +502,7 @@ cdef class LoopCore(TimerOwner):
     cdef object watch(self, object file, int direction, callback, tuple args, object context):
         cdef int fd
         self.check_open()
+        check_here(self)
         fd = self.descriptor(file)
         if self._debug:
             handle = asyncio.Handle(callback, args, self, context)
@@ -517,6 +520,9 @@ cdef class LoopCore(TimerOwner):
         cdef int fd
         if self._closed:
             return False
+        if is_elsewhere(self):  # a finalizer's thread, mostly
+            self.call_soon_threadsafe(self._remove_writer if direction else self._remove_reader, file)
+            return True
         try:
             fd = self.descriptor(file)
         except ValueError:
@@ -592,9 +598,3 @@ cdef bint is_of(Registration registration, object owner) except -1:
 cdef object future_for(object loop):
     """A future of any loop."""
     return (<LoopCore>loop).new_future() if isinstance(loop, LoopCore) else loop.create_future()
-
-
-cdef object format_handle(object handle):
-    """A task's step is shown as the task."""
-    task = getattr(getattr(handle, "_callback", None), "__self__", None)
-    return repr(task) if isinstance(task, asyncio.Task) else str(handle)

@@ -1,9 +1,24 @@
 """asyncio's handles, made and run without going through Python code."""
 
+from aiopoll.aio.free_threading cimport FREE_THREADED, is_this_thread
+from aiopoll.reactor.ready_queue cimport ReadyQueue
+
 cdef class TimerOwner:
     cdef public bint _debug
+    cdef ReadyQueue ready
+    cdef unsigned long running_thread  # 0: none
 
     cdef int timer_cancelled(self, object handle) except -1
+
+cdef inline bint is_elsewhere(TimerOwner loop) noexcept:
+    """Whether another thread runs the loop, which matters where no GIL guards it."""
+    return FREE_THREADED and not is_this_thread(&loop.running_thread)
+
+cdef inline int check_here(TimerOwner loop) except -1:
+    """Raises RuntimeError, as asyncio's debug mode does, if the loop is elsewhere."""
+    if is_elsewhere(loop):
+        loop._check_thread()
+    return 0
 
 cdef class Handles:
     cdef Py_ssize_t callback
@@ -28,4 +43,5 @@ cdef int cancel_handle(object handle, bint debug) except -1
 cdef int set_scheduled(object handle, bint scheduled) except -1
 cdef int run_handle(object handle) except -1
 cdef object enter_context(object context)
+cdef object format_handle(object handle)
 cdef Py_ssize_t slot_offset(type owner, str name) except -1

@@ -11,6 +11,7 @@ TIMER_SLOTS: frozenset[str]
 @disjoint_base
 class TimerOwner:
     _debug: bool
+    _thread_id: int | None
 
 class TimerHandle(asyncio.TimerHandle):
     def cancel(self) -> None: ...

@@ -19,6 +19,9 @@ than running them.  A context must be in sight before it is let go of, for its d
 it out of the collector's list: whatever leaves the queue or the heap, and all that waits when the
 loop stops, goes through gc_track(), release() or drop_handle().
 
+Without a GIL handles are neither used again nor hidden: another thread may have just found one, and
+its collector does not look at the young ones again and again.
+
 Cost.  A slot that a future asyncio adds is left unset; `SLOTS` below is compared with __slots__
 at import, and where they differ the Python constructors are used.
 """
@@ -27,8 +30,11 @@ cimport cython
 from cpython.contextvars cimport PyContext_Copy, PyContext_CopyCurrent
 from cpython.contextvars cimport PyContext_Enter, PyContext_Exit
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_CLEAR, Py_DECREF, Py_INCREF, Py_XDECREF
+from cpython.ref cimport Py_CLEAR, Py_DECREF, Py_INCREF
 
+from aiopoll.aio.free_threading cimport (
+    FREE_THREADED, NO_THREAD, slot_get, slot_put, thread_get, thread_set,
+)
 from aiopoll.reactor.runnable cimport Runnable
 
 import asyncio
@@ -112,7 +118,16 @@ cdef Py_ssize_t slot_offset(type owner, str name) except -1:
 
 
 cdef class TimerOwner:
-    """A loop, as the handles of its timers know it."""
+    """A loop, as its handles know it."""
+
+    @property
+    def _thread_id(self):
+        return thread_get(&self.running_thread) or None
+
+    @_thread_id.setter
+    def _thread_id(self, ident):
+        thread_set(&self.running_thread, ident or 0)
+        thread_set(&self.ready.owner, ident or NO_THREAD)
 
     cdef int timer_cancelled(self, object handle) except -1:
         """A timer is about to be cancelled."""
@@ -152,18 +167,11 @@ cdef Spares spare_timer_handles
 
 
 cdef inline void put(object handle, Py_ssize_t offset, object value) noexcept:
-    cdef PyObject **slot = <PyObject **>(<char *><PyObject *>handle + offset)
-    cdef PyObject *old = slot[0]
-    Py_INCREF(value)
-    slot[0] = <PyObject *>value
-    Py_XDECREF(old)
+    slot_put(<PyObject *>handle, offset, <PyObject *>value)
 
 
 cdef inline object get(object handle, Py_ssize_t offset):
-    cdef PyObject *value = (<PyObject **>(<char *><PyObject *>handle + offset))[0]
-    if value == NULL:
-        raise AttributeError("this handle was not initialised")
-    return <object>value
+    return slot_get(<PyObject *>handle, offset)
 
 
 cdef inline bint is_fast(object handle) noexcept:
@@ -183,13 +191,14 @@ cdef inline void empty(object handle, Py_ssize_t offset) noexcept:
 cdef object allocate(type kind, Spares *spares):
     """A handle whose callback, args, loop and context are not set yet, out of the collector's sight."""
     cdef object handle
-    if spares.count:
+    if not FREE_THREADED and spares.count:
         spares.count -= 1
         handle = <object>spares.handles[spares.count]
         Py_DECREF(handle)
         return handle
     handle = PyType_GenericAlloc(kind, 0)
-    PyObject_GC_UnTrack(<PyObject *>handle)
+    if not FREE_THREADED:
+        PyObject_GC_UnTrack(<PyObject *>handle)
     first(handle, slots.cancelled, False)
     first(handle, slots.repr, None)
     first(handle, slots.source_traceback, None)
@@ -234,7 +243,7 @@ cdef void set_gc_tracking(object handle, bint untracked, bint context_too) noexc
     untracked: its loop runs, and has it.  context_too: its context as well, which no other code
     has.
     """
-    if not fast:
+    if FREE_THREADED or not fast:
         return
     if not untracked:
         PyObject_GC_Track(<PyObject *>handle)
@@ -251,7 +260,7 @@ cdef inline void gc_track_context(object handle) noexcept:
 
 cdef int gc_track(object handle) except -1:
     """Lets the garbage collector see a handle again."""
-    if is_fast(handle):
+    if not FREE_THREADED and is_fast(handle):
         gc_track_context(handle)
         if not PyObject_GC_IsTracked(<PyObject *>handle):
             PyObject_GC_Track(<PyObject *>handle)
@@ -262,6 +271,8 @@ cdef int release(object handle) except -1:
     """Takes back a handle that has run, or never will, unless anybody but the caller has it."""
     cdef Spares *spares = (&spare_timer_handles if type(handle) is OurTimerHandle
                            else &spare_handles)
+    if FREE_THREADED:
+        return 0
     if Py_REFCNT(<PyObject *>handle) > 1 or PyObject_GC_IsTracked(<PyObject *>handle) or (
             (<PyObject **>(<char *><PyObject *>handle + slots.weakrefs))[0] != NULL
             or get(handle, slots.source_traceback) is not None
@@ -339,8 +350,10 @@ cdef int run_handle(object handle) except -1:
     context = get(handle, slots.context)
     callback = get(handle, slots.callback)
     args = get(handle, slots.args)
-    if type(args) is not tuple:  # the maker of the handle has given it something else
-        handle._run()
+    if type(args) is not tuple or FREE_THREADED and callback is None:
+        # The maker of the handle has given it something else, or another thread cancels it just now.
+        if get(handle, slots.cancelled) is not True:
+            handle._run()
         return 0
     if context_enter(context) < 0:  # it is in use, by the code that runs the loop or higher up
         return failed(handle, None, callback, <tuple>args)
@@ -395,3 +408,9 @@ cdef int report(object handle, bint entered, object callback, tuple args, object
         failure["source_traceback"] = traceback
     get(handle, slots.loop).call_exception_handler(failure)
     return 0
+
+
+cdef object format_handle(object handle):
+    """A task's step is shown as the task."""
+    task = getattr(getattr(handle, "_callback", None), "__self__", None)
+    return repr(task) if isinstance(task, asyncio.Task) else str(handle)

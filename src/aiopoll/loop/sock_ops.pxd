@@ -1,5 +1,7 @@
 """The sock_* methods of the event loop, and what waits for them."""
 
+from libc.stdint cimport uint8_t
+
 from aiopoll.loop.core cimport LoopCore
 from aiopoll.reactor.registration cimport Registration
 from aiopoll.reactor.runnable cimport Runnable
@@ -17,4 +19,6 @@ cdef class Wait(Runnable):
     cdef int stop(self) except -1
 
 cdef class SockMethods(LoopCore):
+    cdef uint8_t recv_pages  # what recv_bytes() keeps, of all its sockets
+
     cdef object begin(self, Wait wait, object sock, int direction)

@@ -27,7 +27,6 @@ from cpython.buffer cimport (
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
 from libc.errno cimport EAGAIN, EALREADY, EBADF, EINPROGRESS, EINTR, errno
-from libc.stdint cimport uint8_t
 from posix.unistd cimport close
 
 from aiopoll.loop.core cimport LoopCore
@@ -65,7 +64,6 @@ cdef extern from "sockaddr.h" nogil:
 cdef extern from "Python.h":
     int PySys_Audit(const char *event, const char *arguments, ...) except -1
 
-cdef uint8_t recv_pages = 0  # what recv_bytes() keeps, of all sockets
 cdef type Socket = socket_module.socket
 cdef object family_of = _socket.socket.family.__get__  # without the enumeration's detour
 cdef object NOT_YET = object()
@@ -144,7 +142,8 @@ cdef class Recv(Wait):
         cdef int code = 0
         if self.room <= READ_SIZE:
             check_number(self.sock, self.fd)
-            data = recv_bytes(self.fd, self.room, MSG_DONTWAIT, &recv_pages, &code)
+            data = recv_bytes(self.fd, self.room, MSG_DONTWAIT,
+                              &(<SockMethods>self.loop).recv_pages, &code)
             return data if data is not None else outcome(-1, code)
         data = PyBytes_FromStringAndSize(NULL, self.room)
         check_number(self.sock, self.fd)
@@ -176,7 +175,7 @@ cdef class RecvFrom(Wait):
 
     cdef object attempt(self):
         cdef address sender
-        cdef char *room = read_buffer
+        cdef char *room = read_buffer()
         cdef ssize_t count
         address_clear(&sender)
         if self.room > READ_SIZE:
@@ -313,6 +312,7 @@ cdef class SockMethods(LoopCore):
         """
         if self._debug and sock.gettimeout() != 0:
             raise ValueError("the socket must be non-blocking")
+        wait.loop = self
         wait.sock = sock
         wait.fd = socket_fd(sock)
         result = wait.attempt()
@@ -322,7 +322,6 @@ cdef class SockMethods(LoopCore):
         if self.transports.find(wait.fd) is not None:
             self._ensure_fd_no_transport(wait.fd)
         self.check_open()
-        wait.loop = self
         wait.direction = direction
         future = self.new_future()
         previous = self.reactor.callback_of(wait.fd, direction)

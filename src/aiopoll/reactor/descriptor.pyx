@@ -12,6 +12,10 @@ socket.socket, with no method replaced, are served by system calls of our own.
 
 Why.  The object is what was given; its number is only how it is spelled at the moment.
 
+Without a GIL another thread may close a socket between the look and the call, as it may between those
+of socket.recv() on every Python.  What the loop's own thread closes is covered, and the loop's own
+numbers are.
+
 Failure prevented.  A task waits in sock_recv(a) on descriptor 7.  The owner closes `a` and opens
 `b`, which gets 7.  The event of `a` was in the queue already: a recv(2) on 7 would take what the
 peer of `b` has sent, and `b` would never see it.
@@ -24,23 +28,36 @@ import socket as socket_module
 cdef extern from *:
     """
     #include <Python.h>
-    #include <string.h>
 
     /* The field sock_fd of a PySocketSockObject (Modules/socketmodule.h). */
     static inline int descriptor_field(PyObject *sock)
     {
-        int fd;
-        memcpy(&fd, (const char *)sock + sizeof(PyObject), sizeof(fd));
-        return fd;
+        return __atomic_load_n((const int *)((const char *)sock + sizeof(PyObject)),
+                               __ATOMIC_RELAXED);
     }
 
     static inline unsigned int descriptor_type_version(PyObject *type)
     {
-        return ((PyTypeObject *)type)->tp_version_tag;
+        return __atomic_load_n(&((PyTypeObject *)type)->tp_version_tag, __ATOMIC_RELAXED);
+    }
+
+    /* The version in which the methods of socket.socket were found unchanged. */
+    static unsigned int known_version;
+
+    static inline int version_is_known(unsigned int version)
+    {
+        return version && version == __atomic_load_n(&known_version, __ATOMIC_RELAXED);
+    }
+
+    static inline void know_version(unsigned int version)
+    {
+        __atomic_store_n(&known_version, version, __ATOMIC_RELAXED);
     }
     """
     int descriptor_field(object sock) noexcept
     unsigned int descriptor_type_version(object type) noexcept
+    bint version_is_known(unsigned int version) noexcept
+    void know_version(unsigned int version) noexcept
 
 cdef type Socket = socket_module.socket
 
@@ -52,7 +69,6 @@ PLAIN_METHODS = (
 """The methods of socket.socket whose place system calls take."""
 
 cdef tuple ORIGINALS = tuple([getattr(Socket, name, None) for name in PLAIN_METHODS])
-cdef unsigned int known_version = 0
 cdef object call_fileno = Socket.fileno
 cdef object call_detach = socket_module.SocketType.detach
 
@@ -85,9 +101,7 @@ cdef int socket_fd(object sock) noexcept:
 
 cdef bint is_unchanged() noexcept:
     """Whether no method of socket.socket has been replaced."""
-    global known_version
-    cdef unsigned int version = descriptor_type_version(Socket)
-    if version and version == known_version:
+    if version_is_known(descriptor_type_version(Socket)):
         return True
     try:
         for i, name in enumerate(PLAIN_METHODS):
@@ -96,7 +110,7 @@ cdef bint is_unchanged() noexcept:
     except BaseException:
         return False
     # The look-ups have given the class a tag, if there was one left to give.
-    known_version = descriptor_type_version(Socket)
+    know_version(descriptor_type_version(Socket))
     return True
 
 

@@ -44,6 +44,17 @@ cdef extern from "<sys/sendfile.h>" nogil:
 cdef list kept = []  # descriptors that cannot be closed yet
 
 
+cdef list take_kept():
+    """Takes them out, so that no other thread has them meanwhile; list.pop() is atomic."""
+    cdef list taken = []
+    while kept:
+        try:
+            taken.append(kept.pop())
+        except IndexError:  # another thread has taken the last one
+            break
+    return taken
+
+
 cdef object failure(int code):
     return OSError(code, os.strerror(code))
 
@@ -59,11 +70,17 @@ cdef bint is_same_file(int fd, int other) noexcept:
 
 cdef int duplicate(int fd) except -1:
     """A descriptor of our own for the file that `fd` names now.  Raises OSError."""
-    cdef int own, i
-    for i in range(len(kept)):
-        own = kept[i]
-        if is_same_file(fd, own):
-            del kept[i]
+    cdef int own, candidate
+    cdef list candidates
+    if kept:
+        own = -1
+        candidates = take_kept()
+        for candidate in candidates:
+            if own < 0 and is_same_file(fd, candidate):
+                own = candidate
+            else:
+                kept.append(candidate)
+        if own >= 0:
             lseek(own, lseek(fd, 0, SEEK_CUR), SEEK_SET)
             return own
     own = fcntl(fd, F_DUPFD_CLOEXEC, 0)
@@ -74,11 +91,8 @@ cdef int duplicate(int fd) except -1:
 
 cdef int release(int fd) except -1:
     """Closes a duplicate, once that drops no record lock of the process."""
-    cdef list rest
-    global kept
     if kept:
-        rest, kept = kept, []
-        for own in rest:
+        for own in take_kept():
             close_or_keep(own)
     return close_or_keep(fd)
 

@@ -20,6 +20,8 @@ Failure prevented.  Descriptor 7 is registered, duplicated, closed and given to 
 set reports 7 for data of the duplicate; a read of 7 takes the other socket's data, or blocks.
 
 Cost.  One epoll_ctl an event.
+
+Another thread may register files while one waits: without a GIL the methods are critical sections.
 """
 
 cimport cython
@@ -39,6 +41,10 @@ from aiopoll.reactor.reactor cimport (
 import os
 
 fork_guard_use(process_guard())
+
+
+cdef object failure(int code):
+    return OSError(code, os.strerror(code))
 
 
 @cython.final
@@ -79,7 +85,7 @@ cdef class EpollSet:
         self.made_in = fork_guard_now()
         self.epoll_fd = epoll_create1(EPOLL_CLOEXEC)
         if self.epoll_fd < 0:
-            raise OSError(errno, os.strerror(errno))
+            raise failure(errno)
 
     def __dealloc__(self):
         if self.epoll_fd >= 0:
@@ -105,10 +111,11 @@ cdef class EpollSet:
         if error == ENOENT or error == EBADF or error == EPERM:
             return False
         if error:
-            raise OSError(error, os.strerror(error))
+            raise failure(error)
         self.lost.pop(entry, None)
         return True
 
+    @cython.critical_section
     def add(self, int fd, uint32_t events, key):
         """Adds the file that the descriptor names now; returns its EpollEntry.  Raises OSError."""
         cdef EpollEntry entry = EpollEntry.__new__(EpollEntry, fd, events, key)
@@ -122,29 +129,34 @@ cdef class EpollSet:
             error = self.control(EPOLL_CTL_MOD, entry)
         if error:
             del self.entries[entry.serial]
-            raise OSError(error, os.strerror(error))
+            raise failure(error)
         return entry
 
+    @cython.critical_section
     def modify(self, EpollEntry entry not None, uint32_t events):
         """Changes what the file is waited for; False if its descriptor names it no more."""
         entry.events = events
         return self.ask_again(entry)
 
+    @cython.critical_section
     def has(self, EpollEntry entry not None):
         """Whether the descriptor names the file still."""
         return self.ask_again(entry)
 
+    @cython.critical_section
     def remove(self, EpollEntry entry not None):
         """Forgets the file, which may have been closed."""
         self.entries.pop(entry.serial, None)
         self.lost.pop(entry, None)
         self.control(EPOLL_CTL_DEL, entry)
 
+    @cython.critical_section
     def find_lost(self):
         """Looks whether numbers name the files again that they were added for."""
         for entry in list(self.lost):
             self.ask_again(entry)
 
+    @cython.critical_section
     def ready(self, int maximum):
         """Up to `maximum` of the events that are there, as (key, events) pairs; does not wait."""
         cdef EpollEntry entry
@@ -159,7 +171,7 @@ cdef class EpollSet:
             self.room = maximum
         count = wait_epoll(self.epoll_fd, maximum, self.events, 0, &unused)
         if count < 0:
-            raise OSError(-count, os.strerror(-count))
+            raise failure(-count)
         for i in range(count):
             entry = self.entries.get(self.events[i].data.u64)
             if entry is None:
@@ -171,6 +183,7 @@ cdef class EpollSet:
                 self.lost[entry] = None
         return found
 
+    @cython.critical_section
     def close(self):
         """Closes the set; closing again does nothing."""
         cdef int fd = self.epoll_fd

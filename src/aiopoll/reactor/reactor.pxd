@@ -36,8 +36,9 @@ cdef extern from "wakeup.h" nogil:
     int wakeup_open(Wakeup *wakeup)
     void wakeup_before_sleep(Wakeup *wakeup)
     void wakeup_after_sleep(Wakeup *wakeup)
-    bint wakeup_needed(Wakeup *wakeup)
-    void wakeup_write(Wakeup *wakeup)
+    bint wakeup_is_asleep(const Wakeup *wakeup)
+    void wakeup_wake(Wakeup *wakeup)
+    int wakeup_detach(Wakeup *wakeup, bint forked)
     void wakeup_drain(Wakeup *wakeup)
 
 from aiopoll.reactor.ready_queue cimport ReadyQueue

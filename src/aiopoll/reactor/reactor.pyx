@@ -159,7 +159,7 @@ cdef class Reactor:
                 self.widen(registration, direction)
             else:
                 self.arm(registration, direction)
-        if self.wakeup.sleeping:
+        if wakeup_is_asleep(&self.wakeup):
             self.wake()  # another thread waits with the polls that were armed before
         return registration
 
@@ -498,8 +498,8 @@ cdef class Reactor:
 
     cdef int wake(self) noexcept:
         """Makes poll() return if another thread sleeps in it; else does nothing (c/wakeup.h)."""
-        if wakeup_needed(&self.wakeup) and not self.is_forked_child():
-            wakeup_write(&self.wakeup)
+        if not self.is_forked_child():
+            wakeup_wake(&self.wakeup)
         return 0
 
     cdef bint pending(self) noexcept:
@@ -535,8 +535,9 @@ cdef class Reactor:
         assert self.is_forked_child() or self.count_leaked() == 0, (
             f"a request and its slot leaked: {self.statistics()}")
         self.shutdown()
-        failed = close(self.epoll_fd) | close(self.wakeup.fd)
-        self.epoll_fd = self.wakeup.fd = -1
+        failed = close(self.epoll_fd) | close(
+            wakeup_detach(&self.wakeup, self.is_forked_child()))
+        self.epoll_fd = -1
         for registration in registered:
             registration.state = FORGOTTEN
         self.registrations.clear()

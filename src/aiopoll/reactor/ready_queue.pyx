@@ -5,7 +5,9 @@ which cost as much as making the handle.
 
 Rule.  A ring in a list, whose slots hold None while they are free; asyncio and debuggers, which
 know `loop._ready` as a deque, find the methods that they use.  An item that leaves through one of
-these passes expose(), for a loop may have hidden it from the garbage collector.
+these passes expose(), for a loop may have hidden it from the garbage collector.  Without a GIL
+only the owner uses the ring; what another thread pushes goes to a list that locks itself, and from
+there into the ring before the owner pushes or counts anything: the order stays that of the calls.
 
 Cost.  The list never shrinks: eight bytes for each callback that ever waited at once.
 """
@@ -15,8 +17,32 @@ from cpython.list cimport PyList_GET_ITEM, PyList_SET_ITEM
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 
+from aiopoll.aio.free_threading cimport (
+    FREE_THREADED, flag_is_up, flag_lower, flag_raise, is_this_thread,
+)
+
+cdef extern from "Python.h":
+    Py_ssize_t PY_SSIZE_T_MAX
+    list PyList_GetSlice(list items, Py_ssize_t low, Py_ssize_t high)
+    int PyList_SetSlice(list items, Py_ssize_t low, Py_ssize_t high, PyObject *new) except -1
+
 cdef enum:
     SLOTS_MIN = 64
+
+
+cdef inline int put(ReadyQueue queue, object item) except -1:
+    """Puts an item into the ring, which the caller alone uses."""
+    cdef Py_ssize_t at
+    cdef PyObject *none
+    if queue.count > queue.mask:
+        queue.grow()
+    at = (queue.head + queue.count) & queue.mask
+    none = <PyObject *>PyList_GET_ITEM(queue.slots, at)
+    Py_INCREF(item)
+    PyList_SET_ITEM(queue.slots, at, item)
+    Py_XDECREF(none)
+    queue.count += 1
+    return 0
 
 
 cdef class ReadyQueue:
@@ -25,6 +51,7 @@ cdef class ReadyQueue:
     def __cinit__(self, items=()):
         self.slots = [None] * SLOTS_MIN
         self.mask = SLOTS_MIN - 1
+        self.posted = []
         self.extend(items)
 
     def __dealloc__(self):
@@ -33,16 +60,25 @@ cdef class ReadyQueue:
 
     @cython.final
     cdef int push(self, object item) except -1:
-        cdef Py_ssize_t at
-        cdef PyObject *none
-        if self.count > self.mask:
-            self.grow()
-        at = (self.head + self.count) & self.mask
-        none = <PyObject *>PyList_GET_ITEM(self.slots, at)
-        Py_INCREF(item)
-        PyList_SET_ITEM(self.slots, at, item)
-        Py_XDECREF(none)
-        self.count += 1
+        """Adds an item at the end; any thread may."""
+        if FREE_THREADED:
+            if not is_this_thread(&self.owner):
+                self.posted.append(item)
+                flag_raise(&self.has_posted)
+                return 0
+            if flag_is_up(&self.has_posted):
+                self.take_posted()
+        return put(self, item)
+
+    @cython.final
+    cdef int take_posted(self) except -1:
+        """Moves what other threads have pushed into the ring."""
+        cdef list items
+        flag_lower(&self.has_posted)  # first: what is posted from now on raises it again
+        items = PyList_GetSlice(self.posted, 0, PY_SSIZE_T_MAX)
+        PyList_SetSlice(self.posted, 0, len(items), NULL)
+        for item in items:
+            put(self, item)
         return 0
 
     @cython.final
@@ -90,7 +126,7 @@ cdef class ReadyQueue:
 
     def popleft(self):
         """Removes and returns the oldest item; IndexError if there is none."""
-        if not self.count:
+        if not nr_waiting(self):
             raise IndexError("pop from an empty queue")
         item = self.pop()
         self.expose(item)
@@ -98,15 +134,15 @@ cdef class ReadyQueue:
 
     def clear(self):
         """Removes everything."""
-        while self.count:
+        while nr_waiting(self):
             self.expose(self.pop())
 
     def __len__(self):
-        return self.count
+        return nr_waiting(self)
 
     def __iter__(self):
         cdef Py_ssize_t i
-        return iter([self.slots[(self.head + i) & self.mask] for i in range(self.count)])
+        return iter([self.slots[(self.head + i) & self.mask] for i in range(nr_waiting(self))])
 
     def __repr__(self):
         return f"{type(self).__name__}({list(self)!r})"

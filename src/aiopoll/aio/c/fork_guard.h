@@ -13,7 +13,9 @@
  * Why.  Reading the page is one load, where getpid(2) is a system call (glibc keeps no copy).
  *
  * Cost.  One page a process.  Where the kernel refuses MADV_WIPEONFORK the pid stands in.
- * Callers hold the GIL.
+ *
+ * Without a GIL two threads of a child may come at once: the number is counted first, so that it is
+ * no ancestor's whatever fork comes in between, and one of the two puts its own into the page.
  *
  * Failure prevented.  A server forks workers after its loop has run.  A worker that reaps from
  * the inherited ring moves its head: the parent's event is gone, and its connection hangs.
@@ -60,12 +62,18 @@ static inline void fork_guard_map(struct fork_guard *guard)
 static inline uint64_t fork_guard_now(void)
 {
 	struct fork_guard *guard = fork_guard_shared;
+	uint64_t generation, anew;
 
 	if (!guard->page)
 		return (uint64_t)getpid();
-	if (*guard->page == 0)
-		*guard->page = ++guard->last_generation;
-	return *guard->page;
+	generation = __atomic_load_n(guard->page, __ATOMIC_RELAXED);
+	if (generation != 0)
+		return generation;
+	anew = __atomic_add_fetch(&guard->last_generation, 1, __ATOMIC_SEQ_CST);
+	if (__atomic_compare_exchange_n(guard->page, &generation, anew, false, __ATOMIC_SEQ_CST,
+					__ATOMIC_SEQ_CST))
+		return anew;
+	return generation;
 }
 
 /* Whether this process is a child of the fork of the one where fork_guard_now() returned `made`. */

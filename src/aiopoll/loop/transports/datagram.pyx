@@ -80,13 +80,13 @@ cdef class DatagramReader(FdReader):
                 self.transport._lost_number()
                 return i > 0
             address_clear(&sender)
-            count = c_recvfrom(self.fd, read_buffer, READ_SIZE, MSG_DONTWAIT, &sender.sa,
+            count = c_recvfrom(self.fd, read_buffer(), READ_SIZE, MSG_DONTWAIT, &sender.sa,
                                &sender.length)
             if count < 0:
                 if errno != EAGAIN and errno != EINTR:
                     self.tell_error(OSError(errno, os.strerror(errno)))
                 return i > 0
-            data = PyBytes_FromStringAndSize(read_buffer, count)
+            data = PyBytes_FromStringAndSize(read_buffer(), count)
             try:
                 self.transport._protocol.datagram_received(data, self.name_of(&sender))
             except (SystemExit, KeyboardInterrupt):

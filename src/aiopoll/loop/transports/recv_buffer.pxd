@@ -5,6 +5,6 @@ from libc.stdint cimport uint8_t
 cdef enum:
     READ_SIZE = 256 * 1024  # what asyncio reads at most at once
 
-cdef char *read_buffer  # READ_SIZE bytes for one read; they are lost once the GIL is released
+cdef char *read_buffer() noexcept
 
 cdef bytes recv_bytes(int fd, Py_ssize_t room, int flags, uint8_t *pages, int *code)

@@ -12,8 +12,8 @@ Rule.  A read goes to the shared buffer and is copied; where the last one was la
 straight into a bytes object that is a page larger, 120 KiB at most, and begins neither there nor there:
 what was received is often sent on.
 
-Cost.  256 KiB a process.  The GIL is held: a recv of what is there takes less than letting it go, and
-the shared buffer needs it.
+Cost.  256 KiB a process, or, without a GIL, a thread that reads.  The GIL is held: a recv of what is
+there takes less than letting it go, and the shared buffer needs it.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -35,8 +35,20 @@ cdef enum:
     LARGE_MIN = 32 * 1024  # from this size on the copy costs more than memory of its own
     LARGE_PAGES_MAX = 30  # malloc maps what is larger anew each time
 
-cdef char[READ_SIZE] shared
-read_buffer = shared
+cdef extern from *:
+    """
+    #ifdef Py_GIL_DISABLED
+    static _Thread_local char shared_buffer[256 * 1024];
+    #else
+    static char shared_buffer[256 * 1024];
+    #endif
+    """
+    char[READ_SIZE] shared_buffer
+
+
+cdef char *read_buffer() noexcept:
+    """READ_SIZE bytes for one read of this thread; they are lost once the GIL is released."""
+    return shared_buffer
 
 
 cdef inline bint is_slow(PyObject *data) noexcept:
@@ -68,13 +80,13 @@ cdef bytes recv_bytes(int fd, Py_ssize_t room, int flags, uint8_t *pages, int *c
     cdef Py_ssize_t size
     cdef PyObject *data
     if pages[0] == 0:
-        count = c_recv(fd, shared, min(room, <Py_ssize_t>READ_SIZE), flags)
+        count = c_recv(fd, shared_buffer, min(room, <Py_ssize_t>READ_SIZE), flags)
         if count < 0:
             code[0] = errno
             return None
         if count >= LARGE_MIN:
             pages[0] = min(count // PAGE + 1, <ssize_t>LARGE_PAGES_MAX)
-        return PyBytes_FromStringAndSize(shared, count)
+        return PyBytes_FromStringAndSize(shared_buffer, count)
     size = min(room, <Py_ssize_t>pages[0] * PAGE)
     data = new_bytes(size)
     count = c_recv(fd, PyBytes_AS_STRING(<object>data), size, flags)

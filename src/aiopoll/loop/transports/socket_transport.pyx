@@ -15,7 +15,7 @@ from cpython.object cimport PyObject
 from libc.errno cimport EBADF, errno
 
 from aiopoll.loop.core cimport LoopCore
-from aiopoll.loop.handles cimport slot_offset
+from aiopoll.loop.handles cimport check_here, is_elsewhere, slot_offset
 from aiopoll.loop.transports.compiled_protocol cimport attach
 from aiopoll.loop.transports.connection cimport CLOSED, CLOSING, LOST, OPEN, STARTED
 from aiopoll.loop.transports.sockaddr cimport (
@@ -124,6 +124,7 @@ class SocketTransport(transports._FlowControlMixin):
     def pause_reading(self):
         """Stops handing data to the protocol; doing so again does nothing."""
         cdef Stream stream = stream_of(self)
+        check_here(stream.loop)
         if stream.state != OPEN or stream.paused:
             return
         stream.paused = True
@@ -134,6 +135,7 @@ class SocketTransport(transports._FlowControlMixin):
     def resume_reading(self):
         """Undoes pause_reading(); without one it does nothing."""
         cdef Stream stream = stream_of(self)
+        check_here(stream.loop)
         if stream.state != OPEN or not stream.paused:
             return
         stream.paused = False
@@ -158,6 +160,7 @@ class SocketTransport(transports._FlowControlMixin):
         Raises TypeError, and writes nothing, if one is no buffer.
         """
         cdef Stream stream = stream_of(self)
+        check_here(stream.loop)
         if stream.eof or stream.empty_waiter is not None:
             raise refusal(stream, "writelines")
         pieces = [data if type(data) is bytes else bytes(data)
@@ -175,6 +178,7 @@ class SocketTransport(transports._FlowControlMixin):
     def write_eof(self):
         """Ends writing, once everything has been sent; reading goes on."""
         cdef Stream stream = stream_of(self)
+        check_here(stream.loop)
         if stream.state != OPEN or stream.eof:
             return
         stream.eof = True
@@ -213,7 +217,9 @@ class SocketTransport(transports._FlowControlMixin):
     def close(self):
         """Closes the connection once everything has been sent."""
         cdef Stream stream = stream_of(self)
-        if stream.transport is not None:
+        if is_elsewhere(stream.loop):  # a finalizer's thread, mostly
+            stream.loop.call_soon_threadsafe(self.close)
+        elif stream.transport is not None:
             stream.close()
 
     def abort(self):
@@ -319,7 +325,11 @@ class SocketTransport(transports._FlowControlMixin):
         stream_of(self).fatal_error(exc, message)
 
     def _force_close(self, exc):
-        stream_of(self).force_close(exc)
+        cdef Stream stream = stream_of(self)
+        if is_elsewhere(stream.loop):
+            stream.loop.call_soon_threadsafe(self._force_close, exc)
+        else:
+            stream.force_close(exc)
 
     def _call_connection_lost(self, exc):
         stream_of(self).connection_lost(exc)
@@ -377,6 +387,7 @@ cdef int write_to(Stream stream, object data) except -1:
     """SocketTransport.write()."""
     if not isinstance(data, (bytes, bytearray, memoryview)):
         asyncios_write(None, data)  # raises, in the words of the running Python
+    check_here(stream.loop)
     if stream.eof or stream.empty_waiter is not None:
         raise refusal(stream, "write")
     if not data:

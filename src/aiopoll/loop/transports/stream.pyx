@@ -248,12 +248,12 @@ cdef class Stream(Connection):
         if not self.has_number():
             self.on_eof_or_error(-1, EBADF)
             return False
-        count = c_recv(self.fd, read_buffer, READ_SIZE, 0)
+        count = c_recv(self.fd, read_buffer(), READ_SIZE, 0)
         if count <= 0:
             self.on_eof_or_error(count, errno)
             return False
         try:
-            (<BufferedSink>self.protocol).received(read_buffer, count)
+            (<BufferedSink>self.protocol).received(read_buffer(), count)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:

@@ -8,5 +8,6 @@ cdef class TransportTable:
     cdef readonly object others
 
     cdef int add(self, int fd, object transport) except -1
+    cdef int grow(self, Py_ssize_t least) except -1
     cdef void remove(self, int fd, object transport) noexcept
     cdef object find(self, int fd)

@@ -7,13 +7,18 @@ that a transport has, and by servers for their clients.
 Rule.  A stream connection adds its transport as it begins and removes it before the descriptor
 is closed, at the latest when it is deallocated; it holds the transport as long.  All others are
 in a WeakValueDictionary as before, and programs find the methods of a mapping in `_transports`.
+A transport may be deallocated by any thread's collector: without a GIL the array is used in critical
+sections, and a transport that is about to go is not found.
 
 Cost.  Eight bytes for each descriptor up to the highest that was ever entered.
 """
 
 cimport cython
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
+from cpython.ref cimport Py_DECREF
 from libc.string cimport memset
+
+from aiopoll.aio.free_threading cimport borrowed, may_be_borrowed
 
 import operator
 import weakref
@@ -31,30 +36,42 @@ cdef class TransportTable:
 
     cdef int add(self, int fd, object transport) except -1:
         """Enters a transport that lives until remove()."""
-        cdef Py_ssize_t room = self.room
         if fd < 0:
             raise ValueError(f"a transport needs a descriptor, not {fd}")
-        if fd >= room:
-            room = max(64, 2 * room, fd + 1)
-            memory = PyMem_Realloc(self.by_fd, room * sizeof(PyObject *))
-            if memory == NULL:
-                raise MemoryError
-            self.by_fd = <PyObject **>memory
-            memset(self.by_fd + self.room, 0, (room - self.room) * sizeof(PyObject *))
-            self.room = room
-        self.by_fd[fd] = <PyObject *>transport
+        may_be_borrowed(<PyObject *>transport)
+        with cython.critical_section(self):
+            if fd >= self.room:
+                self.grow(fd + 1)
+            self.by_fd[fd] = <PyObject *>transport
+        return 0
+
+    cdef int grow(self, Py_ssize_t least) except -1:
+        cdef Py_ssize_t room = max(64, 2 * self.room, least)
+        memory = PyMem_Realloc(self.by_fd, room * sizeof(PyObject *))
+        if memory == NULL:
+            raise MemoryError
+        self.by_fd = <PyObject **>memory
+        memset(self.by_fd + self.room, 0, (room - self.room) * sizeof(PyObject *))
+        self.room = room
         return 0
 
     cdef void remove(self, int fd, object transport) noexcept:
         """Removes a transport, unless the number is another one's by now."""
-        if 0 <= fd < self.room and self.by_fd[fd] == <PyObject *>transport:
-            self.by_fd[fd] = NULL
+        with cython.critical_section(self):
+            if 0 <= fd < self.room and self.by_fd[fd] == <PyObject *>transport:
+                self.by_fd[fd] = NULL
 
     cdef object find(self, int fd):
         """The transport that has the descriptor; None if none has."""
-        if 0 <= fd < self.room and self.by_fd[fd] != NULL:
-            return <object>self.by_fd[fd]
-        return self.others.get(fd) if self.others else None
+        cdef PyObject *found = NULL
+        with cython.critical_section(self):
+            if 0 <= fd < self.room and self.by_fd[fd] != NULL:
+                found = borrowed(self.by_fd[fd])
+        if found == NULL:
+            return self.others.get(fd) if self.others else None
+        transport = <object>found
+        Py_DECREF(transport)
+        return transport
 
     def get(self, fd, default=None):
         """The transport that has the descriptor, or `default`."""
@@ -95,8 +112,10 @@ cdef class TransportTable:
     def keys(self):
         """The descriptors, as a list."""
         cdef Py_ssize_t fd
-        return [fd for fd in range(self.room) if self.by_fd[fd] != NULL] + [
-            fd for fd in list(self.others) if fd >= self.room or self.by_fd[fd] == NULL]
+        others = list(self.others)
+        with cython.critical_section(self):
+            return [fd for fd in range(self.room) if self.by_fd[fd] != NULL] + [
+                fd for fd in others if fd >= self.room or self.by_fd[fd] == NULL]
 
     def values(self):
         """The transports, as a list."""
