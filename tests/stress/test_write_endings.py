@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
+from tests.support.tls import new_authority
 
 from .write_endings_matrix import (
     DYING_AT_ONCE,
@@ -51,7 +51,7 @@ class Programs:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        authority = trustme.CA()
+        authority = new_authority()
         authority.cert_pem.write_to_path(folder / "authority.pem")
         certificate = authority.issue_cert("localhost")
         certificate.private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")

@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Coroutine
 from typing import Any
 
-import trustme
+from tests.support.tls import new_authority
 
 from .operation import Bench, Operation, TaskOperation
 from .sockets import unix_pair
@@ -17,7 +17,7 @@ class Contexts:
     """The SSL contexts of both ends of a connection."""
 
     def __init__(self) -> None:
-        authority = trustme.CA()
+        authority = new_authority()
         self.server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         authority.issue_cert("localhost").configure_cert(self.server)
         self.client = ssl.create_default_context()
