@@ -10,6 +10,8 @@
 #   It needs root and debootstrap; PYTEST_ARGS and PROCESSES as above.
 # make test-install SUITE=sid: the wheel and the sdist of make wheels, installed and used in that
 #   release of Debian, made anew.  It needs root and debootstrap.
+# make test-freethreaded: the package's own tests in a Python without a GIL, which Debian's source
+#   is built to in build/freethreaded.  PYTEST_ARGS and PROCESSES as above.
 # make mutants: plants some ninety faults, one at a time, and lists those that the tests miss.
 #   MUTANTS="--area ring": --help of tools/mutants.py names what it takes.  Half an hour.
 # make dist: the sdist, and a wheel of it for this Python, in dist/.
@@ -37,7 +39,7 @@ BENCH_ARGS ?=
 MUTANTS ?=
 WHEELS ?=
 
-.PHONY: help run check test lint test-asan test-vm test-debian test-install conformance soak mutants bench dist wheels release clean check-machine
+.PHONY: help run check test lint test-asan test-vm test-debian test-freethreaded test-install conformance soak mutants bench dist wheels release clean check-machine
 
 help:
 	@sed -n 's/^# \(make\)/\1/p' Makefile
@@ -110,6 +112,9 @@ $(VM_WHEEL)/.built: $(VENV)/.wheels $(SOURCES) $(shell find src -name '*.py')
 SUITE ?= sid
 test-debian:
 	@PYTEST_ARGS='$(PYTEST_ARGS)' PROCESSES=$(PROCESSES) python3 tools/debian.py $(SUITE) $(PYTHON)
+
+test-freethreaded:
+	@python3 tools/freethreaded.py --processes $(PROCESSES) -- $(PYTEST_ARGS)
 
 test-install:
 	@python3 tools/fresh.py $(SUITE)
