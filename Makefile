@@ -104,20 +104,20 @@ test-vm: $(VENV)/.built $(if $(filter arm64,$(ARCH)),$(VM_WHEEL)/.built)
 $(VM_WHEEL)/.built: $(VENV)/.wheels $(SOURCES) $(shell find src -name '*.py')
 	rm -rf $(VM_WHEEL)
 	mkdir -p $(VM_WHEEL)
-	$(BIN)/python tools/wheels.py --python $(BIN)/python --target aarch64 --output $(VM_WHEEL) \
+	$(BIN)/python -m tools.wheels --python $(BIN)/python --target aarch64 --output $(VM_WHEEL) \
 		--work $(VM_WHEEL).work
 	@touch $@
 
 # A Python that this machine lacks, in build/debian.  No environment is made here.
 SUITE ?= sid
 test-debian:
-	@PYTEST_ARGS='$(PYTEST_ARGS)' PROCESSES=$(PROCESSES) python3 tools/debian.py $(SUITE) $(PYTHON)
+	@PYTEST_ARGS='$(PYTEST_ARGS)' PROCESSES=$(PROCESSES) python3 -m tools.debian $(SUITE) $(PYTHON)
 
 test-freethreaded:
-	@python3 tools/freethreaded.py --processes $(PROCESSES) -- $(PYTEST_ARGS)
+	@python3 -m tools.freethreaded --processes $(PROCESSES) -- $(PYTEST_ARGS)
 
 test-install:
-	@python3 tools/fresh.py $(SUITE)
+	@python3 -m tools.fresh $(SUITE)
 
 # The long comparison of aiopoll.kernel with the Linux underneath.
 conformance: $(VENV)/.built
@@ -151,7 +151,7 @@ dist: $(VENV)/.tools
 	$(BIN)/python -m pip wheel --no-deps --no-build-isolation --wheel-dir dist dist/*.tar.gz
 
 wheels: $(VENV)/.wheels
-	$(BIN)/python tools/wheels.py $(WHEELS)
+	$(BIN)/python -m tools.wheels $(WHEELS)
 
 $(VENV)/.wheels: $(VENV)/.tools pyproject.toml
 	$(BIN)/python -m pip install --quiet --group wheels
@@ -160,7 +160,7 @@ $(VENV)/.wheels: $(VENV)/.tools pyproject.toml
 # VERSION is the new one; RELEASE has the options of tools/release.py.
 RELEASE ?=
 release: $(VENV)/.release
-	$(BIN)/python tools/release.py $(VERSION) $(RELEASE)
+	$(BIN)/python -m tools.release $(VERSION) $(RELEASE)
 
 $(VENV)/.release: $(VENV)/.tools pyproject.toml
 	$(BIN)/python -m pip install --quiet --group release

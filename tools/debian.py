@@ -24,6 +24,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tools.apt import mirror
+from tools.commands import need
+
 ROOT = Path(__file__).resolve().parents[1]
 RELEASES = ROOT / "build" / "debian"
 # As CONTRIBUTING.md has it, for the Python that is asked for, and for what skips its tests else.
@@ -59,25 +62,8 @@ chroot "$0" "$@"
 """  # no exec: process 1 has to be one that waits for whatever is orphaned
 
 
-def need(program: str, package: str) -> str:
-    path = shutil.which(program)
-    if path is None:
-        raise SystemExit(f"debian: {program} not found: apt-get install {package}")
-    return path
-
-
 def output(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-
-def mirror() -> str:
-    """Where this machine's apt has Debian from."""
-    found = output("apt-get", "indextargets", "--format", "$(ORIGIN)/$(LABEL) $(SITE)")
-    for line in found.splitlines():
-        origin, _, site = line.partition(" ")
-        if origin == "Debian/Debian":
-            return site
-    raise SystemExit("debian: apt knows no mirror of Debian: apt-get update")
 
 
 def settings_of_apt() -> str:

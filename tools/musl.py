@@ -11,87 +11,26 @@ Cost.  Ten minutes for OpenSSL and the first Python, four for each more; 300 MB 
 
 import argparse
 import os
-import shutil
-import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
-import debian
+from tools.apt import Apt
+from tools.commands import output as run
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "build" / "musl"
 LOADER = Path("/lib/ld-musl-x86_64.so.1")
 RELEASES = ("bookworm", "trixie", "sid")
 OF_LIBRARIES = "bookworm"  # one that each of the Pythons works with
-KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+SOURCES = Apt(FOLDER / "apt", RELEASES, "deb-src")
 COMPILER = f"{sys.executable} -m ziglang cc -target x86_64-linux-musl"
 FLAGS = "-O1 -g0 -fPIC -fno-sanitize=all -Wno-date-time"
-ARCHIVES = (".bz2", ".gz", ".xz")
 # What musl has since 1.2.5 only.
 NEW_IN_MUSL = ("preadv2", "pwritev2", "statx")
 
 
-def run(*command: str | Path, cwd: Path, **environment: str) -> None:
-    """SystemExit, with the end of what it printed, where a command fails."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    done = subprocess.run(
-        command,
-        cwd=cwd,
-        env={**inherited, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    if done.returncode:
-        print(done.stdout[-5000:], file=sys.stderr)
-        raise SystemExit(f"musl: {' '.join(map(str, command))} ended with {done.returncode}")
-
-
-def options_of_apt() -> list[str]:
-    """A state of apt in build/musl, which knows the sources of RELEASES."""
-    apt = FOLDER / "apt"
-    fresh = not apt.exists()
-    for name in ("lists/partial", "cache/archives/partial"):
-        (apt / name).mkdir(parents=True, exist_ok=True)
-    site = debian.mirror()
-    lines = [f"deb-src [signed-by={KEYRING}] {site} {name} main\n" for name in RELEASES]
-    (apt / "sources.list").write_text("".join(lines), encoding="utf-8")
-    settings = {
-        "Dir::Etc::sourcelist": apt / "sources.list",
-        "Dir::Etc::sourceparts": "-",
-        "Dir::State::lists": apt / "lists",
-        "Dir::Cache": apt / "cache",
-        "APT::Sandbox::User": "root",
-    }
-    options = [part for name, value in settings.items() for part in ("-o", f"{name}={value}")]
-    if fresh:
-        run("apt-get", *options, "update", "-qq", cwd=apt)
-    return options
-
-
-def unpacked(package: str) -> Path | None:
-    """The original sources of Debian's package, `name` or `name/release`; None if it has none."""
-    folder = FOLDER / "sources" / package.partition("/")[0]
-    if not folder.exists():
-        options = options_of_apt()
-        shown = ("apt-cache", *options, "showsrc", package.partition("/")[0])
-        if not subprocess.run(shown, capture_output=True, cwd=FOLDER).stdout:
-            return None
-        shutil.rmtree(downloads := FOLDER / "downloads", ignore_errors=True)
-        downloads.mkdir()
-        run("apt-get", *options, "source", "-qq", "--download-only", package, cwd=downloads)
-        (archive,) = (path for path in downloads.glob("*.orig.tar.*") if path.suffix in ARCHIVES)
-        with tarfile.open(archive) as tar:
-            tar.extractall(downloads, filter="data")
-        (found,) = (path for path in downloads.iterdir() if path.is_dir())
-        folder.parent.mkdir(exist_ok=True)
-        found.rename(folder)
-    return folder
-
-
 def needed(package: str) -> Path:
-    folder = unpacked(package)
+    folder = SOURCES.source(package)
     if folder is None:
         raise SystemExit(f"musl: no release of Debian has the sources of {package}")
     return folder
@@ -124,7 +63,7 @@ def interpreter(version: str) -> Path | None:
     prefix = FOLDER / f"python{version}"
     python = prefix / "bin" / f"python{version}"
     if not (prefix / "done").exists():
-        source = unpacked(f"python{version}")
+        source = SOURCES.source(f"python{version}")
         if source is None:
             return None
         libraries = build_libraries()

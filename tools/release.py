@@ -14,17 +14,19 @@ import datetime
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
 from packaging.version import InvalidVersion, Version
+from tools.commands import output
 
 ROOT = Path(__file__).resolve().parents[1]
 INIT = Path("src", "aiopoll", "__init__.py")
 NAMES = Path("tests", "packaging", "names")
+# Variables that belong to this make and this checkout.
+WITHOUT = ("PYTHON", "AIOPOLL", "MAKE", "MFLAGS", "VERSION")
 SINCE = re.compile(r"Deprecated since (\d+)\.(\d+)")
 
 
@@ -131,7 +133,8 @@ class Release:
             self.run(python, "-m", "pip", "install", "--quiet", str(path))
             self.run(python, "-I", "tools/public_names.py", "--check", *lists)
             smoke = self.clone / "tests" / "packaging" / "smoke.py"
-            executed(environment, python, "-I", str(smoke))  # it leaves a file where it runs
+            # It leaves a file where it runs.
+            output(python, "-I", str(smoke), cwd=environment, without=WITHOUT)
         return f"{', '.join(path.name for path in installed)} with {len(lists)} lists of names"
 
     def tagging(self) -> str:
@@ -170,32 +173,11 @@ class Release:
         return found[0]
 
     def git(self, where: Path, *arguments: str) -> str:
-        return executed(where, "git", *arguments).strip()
+        return output("git", *arguments, cwd=where, without=WITHOUT).strip()
 
     def run(self, *command: str) -> str:
         """The output of a command in the clone."""
-        return executed(self.clone, *command)
-
-
-def executed(where: Path, *command: str) -> str:
-    """The output of a command; SystemExit with all of it where it fails."""
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("PYTHON", "AIOPOLL", "MAKE", "MFLAGS", "VERSION"))
-    }
-    done = subprocess.run(
-        command,
-        cwd=where,
-        env=inherited,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    if done.returncode:
-        print(done.stdout, file=sys.stderr)
-        raise SystemExit(f"release: {' '.join(command)} ended with {done.returncode}")
-    return done.stdout
+        return output(*command, cwd=self.clone, without=WITHOUT)
 
 
 def version_of(checkout: Path) -> str:

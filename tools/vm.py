@@ -29,7 +29,8 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.vm_packages import BUILD, ROOT, Release, install_wheels, need, user_space
+from tools.commands import need
+from tools.vm_packages import BUILD, ROOT, Release, install_wheels, user_space
 
 MODULES = ("virtio_pci", "virtio_blk", "9pnet_virtio", "9p", "overlay", "crc32c_generic", "ext4")
 MEMORY_MIB = 4096

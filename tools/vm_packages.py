@@ -1,18 +1,15 @@
 """Debian's packages of any release and machine, unpacked without installing them: for tools/vm.py.
 
-Facts.  apt takes each of its directories as an option, and needs no root where those are its
-user's.  With an empty status file nothing counts as installed, so that all that a package depends
-on is downloaded too.  The maintainers' scripts do what unpacking does not: of what is needed here
-that is the file of users, and the byte code of Python's library.  From trixie on modules are
-compressed; from Linux 6.19 on they may be in a package of their own.
-Rule.  build/vm/SUITE-MACHINE has the lists and what was unpacked, and is kept: where it is there,
-apt is not asked again.  Packages come from the mirror that apt has here, by its settings of here.
+Facts.  The maintainers' scripts do what unpacking does not: of what is needed here that is the file
+of users, and the byte code of Python's library.  From trixie on modules are compressed; from Linux
+6.19 on they may be in a package of their own.
+Rule.  build/vm/SUITE-MACHINE has apt's lists (tools/apt.py) and what was unpacked, and is kept:
+where it is there, apt is not asked again.
 Why.  A kernel or a user space of another release, or of another machine, is a directory: nothing
 on this machine is changed, and no program of that machine is run to make it.
-Cost.  Each release's lists are 50 MiB, a kernel is 300 MiB.  Remove build/vm for newer packages.
+Cost.  A kernel is 300 MiB.  Remove build/vm for newer packages.
 """
 
-import os
 import re
 import shutil
 import subprocess
@@ -20,9 +17,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tools.apt import Apt
+
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "vm"
-KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 # What the core of the tests runs, beside Python: shells, sleep, openssl, gcc.
 PROGRAMS = (
     *("base-files", "coreutils", "dash", "gcc", "libc-bin", "libc6-dev"),
@@ -38,29 +36,6 @@ GROUPS = "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n"
 HOSTS = "127.0.0.1 localhost\n::1 localhost ip6-localhost\n"
 
 
-def need(program: str, package: str) -> str:
-    """The path of a program; as root it is installed, otherwise an error names the package."""
-    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
-    if not (found := shutil.which(program, path=path)):
-        install = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", package]
-        if os.geteuid() != 0 or not shutil.which("apt-get"):
-            sys.exit(f"vm: {program} not found: {' '.join(install)}")
-        subprocess.run(install, check=True, stdout=subprocess.DEVNULL)
-        found = shutil.which(program, path=path)
-    return found or sys.exit(f"vm: {package} has no {program}")
-
-
-def mirror() -> str:
-    """Where this machine's apt has Debian from."""
-    command = ["apt-get", "indextargets", "--format", "$(ORIGIN)/$(LABEL) $(SITE)"]
-    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    for line in found.splitlines():
-        origin, _, site = line.partition(" ")
-        if origin == "Debian/Debian":
-            return site
-    sys.exit("vm: apt knows no mirror of Debian: apt-get update")
-
-
 class Release:
     """A release of Debian for a machine, in Debian's words for both: "sid", "arm64"."""
 
@@ -68,58 +43,24 @@ class Release:
         self.directory = BUILD / f"{suite}-{machine}"
         self.suite = suite
         self.machine = machine
-
-    def apt(self, *command: str, cwd: Path | None = None) -> str:
-        """The output of apt-get or apt-cache, with the release's own lists."""
-        options = {
-            "APT::Architecture": self.machine,
-            "APT::Architectures": self.machine,
-            "APT::Sandbox::User": "root",
-            "Acquire::Languages": "none",
-            "Dir::Cache": f"{self.directory}/cache",
-            "Dir::Etc::SourceList": f"{self.directory}/sources.list",
-            "Dir::Etc::SourceParts": "-",
-            "Dir::State": f"{self.directory}/state",
-            "Dir::State::Status": f"{self.directory}/status",
-        }
-        arguments = [f"-o{name}={value}" for name, value in options.items()]
-        program, *rest = command
-        done = subprocess.run(
-            [program, *arguments, *rest], cwd=cwd, check=True, stdout=subprocess.PIPE, text=True
-        )
-        return done.stdout
-
-    def update(self) -> None:
-        """Downloads the lists, if there are none."""
-        if (self.directory / "sources.list").exists():
-            return
-        for name in ("cache/archives/partial", "state/lists/partial"):
-            (self.directory / name).mkdir(parents=True, exist_ok=True)
-        (self.directory / "status").touch()
-        sources = self.directory / "sources.list"
-        line = f"deb [signed-by={KEYRING}] {mirror()} {self.suite} main\n"
-        sources.write_text(line, encoding="utf-8")
-        try:
-            self.apt("apt-get", "update", "-qq", "--error-on=any")
-        except BaseException:
-            sources.unlink()
-            raise
+        self.apt = Apt(self.directory, (suite,), "deb", machine)
 
     def unpacked(self, name: str, *packages: str, with_dependencies: bool = False) -> Path:
         """The packages in a directory of that name."""
         directory = self.directory / name
         if directory.is_dir():
             return directory
-        self.update()
         scratch = self.directory / f"{name}.new"
         shutil.rmtree(scratch, ignore_errors=True)
         archives = self.directory / "archives"
         (archives / "partial").mkdir(parents=True, exist_ok=True)
         if with_dependencies:
             quiet = ("-qq", "-y", "--no-install-recommends", "--download-only")
-            self.apt("apt-get", "install", *quiet, f"-oDir::Cache::Archives={archives}", *packages)
+            self.apt.run(
+                "apt-get", "install", *quiet, f"-oDir::Cache::Archives={archives}", *packages
+            )
         else:
-            self.apt("apt-get", "download", "-qq", *packages, cwd=archives)
+            self.apt.run("apt-get", "download", "-qq", *packages, cwd=archives)
         # As in an installed Debian: packages of bookworm still have files in /bin and /lib.
         for top in ("bin", "lib", "sbin"):
             (scratch / "usr" / top).mkdir(parents=True)
@@ -134,10 +75,9 @@ class Release:
         """The newest kernel of the release, with its modules."""
         if (self.directory / "kernel").is_dir():
             return self.directory / "kernel"
-        self.update()
 
         def depends(package: str, of: str) -> list[str]:
-            listed = self.apt("apt-cache", "depends", package)
+            listed = self.apt.run("apt-cache", "depends", package)
             return re.findall(rf"Depends: (linux-(?:{of})-\d[\w.+~-]*)$", listed, re.MULTILINE)
 
         image = depends(f"linux-image-{self.machine}", "image")

