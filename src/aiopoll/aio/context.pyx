@@ -38,6 +38,9 @@ import warnings
 from aiopoll.aio.errors import cancel_error, getevents_error, setup_error, submit_error
 from aiopoll.aio.statistics import ContextStatistics
 
+# What C keeps is there to the end of the interpreter; modules have been emptied by then.
+cdef object warn = warnings.warn
+
 cdef extern from "Python.h":
     unsigned long PyThread_get_thread_ident() nogil
 
@@ -502,7 +505,7 @@ cdef class Context:
     def __del__(self):
         if self.ring.ctx != 0 and not ring_is_inherited(&self.ring):
             try:
-                warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self)
+                warn(f"unclosed {self!r}", ResourceWarning, source=self)
             finally:
                 self.close()
 

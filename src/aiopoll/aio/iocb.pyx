@@ -262,11 +262,13 @@ cdef class IoEvent:
 
 
 @cython.final
+@cython.no_gc_clear
 cdef class Completion:
     """The record of one submission; its address is what io_cancel knows the request by.
 
     A Context keeps its Completions as long as it lives and uses them again: `generation` counts
-    the uses.
+    the uses.  The garbage collector never clears one: it would drop the buffer and leave it
+    exported.  The Context's list of them ends every cycle.
     """
 
     def __cinit__(self):

@@ -10,7 +10,7 @@ import operator
 import os
 import select
 import stat
-from collections.abc import AsyncIterable, Iterable, Iterator
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, AnyStr, Self
 
 from aiopoll.files.file import File
@@ -100,7 +100,12 @@ class BinaryFile(File):
         state = " closed" if self.closed else ""
         return f"<aiopoll.BinaryFile{state} name={self.name!r} mode={self.mode!r}>"
 
-    def __del__(self) -> None:
+    def __del__(
+        self,
+        # The interpreter may have emptied this module by then.
+        _write: Callable[..., int] = os.write,
+        _pwrite: Callable[..., int] = os.pwrite,
+    ) -> None:
         # Dropped without close(): as in io, the data that write() took is not lost.
         unwritten = getattr(self, "_unwritten", None)
         if unwritten and not self.closed:
@@ -108,11 +113,14 @@ class BinaryFile(File):
                 if not self.direct:
                     start = self._position - len(unwritten)
                     end = self.append_offset  # where O_APPEND puts it in any case
-                    with self._descriptor() as fd:
+                    fd = self._enter()
+                    try:
                         if self.streaming:
-                            os.write(fd, unwritten)
+                            _write(fd, unwritten)
                         else:
-                            os.pwrite(fd, unwritten, end if self._appending else start)
+                            _pwrite(fd, unwritten, end if self._appending else start)
+                    finally:
+                        self._leave(fd)
             except OSError:
                 pass  # no caller is left to raise it to
         super().__del__()

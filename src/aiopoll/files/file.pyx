@@ -32,6 +32,9 @@ import warnings
 
 from aiopoll.files.scheduler import queue_of
 
+# What C keeps is there to the end of the interpreter; modules have been emptied by then.
+cdef object warn = warnings.warn
+
 cdef extern from "<fcntl.h>" nogil:
     enum:
         FALLOC_FL_KEEP_SIZE
@@ -399,7 +402,7 @@ cdef class File:
         if self.file.fd < 0 or self.file.borrowed or self.queue is None:
             return
         if self.file.closefd and not self.queue.is_forked_child():
-            warnings.warn(f"unclosed file {self!r}", ResourceWarning, stacklevel=2, source=self)
+            warn(f"unclosed file {self!r}", ResourceWarning, stacklevel=2, source=self)
         try:
             self.file.take_descriptor()()
         except OSError:

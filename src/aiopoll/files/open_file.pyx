@@ -34,6 +34,9 @@ import os
 from aiopoll.files.statistics import FileStatistics
 from aiopoll.reactor.duplicate import give_back
 
+# What C keeps is there to the end of the interpreter; modules have been emptied by then.
+cdef object partial = functools.partial, close_descriptor = os.close, give_duplicate_back = give_back
+
 cdef extern from "file_ops.h" nogil:
     int file_direct_alignment(int fd, uint32_t *memory, uint32_t *offset)
     bint file_takes_offsets(int fd)
@@ -141,7 +144,7 @@ cdef class OpenFile:
         self.fd = -1
         if fd < 0 or self.borrowed:
             return None
-        return functools.partial(os.close if self.closefd else give_back, fd)
+        return partial(close_descriptor if self.closefd else give_duplicate_back, fd)
 
     cdef object os_error(self, int64_t code):
         text = os.strerror(code)

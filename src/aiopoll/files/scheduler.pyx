@@ -48,7 +48,11 @@ from aiopoll.loop.core cimport LoopCore, future_for
 from aiopoll.reactor.request_source cimport SOURCE_TAG
 
 import collections
+import sys
 import warnings
+
+# What C keeps is there to the end of the interpreter; modules have been emptied by then.
+cdef object warn = warnings.warn, is_finalizing = sys.is_finalizing
 
 fork_guard_use(process_guard())
 
@@ -88,7 +92,8 @@ cdef class ThreadPool:
         executor = self.executor
         self.executor = None
         try:
-            if executor is not None:
+            # When the interpreter ends, concurrent.futures has waited for its threads before.
+            if executor is not None and not is_finalizing():
                 executor.shutdown(True)
         except RuntimeError:
             pass  # called in one of them, which cannot join itself: no call is left
@@ -478,8 +483,8 @@ cdef class FileQueue(RequestSource):
         if self.loop is None:
             return
         if self.shutdown():
-            warnings.warn(f"{self.loop!r} was dropped with I/O of files in flight",
-                          ResourceWarning, stacklevel=2, source=self)
+            warn(f"{self.loop!r} was dropped with I/O of files in flight",
+                 ResourceWarning, stacklevel=2, source=self)
 
     def statistics(self):
         """Returns the counters, as a FileStatistics."""

@@ -31,6 +31,9 @@ import asyncio
 import inspect
 import warnings
 
+# What C keeps is there to the end of the interpreter; modules have been emptied by then.
+cdef object warn = warnings.warn
+
 cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
     void set_stop_iteration "PyErr_SetObject"(object type, object value) noexcept
@@ -51,7 +54,7 @@ cdef tuple FUNCTIONS = (  # in the order of Operation
 
 
 cdef int warn_of_no_await(Operation operation) except -1:
-    warnings.warn(f"coroutine '{FUNCTIONS[operation].__qualname__}' was never awaited",
+    warn(f"coroutine '{FUNCTIONS[operation].__qualname__}' was never awaited",
                   RuntimeWarning, stacklevel=1)
     return 0
 

@@ -58,7 +58,9 @@ cdef class Connection(Runnable):
 
     def __dealloc__(self):
         if self.fd >= 0:
-            self.loop.transports.remove(self.fd, self.transport)
+            # A collector may have cleared the loop before.
+            if self.loop is not None and self.loop.transports is not None:
+                self.loop.transports.remove(self.fd, self.transport)
             if self.sock is None:
                 with nogil:
                     close(self.fd)
