@@ -11,7 +11,8 @@
 # make test-install SUITE=sid: the wheel and the sdist of make wheels, installed and used in that
 #   release of Debian, made anew.  It needs root and debootstrap.
 # make test-freethreaded: the package's own tests in a Python without a GIL, which Debian's source
-#   is built to in build/freethreaded.  PYTEST_ARGS and PROCESSES as above.
+#   is built to in build/freethreaded.  WITHOUT_GIL=3.14 for another than 3.13.
+# make test-tsan: the tests of threads there, with Python and the package under ThreadSanitizer.
 # make mutants: plants some ninety faults, one at a time, and lists those that the tests miss.
 #   MUTANTS="--area ring": --help of tools/mutants.py names what it takes.  Half an hour.
 # make dist: the sdist, and a wheel of it for this Python, in dist/.
@@ -39,7 +40,7 @@ BENCH_ARGS ?=
 MUTANTS ?=
 WHEELS ?=
 
-.PHONY: help run check test lint test-asan test-vm test-debian test-freethreaded test-install conformance soak mutants bench dist wheels release clean check-machine
+.PHONY: help run check test lint test-asan test-vm test-debian test-freethreaded test-tsan test-install conformance soak mutants bench dist wheels release clean check-machine
 
 help:
 	@sed -n 's/^# \(make\)/\1/p' Makefile
@@ -113,8 +114,12 @@ SUITE ?= sid
 test-debian:
 	@PYTEST_ARGS='$(PYTEST_ARGS)' PROCESSES=$(PROCESSES) python3 -m tools.debian $(SUITE) $(PYTHON)
 
+WITHOUT_GIL ?= 3.13
 test-freethreaded:
-	@python3 -m tools.freethreaded --processes $(PROCESSES) -- $(PYTEST_ARGS)
+	@python3 -m tools.freethreaded --python $(WITHOUT_GIL) --processes $(PROCESSES) -- $(PYTEST_ARGS)
+
+test-tsan:
+	@python3 -m tools.freethreaded --python $(WITHOUT_GIL) --sanitize --processes $(PROCESSES) -- $(PYTEST_ARGS)
 
 test-install:
 	@python3 -m tools.fresh $(SUITE)

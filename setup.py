@@ -2,6 +2,7 @@
 
 AIOPOLL_SANITIZE=1 builds with AddressSanitizer and UndefinedBehaviorSanitizer, and
 AIOPOLL_DEBUG=1 with the invariant checks of the debug build (`make test-asan` sets both).
+AIOPOLL_SANITIZE=thread builds with ThreadSanitizer (`make test-tsan` sets it).
 """
 
 import os
@@ -27,6 +28,9 @@ if os.environ.get("AIOPOLL_SANITIZE") == "1":
     sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
     compile_args += [*sanitize, "-g", "-O1", "-fno-omit-frame-pointer"]
     link_args += sanitize
+elif os.environ.get("AIOPOLL_SANITIZE") == "thread":
+    compile_args += ["-fsanitize=thread", "-g", "-O1", "-fno-omit-frame-pointer"]
+    link_args += ["-fsanitize=thread"]
 
 
 class BuildExtensions(build_ext):

@@ -87,7 +87,9 @@ class Apt:
         folder = self.directory / "sources" / name
         if folder.exists():
             return folder
-        if not self.run("apt-cache", "showsrc", "--only-source", name):
+        try:
+            self.run("apt-cache", "showsrc", "--only-source", name)
+        except subprocess.CalledProcessError:  # apt-cache has said what it lacks
             return None
         downloads = self.directory / "downloads"
         shutil.rmtree(downloads, ignore_errors=True)
