@@ -39,7 +39,8 @@ class Authority:
 
     def __init__(self) -> None:
         subject = ("-x509", "-subj", "/CN=authority of tests", "-days", "30")
-        self.key, certificate = self.openssl("req", *KEY, *subject)
+        usage = ("-addext", "keyUsage=critical,keyCertSign")
+        self.key, certificate = self.openssl("req", *KEY, *subject, *usage)
         self.cert_pem = Pem(certificate)
 
     def openssl(self, *command: str) -> tuple[str, str]:
