@@ -7,7 +7,7 @@ import signal
 import socket
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,15 @@ def collections_see_only_what_tests_make() -> Iterator[None]:
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def functions_are_freed() -> None:
+    """Without a GIL Python 3.13 frees no function once a thread was started, nor what it holds."""
+    with suppress(ImportError, AttributeError):
+        import _testinternalcapi
+
+        _testinternalcapi.suppress_immortalization(True)
 
 
 @pytest.fixture(scope="session", autouse=True)

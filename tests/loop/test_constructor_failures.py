@@ -137,7 +137,7 @@ def closed_by_refusals() -> list[str]:
                 made = None
                 try:
                     made = kind(*arguments, **options)
-                except (TypeError, ValueError, AttributeError, OSError, RuntimeError):
+                except (TypeError, ValueError, AttributeError, OSError, RuntimeError, Warning):
                     pass
                 if hasattr(made, "close") and not isinstance(made, type(loop)):
                     made.close()

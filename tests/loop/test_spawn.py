@@ -486,6 +486,32 @@ os.close(pidfd)
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=60)
 
 
+def test_calls_that_fail_leave_nothing_behind() -> None:
+    """A thread was started: from then on a free-threaded Python 3.13 frees no function."""
+    program = """
+import gc, os, threading
+from aiopoll.loop.popen import start_popen
+from aiopoll.loop.spawn import Spawner
+
+def fail():
+    try:
+        start_popen(["/nonexistent"])
+    except FileNotFoundError:
+        pass
+
+threading.Thread(target=fail).start()
+for _ in range(20):
+    fail()
+    popen, pidfd = start_popen(["true"])
+    popen.wait()
+    os.close(pidfd)
+gc.collect()
+assert not [found for found in gc.get_objects() if type(found) is Spawner]
+assert len(os.listdir("/proc/self/fd")) == 4  # with that of this list
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=60)
+
+
 def test_audit_events_are_subprocesss_own() -> None:
     program = """
 import sys

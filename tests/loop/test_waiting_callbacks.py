@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.support.threads import HAS_GIL
 
 import aiopoll
 
@@ -95,7 +96,7 @@ def test_contexts_are_seen_again_and_go(
     loop.call_soon(fill)
     loop.call_later(0.05, loop.stop)
     loop.run_forever()
-    assert hidden > WAITING // 2
+    assert hidden > WAITING // 2 or not HAS_GIL  # without one nothing is hidden
     loop.set_debug(False)
     if way_out in (run_all, run_each, move, debug):
         assert ran == list(range(WAITING))
@@ -140,7 +141,7 @@ def test_contexts_of_timers_are_seen_again_and_go(
     loop.call_soon(fill)
     loop.call_later(0.05, loop.stop)
     loop.run_forever()
-    assert hidden > WAITING // 5
+    assert hidden > WAITING // 5 or not HAS_GIL
     if way_out == "due" or (way_out == "next" and keep):
         assert ran == list(range(WAITING))
     else:
