@@ -94,6 +94,9 @@ mount -t tmpfs tmpfs /new/dev/shm
 mount -t ext4 /new/dev/vda /new/scratch
 chmod 1777 /new/dev/shm /new/scratch /new/tmp
 ln -s /proc/self/fd /new/dev/fd
+ln -s fd/0 /new/dev/stdin
+ln -s fd/1 /new/dev/stdout
+ln -s fd/2 /new/dev/stderr
 ifconfig lo up
 cp /bin/busybox /tests /new/scratch
 exec switch_root /new /scratch/busybox sh /scratch/tests

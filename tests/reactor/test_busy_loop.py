@@ -7,6 +7,7 @@ import select
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -129,6 +130,7 @@ def test_busy_loop_polls_the_ring_for_the_given_time() -> None:
 
     def echo() -> None:
         while data := theirs.recv(100):
+            time.sleep(0.0005)  # a reply that is there before the first look needs none
             theirs.send(data)
 
     async def scenario() -> None:
@@ -149,6 +151,7 @@ def test_busy_loop_polls_the_ring_for_the_given_time() -> None:
     try:
         aiopoll.run(scenario(), backend="aio", busy_poll=1)
     finally:
+        theirs.shutdown(socket.SHUT_RDWR)
         thread.join()
         theirs.close()
 
