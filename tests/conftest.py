@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import importlib
 import os
 import signal
 import socket
@@ -57,9 +58,7 @@ def collections_see_only_what_tests_make() -> Iterator[None]:
 def functions_are_freed() -> None:
     """Without a GIL Python 3.13 frees no function once a thread was started, nor what it holds."""
     with suppress(ImportError, AttributeError):
-        import _testinternalcapi
-
-        _testinternalcapi.suppress_immortalization(True)
+        importlib.import_module("_testinternalcapi").suppress_immortalization(True)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -213,6 +213,30 @@ def test_a_loop_that_is_closed_without_a_runner(backend: str | None, tmp_path: P
     assert path.read_bytes() == b"e" * 40 * BLOCK
 
 
+@pytest.mark.parametrize("backend", ["aio", "epoll", None])
+def test_a_collector_may_finalize_a_file_before_its_loop(
+    backend: str | None, tmp_path: Path
+) -> None:
+    """Where it begins is its own affair: here the test calls the finalizer."""
+    path = filled(tmp_path / "file", 300)
+
+    async def main() -> Any:
+        file = await aiopoll.open(path, "r+b", direct=True)
+        buffer = aiopoll.AlignedBuffer(BLOCK)
+        buffer[:] = b"e" * BLOCK
+        for i in range(300):
+            file.pwrite(buffer, i * BLOCK)
+        return file
+
+    loop = aiopoll.new_event_loop(backend=backend) if backend else asyncio.new_event_loop()
+    file = loop.run_until_complete(main())
+    with pytest.warns(ResourceWarning) as warned:
+        file.__del__()
+    assert path.read_bytes() == b"e" * 300 * BLOCK
+    assert [str(warning.message).split()[0] for warning in warned][-1] == "unclosed"
+    loop.close()
+
+
 @pytest.mark.subprocess
 def test_writes_in_flight_at_interpreter_exit_are_done(tmp_path: Path) -> None:
     path = filled(tmp_path / "file", 300)

@@ -22,7 +22,7 @@ MADE = {
     "appended file": "file = await aiopoll.open(path, 'ab'); await file.write(b'written')",
     "text file": "file = await aiopoll.open(path, 'w'); await file.write('written')",
     "requests of files": "file = await aiopoll.open(path, 'r+b');"
-    " [file.pwrite(b'written', 0) for _ in range(20)]; await asyncio.sleep(0)",
+    " [file.pwrite(b'written', 0) for _ in range(300)]; await asyncio.sleep(0)",
     "Context": "file = aiopoll.Context(4); open(path, 'w').write('written')",
     "AioSelector": "file = aiopoll.AioSelector(); open(path, 'w').write('written')",
     "connection": "server = await asyncio.start_server(lambda r, w: None, 'localhost', 0);"

@@ -401,6 +401,9 @@ cdef class File:
     def __del__(self):
         if self.file.fd < 0 or self.file.borrowed or self.queue is None:
             return
+        if self.file.pending > 0:
+            # Requests hold their file: a collector has the loop too, and came here first.
+            self.queue.end_dropped()
         if self.file.closefd and not self.queue.is_forked_child():
             warn(f"unclosed file {self!r}", ResourceWarning, stacklevel=2, source=self)
         try:

@@ -44,6 +44,7 @@ cdef class FileQueue(RequestSource):
     cdef uint64_t made_in
 
     cdef bint is_forked_child(self) noexcept
+    cdef int end_dropped(self) except -1
     cdef FileRequest take(self, Kind kind, OpenFile file, object owner)
     cdef int release(self, FileRequest request) except -1
     cdef object start(self, FileRequest request)

@@ -77,6 +77,8 @@ cdef class ThreadPool:
 
         After False a living thread may still call it.
         """
+        if is_finalizing():
+            return False
         try:
             if self.executor is None:
                 # At interpreter exit this raises RuntimeError too.
@@ -395,7 +397,7 @@ cdef class FileQueue(RequestSource):
         request.enter(PERFORMED)
         self.done.append(request)
         # collect() clears the flag before it looks: one of the two sees the other's store.
-        if not flag_was_up(&self.collecting):
+        if not is_finalizing() and not flag_was_up(&self.collecting):
             try:
                 self.loop.call_soon_threadsafe(self.collect)
             except RuntimeError:
@@ -480,11 +482,15 @@ cdef class FileQueue(RequestSource):
         return pending
 
     def __del__(self):
-        if self.loop is None:
-            return
+        if self.loop is not None:
+            self.end_dropped()
+
+    cdef int end_dropped(self) except -1:
+        """Waits for the requests of a loop that nobody closed; warns if there are any."""
         if self.shutdown():
             warn(f"{self.loop!r} was dropped with I/O of files in flight",
                  ResourceWarning, stacklevel=2, source=self)
+        return 0
 
     def statistics(self):
         """Returns the counters, as a FileStatistics."""
