@@ -486,7 +486,7 @@ cdef class FileQueue(RequestSource):
             self.end_dropped()
 
     cdef int end_dropped(self) except -1:
-        """Waits for the requests of a loop that nobody closed; warns if there are any."""
+        """Waits for the requests of a loop that was not closed; warns if there are any."""
         if self.shutdown():
             warn(f"{self.loop!r} was dropped with I/O of files in flight",
                  ResourceWarning, stacklevel=2, source=self)
