@@ -413,6 +413,9 @@ def test_descriptor_that_appends_in_any_mode(tmp_path: Path, steps: str) -> None
     with open(appending(), "r+b") as model:
         expected = [getattr(model, name)(*arguments) for name, *arguments in doing]
     contents = path.read_bytes()
+    if "much" in steps:
+        assert expected[2] in (70_003, 70_008)  # Python 3.15 does not ask the kernel
+        expected[2] = 70_008
 
     async def main() -> None:
         async with aiopoll.open(appending(), "r+b") as file:

@@ -18,7 +18,7 @@ from asyncio import unix_events
 from collections.abc import Callable
 from typing import Any
 
-from aiopoll.cli.startup.sitecustomize import ALIAS, OPTIONS, AtImport, watch_loops
+from aiopoll.cli.startup.sitecustomize import ALIAS, OPTIONS, TASTES, AtImport, watch_loops
 from aiopoll.loop import EventLoop, alias_uvloop
 from aiopoll.selector import AioSelector
 
@@ -105,22 +105,23 @@ def _origin(loop: object) -> str:
 
 
 def _correct_tastes() -> None:
-    for name, correct in TASTES.items():
-        if name in sys.modules:
-            correct(sys.modules[name])
-    AtImport({name: _careful(correct) for name, correct in TASTES.items()})
-
-
-def _careful(correct: Callable[[Any], None]) -> Callable[[Any], None]:
-    """A library's other version may lack what is corrected: it stays as it is, and is reported."""
-
-    def corrected(module: Any) -> None:
-        try:
+    for name in TASTES:
+        module = sys.modules.get(name)
+        # sitecustomize does it for those that are half-made.
+        if module is not None and not getattr(module.__spec__, "_initializing", False):
             correct(module)
-        except AttributeError:
-            pass
+    AtImport(dict.fromkeys(TASTES, correct))
 
-    return corrected
+
+def correct(module: Any) -> None:
+    """Has a module of TASTES not look for uvloop.
+
+    A library's other version may lack what is corrected: it stays as it is, and is reported.
+    """
+    try:
+        _CORRECTIONS.pop(module.__name__, lambda _: None)(module)
+    except AttributeError:
+        pass
 
 
 def _without_uvloop(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -172,10 +173,7 @@ def _granian(module: Any) -> None:
     module.loops._data["auto"] = module.loops._data["asyncio"]
 
 
-TASTES: dict[str, Callable[[Any], None]] = {
-    "uvicorn.loops.auto": _uvicorn,
-    "gunicorn.workers.gasgi": _gunicorn,
-    "sanic.mixins.startup": _sanic,
-    "granian._loops": _granian,
-}
-"""Modules that take uvloop if it is there, unless the user has chosen, and what to do about it."""
+_CORRECTIONS: dict[str, Callable[[Any], None]] = dict(
+    zip(TASTES, (_uvicorn, _gunicorn, _sanic, _granian), strict=True)
+)
+"""What to do about the modules of TASTES, once each."""

@@ -143,6 +143,8 @@ class ProcessSyscalls(AioSyscalls):
     @syscall
     def setrlimit(self, which: int, limit: int) -> None:
         """Set a limit of the process. EINVAL for limits other than RLIMIT_FSIZE."""
-        if which != resource.RLIMIT_FSIZE or limit < resource.RLIM_INFINITY:
+        if which != resource.RLIMIT_FSIZE or limit < -1:
             raise error(errno.EINVAL)
-        self.sched.current.process.fsize_max = None if limit == resource.RLIM_INFINITY else limit
+        # -1 before Python 3.15
+        unlimited = limit in (-1, resource.RLIM_INFINITY)
+        self.sched.current.process.fsize_max = None if unlimited else limit

@@ -28,6 +28,13 @@ if TYPE_CHECKING:
 OPTIONS = "AIOPOLL_RUN"
 """The environment variable: "on", or "alias-uvloop"; processes without it are left alone."""
 ALIAS = "alias-uvloop"
+TASTES = (
+    "uvicorn.loops.auto",
+    "gunicorn.workers.gasgi",
+    "sanic.mixins.startup",
+    "granian._loops",
+)
+"""Modules that take uvloop if it is there, unless the user has chosen."""
 
 
 class AtImport:
@@ -38,16 +45,20 @@ class AtImport:
         sys.meta_path.insert(0, self)
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        if name not in self.actions:
+        action = self.actions.pop(name, None)  # another such finder asks this one
+        if action is None:
             return None
-        for finder in list(sys.meta_path):
-            find = None if finder is self else getattr(finder, "find_spec", None)
-            spec = None if find is None else find(name, path, target)
-            if spec is not None:
-                if spec.loader is not None:
-                    spec.loader = _Loader(spec.loader, self.actions)
-                return spec
-        return None
+        try:
+            for finder in list(sys.meta_path):
+                find = None if finder is self else getattr(finder, "find_spec", None)
+                spec = None if find is None else find(name, path, target)
+                if spec is not None:
+                    if spec.loader is not None:
+                        spec.loader = _Loader(spec.loader, self.actions)
+                    return spec
+            return None
+        finally:
+            self.actions[name] = action
 
 
 class _Loader:
@@ -135,6 +146,13 @@ def _take_over(module: Any) -> None:
         watch_loops(lambda loop: line)
 
 
+def _correct(module: Any) -> None:
+    # A module that imports asyncio for the first time is half-made when the loops are taken over.
+    takeover: Any = sys.modules.get("aiopoll.cli.takeover")
+    if takeover is not None:
+        takeover.correct(module)
+
+
 def _start() -> None:
     options = os.environ.get(OPTIONS)
     if not options:
@@ -142,7 +160,8 @@ def _start() -> None:
     if "asyncio" in sys.modules:
         _take_over(sys.modules["asyncio"])
         return
-    AtImport({"asyncio": _take_over, "aiopoll.loop": _take_over})
+    tastes = dict.fromkeys(TASTES, _correct)
+    AtImport({"asyncio": _take_over, "aiopoll.loop": _take_over, **tastes})
     if options == ALIAS:
         sys.meta_path.insert(0, _Alias())
 
