@@ -30,6 +30,7 @@ TESTS_OF_THREADS = (
     "loop/test_other_threads.py",
     "loop/test_parallel_loops.py",
 )
+REPORTS = BUILD / "reports"
 # CPython's lists of its own races.
 LISTS = ("suppressions.txt", "suppressions_free_threading.txt")
 
@@ -95,7 +96,9 @@ class Build:
             found = "\n".join(path.read_text("utf-8") for path in lists if path.exists())
             suppressions = BUILD / "tsan.supp"
             suppressions.write_text(found, encoding="utf-8")
-            variables["TSAN_OPTIONS"] = f"suppressions={suppressions} exitcode=66 die_after_fork=0"
+            variables["TSAN_OPTIONS"] = (
+                f"suppressions={suppressions} exitcode=66 die_after_fork=0 log_path={REPORTS}/race"
+            )
         return variables
 
 
@@ -116,7 +119,12 @@ def main() -> int:
         tests = TESTS_OF_THREADS if options.sanitize else TESTS
         arguments += [f"tests/{test}" for test in tests]
     command = [build.python, "-m", "tests.support.parallel", options.processes, *arguments]
-    return subprocess.run(command, cwd=ROOT, env={**os.environ, **build.variables()}).returncode
+    shutil.rmtree(REPORTS, ignore_errors=True)
+    REPORTS.mkdir()
+    status = subprocess.run(command, cwd=ROOT, env={**os.environ, **build.variables()}).returncode
+    for report in REPORTS.iterdir():  # pytest shows what a test prints only if it fails
+        print(report.read_text("utf-8", "replace"))
+    return status
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from libc.math cimport ceil
 from libc.stdint cimport int64_t, uint32_t
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
+from aiopoll.aio.free_threading cimport FREE_THREADED
 from aiopoll.loop.handle_queue cimport HandleQueue
 from aiopoll.loop.handles cimport (
     TimerOwner, cancel_handle, check_here, drop_handle, format_handle, gc_track, is_cancelled,
@@ -233,12 +234,11 @@ cdef class LoopCore(TimerOwner):
         return monotonic()
 
     cdef object schedule(self, object callback, tuple args, object context):
-        if self._debug:
-            handle = asyncio.Handle(callback, args, self, context)
-            self.ready.push(handle)
-        else:
-            handle = new_handle(callback, args, self, context)
-            self.ready.push(handle)
+        cdef bint debug = self._debug
+        handle = (asyncio.Handle(callback, args, self, context) if debug
+                  else new_handle(callback, args, self, context))
+        self.ready.push(handle)
+        if not FREE_THREADED and not debug:  # without a GIL another thread must not read `count`
             set_gc_tracking(handle, self.forever, context is None and self.ready.count >= HIDE_MIN)
         return handle
 
