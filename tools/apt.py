@@ -17,6 +17,8 @@ from pathlib import Path
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 ARCHIVES = (".bz2", ".gz", ".xz")
+RELEASES = ("bookworm", "trixie", "sid")
+"""Where the sources of each Python are that the tools build."""
 
 
 def mirror() -> str:

@@ -18,12 +18,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tools.apt import Apt
+from tools.apt import RELEASES, Apt
 from tools.commands import need, output
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "freethreaded"
-SOURCES = Apt(BUILD / "apt", ("bookworm", "trixie", "sid"), "deb-src")
+SOURCES = Apt(BUILD / "apt", RELEASES, "deb-src")
 TESTS = ("aio", "reactor", "loop", "files", "leaks", "stress")
 TESTS_OF_THREADS = (
     "files/test_threads.py",

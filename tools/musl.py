@@ -3,7 +3,7 @@
 Facts.  An interpreter loads modules for its own C library alone.  Debian has musl (package musl),
 and the sources of CPython, OpenSSL and zlib, but no interpreter for musl.  zig's musl is newer
 than Debian's, and lets programs be linked with functions that the older one has not.
-Rule.  The sources come from the releases of Debian in RELEASES, through apt, which checks their
+Rule.  The sources come from the releases of Debian in tools/apt.py, through apt, which checks their
 signatures; zig's clang builds them in build/musl, once.  None of Debian's patches is applied.
 Limit.  A Python that none of these releases has is not built, and has no musllinux wheel.
 Cost.  Ten minutes for OpenSSL and the first Python, four for each more; 300 MB each.
@@ -14,13 +14,12 @@ import os
 import sys
 from pathlib import Path
 
-from tools.apt import Apt
+from tools.apt import RELEASES, Apt
 from tools.commands import output as run
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "build" / "musl"
 LOADER = Path("/lib/ld-musl-x86_64.so.1")
-RELEASES = ("bookworm", "trixie", "sid")
 OF_LIBRARIES = "bookworm"  # one that each of the Pythons works with
 SOURCES = Apt(FOLDER / "apt", RELEASES, "deb-src")
 COMPILER = f"{sys.executable} -m ziglang cc -target x86_64-linux-musl"
