@@ -67,7 +67,7 @@ class Release:
         )
         self.run(
             f"the example of README.md with the {what}",
-            f"""test "$(/{what}/bin/python -I -W error /example.py)" = "b'hello, ring\\n'" """,
+            f"""test "$(/{what}/bin/python -I -W error /example.py 2>&1)" = "b'hello, ring\\n'" """,
         )
 
 
