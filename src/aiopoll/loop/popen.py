@@ -46,6 +46,7 @@ def start_popen(*args: Any, **options: Any) -> tuple["subprocess.Popen[bytes]", 
         return kind(*args, **options), -1
     told = _CHDIR_FAILED if _CHDIR_FAILED in execute.__code__.co_consts else "noexec"
     spawner = Spawner(fork_exec, told.encode())
+    popen = kind.__new__(kind, *args, **options)
     try:
         ours = _unused.pop()
     except IndexError:
@@ -53,7 +54,6 @@ def start_popen(*args: Any, **options: Any) -> tuple["subprocess.Popen[bytes]", 
     ours.__code__, ours.__defaults__ = execute.__code__, execute.__defaults__
     ours.__kwdefaults__ = execute.__kwdefaults__
     ours.__globals__.update(vars(subprocess), _fork_exec=spawner, _USE_POSIX_SPAWN=False)
-    popen = kind.__new__(kind, *args, **options)
     popen._execute_child = partial(ours, popen)
     try:
         popen.__init__(*args, **options)
