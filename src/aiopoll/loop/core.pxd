@@ -34,7 +34,7 @@ cdef class LoopCore(TimerOwner):
     cdef dict future_options
     cdef bint forever
     cdef uint32_t callbacks  # counts those that were run
-    cdef bint gather_writes
+    cdef public bint _gather_writes
     cdef list held  # streams whose writes the kernel holds back until the callback ends
     cdef uint64_t more_sends
     cdef uint64_t pushes

@@ -14,6 +14,7 @@ Why.  All that is cold stays asyncio's own and right on every Python version.
 Cost.  asyncio's run_forever calls the first iteration, in Python.  `_scheduled` can only be read.
 """
 
+cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.list cimport PyList_GET_SIZE
 from cpython.object cimport PyObject_Call
@@ -62,6 +63,7 @@ cdef inline double monotonic() noexcept:
     return now.tv_sec + now.tv_nsec * 1e-9
 
 
+@cython.no_gc_clear  # as TimerOwner
 cdef class LoopCore(TimerOwner):
     """The base class that EventLoop puts before asyncio's own."""
 
@@ -70,7 +72,7 @@ cdef class LoopCore(TimerOwner):
         self._closed = True
         self.timer_handles = []
         self.held = []
-        self.gather_writes = True
+        self._gather_writes = True
         self.ready = HandleQueue()
         self.transports = TransportTable()
         self.makes_futures = type(self).create_future is not LoopCore.create_future
@@ -148,9 +150,6 @@ cdef class LoopCore(TimerOwner):
         """The counters, as a ReactorStatistics; RuntimeError once the loop is closed."""
         self.check_open()
         return self.reactor.statistics()._replace(more_sends=self.more_sends, pushes=self.pushes)
-
-    def _set_gather_writes(self, gather_writes):
-        self.gather_writes = gather_writes
 
     def events_pending(self):
         """Whether files are ready that this iteration does not know of yet.

@@ -95,7 +95,7 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
             self._give_up()
             raise
         mark_pipe(self._pipe_fd())
-        self._set_gather_writes(gather_writes)
+        self._gather_writes = gather_writes
 
     def _pipe_fd(self) -> int:
         """The descriptor that signals write to; -1 once closed."""

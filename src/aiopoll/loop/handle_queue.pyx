@@ -8,6 +8,7 @@ from aiopoll.reactor.ready_queue cimport ReadyQueue
 
 
 @cython.final
+@cython.no_gc_clear
 cdef class HandleQueue(ReadyQueue):
     """A ReadyQueue whose handles are seen by the garbage collector once they have left it."""
 

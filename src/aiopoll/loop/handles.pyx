@@ -117,6 +117,7 @@ cdef Py_ssize_t slot_offset(type owner, str name) except -1:
     return (<MemberDescriptor *><PyObject *>descriptor).d_member.offset
 
 
+@cython.no_gc_clear  # late finalizers may call it: its parts must be there
 cdef class TimerOwner:
     """A loop, as its handles know it."""
 

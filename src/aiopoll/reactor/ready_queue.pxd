@@ -1,5 +1,7 @@
 """The queue of callbacks that the next iteration runs."""
 
+from cpython.list cimport PyList_GET_SIZE
+
 from aiopoll.aio.free_threading cimport FREE_THREADED, flag_is_up
 
 cdef class ReadyQueue:
@@ -16,10 +18,13 @@ cdef class ReadyQueue:
     cdef int take_posted(self) except -1
     cdef object pop(self)
     cdef int grow(self) except -1
+    cdef int restart(self) except -1
     cdef int expose(self, object item) except -1
 
 cdef inline Py_ssize_t nr_waiting(ReadyQueue queue) except -1:
     """How many items wait, those that other threads have put there too."""
     if FREE_THREADED and flag_is_up(&queue.has_posted):
         queue.take_posted()
+    if PyList_GET_SIZE(queue.slots) <= queue.mask:
+        queue.restart()
     return queue.count

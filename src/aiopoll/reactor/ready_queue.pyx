@@ -8,12 +8,17 @@ know `loop._ready` as a deque, find the methods that they use.  An item that lea
 these passes expose(), for a loop may have hidden it from the garbage collector.  Without a GIL
 only the owner uses the ring; what another thread pushes goes to a list that locks itself, and from
 there into the ring before the owner pushes or counts anything: the order stays that of the calls.
+The ring's size is asked of the list, each time.
+
+Failure prevented.  A loop that was forgotten with callbacks in its queue goes with the garbage.
+The collector clears the list, in whose place no memory is then, before it drops the queue, which
+asks the list for what it holds; or a finalizer that runs late calls call_soon().
 
 Cost.  The list never shrinks: eight bytes for each callback that ever waited at once.
 """
 
 cimport cython
-from cpython.list cimport PyList_GET_ITEM, PyList_SET_ITEM
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE, PyList_SET_ITEM
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 
@@ -34,7 +39,7 @@ cdef inline int put(ReadyQueue queue, object item) except -1:
     """Puts an item into the ring, which the caller alone uses."""
     cdef Py_ssize_t at
     cdef PyObject *none
-    if queue.count > queue.mask:
+    if queue.count >= PyList_GET_SIZE(queue.slots):
         queue.grow()
     at = (queue.head + queue.count) & queue.mask
     none = <PyObject *>PyList_GET_ITEM(queue.slots, at)
@@ -45,6 +50,7 @@ cdef inline int put(ReadyQueue queue, object item) except -1:
     return 0
 
 
+@cython.no_gc_clear  # it always has a list, of any size
 cdef class ReadyQueue:
     """A first-in, first-out queue, with the methods of collections.deque."""
 
@@ -98,6 +104,9 @@ cdef class ReadyQueue:
         cdef Py_ssize_t i, at
         cdef PyObject *item
         cdef PyObject *none = <PyObject *>None
+        if PyList_GET_SIZE(old) <= self.mask:
+            self.restart()
+            return 0
         if self.count <= self.mask:
             return 0  # the allocation has run a finalizer that came here first
         for i in range(self.count):
@@ -109,6 +118,15 @@ cdef class ReadyQueue:
         self.slots = slots  # the old list gives back its references when it goes
         self.mask = len(slots) - 1
         self.head = 0
+        return 0
+
+    cdef int restart(self) except -1:
+        """The collector has cleared the list, and what was in it is gone."""
+        cdef list slots = [None] * SLOTS_MIN
+        if PyList_GET_SIZE(self.slots) <= self.mask:  # no finalizer came here first
+            self.count = self.head = 0
+            self.mask = SLOTS_MIN - 1
+            self.slots = slots
         return 0
 
     cdef int expose(self, object item) except -1:

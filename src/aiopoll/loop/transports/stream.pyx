@@ -351,7 +351,7 @@ cdef class Stream(Connection):
             self.held = False
             return MSG_NOSIGNAL
         if self.may_hold == NOT_ASKED:
-            self.may_hold = YES if loop.gather_writes and socket_is_tcp(self.fd) else NO
+            self.may_hold = YES if loop._gather_writes and socket_is_tcp(self.fd) else NO
             if self.may_hold == NO:
                 return MSG_NOSIGNAL
         loop.more_sends += 1
