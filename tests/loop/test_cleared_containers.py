@@ -18,11 +18,11 @@ async def wait(loop, reading):
     reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
     datagrams = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, ("127.0.0.1", 0))
     file = await aiopoll.open(sys.argv[2], "r+b")
-    requests = [asyncio.ensure_future(file.pwrite(b"written", 0)) for _ in range(3)]
+    await file.pwrite(b"written", 0)  # done: a finalizer, which comes before, waits for others
     loop.add_reader(reading, print)
     asyncio.current_task().add_done_callback(lambda _: leave_behind(loop))
     writer.write(bytes(1 << 22))
-    return server, writer, datagrams, file, requests
+    return server, writer, datagrams, file
 
 def leave_behind(loop):
     # More than the queue has room for at first.
