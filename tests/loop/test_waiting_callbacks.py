@@ -137,9 +137,9 @@ def test_contexts_of_timers_are_seen_again_and_go(
                 handle.cancel()
             if not keep:
                 handles.clear()
+        loop.call_later(0.002, loop.stop)  # due after all others
 
     loop.call_soon(fill)
-    loop.call_later(0.05, loop.stop)
     loop.run_forever()
     assert hidden > WAITING // 5 or not HAS_GIL
     if way_out == "due" or (way_out == "next" and keep):
