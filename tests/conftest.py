@@ -15,7 +15,7 @@ from typing import Any
 import hypothesis
 import pytest
 from tests.support.children import Waiter, call_in_child
-from tests.support.loops import CHILD_SECONDS_MAX, LOOPS, until
+from tests.support.loops import CHILD_SECONDS_MAX, LOOPS, WAITS, until
 from tests.support.tls import tls_contexts
 
 from aiopoll import Context
@@ -83,12 +83,15 @@ LOOP_OPTIONS: dict[str, dict[str, Any]] = {
     "aio": {"backend": "aio"},
     "epoll": {"backend": "epoll"},
     "nr_events=1": {"backend": "aio", "nr_events": 1},  # nearly all files in the epoll set
+    **{wait: {"backend": "auto"} for wait in WAITS},
 }
 
 
 @pytest.fixture(params=LOOP_OPTIONS)
-def loop_options(request: pytest.FixtureRequest) -> dict[str, Any]:
+def loop_options(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The arguments of new_event_loop(); tests that use it run on each kind of loop."""
+    if request.param in WAITS:
+        monkeypatch.setenv("AIOPOLL_WAIT", request.param)
     return LOOP_OPTIONS[request.param]
 
 
@@ -99,7 +102,7 @@ def soak() -> Callable[[int], int]:
     return lambda count: count * factor
 
 
-@pytest.fixture(params=["aio", "epoll"])
+@pytest.fixture(params=["aio", *WAITS, "epoll"])
 def loop_kind(request: pytest.FixtureRequest) -> Any:
     """The kind of `loop`, one of LOOPS; a module may have a fixture of this name with others."""
     return request.param

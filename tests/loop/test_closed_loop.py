@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from tests.support.descriptors import open_count
+from tests.support.loops import LOOPS, WAITS
 from tests.support.tls import tls_contexts
 
 import aiopoll
@@ -185,7 +186,7 @@ TRANSPORTS: list[Callable[[Any, Kept], Awaitable[None]]] = [
 
 
 @pytest.mark.subprocess
-@pytest.mark.parametrize("loop_kind", ["aio", "epoll"])
+@pytest.mark.parametrize("loop_kind", ["aio", *WAITS, "epoll"])
 @pytest.mark.parametrize("make", TRANSPORTS)
 def test_nothing_is_ignored_and_everything_is_closed(
     make: Callable[[Any, Kept], Awaitable[None]],
@@ -198,7 +199,7 @@ def test_nothing_is_ignored_and_everything_is_closed(
     before = open_count()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # for objects not closed, as in asyncio
-        loop = aiopoll.new_event_loop(backend=loop_kind)
+        loop = LOOPS[loop_kind]()
         loop.set_exception_handler(lambda loop, context: None)  # tasks that were pending
         kept: Kept = []
         loop.run_until_complete(make(loop, kept))
@@ -220,13 +221,13 @@ def test_nothing_is_ignored_and_everything_is_closed(
     assert open_count() == before
 
 
-@pytest.mark.parametrize("loop_kind", ["aio", "epoll"])
+@pytest.mark.parametrize("loop_kind", ["aio", *WAITS, "epoll"])
 @pytest.mark.parametrize("how", ["close", "abort"])
 @pytest.mark.parametrize("make", [stream, stream_with_unsent_data, accepted_stream])
 def test_a_stream_is_closed_even_then(
     make: Callable[[Any, Kept], Awaitable[None]], how: str, loop_kind: str
 ) -> None:
-    loop = aiopoll.new_event_loop(backend=loop_kind)
+    loop = LOOPS[loop_kind]()
     kept: Kept = []
     loop.run_until_complete(make(loop, kept))
     with warnings.catch_warnings():

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
+from tests.support.loops import WAITS, waiting_loop
 
 import aiopoll
 
@@ -256,7 +257,10 @@ def test_each_write_over_tls_is_one_to_its_carrier(
 
 @pytest.fixture
 def switched_off(loop_kind: str) -> Iterator[aiopoll.EventLoop]:
-    loop = aiopoll.new_event_loop(backend=loop_kind, gather_writes=False)
+    if loop_kind in WAITS:
+        loop = waiting_loop(loop_kind, gather_writes=False)
+    else:
+        loop = aiopoll.new_event_loop(backend=loop_kind, gather_writes=False)
     yield loop
     loop.close()
 

@@ -42,7 +42,7 @@ def loop(
     assert not left
     assert not reports
     assert after.watched == before.watched
-    assert after.in_flight <= before.in_flight
+    assert after.in_flight <= max(before.in_flight, 2)  # its own: of the epoll set and the wake-up
 
 
 @pytest.fixture(params=["tcp", "unix"])

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,16 +11,28 @@ import aiopoll
 
 CHILD_SECONDS_MAX = 100  # an emulated machine is ten times slower
 
+
+WAITS = ("set", "both")
+"""Where a loop of backend "auto" has its files: in the epoll set, and there and on the ring."""
+
+
+def waiting_loop(wait: str, **options: Any) -> aiopoll.EventLoop:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIOPOLL_WAIT", wait)
+        return aiopoll.new_event_loop(backend="auto", **options)
+
+
 LOOPS: dict[str, Callable[[], Any]] = {
     "aio": lambda: aiopoll.new_event_loop(backend="aio"),
     "one-slot": lambda: aiopoll.new_event_loop(backend="aio", nr_events=1),
+    **{wait: partial(waiting_loop, wait) for wait in WAITS},
     "syscall-reap": lambda: aiopoll.new_event_loop(backend="aio"),
     "epoll": lambda: aiopoll.new_event_loop(backend="epoll"),
     "selector": lambda: asyncio.SelectorEventLoop(aiopoll.AioSelector()),
     "asyncio": asyncio.SelectorEventLoop,  # the oracle
 }
 
-OURS = ["aio", "one-slot", "epoll"]
+OURS = ["aio", "one-slot", *WAITS, "epoll"]
 """Those that differ in how they wait."""
 
 # The kinds on which asyncio itself does not touch, lose or wait for the wrong file.

@@ -34,3 +34,14 @@ def busy_poll_ns(busy_poll: str | float) -> int:
     if not 0 <= busy_poll <= 1:
         raise ValueError(f"busy_poll must be from 0 to 1 second, not {busy_poll!r}")
     return round(busy_poll * 1e9)
+
+
+def forced_wait() -> str | None:
+    """Where AIOPOLL_WAIT has backend "auto" wait: "ring", "set", "both", or None for what pays.
+
+    Raises ValueError for other values.
+    """
+    wait = os.environ.get("AIOPOLL_WAIT")
+    if wait not in (None, "ring", "set", "both"):
+        raise ValueError(f"AIOPOLL_WAIT must be ring, set or both, not {wait!r}")
+    return wait

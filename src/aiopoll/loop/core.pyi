@@ -23,7 +23,12 @@ class LoopCore(TimerOwner):
     _scheduled: Sequence[TimerHandle]
 
     def _open_reactor(
-        self, backend: str, nr_events: int, user_ring: bool | None, busy_poll_ns: int
+        self,
+        backend: str,
+        nr_events: int,
+        user_ring: bool | None,
+        busy_poll_ns: int,
+        wait: str | None,
     ) -> None: ...
     def _close_reactor(self) -> None: ...
     def _clear_timers(self) -> None: ...

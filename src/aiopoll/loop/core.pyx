@@ -30,9 +30,9 @@ from aiopoll.loop.handles cimport (
     set_scheduled,
 )
 from aiopoll.loop.transports.table cimport TransportTable
-from aiopoll.reactor.aio_reactor cimport AioReactor
 from aiopoll.reactor.descriptor cimport has_number
 from aiopoll.reactor.epoll_reactor cimport EpollReactor
+from aiopoll.reactor.mixed_reactor cimport MixedReactor
 from aiopoll.reactor.reactor cimport Reactor
 from aiopoll.reactor.ready_queue cimport nr_waiting
 from aiopoll.reactor.registration cimport GIVEN, READ, WRITE, Registration
@@ -123,12 +123,13 @@ cdef class LoopCore(TimerOwner):
             "message": f"cannot poll fd {fd}: no AIO slot or epoll watch available; retrying",
             "exception": error}, ), None)
 
-    def _open_reactor(self, backend, nr_events, user_ring, busy_poll_ns):
-        """Makes the reactor, before asyncio's constructor runs.  Raises OSError as AioReactor."""
-        if backend == "aio":
-            self.reactor = AioReactor(self.ready, nr_events, user_ring, busy_poll_ns)
-        else:
+    def _open_reactor(self, backend, nr_events, user_ring, busy_poll_ns, wait):
+        """Makes the reactor, before asyncio's constructor runs.  Raises what MixedReactor raises."""
+        if backend == "epoll":
             self.reactor = EpollReactor(self.ready)
+        else:
+            wait = wait if backend == "auto" else "ring"
+            self.reactor = MixedReactor(self.ready, nr_events, user_ring, busy_poll_ns, wait)
 
     def _close_reactor(self):
         if self.reactor is not None:

@@ -12,7 +12,7 @@ from contextvars import Context
 from typing import Any, TypeVar
 
 from aiopoll.aio.missed_wakeups import require_wakeups
-from aiopoll.loop.backend import busy_poll_ns, requested_backend
+from aiopoll.loop.backend import busy_poll_ns, forced_wait, requested_backend
 from aiopoll.loop.dns import is_numeric_name, numeric_addresses
 from aiopoll.loop.fork_signals import mark_pipe, unmark_pipe
 from aiopoll.loop.pipes import check_pipe
@@ -47,7 +47,7 @@ OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
 class EventLoop(SockMethods, asyncio.SelectorEventLoop):
     """asyncio's event loop, with callbacks, timers and waiting compiled, on AIO poll.
 
-    backend: "aio"; "epoll"; or "auto" for aio where it is to be had, which the environment
+    backend: "aio"; "epoll"; or "auto" for both where aio is to be had, which the environment
         variable AIOPOLL_BACKEND can overrule.
     nr_events: slots to ask of fs.aio-max-nr; more files than that are served through epoll.
     busy_poll: seconds to look at the ring for events before each sleep in the kernel, 0 for none;
@@ -80,7 +80,7 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         try:
             if wanted != "epoll":
                 require_wakeups()
-            self._open_reactor("epoll" if wanted == "epoll" else "aio", nr_events, None, spin_ns)
+            self._open_reactor(wanted, nr_events, None, spin_ns, forced_wait())
         except OSError as error:
             if error.errno in OUT_OF_FILES:
                 raise  # epoll and the probe would find none either
@@ -88,7 +88,7 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
                 require_aio_poll()  # raises with the cause, where that is it
                 raise
             self.backend_reason = str(error)
-            self._open_reactor("epoll", nr_events, None, spin_ns)
+            self._open_reactor("epoll", nr_events, None, spin_ns, None)
         try:
             super().__init__(SelectorView(self))
         except BaseException:

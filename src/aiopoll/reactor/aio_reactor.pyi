@@ -1,9 +1,9 @@
-from typing import final
+from typing_extensions import disjoint_base
 
 from aiopoll.reactor.ready_queue import ReadyQueue
 from aiopoll.reactor.ring_reactor import RingReactor
 
-@final
+@disjoint_base
 class AioReactor(RingReactor):
     def __init__(
         self,

@@ -52,15 +52,10 @@ from aiopoll.aio.errors import poll_refused_reason
 
 fork_guard_use(process_guard())
 
-cdef enum:
-    RETRY_NS = 100000000  # how often a file is tried again that found room nowhere
-
-
 cdef inline int asked(int direction) noexcept:
     return POLL_OUT if direction else POLL_IN
 
 
-@cython.final
 cdef class AioReactor(RingReactor):
     """The backend on an AIO ring.
 
@@ -71,7 +66,7 @@ cdef class AioReactor(RingReactor):
     Raises OSError where the kernel or the sandbox has no AIO poll, or no slots are left.
     """
 
-    def __cinit__(self, ready, nr_events=512, user_ring=None, busy_poll=0):
+    def __cinit__(self, *args, **options):
         self.speculation = Speculation.__new__(Speculation)
         self.deferred = []
 
@@ -257,6 +252,7 @@ cdef class AioReactor(RingReactor):
             if event.data & SOURCE_TAG and self.source is not None:
                 self.ring.counters.completed += 1
                 self.nr_dispatched += 1
+                self.nr_done += 1
                 self.source.complete(event)
             return 0
         fd = request.owner
@@ -266,13 +262,7 @@ cdef class AioReactor(RingReactor):
         if fd < 0:
             return 0
         if self.is_own(fd):
-            self.enqueue(fd, 0, POLL_IN)
-            if delivery == REARM_ONLY:
-                return 0
-            if fd == self.epoll_fd:
-                return self.poll_epoll_fairly()
-            wakeup_drain(&self.wakeup)
-            return 0
+            return self.complete_own(fd, delivery)
         registration = self.find(fd)
         if registration is None:
             return 0
@@ -285,6 +275,16 @@ cdef class AioReactor(RingReactor):
         else:
             self.stale += delivery != REARM_ONLY
         return self.arm(registration, direction)
+
+    cdef int complete_own(self, int fd, Delivery delivery) except -1:
+        """Takes the event of the epoll set, or of the wake-up, and polls it again."""
+        self.enqueue(fd, 0, POLL_IN)
+        if delivery == REARM_ONLY:
+            return 0
+        if fd == self.epoll_fd:
+            return self.poll_epoll_fairly()
+        wakeup_drain(&self.wakeup)
+        return 0
 
     cdef int poll_epoll_fairly(self) except -1:
         """Dispatches all that is ready in the epoll set.
@@ -317,7 +317,7 @@ cdef class AioReactor(RingReactor):
             raise RuntimeError("the reactor is in use")
         self.polling = True
         self.iterations += 1
-        self.nr_dispatched = 0
+        self.nr_dispatched = self.nr_done = 0
         try:
             if self.deferred:
                 self.retry_deferred()

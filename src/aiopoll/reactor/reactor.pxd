@@ -105,6 +105,7 @@ cdef class Reactor:
     cdef int control(self, int epoll_fd, int operation, Registration registration, State state,
                      uint32_t generation) except? -1
     cdef int note_left(self, int fd, bint left) except -1
+    cdef int add_wakeup(self, int epoll_fd) except -1
     cdef int rebuild_epoll(self) except -1
     cdef int reserve_epoll_events(self, int room) except -1
     cdef int poll_epoll(self, int64_t timeout_ns) except -1

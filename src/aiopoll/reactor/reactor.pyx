@@ -371,13 +371,21 @@ cdef class Reactor:
         self.left_in_epoll[fd] = left
         return 0
 
+    cdef int add_wakeup(self, int epoll_fd) except -1:
+        """Has an epoll set wait for the wake-up."""
+        cdef epoll_event event
+        event.events = POLL_IN
+        event.data.u64 = <uint64_t>self.wakeup.fd
+        if epoll_ctl(epoll_fd, EPOLL_CTL_ADD, self.wakeup.fd, &event) != 0:
+            raise os_error(errno, "epoll_ctl")
+        return 0
+
     cdef int rebuild_epoll(self) except -1:
         """Makes the epoll set anew, without the files that have no registration any more.
 
         Only while the ring has no poll of it: such a one would keep the old set.
         """
         cdef Registration registration
-        cdef epoll_event event
         cdef State state
         cdef uint32_t generation
         cdef int anew = epoll_create1(EPOLL_CLOEXEC)
@@ -385,10 +393,7 @@ cdef class Reactor:
             return 0  # no descriptor is free: the next event of a dead file tries again
         try:
             if self.wakes_by_epoll:
-                event.events = POLL_IN
-                event.data.u64 = <uint64_t>self.wakeup.fd
-                if epoll_ctl(anew, EPOLL_CTL_ADD, self.wakeup.fd, &event) != 0:
-                    raise os_error(errno, "epoll_ctl")
+                self.add_wakeup(anew)
             for registration in self.registrations:
                 if registration is None or not has_entry(registration) or (
                         registration.state == SPENT):
@@ -436,7 +441,7 @@ cdef class Reactor:
             with nogil:
                 count = wait_epoll(self.epoll_fd, self.epoll_room, self.epoll_events, timeout_ns,
                                    &self.use_pwait2)
-        self.after_sleep()
+            self.after_sleep()
         if count == -EINTR:
             PyErr_CheckSignals()
             return 0

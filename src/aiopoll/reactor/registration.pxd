@@ -32,6 +32,7 @@ cdef class Registration:
     cdef uint8_t state  # a State
     cdef uint8_t reading  # a Reading
     cdef uint8_t owned  # OWNED
+    cdef uint8_t in_set  # the reactor has moved it to the epoll set, and moves it back
     cdef uint8_t reported  # the program knows that it cannot be polled at present
     cdef uint32_t generation  # of its entry in the epoll set
     cdef uint32_t read_iteration  # in which it was dispatched for reading, in the state RING_END

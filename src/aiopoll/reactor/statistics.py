@@ -56,6 +56,10 @@ class ReactorStatistics(NamedTuple):
     """Times that the loop looked at the ring for a while before it slept."""
     busy_poll_hits: int = 0
     """Of those, the ones that an event ended."""
+    uses_set: bool = False
+    """Whether the loop has its files in the epoll set, and sleeps there, now; with "auto" only."""
+    moves: int = 0
+    """Times that this has become true or false."""
     more_sends: int = 0
     """Writes that the kernel was asked to hold back for the next one of the callback: MSG_MORE."""
     pushes: int = 0

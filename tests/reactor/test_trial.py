@@ -1,0 +1,178 @@
+"""Where backend auto waits: the rule by which looking at the ring is tried, and what it does."""
+
+import asyncio
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.support.loops import CHILD_SECONDS_MAX
+
+import aiopoll
+
+HEADERS = Path(__file__).resolve().parents[2] / "src" / "aiopoll" / "reactor" / "c"
+# Reads windows as "worth ns", and prints whether the next one looks.
+PROGRAM = """
+#include <stdio.h>
+#include "trial.h"
+
+int main(void)
+{
+	struct trial trial;
+	double event_ns;
+	int worth;
+
+	trial_init(&trial);
+	while (scanf("%d %lf", &worth, &event_ns) == 2) {
+		trial.looking = trial_decide(&trial, worth, event_ns);
+		putchar(trial.looking ? 'L' : '.');
+	}
+	return 0;
+}
+"""
+SLEPT = (1, 20000)  # a window of short sleeps
+CHEAPER, DEARER = (1, 15000), (1, 23000)
+UNLIKE = (0, 20000)  # a window that is not for looking
+
+
+@pytest.fixture(scope="module")
+def decide(tmp_path_factory: pytest.TempPathFactory) -> Callable[[list[tuple[int, int]]], str]:
+    compiler = shutil.which("gcc")
+    assert compiler, "apt-get install gcc"
+    folder = tmp_path_factory.mktemp("trial")
+    (folder / "trial.c").write_text(PROGRAM, encoding="ascii")
+    command = [compiler, "-Wall", "-Werror", "-I", HEADERS, "-o", folder / "trial"]
+    subprocess.run([*command, folder / "trial.c"], check=True)
+
+    def run(windows: list[tuple[int, int]]) -> str:
+        text = "".join(f"{worth} {event_ns}\n" for worth, event_ns in windows)
+        return subprocess.run(
+            [folder / "trial"], input=text, check=True, capture_output=True, text=True
+        ).stdout
+
+    return run
+
+
+def test_no_trial_where_sleeps_are_long(decide: Callable[[list[tuple[int, int]]], str]) -> None:
+    assert decide([UNLIKE] * 100) == "." * 100
+
+
+def test_a_cheaper_window_goes_on_and_is_compared_again(
+    decide: Callable[[list[tuple[int, int]]], str],
+) -> None:
+    answers = decide([SLEPT] + [CHEAPER] * 66 + [SLEPT] + [CHEAPER] * 130 + [SLEPT])
+    assert answers == "L" * 66 + "." + "L" * 130 + "." + "L"
+
+
+def test_each_dearer_window_doubles_the_time_to_the_next(
+    decide: Callable[[list[tuple[int, int]]], str],
+) -> None:
+    answers = decide([SLEPT, DEARER, SLEPT, SLEPT, DEARER, SLEPT, SLEPT, SLEPT, DEARER])
+    assert answers == "L" + "..L" + "...L" + "."
+
+
+def test_looking_ends_where_it_finds_nothing(
+    decide: Callable[[list[tuple[int, int]]], str],
+) -> None:
+    assert decide([SLEPT, CHEAPER, CHEAPER, UNLIKE, SLEPT]) == "LLL" + ".."
+
+
+def test_the_pause_has_an_end(decide: Callable[[list[tuple[int, int]]], str]) -> None:
+    answers = decide(([SLEPT] * 257 + [DEARER]) * 12)
+    assert answers.rstrip(".").count("L") >= 12
+
+
+@pytest.mark.parametrize(("wait", "uses_set"), [("set", True), ("ring", False)])
+def test_forced_places(wait: str, uses_set: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIOPOLL_WAIT", wait)
+    loop = aiopoll.new_event_loop()
+    loop.run_until_complete(asyncio.sleep(0))
+    assert loop.statistics().uses_set == uses_set
+    loop.close()
+
+
+def test_an_unknown_place_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIOPOLL_WAIT", "pool")
+    with pytest.raises(ValueError, match="AIOPOLL_WAIT must be ring, set or both, not 'pool'"):
+        aiopoll.new_event_loop()
+
+
+def test_files_move_with_the_loop_and_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that talks in both places, and ones that are parked meanwhile."""
+    monkeypatch.setenv("AIOPOLL_WAIT", "both")
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(100):
+            writer.write(data)
+        writer.close()
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, aiopoll.EventLoop)
+        server = await asyncio.start_server(echo, "127.0.0.1", 0)
+        address = server.sockets[0].getsockname()
+        pairs = [await asyncio.open_connection(*address) for _ in range(200)]
+        for _ in range(50):
+            pairs[0][1].write(b"talk")
+            assert await pairs[0][0].readexactly(4) == b"talk"
+        for reader, writer in pairs:  # the parked ones have lost nothing
+            writer.write(b"parked")
+            assert await reader.readexactly(6) == b"parked"
+        for _, writer in pairs:
+            writer.close()
+            await writer.wait_closed()
+        assert loop.statistics().moves > 50
+        server.close()
+
+    aiopoll.run(scenario())
+
+
+@pytest.mark.parametrize("wait", ["set", "both"])
+def test_pending_events_are_of_now(wait: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIOPOLL_WAIT", wait)
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, aiopoll.EventLoop)
+        read = loop.create_future()
+        loop.add_reader(ours, lambda: read.set_result(ours.recv(10)))
+        await asyncio.sleep(0)
+        assert not loop.events_pending()
+        theirs.send(b"pending")
+        assert loop.events_pending() or not loop.statistics().user_ring
+        assert await read == b"pending"
+        loop.remove_reader(ours)
+        assert not loop.events_pending()  # though the ring may have had an event
+
+    aiopoll.run(scenario())
+    ours.close()
+    theirs.close()
+
+
+def test_a_thread_wakes_a_loop_in_either_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIOPOLL_WAIT", "both")
+    loop = aiopoll.new_event_loop()
+    come: list[int] = []
+
+    def take(number: int, done: threading.Event) -> None:
+        come.append(number)
+        done.set()
+
+    def post() -> None:
+        for number in range(500):
+            done = threading.Event()
+            loop.call_soon_threadsafe(take, number, done)
+            assert done.wait(CHILD_SECONDS_MAX)
+        loop.call_soon_threadsafe(loop.stop)
+
+    thread = threading.Thread(target=post)
+    thread.start()
+    loop.run_forever()
+    thread.join()
+    loop.close()
+    assert come == list(range(500))
