@@ -24,6 +24,7 @@ IMPLEMENTATIONS = {
     "uvloop": Implementation(loop="uvloop"),
     "rloop": Implementation(loop="rloop"),
     "aiopoll": Implementation(loop="aiopoll", aio=True),
+    "aiopoll-aio": Implementation(loop="aiopoll", options={"backend": "aio"}, aio=True),
     "aiopoll-epoll": Implementation(loop="aiopoll", options={"backend": "epoll"}),
     # our own streams and files, on our loop
     "aiopoll-streams": Implementation(loop="aiopoll", needs="aiopoll.start_server", aio=True),
@@ -38,6 +39,10 @@ IMPLEMENTATIONS = {
     "caio-linux-aio": Implementation(needs="caio"),
     # references without Python: benchmarks/c/echo_server.c, and fio with libaio
     "c-epoll": Implementation(),
+    "c-epoll-edge": Implementation(),
+    "c-epoll-oneshot": Implementation(),
+    "c-epoll-thread": Implementation(),
+    "c-epoll-thread-fifo": Implementation(),
     "c-aio": Implementation(aio=True),
     "fio": Implementation(executable="fio"),
 }
@@ -46,6 +51,8 @@ LOOPS = ("asyncio", "uvloop", "rloop", "aiopoll", "aiopoll-epoll")
 LOOPS_WITHOUT_RLOOP = tuple(name for name in LOOPS if name != "rloop")
 """Where rloop has no such thing: TLS, Unix sockets."""
 REFERENCES = ("c-epoll", "c-aio")
+WAYS = tuple(name for name in IMPLEMENTATIONS if name.startswith("c-"))
+"""The ways to wait of benchmarks/c/echo_server.c."""
 FILES = (
     *("fio", "aiopoll-files", "threads", "aiofiles", "anyio"),
     *("caio-threads", "caio-linux-aio"),

@@ -53,7 +53,7 @@ def client(*, tls: bool = False) -> str:
 
 
 def echo_server() -> str:
-    return compiled("echo_server.c", "echo_server")
+    return compiled("echo_server.c", "echo_server", "-pthread")
 
 
 def socket_path() -> str:

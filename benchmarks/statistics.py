@@ -114,6 +114,7 @@ METRICS = {
     "cpu_us": Metric("CPU", "CPU time", "µs"),
     "p50_us": Metric("p50", "latency p50", "µs"),
     "p99_us": Metric("p99", "latency p99", "µs"),
+    "p999_us": Metric("p99.9", "latency p99.9", "µs"),
     "context_switches": Metric("switches", "context switches", ""),
     "system_calls": Metric("calls", "system calls", ""),
     "peak_memory": Metric("memory", "peak memory", "MiB", scale=1 << 20),

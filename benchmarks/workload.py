@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks import native, workloads
-from benchmarks.implementations import LOOPS, REFERENCES
+from benchmarks.implementations import LOOPS, WAYS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -57,11 +57,11 @@ class Workload:
 
     def command(self, implementation: str) -> list[str]:
         """How the program is started; where it is a server it prints `ready ADDRESS`."""
-        if implementation in REFERENCES:
+        if implementation in WAYS:
             address = "udp:127.0.0.1:0" if self.program == "udp" else "tcp:127.0.0.1:0"
             if "--unix" in self.options:
                 address = f"unix:{native.socket_path()}"
-            return [native.echo_server(), implementation.replace("c-", "--"), address]
+            return [native.echo_server(), implementation.replace("c-", "--", 1), address]
         module = f"benchmarks.workloads.{self.program}"
         return [sys.executable, "-m", module, "--implementation", implementation, *self.options]
 
@@ -79,7 +79,7 @@ class Workload:
                 native.client(tls=self.client.tls)
             if self.client and self.client.tls:
                 native.certificate()
-            if implementation in REFERENCES:
+            if implementation in WAYS:
                 native.echo_server()
         except native.CannotBuild as error:
             return str(error)

@@ -7,7 +7,7 @@
  * It connects, runs for the warm-up and until each connection has had an answer, takes what is on
  * its way, prints `start`, and waits for a line on stdin, so that whoever measures the server can
  * look at it at this moment, and others can be measured before.  Then it counts, and prints one
- * line of JSON: operations, seconds, p50_us, p99_us, client_cpu_seconds, lost (datagrams),
+ * line of JSON: operations, seconds, p50_us, p99_us, p999_us, client_cpu_seconds, lost (datagrams),
  * unanswered (connections that a server never came to).  It goes on from `start` until stdin ends.
  * An answer that is not what was asked for ends it with status 1 and a line that says so.
  *
@@ -415,9 +415,9 @@ static void measure(struct connection *connections)
 	      (double)(after.ru_utime.tv_usec - before.ru_utime.tv_usec +
 		       after.ru_stime.tv_usec - before.ru_stime.tv_usec) / 1e6;
 	printf("{\"operations\": %lu, \"seconds\": %.6f, \"p50_us\": %.2f, \"p99_us\": %.2f, "
-	       "\"client_cpu_seconds\": %.6f, \"lost\": %lu, \"unanswered\": %ld}\n",
+	       "\"p999_us\": %.2f, \"client_cpu_seconds\": %.6f, \"lost\": %lu, \"unanswered\": %ld}\n",
 	       operations, (double)(end - start) / 1e9, percentile_us(0.5), percentile_us(0.99),
-	       cpu, lost, unanswered);
+	       percentile_us(0.999), cpu, lost, unanswered);
 	fflush(stdout);
 }
 

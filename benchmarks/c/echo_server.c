@@ -1,24 +1,37 @@
 /*
  * The references: what this machine can do with one thread and no Python.
  *
- *     echo_server --epoll|--aio tcp:127.0.0.1:0 | unix:PATH | udp:127.0.0.1:0
+ *     echo_server --WAY tcp:127.0.0.1:0 | unix:PATH | udp:127.0.0.1:0
  *
- * Both echo what they receive, from one loop over ready sockets: --epoll waits on a
- * level-triggered epoll set, --aio on one-shot polls that are armed together in one io_submit a
- * turn and reaped from the mapped ring.  Prints `ready ADDRESS` and runs until it is killed.
+ * It echoes what it receives, from one loop over ready sockets, which are waited for by
+ *
+ *     aio                one-shot polls, armed together in one io_submit a turn, and reaped from
+ *                        the mapped ring
+ *     epoll              a level-triggered epoll set
+ *     epoll-edge         an edge-triggered one
+ *     epoll-oneshot      one whose entries are armed anew by epoll_ctl after each event
+ *     epoll-thread       likewise, in a thread that only waits, and hands over what is ready
+ *     epoll-thread-fifo  likewise, and that thread has the real-time class SCHED_FIFO
+ *
+ * Prints `ready ADDRESS` and runs until it is killed.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <linux/futex.h>
 #include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -40,6 +53,7 @@ struct connection {
 
 static char buffer[BUFFER_SIZE];
 static int epoll_fd = -1;	/* -1: AIO */
+static bool edge, oneshot;
 static aio_context_t context;
 static struct iocb *batch[NR_EVENTS];
 static long batch_size;
@@ -66,7 +80,10 @@ static void submit(void)
 	batch_size = 0;
 }
 
-/* To be called after each event: a poll is one-shot, a registration stays as it was. */
+/*
+ * To be called after each event: a poll is one-shot, a registration stays as it was.  What is
+ * edge-triggered is registered for all events once, and looked at until nothing is left.
+ */
 static void wait_for(struct connection *connection, uint32_t events)
 {
 	if (epoll_fd >= 0) {
@@ -74,7 +91,11 @@ static void wait_for(struct connection *connection, uint32_t events)
 		int operation = connection->armed ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
 
 		event.data.ptr = connection;
-		if (connection->armed != events &&
+		if (edge)
+			events = event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+		if (oneshot)
+			event.events |= EPOLLONESHOT;
+		if ((connection->armed != events || oneshot) &&
 		    epoll_ctl(epoll_fd, operation, connection->fd, &event) != 0)
 			die("epoll_ctl");
 		connection->armed = events;
@@ -134,6 +155,7 @@ static void echo(struct connection *connection)
 {
 	ssize_t size, sent;
 
+again:
 	if (connection->pending_size) {
 		sent = send(connection->fd, connection->pending, connection->pending_size,
 			    MSG_NOSIGNAL);
@@ -144,6 +166,8 @@ static void echo(struct connection *connection)
 			memmove(connection->pending, connection->pending + sent,
 				connection->pending_size);
 		}
+		if (edge && !connection->pending_size)
+			goto again;	/* there was no look at what came meanwhile */
 		return wait_for(connection, connection->pending_size ? POLLOUT : POLLIN);
 	}
 	size = recv(connection->fd, buffer, BUFFER_SIZE, 0);
@@ -161,6 +185,8 @@ static void echo(struct connection *connection)
 		connection->pending = realloc(connection->pending, connection->pending_size);
 		memcpy(connection->pending, buffer + sent, connection->pending_size);
 	}
+	if (edge && sent == size && size == BUFFER_SIZE)
+		goto again;
 	wait_for(connection, sent < size ? POLLOUT : POLLIN);
 }
 
@@ -184,6 +210,64 @@ static void run_epoll(void)
 			die("epoll_wait");
 		for (int index = 0; index < count; index++)
 			handle(events[index].data.ptr);
+	}
+}
+
+/*
+ * The events that the thread hands over: it writes, the loop reads.  `asleep`: the loop sleeps, or
+ * is about to, until it is lowered.  There is room for an event of each connection.
+ */
+static struct connection *handed[1 << 16];
+static atomic_uint nr_handed, nr_taken;
+static atomic_int asleep;
+
+static long futex(atomic_int *word, int operation, int value)
+{
+	return syscall(SYS_futex, word, operation | FUTEX_PRIVATE_FLAG, value, NULL, NULL, 0);
+}
+
+static void *hand_over(void *unused)
+{
+	static struct epoll_event events[NR_EVENTS];
+
+	for (;;) {
+		int count = epoll_wait(epoll_fd, events, NR_EVENTS, -1);
+		unsigned int end = atomic_load(&nr_handed);
+
+		if (count < 0 && errno != EINTR)
+			die("epoll_wait");
+		for (int index = 0; index < count; index++)
+			handed[end++ % (1 << 16)] = events[index].data.ptr;
+		atomic_store(&nr_handed, end);
+		if (atomic_exchange(&asleep, 0))
+			futex(&asleep, FUTEX_WAKE, 1);
+	}
+	return unused;
+}
+
+static void run_thread(bool fifo)
+{
+	struct sched_param parameters = { .sched_priority = 1 };
+	pthread_t thread;
+
+	errno = pthread_create(&thread, NULL, hand_over, NULL);
+	if (errno)
+		die("pthread_create");
+	errno = fifo ? pthread_setschedparam(thread, SCHED_FIFO, &parameters) : 0;
+	if (errno)
+		die("SCHED_FIFO (it needs CAP_SYS_NICE)");
+	for (;;) {
+		unsigned int taken = atomic_load(&nr_taken);
+
+		if (taken == atomic_load(&nr_handed)) {
+			atomic_store(&asleep, 1);
+			if (taken == atomic_load(&nr_handed))
+				futex(&asleep, FUTEX_WAIT, 1);
+			atomic_store(&asleep, 0);
+			continue;
+		}
+		handle(handed[taken % (1 << 16)]);
+		atomic_store(&nr_taken, taken + 1);
 	}
 }
 
@@ -245,10 +329,15 @@ static void open_address(const char *address)
 
 int main(int argc, char **argv)
 {
-	bool aio = argc == 3 && strcmp(argv[1], "--aio") == 0;
+	const char *way = argc == 3 ? argv[1] : "";
+	bool aio = strcmp(way, "--aio") == 0, fifo = strcmp(way, "--epoll-thread-fifo") == 0;
+	bool thread = fifo || strcmp(way, "--epoll-thread") == 0;
 
-	if (argc != 3 || (!aio && strcmp(argv[1], "--epoll") != 0)) {
-		fputs("usage: echo_server --epoll|--aio ADDRESS\n", stderr);
+	edge = strcmp(way, "--epoll-edge") == 0;
+	oneshot = thread || strcmp(way, "--epoll-oneshot") == 0;
+	if (!aio && !edge && !oneshot && strcmp(way, "--epoll") != 0) {
+		fputs("usage: echo_server --WAY ADDRESS, where WAY is aio, epoll, epoll-edge,"
+		      " epoll-oneshot, epoll-thread or epoll-thread-fifo\n", stderr);
 		return 2;
 	}
 	if (aio) {
@@ -264,6 +353,8 @@ int main(int argc, char **argv)
 	open_address(argv[2]);
 	if (aio)
 		run_aio();
+	else if (thread)
+		run_thread(fifo);
 	else
 		run_epoll();
 }
