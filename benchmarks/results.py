@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.implementations import REFERENCES
+from benchmarks.implementations import WAYS
 from benchmarks.native import BUILD
 from benchmarks.record import name_of, short
 from benchmarks.statistics import METRICS, Estimate, estimate, paired_ratios
@@ -135,7 +135,7 @@ def slower_than_peers(result: dict[str, Any]) -> list[dict[str, Any]]:
     for mine in result["ratios"]:
         for other in result["ratios"][mine]:
             value = ratio(result, mine, other, metric)
-            if ours(other) or other in REFERENCES or other == "fio" or value is None:
+            if ours(other) or other in WAYS or other == "fio" or value is None:
                 continue
             if METRICS[metric].worse(value):
                 found.append({"of": mine, "to": other, "ratio": value})

@@ -96,7 +96,7 @@ def _best_peer(result: dict[str, Any], mine: str, metric: str) -> str:
     beside = {
         other: value
         for other in result["ratios"].get(mine, {})
-        if other not in (*COLUMNS, *C_PROGRAMS, *results.REFERENCES) and not results.ours(other)
+        if other not in (*COLUMNS, *C_PROGRAMS, *results.WAYS) and not results.ours(other)
         if (value := results.ratio(result, mine, other, metric)) is not None
     }
     if not beside:
