@@ -19,17 +19,25 @@ asyncio.new_event_loop = asyncio.events.new_event_loop = aiopoll.new_event_loop
 """The code that gives a worker's process our loop: distributed has no hook that reaches it."""
 
 
+# At INFO it logs, with a traceback, a message to a worker that was just closed; and as an error a
+# heartbeat that the end of the cluster meets.
+LOGGING = """
+logging:
+  distributed: warning
+  distributed.worker: critical
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["asynchronous", "threads", "processes"])
 def test_a_cluster_computes_on_our_loops(
     backend: str, mode: str, start: Callable[..., Child], tmp_path: Path
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(SHIM, encoding="utf-8")
+    (tmp_path / "dask.yaml").write_text(LOGGING, encoding="utf-8")
     environment = {
         "AIOPOLL_BACKEND": backend,
         "DASK_CONFIG": str(tmp_path),
-        # At INFO it logs, with a traceback, a message to a worker that was just closed.
-        "DASK_LOGGING__DISTRIBUTED": "warning",
         "DASK_TEMPORARY_DIRECTORY": str(tmp_path),
     }
     if mode == "processes":
