@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.loops import on_asyncio_too
 
 import aiopoll
 
@@ -153,3 +154,19 @@ def test_an_interrupt_around_the_run_leaves_no_running_loop(
     loop.call_soon(loop.stop)  # the other may still be to come
     loop.run_forever()
     assert loop.run_until_complete(asyncio.sleep(0, "it runs")) == "it runs"
+
+
+@on_asyncio_too
+def test_a_callback_runs_iterations_itself(loop: Any) -> None:
+    """One after another: none of them goes on until stop()."""
+    ran: list[int] = []
+
+    def nest() -> None:
+        for number in range(3):
+            loop.call_soon(ran.append, number)
+            loop._run_once()
+        loop.stop()
+
+    loop.call_soon(nest)
+    loop.run_forever()
+    assert ran == [0, 1, 2]

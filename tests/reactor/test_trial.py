@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,21 +40,33 @@ UNLIKE = (0, 20000)  # a window that is not for looking
 
 
 @pytest.fixture(scope="module")
-def decide(tmp_path_factory: pytest.TempPathFactory) -> Callable[[list[tuple[int, int]]], str]:
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Callable[[str], str]]:
+    """Compiles a program, and returns a function of its input that returns its output."""
     compiler = shutil.which("gcc")
     assert compiler, "apt-get install gcc"
-    folder = tmp_path_factory.mktemp("trial")
-    (folder / "trial.c").write_text(PROGRAM, encoding="ascii")
-    command = [compiler, "-Wall", "-Werror", "-I", HEADERS, "-o", folder / "trial"]
-    subprocess.run([*command, folder / "trial.c"], check=True)
 
-    def run(windows: list[tuple[int, int]]) -> str:
-        text = "".join(f"{worth} {event_ns}\n" for worth, event_ns in windows)
-        return subprocess.run(
-            [folder / "trial"], input=text, check=True, capture_output=True, text=True
-        ).stdout
+    def compile_it(text: str) -> Callable[[str], str]:
+        folder = tmp_path_factory.mktemp("trial")
+        (folder / "trial.c").write_text(text, encoding="ascii")
+        command = [compiler, "-Wall", "-Werror", "-I", HEADERS, "-o", folder / "trial"]
+        subprocess.run([*command, folder / "trial.c"], check=True)
 
-    return run
+        def run(given: str) -> str:
+            return subprocess.run(
+                [folder / "trial"], input=given, check=True, capture_output=True, text=True
+            ).stdout
+
+        return run
+
+    return compile_it
+
+
+@pytest.fixture(scope="module")
+def decide(
+    compiled: Callable[[str], Callable[[str], str]],
+) -> Callable[[list[tuple[int, int]]], str]:
+    run = compiled(PROGRAM)
+    return lambda windows: run("".join(f"{worth} {event_ns}\n" for worth, event_ns in windows))
 
 
 def test_no_trial_where_sleeps_are_long(decide: Callable[[list[tuple[int, int]]], str]) -> None:
@@ -176,3 +189,94 @@ def test_a_thread_wakes_a_loop_in_either_place(monkeypatch: pytest.MonkeyPatch) 
     thread.join()
     loop.close()
     assert come == list(range(500))
+
+
+def test_a_request_of_a_file_beside_files_that_move(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its event is in the ring when the iteration begins that moves a parked connection."""
+    monkeypatch.setenv("AIOPOLL_WAIT", "both")
+    path = tmp_path / "file"
+    path.write_bytes(bytes(8192))
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            file = await aiopoll.open(path, "rb", buffering=0, direct=True)
+        except OSError as error:
+            pytest.skip(f"no O_DIRECT here: {error}")
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            peer, _ = listener.accept()
+            for number in range(30):
+                peer.send(b"x")
+                await reader.readexactly(1)
+                if number % 3 == 0:
+                    await asyncio.sleep(0.0005)
+                await file.seek(0)
+                read = asyncio.ensure_future(file.read(4096))
+                loop.call_soon(loop.call_soon, time.sleep, 0.002)
+                assert await asyncio.wait_for(read, CHILD_SECONDS_MAX) == bytes(4096)
+            peer.close()
+            writer.close()
+            await writer.wait_closed()
+        await file.close()
+
+    start = time.monotonic()
+    aiopoll.run(scenario())
+    assert time.monotonic() - start < CHILD_SECONDS_MAX  # no timer has rescued it
+
+
+@pytest.mark.parametrize("wait", ["ring", "set", "both"])
+def test_a_given_up_number_stays_in_the_set(wait: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its program closes the socket object, and the peer sees the end."""
+    monkeypatch.setenv("AIOPOLL_WAIT", wait)
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda *_: None)  # of the closed number
+        for number in range(32):
+            with socket.create_server(("127.0.0.1", 0)) as listener:
+                reader, writer = await asyncio.open_connection(*listener.getsockname())
+                peer, _ = listener.accept()
+            peer.settimeout(CHILD_SECONDS_MAX)
+            for _ in range(1 + number % 4):
+                peer.send(b"x")
+                await reader.readexactly(1)
+            ours = writer.get_extra_info("socket")
+            for _ in range(1 + number // 4):
+                peer.send(b"x")
+                await reader.readexactly(1)
+            ours._sock.close()
+            assert await asyncio.to_thread(peer.recv, 1) == b""
+            writer.transport.abort()
+            peer.close()
+
+    aiopoll.run(scenario())
+
+
+FIRST_WINDOW = """
+#include <stdio.h>
+#include "trial.h"
+
+int main(void)
+{
+	struct trial trial;
+
+	trial_init(&trial);
+	for (int window = 0; window < 2; window++) {
+		bool look = false;
+
+		for (unsigned int round = 0; round < TRIAL_ROUNDS; round++)
+			look = trial_round(&trial, 1, true);
+		putchar(look ? 'L' : '.');
+	}
+	return 0;
+}
+"""
+
+
+def test_what_a_thread_did_before_is_not_compared(
+    compiled: Callable[[str], Callable[[str], str]],
+) -> None:
+    assert compiled(FIRST_WINDOW)("") == ".L"

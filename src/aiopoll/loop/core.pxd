@@ -29,7 +29,7 @@ cdef class LoopCore(TimerOwner):
     cdef timer_heap timers
     cdef list timer_handles
     cdef uint32_t timers_cancelled
-    cdef bint in_callbacks
+    cdef int in_callbacks  # how deep: a callback may run iterations itself
     cdef bint makes_futures  # a subclass has a create_future of its own
     cdef dict future_options
     cdef bint forever

@@ -394,11 +394,11 @@ cdef class LoopCore(TimerOwner):
     cdef int run_iteration(self) except -1:
         """Submits polls, waits, and runs the callbacks that became ready."""
         self.collect(-1)
-        self.in_callbacks = True
+        self.in_callbacks += 1
         try:
             self.run_ready()
         finally:
-            self.in_callbacks = False
+            self.in_callbacks -= 1
             if self.held:
                 self.push_held()
         return 0

@@ -34,7 +34,7 @@ from aiopoll.reactor.registration cimport (
     LEVEL, READ, RING, RING_END, SPECULATING, SPECULATIVELY, WRITE, Registration, in_epoll,
     needs_read,
 )
-from aiopoll.reactor.ring_reactor cimport REARM_ONLY, busy_poll_clock
+from aiopoll.reactor.ring_reactor cimport REARM_ONLY, busy_poll_clock, poll_pool_cancel
 
 cdef extern from "<poll.h>" nogil:
     struct pollfd:
@@ -45,6 +45,7 @@ cdef extern from "<poll.h>" nogil:
     int poll(pollfd *files, unsigned long nr, int timeout_ms)
 
 cdef enum:
+    NOT_A_FILE = -2  # the number of none
     NR_OWN = 2  # polls of the ring that are always there, or their events
     PARKED_MAX = 64  # descriptors that are looked at in each iteration
     IN_VAIN_MAX = 4  # from then on it is cheaper to have the ring say when the set is ready
@@ -103,23 +104,35 @@ cdef class MixedReactor(AioReactor):
         return self.disarm(registration, WRITE)
 
     cdef int move_parked(self) except -1:
-        """Moves some of the files that the ring polls."""
+        """Moves some of the files that the ring polls.
+
+        Their cancellations are not waited for: what such a wait reaps, a request of a file too, the
+        poll that comes next would not know of, and sleep.
+        """
         cdef Registration registration
         cdef Py_ssize_t looked
-        for looked in range(min(PARKED_MAX, len(self.registrations))):
-            self.next_parked += 1
-            if self.next_parked >= len(self.registrations):
-                self.next_parked = 0
-            registration = self.registrations[self.next_parked]
-            if registration is not None and RING <= registration.state <= RING_END:
-                self.move_in(registration)
+        if self.polling:
+            return 0
+        self.polling = True
+        try:
+            for looked in range(min(PARKED_MAX, len(self.registrations))):
+                self.next_parked += 1
+                if self.next_parked >= len(self.registrations):
+                    self.next_parked = 0
+                registration = self.registrations[self.next_parked]
+                if registration is not None and RING <= registration.state <= RING_END:
+                    self.move_in(registration)
+        finally:
+            self.polling = False
         return 0
 
     cdef int move_to_ring(self, Registration registration) except -1:
-        if self.uses_set:
-            registration.in_set = True
-            return 0
-        return AioReactor.move_to_ring(self, registration)
+        registration.in_set = self.uses_set
+        return 0 if self.uses_set else AioReactor.move_to_ring(self, registration)
+
+    cdef int disown(self, Registration registration, object file) except -1:
+        registration.in_set = False  # it is there for good
+        return AioReactor.disown(self, registration, file)
 
     cdef int arm(self, Registration registration, int direction) except -1:
         if self.uses_set:
@@ -135,11 +148,18 @@ cdef class MixedReactor(AioReactor):
                 registration.reading = SPECULATIVELY
             if needs_read(registration):
                 return self.move_in(registration)
-        elif not registration.in_set:
-            return AioReactor.read_done(self, registration, hit)
-        elif in_epoll(registration):
-            registration.in_set = False
+        elif registration.in_set and in_epoll(registration):
             return self.move_to_ring(registration)
+        else:
+            return AioReactor.read_done(self, registration, hit)
+        return 0
+
+    cdef int rebuild_epoll(self) except -1:
+        AioReactor.rebuild_epoll(self)
+        if self.uses_set:
+            # The ring may poll the old set still, and would report nothing of the new one.
+            poll_pool_cancel(&self.pool, &self.ring, self.epoll_fd, NOT_A_FILE)
+            self.enqueue(self.epoll_fd, 0, POLL_IN)
         return 0
 
     # Iterations
