@@ -34,6 +34,12 @@ elif os.environ.get("AIOPOLL_SANITIZE") == "thread":
     link_args += ["-fsanitize=thread"]
 
 
+# No event goes through these: their size counts, which the wheels have to carry.
+COLD = ("context_cache", "duplicate", "epoll_set", "fork_signals", "open_file", "spawn")
+if "AIOPOLL_SANITIZE" in os.environ or "-O0" in os.environ.get("CFLAGS", "").split():
+    COLD = ()
+
+
 class BuildExtensions(build_ext):
     """Runs Cython where extensions are built: an sdist and metadata need none of its output."""
 
@@ -83,7 +89,7 @@ if __name__ == "__main__":  # the processes that run Cython may import this file
                 [str(source)],
                 include_dirs=sorted({str(header.parent) for header in HEADERS}),
                 depends=[str(path) for path in (*HEADERS, *sorted(SRC.rglob("*.pxd")))],
-                extra_compile_args=compile_args,
+                extra_compile_args=[*compile_args, *(["-Os"] if source.stem in COLD else [])],
                 extra_link_args=link_args,
             )
             for source in sorted(SRC.rglob("*.pyx"))
