@@ -127,10 +127,17 @@ def test_files_move_with_the_loop_and_back(monkeypatch: pytest.MonkeyPatch) -> N
         assert isinstance(loop, aiopoll.EventLoop)
         server = await asyncio.start_server(echo, "127.0.0.1", 0)
         address = server.sockets[0].getsockname()
-        pairs = [await asyncio.open_connection(*address) for _ in range(200)]
+        pairs = []
+        for number in range(200):
+            pairs.append(await asyncio.open_connection(*address))
+            await asyncio.sleep(0.0001 * (number % 3))  # some are made in each of both places
         for _ in range(50):
             pairs[0][1].write(b"talk")
             assert await pairs[0][0].readexactly(4) == b"talk"
+        async with asyncio.timeout(CHILD_SECONDS_MAX):  # none stays on the ring but those that talk
+            while loop.statistics().in_epoll < loop.statistics().watched - 2:
+                pairs[0][1].write(b"talk")
+                assert await pairs[0][0].readexactly(4) == b"talk"
         for reader, writer in pairs:  # the parked ones have lost nothing
             writer.write(b"parked")
             assert await reader.readexactly(6) == b"parked"
