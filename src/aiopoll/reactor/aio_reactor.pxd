@@ -6,9 +6,6 @@ from aiopoll.reactor.registration cimport Registration
 from aiopoll.reactor.ring_reactor cimport Delivery, RingReactor
 from aiopoll.reactor.speculation cimport Speculation
 
-cdef enum:
-    RETRY_NS = 100000000  # how often a file is tried again that found room nowhere
-
 cdef class AioReactor(RingReactor):
     cdef list deferred
     cdef int64_t retry_at_ns

@@ -52,12 +52,15 @@ from aiopoll.aio.errors import poll_refused_reason
 
 fork_guard_use(process_guard())
 
+cdef enum:
+    RETRY_NS = 100000000  # how often a file is tried again that found room nowhere
+
 cdef inline int asked(int direction) noexcept:
     return POLL_OUT if direction else POLL_IN
 
 
 cdef class AioReactor(RingReactor):
-    """The backend on an AIO ring.
+    """The base of the backends on an AIO ring; by itself it has owned files on the ring alone.
 
     nr_events: slots to ask of fs.aio-max-nr.
     user_ring: whether to reap from the mapped ring; None for wherever that is possible.
@@ -312,12 +315,8 @@ cdef class AioReactor(RingReactor):
 
     cdef int poll(self, int64_t timeout_ns) except -1:
         cdef Py_ssize_t nr_speculative = len(self.speculation.next)
-        self.check_process()
-        if self.polling:
-            raise RuntimeError("the reactor is in use")
-        self.polling = True
-        self.iterations += 1
-        self.nr_dispatched = self.nr_done = 0
+        self.begin()
+        self.nr_done = 0
         try:
             if self.deferred:
                 self.retry_deferred()

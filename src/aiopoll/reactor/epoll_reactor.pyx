@@ -23,13 +23,8 @@ cdef class EpollReactor(Reactor):
         return 0
 
     cdef int poll(self, int64_t timeout_ns) except -1:
-        self.check_process()
-        if self.polling:
-            raise RuntimeError("the reactor is in use")
-        self.iterations += 1
-        if timeout_ns != 0:
-            self.sleeps += 1
-        self.polling = True
+        self.begin()
+        self.sleeps += timeout_ns != 0
         try:
             self.poll_epoll(timeout_ns)
         finally:

@@ -205,13 +205,9 @@ cdef class MixedReactor(AioReactor):
         """poll() in the epoll set alone; returns whether looking may pay."""
         cdef bint may_look = timeout_ns != 0 and self.busy.budget_ns and self.ring.mapped != NULL
         cdef int64_t start = 0
-        self.check_process()
-        if self.polling:
-            raise RuntimeError("the reactor is in use")
-        self.polling = True
-        self.iterations += 1
+        self.begin()
         self.sleeps += timeout_ns != 0
-        self.nr_dispatched = self.nr_done = 0
+        self.nr_done = 0
         try:
             if may_look:
                 start = busy_poll_clock()

@@ -110,6 +110,7 @@ cdef class Reactor:
     cdef int reserve_epoll_events(self, int room) except -1
     cdef int poll_epoll(self, int64_t timeout_ns) except -1
     cdef int dispatch(self, Registration registration, int direction) except -1
+    cdef int begin(self) except -1
     cdef int poll(self, int64_t timeout_ns) except -1
     cdef int before_sleep(self) noexcept
     cdef int after_sleep(self) noexcept

@@ -486,6 +486,16 @@ cdef class Reactor:
             self.ready.push(callback)
         return 0
 
+    cdef int begin(self) except -1:
+        """Begins an iteration, which sets `polling` back at its end."""
+        self.check_process()
+        if self.polling:
+            raise RuntimeError("the reactor is in use")
+        self.polling = True
+        self.iterations += 1
+        self.nr_dispatched = 0
+        return 0
+
     cdef int poll(self, int64_t timeout_ns) except -1:
         """Dispatches all that is ready; waits for it up to `timeout_ns`, for ever if negative.
 
