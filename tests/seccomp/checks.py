@@ -26,7 +26,7 @@ import aiopoll
 from aiopoll.support import require_aio_poll
 
 FIRST_REFUSED = 100
-"""From this descriptor on the filter of `no_room` refuses room in the epoll set."""
+"""From this descriptor on the filter of `no_room` and its like refuses room in the epoll set."""
 
 
 def syscall_errno(name: str, *arguments: int) -> int:
@@ -345,6 +345,38 @@ def no_room() -> None:
     messages = [context["message"] for context in reported]
     assert len(set(messages)) == len(messages) <= 200, messages
     print(len(messages))
+
+
+def no_room_for_the_wakeup() -> None:
+    """The wake-up may not go into the epoll set: the loop stays on the ring, and is woken there."""
+    aiopoll.new_event_loop().close()  # the first one looks at asyncio's
+    held = [os.open(os.devnull, os.O_RDONLY)]
+    while held[-1] < FIRST_REFUSED - 1:
+        held.append(os.dup(held[0]))
+    make_pair = socket.socketpair
+
+    def give_numbers_back() -> tuple[socket.socket, socket.socket]:
+        while held:
+            os.close(held.pop())
+        return make_pair()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        ours, theirs = make_pair()
+        ours.setblocking(False)
+        with ours, theirs:
+            for _ in range(50):
+                theirs.send(b"x")
+                assert await loop.sock_recv(ours, 1) == b"x"
+                await asyncio.to_thread(theirs.send, b"y")  # it wakes the loop that sleeps
+                assert await loop.sock_recv(ours, 1) == b"y"
+        assert isinstance(loop, aiopoll.EventLoop)
+        assert (loop.statistics().uses_set, loop.statistics().moves) == (False, 0)
+
+    # The loop makes its epoll set and its wake-up, then asyncio's pipe.
+    os.environ["AIOPOLL_WAIT"] = "both"
+    socket.socketpair = give_numbers_back
+    aiopoll.run(main())
 
 
 def files() -> None:

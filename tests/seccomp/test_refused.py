@@ -119,6 +119,10 @@ def test_no_file_is_forgotten_without_room_anywhere(check):
     assert int(check("epoll_ctl:2:GE:100=ENOSPC", "no_room")) > 0
 
 
+def test_without_room_for_its_wakeup_the_loop_stays_on_the_ring(check):
+    check("epoll_ctl:2:GE:100=ENOSPC", "no_room_for_the_wakeup")
+
+
 def test_loop_without_room_for_its_own_pipe_cannot_be_made(confined):
     """With asyncio's selector loop too: every file but connections is in the epoll set."""
     program = "import aiopoll; aiopoll.new_event_loop(backend='aio')"
