@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.support.descriptors import stream_pair
 from tests.support.loops import CHILD_SECONDS_MAX
 
 import aiopoll
@@ -258,6 +259,40 @@ def test_a_given_up_number_stays_in_the_set(wait: str, monkeypatch: pytest.Monke
             assert await asyncio.to_thread(peer.recv, 1) == b""
             writer.transport.abort()
             peer.close()
+
+    aiopoll.run(scenario())
+
+
+@pytest.mark.parametrize("wait", ["set", "both"])
+def test_a_set_that_was_made_anew_has_the_wakeup(
+    wait: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIOPOLL_WAIT", wait)
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, aiopoll.EventLoop)
+        ours, theirs = stream_pair()
+        with theirs:
+            for _ in range(8):  # of them, some are found in either place
+                dead, peer = stream_pair()
+                loop.add_reader(dead, lambda: None)
+                await asyncio.sleep(0)
+                with dead.dup(), peer:
+                    dead.close()
+                    peer.send(b"for the duplicate")
+                    for _ in range(4):
+                        await asyncio.sleep(0)
+                for _ in range(4):  # in the set, for its number was given; no timer runs
+                    found = asyncio.Event()
+                    wake = loop.call_soon_threadsafe
+                    threading.Timer(0.01, wake, [theirs.send, b"x"]).start()
+                    loop.add_reader(ours.fileno(), found.set)
+                    await found.wait()
+                    assert ours.recv(2) == b"x"
+                    loop.remove_reader(ours.fileno())
+            ours.close()
+        assert loop.statistics().rebuilt == 8
 
     aiopoll.run(scenario())
 

@@ -119,7 +119,7 @@ def test_no_file_is_forgotten_without_room_anywhere(check):
     assert int(check("epoll_ctl:2:GE:100=ENOSPC", "no_room")) > 0
 
 
-def test_without_room_for_its_wakeup_the_loop_stays_on_the_ring(check):
+def test_without_room_for_its_wakeup_the_ring_has_all(check):
     check("epoll_ctl:2:GE:100=ENOSPC", "no_room_for_the_wakeup")
 
 

@@ -157,7 +157,8 @@ cdef class MixedReactor(AioReactor):
     cdef int rebuild_epoll(self) except -1:
         AioReactor.rebuild_epoll(self)
         if self.uses_set:
-            # The ring may poll the old set still, and would report nothing of the new one.
+            # A poll whose event was left to a worker looks again (fs/aio.c,
+            # aio_poll_complete_work): where nothing is ready by then it goes on with the old set.
             poll_pool_cancel(&self.pool, &self.ring, self.epoll_fd, NOT_A_FILE)
             self.enqueue(self.epoll_fd, 0, POLL_IN)
         return 0
