@@ -1,5 +1,6 @@
 """A workload: its program, its client, and its size in the tests."""
 
+import argparse
 import importlib
 import importlib.util
 import pkgutil
@@ -7,7 +8,7 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks import native, workloads
+from benchmarks import files, native, workloads
 from benchmarks.implementations import LOOPS, WAYS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,9 +62,21 @@ class Workload:
             address = "udp:127.0.0.1:0" if self.program == "udp" else "tcp:127.0.0.1:0"
             if "--unix" in self.options:
                 address = f"unix:{native.socket_path()}"
-            return [native.echo_server(), implementation.replace("c-", "--", 1), address]
+            way = implementation.replace("c-", "--", 1)
+            return [native.echo_server(), way, *self._native_options(), address]
         module = f"benchmarks.workloads.{self.program}"
         return [sys.executable, "-m", module, "--implementation", implementation, *self.options]
+
+    def _native_options(self) -> list[str]:
+        """The program's options as benchmarks/c/echo_server.c takes them."""
+        given = argparse.ArgumentParser()
+        given.add_argument("--mib", type=int)
+        given.add_argument("--timers", default="0")
+        chosen, _ = given.parse_known_args(self.options)
+        options = ["--timers", chosen.timers]
+        if chosen.mib:
+            options += ["--file", str(files.data_file("reads", chosen.mib))]
+        return options
 
     def small(self) -> "Workload":
         """The same with few connections; `small_operations` is how much it has to do."""

@@ -1,7 +1,7 @@
 /*
  * The references: what this machine can do with one thread and no Python.
  *
- *     echo_server --WAY tcp:127.0.0.1:0 | unix:PATH | udp:127.0.0.1:0
+ *     echo_server --WAY [--file PATH] [--timers N] tcp:127.0.0.1:0 | unix:PATH | udp:127.0.0.1:0
  *
  * It echoes what it receives, from one loop over ready sockets, which are waited for by
  *
@@ -13,11 +13,16 @@
  *     epoll-thread       likewise, in a thread that only waits, and hands over what is ready
  *     epoll-thread-fifo  likewise, and that thread has the real-time class SCHED_FIFO
  *
+ * With --file each request is answered by a block of that file, read from the disk by AIO.  Its
+ * completion is an event of the same ring (aio), or comes by an eventfd in the epoll set (all
+ * others).  With --timers so many timers come due once in 10 ms each, evenly spread.
+ *
  * Prints `ready ADDRESS` and runs until it is killed.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <linux/futex.h>
@@ -30,9 +35,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "abi.h"
@@ -41,12 +49,19 @@
 
 #define BUFFER_SIZE (256 * 1024)
 #define NR_EVENTS 4096
+#define BLOCK_SIZE 4096
+#define PERIOD_NS 10000000
+#define READ_TAG 1ull		/* in aio_data, beside the connection: it is a read's event */
 
 struct connection {
 	struct iocb iocb;
 	int fd;
-	enum { LISTENER, STREAM, DATAGRAM } kind;
+	enum { LISTENER, STREAM, DATAGRAM, READS } kind;
 	uint32_t armed;		/* events that the epoll set has for it */
+	struct iocb read;
+	char *block;
+	bool reading;		/* a block for it */
+	bool missed;		/* its socket was ready meanwhile */
 	char *pending;		/* what the socket would not take yet */
 	size_t pending_size;
 };
@@ -57,11 +72,50 @@ static bool edge, oneshot;
 static aio_context_t context;
 static struct iocb *batch[NR_EVENTS];
 static long batch_size;
+static int file_fd = -1;
+static uint64_t nr_blocks;
+static int reads_fd = -1;	/* the eventfd that counts reads where the loop waits in epoll */
+static int64_t *timers_ns;	/* when each comes due: a ring, for all have the same period */
+static unsigned int nr_timers, next_timer;
 
 static void die(const char *what)
 {
 	fprintf(stderr, "echo_server: %s: %s\n", what, strerror(errno));
 	exit(1);
+}
+
+static int64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000000ll + now.tv_nsec;
+}
+
+static void start_timers(unsigned int count)
+{
+	int64_t now = now_ns();
+
+	timers_ns = calloc(count, sizeof(*timers_ns));
+	for (nr_timers = 0; nr_timers < count; nr_timers++)
+		timers_ns[nr_timers] = now + PERIOD_NS + PERIOD_NS / count * nr_timers;
+}
+
+/* Runs what is due; returns how long the loop may sleep, or NULL where there is no timer. */
+static struct timespec *run_timers(void)
+{
+	static struct timespec left;
+	int64_t now, due;
+
+	if (!nr_timers)
+		return NULL;
+	for (now = now_ns(); (due = timers_ns[next_timer]) <= now;) {
+		timers_ns[next_timer] = due + PERIOD_NS > now ? due + PERIOD_NS : now + PERIOD_NS;
+		next_timer = (next_timer + 1) % nr_timers;
+	}
+	left.tv_sec = (due - now) / 1000000000;
+	left.tv_nsec = (due - now) % 1000000000;
+	return &left;
 }
 
 static void submit(void)
@@ -111,6 +165,31 @@ static void wait_for(struct connection *connection, uint32_t events)
 		submit();
 }
 
+/* Reads one of the blocks, each once in an order that no read-ahead guesses, and again. */
+static void start_read(struct connection *connection)
+{
+	static uint64_t block;
+
+	block = (block * 1664525 + 1013904223) % nr_blocks;
+	if (!connection->block)
+		connection->block = aligned_alloc(BLOCK_SIZE, BLOCK_SIZE);
+	memset(&connection->read, 0, sizeof(connection->read));
+	connection->read.aio_data = (uintptr_t)connection | READ_TAG;
+	connection->read.aio_lio_opcode = IOCB_CMD_PREAD;
+	connection->read.aio_fildes = (uint32_t)file_fd;
+	connection->read.aio_buf = (uintptr_t)connection->block;
+	connection->read.aio_nbytes = BLOCK_SIZE;
+	connection->read.aio_offset = (int64_t)(block * BLOCK_SIZE);
+	if (reads_fd >= 0) {
+		connection->read.aio_flags = IOCB_FLAG_RESFD;
+		connection->read.aio_resfd = (uint32_t)reads_fd;
+	}
+	connection->reading = true;
+	batch[batch_size++] = &connection->read;
+	if (batch_size == NR_EVENTS)
+		submit();
+}
+
 static void add(int fd, int kind)
 {
 	struct connection *connection = calloc(1, sizeof(*connection));
@@ -125,6 +204,7 @@ static void drop(struct connection *connection)
 {
 	close(connection->fd);
 	free(connection->pending);
+	free(connection->block);
 	free(connection);
 }
 
@@ -151,10 +231,32 @@ static void echo_datagrams(struct connection *connection)
 	wait_for(connection, POLLIN);
 }
 
+/* Sends what the socket takes, and keeps the rest; whether it took all, or -1 with an errno. */
+static int send_all(struct connection *connection, const char *data, size_t size)
+{
+	ssize_t sent = send(connection->fd, data, size, MSG_NOSIGNAL);
+
+	if (sent < 0 && errno != EAGAIN)
+		return -1;
+	if (sent < 0)
+		sent = 0;
+	if ((size_t)sent == size)
+		return 1;
+	connection->pending_size = size - (size_t)sent;
+	connection->pending = realloc(connection->pending, connection->pending_size);
+	memcpy(connection->pending, data + sent, connection->pending_size);
+	return 0;
+}
+
 static void echo(struct connection *connection)
 {
 	ssize_t size, sent;
+	int all;
 
+	if (connection->reading) {
+		connection->missed = true;
+		return;
+	}
 again:
 	if (connection->pending_size) {
 		sent = send(connection->fd, connection->pending, connection->pending_size,
@@ -175,19 +277,50 @@ again:
 		return drop(connection);
 	if (size < 0)
 		return wait_for(connection, POLLIN);
-	sent = send(connection->fd, buffer, (size_t)size, MSG_NOSIGNAL);
-	if (sent < 0 && errno != EAGAIN)
+	if (file_fd >= 0)
+		return start_read(connection);
+	all = send_all(connection, buffer, (size_t)size);
+	if (all < 0)
 		return drop(connection);
-	if (sent < 0)
-		sent = 0;
-	if (sent < size) {
-		connection->pending_size = (size_t)(size - sent);
-		connection->pending = realloc(connection->pending, connection->pending_size);
-		memcpy(connection->pending, buffer + sent, connection->pending_size);
-	}
-	if (edge && sent == size && size == BUFFER_SIZE)
+	if (edge && all && size == BUFFER_SIZE)
 		goto again;
-	wait_for(connection, sent < size ? POLLOUT : POLLIN);
+	wait_for(connection, all ? POLLIN : POLLOUT);
+}
+
+/* A block for it is there. */
+static void answer(struct connection *connection, int64_t result)
+{
+	bool missed = connection->missed;
+	int all;
+
+	if (result != BLOCK_SIZE) {
+		errno = result < 0 ? (int)-result : EIO;
+		die("read");
+	}
+	connection->reading = connection->missed = false;
+	/* Where that fails the socket has an event to come, or had one, at which it is dropped. */
+	all = send_all(connection, connection->block, BLOCK_SIZE);
+	if (edge && missed)
+		return echo(connection);
+	wait_for(connection, all ? POLLIN : POLLOUT);
+}
+
+/* The eventfd has counted reads. */
+static void answer_all(struct connection *reads)
+{
+	static struct io_event events[NR_EVENTS];
+	uint64_t count;
+	long done;
+
+	if (read(reads->fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
+		die("eventfd");
+	do {
+		done = aio_sys_getevents(context, 0, NR_EVENTS, events, NULL);
+		for (long index = 0; index < done; index++)
+			answer((struct connection *)(uintptr_t)(events[index].data & ~READ_TAG),
+			       events[index].res);
+	} while (done == NR_EVENTS);
+	wait_for(reads, POLLIN);
 }
 
 static void handle(struct connection *connection)
@@ -196,7 +329,15 @@ static void handle(struct connection *connection)
 	case LISTENER: return accept_all(connection);
 	case DATAGRAM: return echo_datagrams(connection);
 	case STREAM: return echo(connection);
+	case READS: return answer_all(connection);
 	}
+}
+
+static int wait_in_epoll(struct epoll_event *events, struct timespec *left)
+{
+	if (left)
+		return (int)syscall(SYS_epoll_pwait2, epoll_fd, events, NR_EVENTS, left, NULL, 0);
+	return epoll_wait(epoll_fd, events, NR_EVENTS, -1);
 }
 
 static void run_epoll(void)
@@ -204,8 +345,10 @@ static void run_epoll(void)
 	static struct epoll_event events[NR_EVENTS];
 
 	for (;;) {
-		int count = epoll_wait(epoll_fd, events, NR_EVENTS, -1);
+		int count;
 
+		submit();
+		count = wait_in_epoll(events, run_timers());
 		if (count < 0 && errno != EINTR)
 			die("epoll_wait");
 		for (int index = 0; index < count; index++)
@@ -221,9 +364,9 @@ static struct connection *handed[1 << 16];
 static atomic_uint nr_handed, nr_taken;
 static atomic_int asleep;
 
-static long futex(atomic_int *word, int operation, int value)
+static long futex(atomic_int *word, int operation, int value, struct timespec *left)
 {
-	return syscall(SYS_futex, word, operation | FUTEX_PRIVATE_FLAG, value, NULL, NULL, 0);
+	return syscall(SYS_futex, word, operation | FUTEX_PRIVATE_FLAG, value, left, NULL, 0);
 }
 
 static void *hand_over(void *unused)
@@ -240,7 +383,7 @@ static void *hand_over(void *unused)
 			handed[end++ % (1 << 16)] = events[index].data.ptr;
 		atomic_store(&nr_handed, end);
 		if (atomic_exchange(&asleep, 0))
-			futex(&asleep, FUTEX_WAKE, 1);
+			futex(&asleep, FUTEX_WAKE, 1, NULL);
 	}
 	return unused;
 }
@@ -260,9 +403,12 @@ static void run_thread(bool fifo)
 		unsigned int taken = atomic_load(&nr_taken);
 
 		if (taken == atomic_load(&nr_handed)) {
+			struct timespec *left = run_timers();
+
+			submit();
 			atomic_store(&asleep, 1);
 			if (taken == atomic_load(&nr_handed))
-				futex(&asleep, FUTEX_WAIT, 1);
+				futex(&asleep, FUTEX_WAIT, 1, left);
 			atomic_store(&asleep, 0);
 			continue;
 		}
@@ -277,18 +423,41 @@ static void run_aio(void)
 	struct aio_ring *ring = aio_ring_of(context);
 
 	for (;;) {
+		struct timespec *left;
 		long count;
 
 		submit();
+		left = run_timers();
 		count = ring ? aio_ring_reap(ring, events, NR_EVENTS) : 0;
 		if (count == 0)
-			count = aio_sys_getevents(context, 1, NR_EVENTS, events, NULL);
+			count = aio_sys_getevents(context, 1, NR_EVENTS, events, left);
 		if (count < 0 && count != -EINTR) {
 			errno = (int)-count;
 			die("io_getevents");
 		}
-		for (long index = 0; index < count; index++)
-			handle((struct connection *)(uintptr_t)events[index].data);
+		for (long index = 0; index < count; index++) {
+			struct io_event *event = &events[index];
+
+			if (event->data & READ_TAG)
+				answer((struct connection *)(uintptr_t)(event->data & ~READ_TAG),
+				       event->res);
+			else
+				handle((struct connection *)(uintptr_t)event->data);
+		}
+	}
+}
+
+static void open_file(const char *path)
+{
+	struct stat status;
+
+	file_fd = open(path, O_RDONLY | O_DIRECT);
+	if (file_fd < 0 || fstat(file_fd, &status) != 0)
+		die(path);
+	nr_blocks = (uint64_t)status.st_size / BLOCK_SIZE;
+	if (epoll_fd >= 0) {
+		reads_fd = eventfd(0, EFD_NONBLOCK);
+		add(reads_fd, READS);
 	}
 }
 
@@ -329,28 +498,42 @@ static void open_address(const char *address)
 
 int main(int argc, char **argv)
 {
-	const char *way = argc == 3 ? argv[1] : "";
+	const char *way = argc > 2 ? argv[1] : "", *address = argv[argc - 1], *path = NULL;
 	bool aio = strcmp(way, "--aio") == 0, fifo = strcmp(way, "--epoll-thread-fifo") == 0;
-	bool thread = fifo || strcmp(way, "--epoll-thread") == 0;
+	bool thread = fifo || strcmp(way, "--epoll-thread") == 0, known = argc % 2;
+	int timers = 0;
 
 	edge = strcmp(way, "--epoll-edge") == 0;
 	oneshot = thread || strcmp(way, "--epoll-oneshot") == 0;
-	if (!aio && !edge && !oneshot && strcmp(way, "--epoll") != 0) {
-		fputs("usage: echo_server --WAY ADDRESS, where WAY is aio, epoll, epoll-edge,"
-		      " epoll-oneshot, epoll-thread or epoll-thread-fifo\n", stderr);
+	known &= aio || edge || oneshot || strcmp(way, "--epoll") == 0;
+	for (int index = 2; known && index < argc - 1; index += 2) {
+		if (strcmp(argv[index], "--file") == 0)
+			path = argv[index + 1];
+		else if (strcmp(argv[index], "--timers") == 0)
+			timers = atoi(argv[index + 1]);
+		else
+			known = false;
+	}
+	if (!known || timers < 0) {
+		fputs("usage: echo_server --WAY [--file PATH] [--timers N] ADDRESS, where WAY is aio,"
+		      " epoll, epoll-edge, epoll-oneshot, epoll-thread or epoll-thread-fifo\n", stderr);
 		return 2;
 	}
-	if (aio) {
+	if (aio || path) {
 		long result = aio_sys_setup(NR_EVENTS, &context);
 
 		if (result < 0) {
 			errno = (int)-result;
 			die("io_setup (fs.aio-max-nr is the limit)");
 		}
-	} else {
-		epoll_fd = epoll_create1(0);
 	}
-	open_address(argv[2]);
+	if (!aio)
+		epoll_fd = epoll_create1(0);
+	if (path)
+		open_file(path);
+	if (timers)
+		start_timers((unsigned int)timers);
+	open_address(address);
 	if (aio)
 		run_aio();
 	else if (thread)

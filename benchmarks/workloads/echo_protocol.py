@@ -9,6 +9,7 @@ from benchmarks import native, program
 from benchmarks.implementations import LOOPS, REFERENCES
 from benchmarks.workload import Client, Workload, counted
 
+TIMER_SECONDS = 0.01
 SIZES = {"64B": 64, "1KiB": 1024, "64KiB": 65536}
 
 WORKLOADS = [
@@ -32,8 +33,16 @@ class Echo(asyncio.Protocol):
         self.transport.write(data)
 
 
+def start_timer(loop: asyncio.AbstractEventLoop, due: float) -> None:
+    """A timer that comes due every TIMER_SECONDS from then on."""
+    now = loop.time()
+    loop.call_at(due, start_timer, loop, max(due, now - TIMER_SECONDS) + TIMER_SECONDS)
+
+
 async def main(arguments: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
+    for number in range(arguments.timers):
+        start_timer(loop, loop.time() + TIMER_SECONDS * number / arguments.timers)
     if arguments.unix:
         path = native.socket_path()
         await loop.create_unix_server(Echo, path, backlog=4096)
@@ -54,4 +63,5 @@ if __name__ == "__main__":
     parser = program.parser()
     parser.add_argument("--unix", action="store_true")
     parser.add_argument("--tls", action="store_true")
+    parser.add_argument("--timers", type=int, default=0)
     program.run(parser.parse_args(), main)
