@@ -75,3 +75,46 @@ def test_every_skip_names_its_reason() -> None:
     for path in (ROOT / "tests").rglob("*.py"):
         for reason in re.findall(r'"skips\.toml: ([^"]+)"', path.read_text("utf-8")):
             assert reason in names, f"{path.relative_to(ROOT)}: {reason}"
+
+
+LITERAL = re.compile(r"(?<![\w.])(?:0[xX][0-9A-Fa-f_]+|[0-9][0-9_]*)(?![\w.])")
+DEFINITION = re.compile(r"^\s*(?:cdef \w+ )?[A-Z_0-9]+ = \w+(?:\s*#.*)?$")
+
+
+def objects_of_c_expressions(text: str) -> list[str]:
+    """The lines with a number that Cython computes with as an object: it may exceed a C int.
+
+    In a definition it is one too, once.
+    """
+    return [
+        line.strip()
+        for line in text.splitlines()
+        if not DEFINITION.match(line)
+        and any(
+            int(number, 16 if "x" in number.lower() else 10) > 0x7FFFFFFF
+            for number in LITERAL.findall(line.partition("#")[0])
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "is_object"),
+    [
+        ("    fd = <int>(data & 0xFFFFFFFF)", True),
+        ("    fd = <int>(data & 4294967295)", True),
+        ("    fd = <int>(data & 0xFFFFFFFFu)", False),
+        ("    seconds = left // 1_000_000_000", False),
+        ("    NO_REQUEST = 0xFFFFFFFF  # of none", False),
+        ("cdef int64_t DRAIN_NS = 5000000000", False),
+    ],
+)
+def test_numbers_beyond_a_c_int_are_found(line: str, is_object: bool) -> None:
+    assert objects_of_c_expressions(line) == [line.strip()] * is_object
+
+
+def test_c_expressions_compute_without_objects() -> None:
+    for path in (ROOT / "src").rglob("*.pyx"):
+        found = objects_of_c_expressions(path.read_text(encoding="utf-8"))
+        assert not found, (
+            f"{path.relative_to(ROOT)}: a suffix (u, ull) is missing: {found}"
+        )

@@ -19,7 +19,7 @@ cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from libc.errno cimport EINTR
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from posix.time cimport timespec
 
 from aiopoll.aio cimport abi
@@ -361,7 +361,7 @@ cdef class Context:
         try:
             for i in range(count):
                 raw = &self.events[i]
-                index = raw.data & 0xFFFFFFFF
+                index = <uint32_t>raw.data
                 if index >= <uint64_t>len(self.completions):
                     continue
                 completion = self.completions[index]

@@ -449,7 +449,7 @@ cdef class Reactor:
             raise os_error(-count, "epoll_wait")
         for i in range(count):
             ready = self.epoll_events[i].events
-            fd = <int>(self.epoll_events[i].data.u64 & 0xFFFFFFFF)
+            fd = <int><uint32_t>self.epoll_events[i].data.u64
             if self.epoll_events[i].data.u64 == <uint64_t>self.wakeup.fd:
                 wakeup_drain(&self.wakeup)
                 continue

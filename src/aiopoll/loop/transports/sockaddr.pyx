@@ -94,7 +94,7 @@ cdef bint address_from_python(object value, int family, address *address) except
             return False
         address.v6.sin6_flowinfo = htonl(value[2])
     if len(value) > 3:
-        if not is_number(value[3], 0xFFFFFFFF):
+        if not is_number(value[3], 0xFFFFFFFFu):
             return False
         address.v6.sin6_scope_id = value[3]
     address.v6.sin6_family = AF_INET6
