@@ -14,7 +14,7 @@ cdef class AioReactor(RingReactor):
 
     cdef int defer(self, Registration registration, object error) except -1
     cdef int retry_deferred(self) except -1
-    cdef int evict(self) except -1
+    cdef bint evict(self) except -1
     cdef int complete_own(self, int fd, Delivery delivery) except -1
     cdef int poll_epoll_fairly(self) except -1
     cdef int speculate(self) except -1

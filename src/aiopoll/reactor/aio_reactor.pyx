@@ -43,7 +43,8 @@ from aiopoll.reactor.registration cimport (
 from aiopoll.reactor.request_source cimport SOURCE_TAG
 from aiopoll.reactor.ring_reactor cimport (
     CANCELLED_NS, CANCELLED_TRIES, DISPATCH, POLL_IN_FLIGHT, REARM_ONLY, Delivery, RingReactor,
-    busy_poll_clock, busy_poll_init, poll_pool_at, poll_pool_find, poll_pool_release, poll_request,
+    busy_poll_clock, busy_poll_init, poll_pool_at, poll_pool_find, poll_pool_has_cancelled,
+    poll_pool_release, poll_request,
 )
 
 import os
@@ -149,8 +150,7 @@ cdef class AioReactor(RingReactor):
                 return False  # slots come back with the events that later iterations reap
             request = <poll_request *>self.batch.iocbs[self.batch.taken]
             if self.is_own(request.owner):
-                self.evict()
-                return True
+                return self.evict()
             while self.batch.taken < self.polls:
                 request = <poll_request *>self.batch.iocbs[self.batch.taken]
                 self.batch.taken += 1
@@ -218,12 +218,14 @@ cdef class AioReactor(RingReactor):
                     self.arm(registration, direction)
         return 0
 
-    cdef int evict(self) except -1:
-        """Frees a slot for one of the two that must be armed.
+    cdef bint evict(self) except -1:
+        """Frees a slot for one of the two that must be armed; whether it is to be tried at once.
 
         Their own slots may have gone to the reserve of another CPU (fs/aio.c keeps the free ones
         per CPU), when this thread was moved.  The event of the cancelled poll is there in
         microseconds; what delays it beyond CANCELLED_NS delays the loop so long, and no longer.
+        On a busy machine hundreds of such events may be late, and keep all slots: then the next
+        iteration tries again.
         """
         cdef poll_request *request
         cdef Registration registration
@@ -242,7 +244,11 @@ cdef class AioReactor(RingReactor):
                 self.disarm(registration, 1)
                 self.overflowed += 1
                 self.wait_events(CANCELLED_TRIES * CANCELLED_NS, DISPATCH)
-                return 0
+                return True
+        if poll_pool_has_cancelled(&self.pool) or (
+                self.source is not None and self.source.in_flight > 0):
+            self.wait_events(CANCELLED_TRIES * CANCELLED_NS, DISPATCH)
+            return False
         raise os_error(EAGAIN, "io_submit: no slot is left for the epoll set")
 
     # Events

@@ -46,6 +46,7 @@ cdef extern from "poll_queue.h" nogil:
     long poll_queue_take(poll_queue *queue, poll_pool *pool, int first, int second, uint32_t more)
     int poll_queue_reserve(poll_queue *queue, uint32_t nr)
     void poll_queue_submitted(poll_queue *queue, poll_pool *pool, Ring *ring, long first, long last)
+    bint poll_pool_has_cancelled(const poll_pool *pool)
     void poll_pool_cancel(poll_pool *pool, Ring *ring, int first, int second)
     void poll_queue_clear(poll_queue *queue)
 

@@ -15,6 +15,7 @@
 #define AIOPOLL_POLL_POOL_H
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -127,6 +128,18 @@ static inline uint32_t poll_pool_nr_taken(const struct poll_pool *pool)
 	for (; taken && at != POLL_POOL_NONE; taken--)
 		at = (uint32_t)poll_pool_at(pool, at)->iocb.aio_reserved2;
 	return taken;
+}
+
+/* Whether events of polls are to come that no file waits for: those of cancelled ones. */
+static inline bool poll_pool_has_cancelled(const struct poll_pool *pool)
+{
+	for (uint32_t i = 0; i < pool->nr_chunks * POLL_POOL_CHUNK; i++) {
+		const struct poll_request *request = poll_pool_at(pool, i);
+
+		if (request->state == POLL_IN_FLIGHT && request->owner < 0)
+			return true;
+	}
+	return false;
 }
 
 static inline void poll_pool_clear(struct poll_pool *pool)
