@@ -124,6 +124,7 @@ class Snapshot:
     """The kernel's counters of a process so far."""
 
     cpu_seconds: float
+    user_seconds: float
     context_switches: int
     resident_bytes: int
     peak_bytes: int
@@ -133,6 +134,8 @@ class Snapshot:
         # The CPU clock of another process and all its threads (clock_getcpuclockid(3)): what
         # /proc/PID/stat has in ticks of 10 ms, in nanoseconds.
         cpu = time.clock_gettime(((~pid) << 3) | 2)
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+        user = int(fields[11]) / os.sysconf("SC_CLK_TCK")  # utime, proc_pid_stat(5)
         switches = 0
         for thread in Path(f"/proc/{pid}/task").iterdir():
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
@@ -140,7 +143,8 @@ class Snapshot:
                 switches += sum(map(int, re.findall(r"ctxt_switches:\s+(\d+)", status)))
         status = Path(f"/proc/{pid}/status").read_text()
         kilobytes = dict(re.findall(r"(VmRSS|VmHWM):\s+(\d+) kB", status))
-        return cls(cpu, switches, int(kilobytes["VmRSS"]) * 1024, int(kilobytes["VmHWM"]) * 1024)
+        memory = int(kilobytes["VmRSS"]) * 1024, int(kilobytes["VmHWM"]) * 1024
+        return cls(cpu, user, switches, *memory)
 
 
 class SystemCalls:
@@ -265,6 +269,11 @@ class Running(contextlib.ExitStack):
             self._reporter = self._process(command, settings.client_cpu)
         self._reporter.line("start")
 
+    @property
+    def pid(self) -> int:
+        """The server's."""
+        return self._server.pid
+
     def measure(self) -> dict[str, float]:
         """Metrics of one window: rate, cpu_us, context_switches (each per operation), …"""
         before = Snapshot.of(self._server.pid)
@@ -285,6 +294,7 @@ class Running(contextlib.ExitStack):
             "cpu_us": said.pop("cpu_seconds", after.cpu_seconds - before.cpu_seconds)
             / operations
             * 1e6,
+            "user_us": (after.user_seconds - before.user_seconds) / operations * 1e6,
             "context_switches": said.pop(
                 "context_switches", after.context_switches - before.context_switches
             )

@@ -112,6 +112,7 @@ class Metric:
 METRICS = {
     "rate": Metric("rate", "rate", "/s", more_is_better=True),
     "cpu_us": Metric("CPU", "CPU time", "µs"),
+    "user_us": Metric("user", "CPU time in user space", "µs"),
     "p50_us": Metric("p50", "latency p50", "µs"),
     "p99_us": Metric("p99", "latency p99", "µs"),
     "p999_us": Metric("p99.9", "latency p99.9", "µs"),

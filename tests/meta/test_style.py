@@ -115,6 +115,4 @@ def test_numbers_beyond_a_c_int_are_found(line: str, is_object: bool) -> None:
 def test_c_expressions_compute_without_objects() -> None:
     for path in (ROOT / "src").rglob("*.pyx"):
         found = objects_of_c_expressions(path.read_text(encoding="utf-8"))
-        assert not found, (
-            f"{path.relative_to(ROOT)}: a suffix (u, ull) is missing: {found}"
-        )
+        assert not found, f"{path.relative_to(ROOT)}: a suffix (u, ull) is missing: {found}"
