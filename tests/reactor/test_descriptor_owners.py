@@ -426,7 +426,6 @@ def test_peer_of_a_blocked_writer_sees_the_abort(loop: Any) -> None:
     class Blocked(asyncio.Protocol):
         def connection_made(self, transport: Any) -> None:
             self.lost = loop.create_future()
-            transport.pause_reading()
             while not transport.get_write_buffer_size():
                 transport.write(b"\0" * 1_000_000)
             made.set_result((transport, self))
@@ -437,8 +436,9 @@ def test_peer_of_a_blocked_writer_sees_the_abort(loop: Any) -> None:
     async def scenario() -> None:
         server = await loop.create_server(Blocked, "127.0.0.1", 0)
         with socket.create_connection(server.sockets[0].getsockname()) as peer:
-            peer.send(b"nobody reads this")
             transport, protocol = await made
+            transport.pause_reading()
+            peer.send(b"nobody reads this")
             await turns()  # it is polled for writing
             transport.abort()
             await protocol.lost
