@@ -3,6 +3,8 @@
 import argparse
 import asyncio
 import ssl
+import subprocess
+import sys
 from typing import cast
 
 from benchmarks import native, program
@@ -22,6 +24,15 @@ WORKLOADS = [
     )
     for size, size_bytes in SIZES.items()
     for connections in ((1, 50, 100, 1000) if size == "64KiB" else (1, 100, 1000))
+] + [
+    Workload(
+        name="echo-protocol-crowded",
+        title="echo by Protocol, 64B, 1 connection, beside a busy process on the server's CPU",
+        program="echo_protocol",
+        options=("--crowded",),
+        implementations=(*LOOPS, "aiopoll-aio"),
+        client=Client(connections=1, request_bytes=64),
+    )
 ]
 
 
@@ -41,6 +52,8 @@ def start_timer(loop: asyncio.AbstractEventLoop, due: float) -> None:
 
 async def main(arguments: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
+    if arguments.crowded:  # the child ends with its process group
+        subprocess.Popen([sys.executable, "-c", "while True: pass"])
     for number in range(arguments.timers):
         start_timer(loop, loop.time() + TIMER_SECONDS * number / arguments.timers)
     if arguments.unix:
@@ -64,4 +77,5 @@ if __name__ == "__main__":
     parser.add_argument("--unix", action="store_true")
     parser.add_argument("--tls", action="store_true")
     parser.add_argument("--timers", type=int, default=0)
+    parser.add_argument("--crowded", action="store_true")
     program.run(parser.parse_args(), main)

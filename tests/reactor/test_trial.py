@@ -1,9 +1,7 @@
 """Where backend auto waits: the rule by which looking at the ring is tried, and what it does."""
 
 import asyncio
-import shutil
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +13,6 @@ from tests.support.loops import CHILD_SECONDS_MAX
 
 import aiopoll
 
-HEADERS = Path(__file__).resolve().parents[2] / "src" / "aiopoll" / "reactor" / "c"
 # Reads windows as "worth ns", and prints whether the next one looks.
 PROGRAM = """
 #include <stdio.h>
@@ -38,28 +35,6 @@ int main(void)
 SLEPT = (1, 20000)  # a window of short sleeps
 CHEAPER, DEARER = (1, 15000), (1, 23000)
 UNLIKE = (0, 20000)  # a window that is not for looking
-
-
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Callable[[str], str]]:
-    """Compiles a program, and returns a function of its input that returns its output."""
-    compiler = shutil.which("gcc")
-    assert compiler, "apt-get install gcc"
-
-    def compile_it(text: str) -> Callable[[str], str]:
-        folder = tmp_path_factory.mktemp("trial")
-        (folder / "trial.c").write_text(text, encoding="ascii")
-        command = [compiler, "-Wall", "-Werror", "-I", HEADERS, "-o", folder / "trial"]
-        subprocess.run([*command, folder / "trial.c"], check=True)
-
-        def run(given: str) -> str:
-            return subprocess.run(
-                [folder / "trial"], input=given, check=True, capture_output=True, text=True
-            ).stdout
-
-        return run
-
-    return compile_it
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,8 @@
 
 import os
 
+from aiopoll.loop.cpu_quota import quota_cpus
+
 BACKENDS = ("auto", "aio", "epoll")
 
 
@@ -28,7 +30,9 @@ def busy_poll_ns(busy_poll: str | float) -> int:
     Raises TypeError or ValueError for what is neither "auto" nor a number of seconds up to 1.
     """
     if busy_poll == "auto":
-        return -BUSY_POLL_AUTO_NS if (os.cpu_count() or 1) > 1 else 0
+        # Where there is less than a CPU, looking would use up what the work needs.
+        looks = (os.cpu_count() or 1) > 1 and quota_cpus() >= 1
+        return -BUSY_POLL_AUTO_NS if looks else 0
     if isinstance(busy_poll, bool) or not isinstance(busy_poll, (int, float)):
         raise TypeError(f'busy_poll must be "auto" or a number of seconds, not {busy_poll!r}')
     if not 0 <= busy_poll <= 1:

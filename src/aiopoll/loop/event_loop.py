@@ -51,8 +51,9 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         variable AIOPOLL_BACKEND can overrule.
     nr_events: slots to ask of fs.aio-max-nr; more files than that are served through epoll.
     busy_poll: seconds to look at the ring for events before each sleep in the kernel, 0 for none;
-        "auto" looks for up to 100 microseconds while events come faster than that, and never in an
-        idle process or on a machine with one CPU.  The epoll backend has no ring to look at.
+        "auto" looks for up to 100 microseconds while events come faster than that, never in an
+        idle process, on a machine with one CPU or under a quota of less than one, and seldom where
+        other threads want the CPU.  The epoll backend has no ring to look at.
     gather_writes: whether a TCP connection that writes several times in each callback lets the
         kernel put the pieces into one segment (MSG_MORE); the process itself never holds any back.
     Raises OSError for backend "aio" where AIO poll is not to be had; the text names the cause and

@@ -7,12 +7,17 @@
  *
  * Rule.  Where it is adaptive: look only if the gap before was shorter than the budget, so that
  * an idle process never looks twice.  Each look that finds nothing doubles the number of sleeps to
- * go by before the next one, up to 1,023; one that finds something sets it to none.
+ * go by before the next one, up to 1,023; one that finds something sets it to none.  A look during
+ * which another thread got the CPU ends, found or not: 63 sleeps go by before the next, and twice as
+ * many each time that happens again, up to 8,191; 1,024 looks during which it does not halve that.
  *
  * Why.  Gaps distinguish a busy peer from an idle one; the doubling, a peer on another CPU from one
- * that waits for ours, for which looking never succeeds although every gap is short.
+ * that waits for ours, for which looking never succeeds although every gap is short.  A loop that
+ * looks uses up its slice of the CPU, which one that sleeps leaves to others.  The clock shows it:
+ * between two readings are a few microseconds.  So it does where a quota throttles us.
  *
- * Cost.  Two readings of the clock a sleep, and the budget once for every burst that ends.
+ * Cost.  Two readings of the clock a sleep, and the budget once for every burst that ends.  Beside a
+ * busy thread, a slice for some thousand sleeps.
  */
 #ifndef AIOPOLL_BUSY_POLL_H
 #define AIOPOLL_BUSY_POLL_H
@@ -25,6 +30,10 @@
 
 #define BUSY_POLL_SKIP_MAX 1023u
 #define BUSY_POLL_LOOKS 32	/* between two readings of the clock */
+#define BUSY_POLL_LOST_NS 200000	/* where so much is between them the CPU was another's */
+#define BUSY_POLL_CROWD_MIN 63u
+#define BUSY_POLL_CROWD_MAX 8191u
+#define BUSY_POLL_CLEAN 1024u
 
 struct busy_poll {
 	int64_t budget_ns;	/* 0: never */
@@ -32,6 +41,8 @@ struct busy_poll {
 	bool quick;		/* the last gap was shorter than the budget */
 	uint32_t skip;		/* sleeps to go by before the next look */
 	uint32_t backoff;
+	uint32_t crowd;		/* sleeps to go by after the last look that lost the CPU */
+	uint32_t clean;		/* looks since then */
 	uint64_t spins;
 	uint64_t hits;
 };
@@ -74,28 +85,55 @@ static inline bool busy_poll_due(struct busy_poll *busy)
 	return true;
 }
 
+/* Whether an event is there, or comes in a microsecond or two. */
+static inline bool busy_poll_look(const struct aio_ring *ring)
+{
+	for (int look = 0; look < BUSY_POLL_LOOKS; look++) {
+		if (aio_ring_pending(ring) > 0)
+			return true;
+		busy_poll_relax();
+	}
+	return false;
+}
+
+static inline uint32_t busy_poll_most(uint32_t one, uint32_t limit)
+{
+	return one < limit ? one : limit;
+}
+
 /* Looks until an event is there (true), or the budget or timeout_ns (if not negative) is over. */
 static inline bool busy_poll_spin(struct busy_poll *busy, const struct aio_ring *ring,
 				  int64_t timeout_ns)
 {
-	int64_t limit = busy->budget_ns, start = busy_poll_clock();
+	int64_t limit = busy->budget_ns, start = busy_poll_clock(), before, now = start;
+	bool found, lost;
 
 	if (timeout_ns >= 0 && timeout_ns < limit)
 		limit = timeout_ns;
 	busy->spins++;
 	do {
-		for (int look = 0; look < BUSY_POLL_LOOKS; look++) {
-			if (aio_ring_pending(ring) > 0) {
-				busy->hits++;
-				busy->backoff = 0;
-				return true;
-			}
-			busy_poll_relax();
-		}
-	} while (busy_poll_clock() - start < limit);
-	busy->backoff = busy->backoff * 2 + 1;
-	if (busy->backoff > BUSY_POLL_SKIP_MAX)
-		busy->backoff = BUSY_POLL_SKIP_MAX;
+		before = now;
+		found = busy_poll_look(ring);
+		now = busy_poll_clock();
+		lost = now - before > BUSY_POLL_LOST_NS;
+	} while (!found && !lost && now - start < limit);
+	busy->hits += found;
+	if (lost) {
+		busy->crowd = busy->crowd ? busy_poll_most(busy->crowd * 2, BUSY_POLL_CROWD_MAX)
+					  : BUSY_POLL_CROWD_MIN;
+		busy->skip = busy->crowd;
+		busy->clean = 0;
+		return found;
+	}
+	if (++busy->clean == BUSY_POLL_CLEAN) {
+		busy->crowd /= 2;
+		busy->clean = 0;
+	}
+	if (found) {
+		busy->backoff = 0;
+		return true;
+	}
+	busy->backoff = busy_poll_most(busy->backoff * 2 + 1, BUSY_POLL_SKIP_MAX);
 	busy->skip = busy->backoff;
 	return false;
 }
