@@ -8,14 +8,10 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from tests.support.loops import OURS, until
+from tests.support.loops import OURS, until, where_datagrams_pause
 
 TURNS = 8
 SECONDS_MAX = 30
-PAUSES = (
-    asyncio.selector_events._SelectorDatagramTransport.pause_reading
-    is not asyncio.ReadTransport.pause_reading
-)
 
 
 @pytest.fixture(params=OURS)
@@ -148,7 +144,7 @@ def test_a_closed_socket_is_not_sent_by_its_number(
     run(loop, scenario)
 
 
-@pytest.mark.skipif(not PAUSES, reason="Python 3.11.2 has no pause_reading() of datagrams")
+@where_datagrams_pause
 def test_the_next_owners_watch_is_left_alone(loop: Any, stack: ExitStack) -> None:
     async def scenario() -> None:
         sock, _ = pair(stack)

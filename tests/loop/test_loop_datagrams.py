@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.loops import until
+from tests.support.loops import until, where_datagrams_pause
 
 import aiopoll
 from aiopoll.loop.transports.datagram import DatagramTransport
@@ -238,6 +238,7 @@ def test_wrong_arguments_are_asyncios(loop: aiopoll.EventLoop) -> None:
     loop.run_until_complete(scenario())
 
 
+@where_datagrams_pause
 def test_reading_pauses_in_the_middle_of_a_batch(loop: aiopoll.EventLoop) -> None:
     class Pausing(Recorder):
         def datagram_received(self, data: bytes, addr: Any) -> None:

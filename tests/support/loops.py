@@ -39,6 +39,13 @@ OURS = ["aio", "one-slot", *WAITS, "epoll"]
 on_asyncio_too = pytest.mark.parametrize("loop_kind", [*OURS, "asyncio"])
 
 
+where_datagrams_pause = pytest.mark.skipif(
+    asyncio.selector_events._SelectorDatagramTransport.pause_reading
+    is asyncio.ReadTransport.pause_reading,
+    reason="Python 3.11.2 has no pause_reading() of datagrams",
+)
+
+
 async def until(condition: Callable[[], object]) -> None:
     while not condition():
         await asyncio.sleep(0)
