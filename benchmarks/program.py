@@ -7,13 +7,16 @@ standard input ends.  The measuring process can inspect it while it waits.
 
 import argparse
 import asyncio
+import contextlib
 import json
+import os
 import resource
 import socket
+import subprocess
 import sys
 import time
 from array import array
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from benchmarks.implementations import loop_factory
@@ -65,6 +68,42 @@ def bound_socket() -> socket.socket:
 def address_of(bound: socket.socket) -> str:
     """Its address for the `ready` line; call this before a loop has it, for rloop detaches it."""
     return "tcp:{}:{}".format(*bound.getsockname())
+
+
+@contextlib.contextmanager
+def start_beside(*command: str) -> "Iterator[subprocess.Popen[str]]":
+    """A process on the CPUs that are not ours, where there are others.
+
+    It ends with the context, or with the process group.
+    """
+    mine = os.sched_getaffinity(0)
+    others = set(range(os.cpu_count() or 1)) - mine
+    try:
+        os.sched_setaffinity(0, others or mine)
+        started = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    finally:
+        os.sched_setaffinity(0, mine)
+    assert started.stdout is not None
+    try:
+        yield started
+    finally:
+        started.kill()
+        started.wait()
+        started.stdout.close()
+
+
+@contextlib.contextmanager
+def beside(*command: str) -> Iterator[str]:
+    """start_beside() for a program that says what it is ready at, which is returned."""
+    with start_beside(*command) as started:
+        assert started.stdout is not None
+        yield started.stdout.readline().removeprefix("ready").strip()
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """Of an address as a `ready` line has it."""
+    _, host, port = address.split(":")
+    return host, int(port)
 
 
 async def forever() -> None:

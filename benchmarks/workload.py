@@ -4,6 +4,7 @@ import argparse
 import importlib
 import importlib.util
 import pkgutil
+import shutil
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ class Client:
     request_bytes: int = 64
     answer_bytes: int = 0  # 0: as many as the request has
     http_path: str | None = None
+    http_body: str = "Hello, world!"  # what the answer ends with
     reconnect: bool = False
     tls: bool = False
 
@@ -32,7 +34,7 @@ class Client:
         command += ["--request-bytes", str(self.request_bytes)]
         command += ["--answer-bytes", str(self.answer_bytes)]
         if self.http_path:
-            command += ["--http", self.http_path]
+            command += ["--http", self.http_path, "--body", self.http_body]
         return command + ["--reconnect"] * self.reconnect + ["--tls"] * self.tls
 
 
@@ -54,6 +56,7 @@ class Workload:
     small_options: tuple[str, ...] = ()
     small_operations: int = 100
     needs: str | None = None  # a module beyond the implementations' own
+    executable: str | None = None  # likewise; its Debian package is called the same
     alone: bool = False  # one long sample a round, with no other process beside it
 
     def command(self, implementation: str) -> list[str]:
@@ -87,6 +90,8 @@ class Workload:
         """Why it cannot be run here on an implementation that can; None if it can."""
         if self.needs and not importlib.util.find_spec(self.needs):
             return f"{self.needs} is not installed: it is in the dependency group bench"
+        if self.executable and not shutil.which(self.executable):
+            return f"{self.executable} is not there: apt-get install {self.executable}"
         try:
             if self.client:
                 native.client(tls=self.client.tls)

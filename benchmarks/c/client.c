@@ -63,12 +63,12 @@ struct connection {
 };
 
 static struct {
-	const char *address, *http_path;
+	const char *address, *http_path, *http_body;
 	long connections, idle, requests;
 	size_t request_bytes, answer_bytes;
 	double seconds, warm_up;
 	int reconnect, tls, check;
-} options = { .connections = 1, .request_bytes = 64, .seconds = 1 };
+} options = { .connections = 1, .request_bytes = 64, .seconds = 1, .http_body = "" };
 
 static enum { TCP, UNIX, UDP } family;
 static struct sockaddr_storage server;
@@ -308,8 +308,9 @@ static void complete(struct connection *connection)
 	uint64_t now = now_ns();
 
 	if (options.http_path && options.check &&
-	    memcmp(connection->head + connection->expected - 13, "Hello, world!", 13) != 0)
-		die("the answer's body is not Hello, world!");
+	    memcmp(connection->head + connection->expected - strlen(options.http_body),
+		   options.http_body, strlen(options.http_body)) != 0)
+		die("the answer's body is not %s", options.http_body);
 	histogram[bucket_of(now - connection->started_ns)]++;
 	operations++;
 	unanswered -= !connection->answered;
@@ -497,6 +498,7 @@ static void parse_options(int argc, char **argv)
 		{ "seconds", required_argument, NULL, 's' },
 		{ "warm-up", required_argument, NULL, 'w' },
 		{ "http", required_argument, NULL, 'h' },
+		{ "body", required_argument, NULL, 'y' },
 		{ "reconnect", no_argument, &options.reconnect, 1 },
 		{ "tls", no_argument, &options.tls, 1 },
 		{ "check", no_argument, &options.check, 1 },
@@ -515,6 +517,7 @@ static void parse_options(int argc, char **argv)
 		case 's': options.seconds = atof(optarg); break;
 		case 'w': options.warm_up = atof(optarg); break;
 		case 'h': options.http_path = optarg; break;
+		case 'y': options.http_body = optarg; break;
 		case 0: break;
 		default: exit(2);
 		}

@@ -1,0 +1,41 @@
+"""JSON by a FastAPI application on uvicorn."""
+
+import argparse
+
+from benchmarks import program
+from benchmarks.workload import Client, Workload
+
+WORKLOADS = [
+    Workload(
+        name="http-fastapi-100",
+        title="JSON by FastAPI on uvicorn, 100 connections",
+        program="http_fastapi",
+        client=Client(
+            connections=100,
+            http_path="/items/7",
+            http_body='{"number":7,"name":"a thing","tags":["one","two"],"price":9.5}',
+        ),
+        needs="fastapi",
+    )
+]
+
+
+async def main(arguments: argparse.Namespace) -> None:
+    import uvicorn
+    from fastapi import FastAPI
+
+    application = FastAPI()
+
+    @application.get("/items/{number}")
+    async def item(number: int) -> dict[str, object]:
+        return {"number": number, "name": "a thing", "tags": ["one", "two"], "price": 9.5}
+
+    bound = program.bound_socket()
+    address = program.address_of(bound)
+    config = uvicorn.Config(application, log_level="error", access_log=False, lifespan="off")
+    program.ready(address)
+    await uvicorn.Server(config).serve(sockets=[bound])
+
+
+if __name__ == "__main__":
+    program.run(program.parser().parse_args(), main)
