@@ -47,6 +47,8 @@ def test_workload_runs_and_its_responses_are_right(workload: Workload, implement
     reason = workload.missing(implementation)
     if reason and workload.client and workload.client.tls:
         pytest.skip(reason="skips.toml: TLS in the benchmarks")
+    if reason and (workload.executable or workload.needs == "fastapi"):
+        pytest.skip(reason="skips.toml: programs of the benchmarks")
     assert reason is None
     with Running(
         workload, implementation, Settings(operations=workload.small_operations)
