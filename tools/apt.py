@@ -94,9 +94,17 @@ class Apt:
         except subprocess.CalledProcessError:  # apt-cache has said what it lacks
             return None
         downloads = self.directory / "downloads"
-        shutil.rmtree(downloads, ignore_errors=True)
-        downloads.mkdir()
-        self.run("apt-get", "source", "-qq", "--download-only", package, cwd=downloads)
+        # A mirror may list a version that it has not yet, or no more: then another release's.
+        others = [] if "/" in package else [f"{name}/{release}" for release in self.releases[::-1]]
+        for wanted in (package, *others):
+            shutil.rmtree(downloads, ignore_errors=True)
+            downloads.mkdir()
+            try:
+                self.run("apt-get", "source", "-qq", "--download-only", wanted, cwd=downloads)
+                break
+            except subprocess.CalledProcessError:  # apt-get has said why
+                if wanted == (package, *others)[-1]:
+                    raise
         (archive,) = (path for path in downloads.glob("*.orig.tar.*") if path.suffix in ARCHIVES)
         with tarfile.open(archive) as tar:
             tar.extractall(downloads, filter="data")
