@@ -40,7 +40,7 @@ on_asyncio_too = pytest.mark.parametrize("loop_kind", [*OURS, "asyncio"])
 
 
 where_datagrams_pause = pytest.mark.skipif(
-    asyncio.selector_events._SelectorDatagramTransport.pause_reading
+    asyncio.selector_events._SelectorDatagramTransport.pause_reading  # type: ignore[attr-defined]
     is asyncio.ReadTransport.pause_reading,
     reason="Python 3.11.2 has no pause_reading() of datagrams",
 )
