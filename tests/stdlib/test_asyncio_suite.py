@@ -46,7 +46,7 @@ MODULES = {
     "test_subprocess": 80,
     "test_taskgroups": 30,
     "test_tasks": 800,
-    "test_timeouts": 30,
+    "test_timeouts": 20,
     "test_waitfor": 15,
 }
 NEWER_MODULES = {

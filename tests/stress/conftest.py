@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.support.loops import CHILD_SECONDS_MAX, until
+from tests.support.threads import HAS_GIL
 
 import aiopoll
 
@@ -16,6 +17,16 @@ def turns(loop: asyncio.AbstractEventLoop, count: int) -> None:
     for _ in range(count):
         loop.call_soon(loop.stop)
         loop.run_forever()
+
+
+def is_pythons(context: dict[str, Any]) -> bool:
+    """Whether a report is of a stream of asyncio's that a collector without a GIL has found.
+
+    It may finalize the future first, and then the protocol that was to retrieve its exception.
+    asyncio's own loop reports the same.
+    """
+    unretrieved = context["message"] == "Future exception was never retrieved"
+    return not HAS_GIL and unretrieved and isinstance(context["exception"], ConnectionResetError)
 
 
 @pytest.fixture
@@ -30,7 +41,7 @@ def loop(
 ) -> Iterator[aiopoll.EventLoop]:
     """A loop that must be left with no task, no file, no request, and nothing to report."""
     loop = aiopoll.new_event_loop(**loop_options)
-    loop.set_exception_handler(lambda _, context: reports.append(context))
+    loop.set_exception_handler(lambda _, context: is_pythons(context) or reports.append(context))
     turns(loop, 3)
     before = loop.statistics()
     yield loop

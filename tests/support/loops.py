@@ -39,10 +39,13 @@ OURS = ["aio", "one-slot", *WAITS, "epoll"]
 on_asyncio_too = pytest.mark.parametrize("loop_kind", [*OURS, "asyncio"])
 
 
-where_datagrams_pause = pytest.mark.skipif(
+IS_3_11_2 = (
     asyncio.selector_events._SelectorDatagramTransport.pause_reading  # type: ignore[attr-defined]
-    is asyncio.ReadTransport.pause_reading,
-    reason="Python 3.11.2 has no pause_reading() of datagrams",
+    is asyncio.ReadTransport.pause_reading
+)
+"""Whether asyncio is as it was in Debian 12: its datagrams cannot pause."""
+where_datagrams_pause = pytest.mark.skipif(
+    IS_3_11_2, reason="Python 3.11.2 has no pause_reading() of datagrams"
 )
 
 
