@@ -74,3 +74,21 @@ def test_a_wheel_of_another_target_is_refused(tmp_path: Path, name: str) -> None
         files = {**PACKAGE, MODULE.format(wheels.TARGETS[other].suffix): WITHOUT_SYMBOLS}
         with pytest.raises(SystemExit, match="another machine"):
             wheels.check(make_wheel(tmp_path, files), wheels.TARGETS[name])
+
+
+def test_what_debians_pyconfig_includes_is_found(tmp_path: Path) -> None:
+    include = tmp_path / "include" / "python3.13"
+    real = tmp_path / "include" / "x86_64-linux-gnu" / "python3.13" / "pyconfig.h"
+    for folder in (include, real.parent):
+        folder.mkdir(parents=True)
+    real.write_text("#define SIZEOF_LONG 8\n", encoding="ascii")
+    headers = wheels.headers_of_debian(real, include, tmp_path / "headers")
+    for machine in ("x86_64", "aarch64"):
+        found = headers / f"{machine}-linux-gnu" / "python3.13" / "pyconfig.h"
+        assert found.read_text(encoding="ascii") == "#define SIZEOF_LONG 8\n"
+
+
+def test_other_pythons_need_no_headers_more(tmp_path: Path) -> None:
+    include = tmp_path / "include" / "python3.13"
+    headers = wheels.headers_of_debian(include / "pyconfig.h", include, tmp_path / "headers")
+    assert not list(headers.rglob("python*"))
