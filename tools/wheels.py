@@ -102,18 +102,19 @@ def version_of(python: Path) -> str:
     return run(python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])").strip()
 
 
-def headers_of_debian(configuration: Path, include: Path, folder: Path) -> Path:
+def headers_of_debian(include: Path, multiarch: str, folder: Path) -> Path:
     """A folder in which the compiler finds what Debian's pyconfig.h includes, for any machine.
 
     That is only a choice of the real one, by the machine, as <x86_64-linux-gnu/python3.13/…>, which
     the compiler's own C library does not have.
     """
+    real = include.parent / multiarch / include.name
     for target in TARGETS.values():
         machine = folder / f"{target.machine}-linux-gnu"
         machine.mkdir(parents=True, exist_ok=True)
         link = machine / include.name
-        if configuration.parent != include and not link.exists():
-            link.symlink_to(configuration.parent)
+        if real.is_dir() and not link.exists():
+            link.symlink_to(real)
     return folder
 
 
@@ -121,9 +122,9 @@ def built_wheel(python: Path, target: Target, source: Path, folder: Path) -> Pat
     tools = sysconfig.get_path("purelib")
     version = version_of(python).replace(".", "")
     compiler = f"{sys.executable} -m ziglang cc -target {target.zig}"
-    places = "sysconfig.get_config_h_filename(), sysconfig.get_path('include'), sep='\\n'"
-    where = run(python, "-c", f"import sysconfig; print({places})").splitlines()
-    headers = headers_of_debian(*map(Path, where), folder / "headers")
+    places = "sysconfig.get_path('include'), sysconfig.get_config_var('MULTIARCH'), sep='\\n'"
+    include, multiarch = run(python, "-c", f"import sysconfig; print({places})").splitlines()
+    headers = headers_of_debian(Path(include), multiarch, folder / "headers")
     run(
         python,
         *("-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "--no-index"),

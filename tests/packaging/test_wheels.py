@@ -82,7 +82,7 @@ def test_what_debians_pyconfig_includes_is_found(tmp_path: Path) -> None:
     for folder in (include, real.parent):
         folder.mkdir(parents=True)
     real.write_text("#define SIZEOF_LONG 8\n", encoding="ascii")
-    headers = wheels.headers_of_debian(real, include, tmp_path / "headers")
+    headers = wheels.headers_of_debian(include, "x86_64-linux-gnu", tmp_path / "headers")
     for machine in ("x86_64", "aarch64"):
         found = headers / f"{machine}-linux-gnu" / "python3.13" / "pyconfig.h"
         assert found.read_text(encoding="ascii") == "#define SIZEOF_LONG 8\n"
@@ -90,5 +90,5 @@ def test_what_debians_pyconfig_includes_is_found(tmp_path: Path) -> None:
 
 def test_other_pythons_need_no_headers_more(tmp_path: Path) -> None:
     include = tmp_path / "include" / "python3.13"
-    headers = wheels.headers_of_debian(include / "pyconfig.h", include, tmp_path / "headers")
+    headers = wheels.headers_of_debian(include, "x86_64-linux-gnu", tmp_path / "headers")
     assert not list(headers.rglob("python*"))
