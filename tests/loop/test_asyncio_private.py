@@ -77,7 +77,7 @@ def used_names() -> dict[str, str]:
 def is_in_this_python(name: str) -> bool:
     versions = DATA["versions"].get(name, {})
     first, last = versions.get("first", [3, 0]), versions.get("last", [4, 0])
-    return first <= list(sys.version_info[:2]) <= last
+    return first <= list(sys.version_info[:3]) and list(sys.version_info[:2]) <= last
 
 
 @pytest.mark.parametrize("name", NAMES)

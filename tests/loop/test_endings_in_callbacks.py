@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from tests.support.descriptors import stream_pair
-from tests.support.loops import LOOPS
+from tests.support.loops import IS_3_11_2, LOOPS
 from tests.support.tls import tls_contexts
 
 SECONDS_MAX = 20
@@ -311,6 +311,11 @@ def never_resumes(drive: Drive) -> bool:
     return sys.version_info[:2] == (3, 13) and drive in (datagrams, overridden_datagrams)
 
 
+def skip_where_asyncio_fails(drive: Drive, at: str, how: str) -> None:
+    if IS_3_11_2 and drive is tls and at == "connection_lost" and "abort" in how:
+        pytest.skip(reason="abort() of a lost TLS transport is an AttributeError in Python 3.11.2")
+
+
 def assert_told_once(ending: Ending) -> None:
     assert ending.at in ending.told
     assert ending.told.count("connection_lost") == 1
@@ -327,6 +332,7 @@ def test_connection_lost_is_called_once_and_last(
 ) -> None:
     if drive is read_pipe:
         how = how.replace("abort", "close")  # its only call
+    skip_where_asyncio_fails(drive, at, how)
     ending = Ending(at, how)
     assert not run_on(LOOPS[kind](), drive, ending)
     assert_told_once(ending)
@@ -343,6 +349,7 @@ def test_connection_lost_is_called_once_and_last(
 def test_buffered_protocol_gets_connection_lost_once_too(
     drive: Drive, at: str, how: str, kind: str
 ) -> None:
+    skip_where_asyncio_fails(drive, at, how)
     ending = BufferedEnding(at, how)
     assert not run_on(LOOPS[kind](), drive, ending)
     assert_told_once(ending)

@@ -129,12 +129,13 @@ def test_one_kind_in_every_way(
     async def is_idle() -> None:
         if soak.asyncios or kind.is_busy:
             return  # asyncio's registration of a file that a duplicate keeps makes it spin for ever
-        before = statistics(soak).iterations
-        for _ in range(20):
-            await asyncio.sleep(0.001)
-        turns = statistics(soak).iterations - before
-        if turns > 100:
-            soak.failures["an idle loop turns on and on"] += 1
+        for _ in range(10):  # on a busy machine the ends of processes come late
+            before = statistics(soak).iterations
+            for _ in range(20):
+                await asyncio.sleep(0.001)
+            if statistics(soak).iterations - before <= 100:
+                return
+        soak.failures["an idle loop turns on and on"] += 1
 
     async def main(again: Callable[[], None]) -> None:
         kept = [Case(kind(soak.bench), None) for _ in range(8)]
