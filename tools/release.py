@@ -51,7 +51,7 @@ class Release:
             raise SystemExit(f"release: {wanted} does not come after {current}")
         if self.git(ROOT, "tag", "--list", self.tag):
             raise SystemExit(f"release: there is a tag {self.tag} already")
-        if not (fragments := list((ROOT / "changes").glob("*.md"))):
+        if not (fragments := list((ROOT / "changes").glob("+*.md"))):
             raise SystemExit("release: changes/ has no fragment: nothing is new")
         return f"{current} → {wanted}, {len(fragments)} changes"
 
