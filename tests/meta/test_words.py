@@ -52,8 +52,11 @@ def files_of(glob: str) -> list[Path]:
         path
         for path in ROOT.glob(glob + "/*" if glob.endswith("**") else glob)
         if path.suffix in TEXTS
-        and not {".git", "build", "dist", "node_modules"} & set(path.parts)
-        and not any(part.startswith(".venv") or part.endswith("_cache") for part in path.parts)
+        and not {".git", "build", "dist", "node_modules"} & set(path.relative_to(ROOT).parts)
+        and not any(
+            part.startswith(".venv") or part.endswith("_cache")
+            for part in path.relative_to(ROOT).parts
+        )
     ]
 
 
