@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+import aiopoll
+
 PROGRAM = """
 import asyncio, collections, contextlib, gc, os, sys, aiopoll
 sys.unraisablehook = lambda failure: None  # what a cleared loop cannot do raises, and that is all
@@ -103,3 +105,12 @@ def test_what_a_collector_clears_first_ends_nothing(
     )
     assert ended.returncode == 0, ended.stderr
     assert int(ended.stdout.splitlines()[-1]) > 5
+
+
+@pytest.mark.parametrize("backend", ["auto", "epoll"])
+def test_a_pipe_that_is_finalized_before_its_loop(backend: str) -> None:
+    loop = aiopoll.new_event_loop(backend=backend)
+    loop._ssock.close()  # type: ignore[attr-defined]
+    loop._csock.close()  # type: ignore[attr-defined]
+    loop.close()
+    assert loop.is_closed()

@@ -398,6 +398,11 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
             set_wakeup_pipe(self._csock)  # asyncio has unset it, but the loop still runs
         return removed
 
+    def _close_self_pipe(self) -> None:
+        # A collector may have finalized the pipe's sockets before the loop.
+        if self._ssock.fileno() >= 0:  # type: ignore[attr-defined]
+            super()._close_self_pipe()  # type: ignore[misc]
+
     def close(self) -> None:
         """Gives everything back, but for a context that is kept for the next loop."""
         if not self.is_running() and not self.is_closed():
