@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.loops import IS_3_11_2
 
 pytestmark = [pytest.mark.slow, pytest.mark.subprocess]
 
@@ -46,7 +47,7 @@ MODULES = {
     "test_subprocess": 80,
     "test_taskgroups": 30,
     "test_tasks": 800,
-    "test_timeouts": 20,
+    "test_timeouts": 20 if IS_3_11_2 else 30,
     "test_waitfor": 15,
 }
 NEWER_MODULES = {
