@@ -12,6 +12,7 @@ import json
 import os
 import resource
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from array import array
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+from benchmarks import native
 from benchmarks.implementations import loop_factory
 
 
@@ -63,6 +65,13 @@ def bound_socket() -> socket.socket:
     bound.bind(("127.0.0.1", 0))
     bound.listen(4096)
     return bound
+
+
+def server_context() -> ssl.SSLContext:
+    """With the certificate that the client expects."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(native.certificate())
+    return context
 
 
 def address_of(bound: socket.socket) -> str:

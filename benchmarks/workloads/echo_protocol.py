@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import ssl
 import subprocess
 import sys
 from typing import cast
@@ -61,10 +60,7 @@ async def main(arguments: argparse.Namespace) -> None:
         await loop.create_unix_server(Echo, path, backlog=4096)
         program.ready(f"unix:{path}")
     else:
-        context = None
-        if arguments.tls:
-            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            context.load_cert_chain(native.certificate())
+        context = program.server_context() if arguments.tls else None
         bound = program.bound_socket()
         address = program.address_of(bound)
         await loop.create_server(Echo, sock=bound, ssl=context, backlog=4096)

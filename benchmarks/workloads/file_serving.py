@@ -2,10 +2,9 @@
 
 import argparse
 import asyncio
-import ssl
 from typing import BinaryIO, cast
 
-from benchmarks import files, native, program
+from benchmarks import files, program
 from benchmarks.implementations import LOOPS_WITHOUT_RLOOP
 from benchmarks.workload import Client, Workload
 
@@ -64,10 +63,7 @@ class Server(asyncio.Protocol):
 async def main(arguments: argparse.Namespace) -> None:
     path = files.data_file("served", SIZE >> 20)
     files.remember(path)
-    context = None
-    if arguments.tls:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(native.certificate())
+    context = program.server_context() if arguments.tls else None
     bound = program.bound_socket()
     address = program.address_of(bound)
     loop = asyncio.get_running_loop()

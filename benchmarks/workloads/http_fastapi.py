@@ -4,6 +4,7 @@ import argparse
 
 from benchmarks import program
 from benchmarks.workload import Client, Workload
+from benchmarks.workloads.http_uvicorn import serve
 
 WORKLOADS = [
     Workload(
@@ -21,7 +22,6 @@ WORKLOADS = [
 
 
 async def main(arguments: argparse.Namespace) -> None:
-    import uvicorn
     from fastapi import FastAPI
 
     application = FastAPI()
@@ -30,11 +30,7 @@ async def main(arguments: argparse.Namespace) -> None:
     async def item(number: int) -> dict[str, object]:
         return {"number": number, "name": "a thing", "tags": ["one", "two"], "price": 9.5}
 
-    bound = program.bound_socket()
-    address = program.address_of(bound)
-    config = uvicorn.Config(application, log_level="error", access_log=False, lifespan="off")
-    program.ready(address)
-    await uvicorn.Server(config).serve(sockets=[bound])
+    await serve(application)
 
 
 if __name__ == "__main__":

@@ -24,14 +24,18 @@ async def hello(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"Hello, world!"})
 
 
-async def main(arguments: argparse.Namespace) -> None:
+async def serve(application: Any) -> None:
     import uvicorn
 
     bound = program.bound_socket()
     address = program.address_of(bound)
-    config = uvicorn.Config(hello, log_level="error", access_log=False, lifespan="off")
+    config = uvicorn.Config(application, log_level="error", access_log=False, lifespan="off")
     program.ready(address)
     await uvicorn.Server(config).serve(sockets=[bound])
+
+
+async def main(arguments: argparse.Namespace) -> None:
+    await serve(hello)
 
 
 if __name__ == "__main__":
