@@ -93,6 +93,7 @@ def protocol_factory(
 def accelerate_streams() -> ExitStack:
     """Replaces asyncio.open_connection, start_server and their Unix forms by this package's.
 
+    It is for loops that are not this package's, on which asyncio's streams are compiled anyway.
     Returns a context manager whose end, or whose close(), restores asyncio's.  A library that has
     imported the functions before (`from asyncio import open_connection`) keeps asyncio's.  Open
     streams do not change.

@@ -87,6 +87,7 @@ async def history(
 ) -> list[Any]:
     """The observable state after each step."""
     reader: Any = reader_type(limit=limit)
+    assert type(reader) is reader_type
     transport = Transport(pausable)
     reader.set_transport(transport)
     task: asyncio.Task[Any] | None = None
@@ -197,5 +198,8 @@ def test_compiled_reader_behaves_as_asyncios() -> None:
         )
         assert found == expected
 
-    with asyncio.Runner(loop_factory=lambda: aiopoll.new_event_loop(backend="epoll")) as runner:
+    def new_loop() -> asyncio.AbstractEventLoop:
+        return aiopoll.new_event_loop(backend="epoll", compiled_streams=False)
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
         compare()

@@ -22,6 +22,12 @@ def loop_kind(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
+@pytest.fixture
+def asyncios_by_name(loop: Any) -> None:
+    """Has asyncio's names mean asyncio's classes on this loop, to compare ours with."""
+    loop._compiled_streams = False
+
+
 Connect = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 
 
@@ -295,6 +301,7 @@ def test_drain_of_another_protocol_is_asyncios(loop: asyncio.AbstractEventLoop) 
     run(loop, scenario())
 
 
+@pytest.mark.usefixtures("asyncios_by_name")
 def test_asyncios_and_our_classes_mix(loop: asyncio.AbstractEventLoop) -> None:
     async def scenario() -> None:
         ours, theirs = aiopoll.StreamReader(), asyncio.StreamReader()
@@ -370,6 +377,7 @@ def test_arguments_that_are_no_numbers_are_refused(loop: asyncio.AbstractEventLo
         reader.feed_data("text")
 
 
+@pytest.mark.usefixtures("asyncios_by_name")
 def test_unclosed_writer_is_reported_as_in_asyncio(loop: asyncio.AbstractEventLoop) -> None:
     class Server:
         """A connection whose writer the program forgets."""
@@ -488,6 +496,7 @@ def test_write_refused_by_the_transport_raises_in_writer(
     run(loop, scenario())
 
 
+@pytest.mark.usefixtures("asyncios_by_name")
 def test_error_of_client_connected_cb_is_told_as_by_asyncio(
     loop: asyncio.AbstractEventLoop,
 ) -> None:

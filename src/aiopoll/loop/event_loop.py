@@ -20,6 +20,7 @@ from aiopoll.loop.selector_view import SelectorView
 from aiopoll.loop.sendfile import seek_to, send_by_sendfile, send_for_transport
 from aiopoll.loop.server import CLEANS_SOCKETS, serve
 from aiopoll.loop.sock_ops import SockMethods
+from aiopoll.loop.streams.by_name import put_into_asyncio
 from aiopoll.loop.subprocess import SubprocessTransport, start_subprocess
 from aiopoll.loop.tls import start_tls
 from aiopoll.loop.transports.accept import accepts_plainly, asyncios_accept, start_accepting
@@ -56,6 +57,8 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         other threads want the CPU.  The epoll backend has no ring to look at.
     gather_writes: whether a TCP connection that writes several times in each callback lets the
         kernel put the pieces into one segment (MSG_MORE); the process itself never holds any back.
+    compiled_streams: whether asyncio.StreamReader, StreamReaderProtocol and StreamWriter are this
+        package's on this loop, so that all that asyncio and programs make of them is.
     Raises OSError for backend "aio" where AIO poll is not to be had; the text names the cause and
     the fix.
     """
@@ -73,6 +76,7 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         nr_events: int = NR_EVENTS,
         busy_poll: str | float = "auto",
         gather_writes: bool = True,
+        compiled_streams: bool = True,
     ) -> None:
         wanted = requested_backend(backend)
         spin_ns = busy_poll_ns(busy_poll)
@@ -97,6 +101,9 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
             raise
         mark_pipe(self._pipe_fd())
         self._gather_writes = gather_writes
+        self._compiled_streams = compiled_streams
+        if compiled_streams:
+            put_into_asyncio()
 
     def _pipe_fd(self) -> int:
         """The descriptor that signals write to; -1 once closed."""

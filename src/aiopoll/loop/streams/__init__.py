@@ -1,7 +1,8 @@
 """asyncio's streams, compiled.
 
-Lives here: reader, writer and protocol (streams), the reader's data, its waiter and its limit
-(core), its buffer (buffer), the coroutines that read() and its kin return (coroutine).
+Lives here: reader, writer and protocol (streams), what makes asyncio's names mean them (by_name),
+the reader's data, its waiter and its limit (core), its buffer (buffer), the coroutines that read()
+and its kin return (coroutine).
 
 May import: reactor, loop, loop.transports.
 
