@@ -20,8 +20,8 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Callab
     def compile_it(text: str) -> Callable[[str], str]:
         folder = tmp_path_factory.mktemp("program")
         (folder / "program.c").write_text(text, encoding="ascii")
-        command = [compiler, "-Wall", "-Werror", *INCLUDES, "-o", folder / "program"]
-        subprocess.run([*command, folder / "program.c"], check=True)
+        command = [compiler, "-D_GNU_SOURCE", "-Wall", "-Werror", *INCLUDES]
+        subprocess.run([*command, "-o", folder / "program", folder / "program.c"], check=True)
 
         def run(given: str) -> str:
             return subprocess.run(

@@ -6,7 +6,6 @@ import pytest
 
 # Reads what each look meets, and prints what comes of it, "-" for a sleep that no look precedes.
 PROGRAM = """
-#define _GNU_SOURCE
 #include <stdio.h>
 #include <time.h>
 

@@ -74,6 +74,42 @@ def test_the_pause_has_an_end(decide: Callable[[list[tuple[int, int]]], str]) ->
     assert answers.rstrip(".").count("L") >= 12
 
 
+def moves_of(pairs: int, messages: int) -> int:
+    """How often a loop has changed the place where it waits, with so many pairs always ready."""
+    loop = aiopoll.new_event_loop()
+    ends = [stream_pair() for _ in range(pairs)]
+    left = messages
+
+    def pass_on(ours: socket.socket) -> None:
+        nonlocal left
+        left -= 1
+        assert ours.recv(1) == b"x"
+        if left == 0:
+            loop.stop()
+        # Ready again before the loop waits.
+        peers[ours].send(b"x")
+
+    peers = dict(ends)
+    for ours, peer in ends:
+        loop.add_reader(ours, pass_on, ours)
+        peer.send(b"x")
+    before = loop.statistics()
+    loop.run_forever()
+    moved = loop.statistics().moves - before.moves
+    for ours, peer in ends:
+        loop.remove_reader(ours)
+        ours.close()
+        peer.close()
+    loop.close()
+    return moved
+
+
+@pytest.mark.parametrize("pairs", [1, 100])
+def test_no_trial_where_nothing_sleeps(pairs: int) -> None:
+    """Each wait is a short one, and no look at the ring could save a sleep."""
+    assert moves_of(pairs, 256 * 20 * min(pairs, 64)) == 0
+
+
 @pytest.mark.parametrize(("wait", "uses_set"), [("set", True), ("ring", False)])
 def test_forced_places(wait: str, uses_set: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIOPOLL_WAIT", wait)
@@ -272,20 +308,28 @@ def test_a_set_that_was_made_anew_has_the_wakeup(
     aiopoll.run(scenario())
 
 
+# Two windows of short rounds, of which the first ones of each, as many as it reads, do not sleep.
 FIRST_WINDOW = """
 #include <stdio.h>
+#include <unistd.h>
 #include "trial.h"
 
 int main(void)
 {
 	struct trial trial;
+	unsigned int awake;
 
+	if (scanf("%u", &awake) != 1)
+		return 1;
 	trial_init(&trial);
 	for (int window = 0; window < 2; window++) {
 		bool look = false;
 
-		for (unsigned int round = 0; round < TRIAL_ROUNDS; round++)
+		for (unsigned int round = 0; round < TRIAL_ROUNDS; round++) {
+			if (round >= awake)
+				usleep(1);
 			look = trial_round(&trial, 1, true);
+		}
 		putchar(look ? 'L' : '.');
 	}
 	return 0;
@@ -296,4 +340,11 @@ int main(void)
 def test_what_a_thread_did_before_is_not_compared(
     compiled: Callable[[str], Callable[[str], str]],
 ) -> None:
-    assert compiled(FIRST_WINDOW)("") == ".L"
+    assert compiled(FIRST_WINDOW)("0") == ".L"
+
+
+@pytest.mark.parametrize(("awake", "windows"), [(100, ".L"), (140, ".."), (256, "..")])
+def test_a_trial_needs_sleeps_in_half_of_the_rounds(
+    compiled: Callable[[str], Callable[[str], str]], awake: int, windows: str
+) -> None:
+    assert compiled(FIRST_WINDOW)(str(awake)) == windows

@@ -6,7 +6,8 @@
  * peer takes to answer.  How long that is shows while looking only: a sleep adds its own length.
  *
  * Rule.  A round is an iteration that found files ready.  Where half of the rounds of a window
- * slept for a short time, the next window looks.  The trial has passed if half of its rounds were
+ * waited for a short time, and the thread gave up the CPU in as many (RUSAGE_THREAD, ru_nvcsw), the
+ * next window looks.  The trial has passed if half of its rounds were
  * ended by a look, and an event took at most a tenth more CPU time than in the window before.
  * Then looking goes on, as long as it ends half of the rounds, and is compared again after a while,
  * which doubles.  A trial that has failed doubles the time to the next one.
@@ -14,11 +15,13 @@
  * Why.  What is compared is what it costs, with all that belongs to it, on this machine and for
  * this traffic.
  *
- * Cost.  A reading of the thread's clock for 256 rounds, and a move of each busy file for each
+ * Cost.  Two readings of the thread's counters for 256 rounds, and a move of each busy file for each
  * trial; where the traffic changes, a window until it is noticed.
  *
  * Failure prevented.  The first window of a thread is compared: what the thread did before, or
- * another thread's clock, makes an event dear, and every trial passes.
+ * another thread's clock, makes an event dear, and every trial passes.  And: a thousand busy
+ * connections, whose waits are short since all are ready: nothing sleeps, looking saves nothing, and
+ * each trial moves a thousand files to the ring and back.
  */
 #ifndef AIOPOLL_TRIAL_H
 #define AIOPOLL_TRIAL_H
@@ -26,6 +29,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #define TRIAL_ROUNDS 256u	/* a window */
@@ -44,6 +48,7 @@ struct trial {
 	int64_t events;	/* of this window */
 	pthread_t thread;	/* that ran the loop when it began; 0: none yet */
 	int64_t start_ns;	/* the thread's CPU time then */
+	long start_sleeps;
 	double asleep_ns;	/* for an event, without looking */
 };
 
@@ -53,6 +58,15 @@ static inline int64_t trial_clock(void)
 
 	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
 	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* How often the thread has given up the CPU to wait. */
+static inline long trial_sleeps(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_THREAD, &usage);
+	return usage.ru_nvcsw;
 }
 
 static inline void trial_init(struct trial *trial)
@@ -96,15 +110,20 @@ static inline bool trial_decide(struct trial *trial, bool worth, double event_ns
 /* A round is over, which is for looking or not; whether to look in the next one. */
 static inline bool trial_round(struct trial *trial, int64_t events, bool worth)
 {
+	long sleeps;
 	int64_t now;
+	bool half;
 
 	trial->events += events;
 	trial->worth += worth;
 	if (++trial->rounds < TRIAL_ROUNDS)
 		return trial->looking;
 	now = trial_clock();
+	sleeps = trial_sleeps();
+	half = trial->worth * 2 >= trial->rounds &&
+	       (trial->looking || (sleeps - trial->start_sleeps) * 2 >= trial->rounds);
 	if (pthread_equal(trial->thread, pthread_self()))
-		trial->looking = trial_decide(trial, trial->worth * 2 >= trial->rounds,
+		trial->looking = trial_decide(trial, half,
 					      (double)(now - trial->start_ns) /
 						      (double)(trial->events > 0 ? trial->events : 1));
 	else
@@ -113,6 +132,7 @@ static inline bool trial_round(struct trial *trial, int64_t events, bool worth)
 	trial->rounds = trial->worth = 0;
 	trial->events = 0;
 	trial->start_ns = now;
+	trial->start_sleeps = sleeps;
 	return trial->looking;
 }
 
