@@ -62,8 +62,8 @@ def test_busy_polling_takes_a_whole_cpu(
 ) -> None:
     monkeypatch.setattr(backend.os, "cpu_count", lambda: cpus)
     monkeypatch.setattr(backend, "quota_cpus", lambda: allowed)
-    assert (backend.busy_poll_ns("auto") != 0) == looks
-    assert backend.busy_poll_ns(0.001) == 1_000_000  # asked for
+    assert (backend.busy_poll_ns("auto", "auto") != 0) == looks
+    assert backend.busy_poll_ns(0.001, "auto") == 1_000_000  # asked for
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def half_a_cpu() -> Iterator[Path]:
 @pytest.mark.subprocess
 def test_a_loop_in_a_group_with_half_a_cpu(half_a_cpu: Path) -> None:
     program = "from aiopoll.loop import backend, cpu_quota"
-    program += "; print(cpu_quota.quota_cpus(), backend.busy_poll_ns('auto'))"
+    program += "; print(cpu_quota.quota_cpus(), backend.busy_poll_ns('auto', 'aio'))"
     command = [sys.executable, "-c", program]
     done = subprocess.run(
         ["sh", "-c", 'echo $$ > "$0" && exec "$@"', half_a_cpu, *command],

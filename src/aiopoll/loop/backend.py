@@ -24,14 +24,15 @@ BUSY_POLL_AUTO_NS = 100_000
 """The longest time that "auto" spends before a sleep: about the cost of sleeping and waking."""
 
 
-def busy_poll_ns(busy_poll: str | float) -> int:
+def busy_poll_ns(busy_poll: str | float, backend: str) -> int:
     """The option `busy_poll` as AioReactor takes it: in nanoseconds, negative for adaptive.
 
     Raises TypeError or ValueError for what is neither "auto" nor a number of seconds up to 1.
     """
     if busy_poll == "auto":
-        # Where there is less than a CPU, looking would use up what the work needs.
-        looks = (os.cpu_count() or 1) > 1 and quota_cpus() >= 1
+        # Where there is less than a CPU, looking would use up what the work needs; epoll has no
+        # ring to look at.
+        looks = backend != "epoll" and (os.cpu_count() or 1) > 1 and quota_cpus() >= 1
         return -BUSY_POLL_AUTO_NS if looks else 0
     if isinstance(busy_poll, bool) or not isinstance(busy_poll, (int, float)):
         raise TypeError(f'busy_poll must be "auto" or a number of seconds, not {busy_poll!r}')

@@ -19,6 +19,7 @@ from aiopoll.loop.pipes import check_pipe
 from aiopoll.loop.selector_view import SelectorView
 from aiopoll.loop.sendfile import seek_to, send_by_sendfile, send_for_transport
 from aiopoll.loop.server import CLEANS_SOCKETS, serve
+from aiopoll.loop.slots import slots_to_try
 from aiopoll.loop.sock_ops import SockMethods
 from aiopoll.loop.streams.by_name import put_into_asyncio
 from aiopoll.loop.subprocess import SubprocessTransport, start_subprocess
@@ -38,10 +39,6 @@ from aiopoll.support import require_aio_poll
 
 _T = TypeVar("_T")
 
-NR_EVENTS = 512
-"""Slots that a loop asks of fs.aio-max-nr by default; more files use the epoll set."""
-
-
 OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
 
 
@@ -50,7 +47,8 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
 
     backend: "aio"; "epoll"; or "auto" for both where aio is to be had, which the environment
         variable AIOPOLL_BACKEND can overrule.
-    nr_events: slots to ask of fs.aio-max-nr; more files than that are served through epoll.
+    nr_events: slots to ask of fs.aio-max-nr; more files than that are served through epoll.  None
+        for up to 512, and fewer where many are taken (loop/slots.py).
     busy_poll: seconds to look at the ring for events before each sleep in the kernel, 0 for none;
         "auto" looks for up to 100 microseconds while events come faster than that, never in an
         idle process, on a machine with one CPU or under a quota of less than one, and seldom where
@@ -73,19 +71,19 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         self,
         *,
         backend: str = "auto",
-        nr_events: int = NR_EVENTS,
+        nr_events: int | None = None,
         busy_poll: str | float = "auto",
         gather_writes: bool = True,
         compiled_streams: bool = True,
     ) -> None:
         wanted = requested_backend(backend)
-        spin_ns = busy_poll_ns(busy_poll)
+        spin_ns = busy_poll_ns(busy_poll, wanted)
         self.backend_reason: str | None = None
         """Why the backend is epoll where "auto" was asked for; else None."""
         try:
             if wanted != "epoll":
                 require_wakeups()
-            self._open_reactor(wanted, nr_events, None, spin_ns, forced_wait())
+            self._open_with_slots(wanted, nr_events, spin_ns)
         except OSError as error:
             if error.errno in OUT_OF_FILES:
                 raise  # epoll and the probe would find none either
@@ -93,7 +91,7 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
                 require_aio_poll()  # raises with the cause, where that is it
                 raise
             self.backend_reason = str(error)
-            self._open_reactor("epoll", nr_events, None, spin_ns, None)
+            self._open_reactor("epoll", 0, None, spin_ns, None)
         try:
             super().__init__(SelectorView(self))
         except BaseException:
@@ -104,6 +102,18 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         self._compiled_streams = compiled_streams
         if compiled_streams:
             put_into_asyncio()
+
+    def _open_with_slots(self, backend: str, nr_events: int | None, spin_ns: int) -> None:
+        """Opens the reactor with the slots asked for, or with those that are to be had."""
+        wait = forced_wait()
+        for slots in slots_to_try() if nr_events is None else (nr_events,):
+            try:
+                return self._open_reactor(backend, slots, None, spin_ns, wait)
+            except OSError as error:
+                if error.errno != errno.EAGAIN:
+                    raise
+                refused = error
+        raise refused
 
     def _pipe_fd(self) -> int:
         """The descriptor that signals write to; -1 once closed."""
