@@ -23,6 +23,10 @@ IMPLEMENTATIONS = {
     "asyncio": Implementation(),
     "uvloop": Implementation(loop="uvloop"),
     "rloop": Implementation(loop="rloop"),
+    "veloxloop": Implementation(loop="veloxloop"),
+    "loopmini": Implementation(loop="loopmini"),
+    "zuvloop": Implementation(loop="zuvloop"),
+    "rsloop": Implementation(loop="rsloop"),
     "aiopoll": Implementation(loop="aiopoll", aio=True),
     "aiopoll-aio": Implementation(loop="aiopoll", options={"backend": "aio"}, aio=True),
     "aiopoll-epoll": Implementation(loop="aiopoll", options={"backend": "epoll"}),
@@ -50,6 +54,10 @@ IMPLEMENTATIONS = {
 LOOPS = ("asyncio", "uvloop", "rloop", "aiopoll", "aiopoll-epoll")
 LOOPS_WITHOUT_RLOOP = tuple(name for name in LOOPS if name != "rloop")
 """Where rloop has no such thing: TLS, Unix sockets."""
+PROGRAM_LOOPS = (
+    *("asyncio", "uvloop", "rloop", "veloxloop", "loopmini", "zuvloop", "rsloop", "aiopoll"),
+)
+"""What programs are measured on; some of these are for some versions of Python alone."""
 REFERENCES = ("c-epoll", "c-aio")
 WAYS = tuple(name for name in IMPLEMENTATIONS if name.startswith("c-"))
 """The ways to wait of benchmarks/c/echo_server.c."""

@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -121,7 +121,7 @@ class Process:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The kernel's counters of a process so far."""
+    """The kernel's counters of a process, or of several together, so far."""
 
     cpu_seconds: float
     user_seconds: float
@@ -146,22 +146,43 @@ class Snapshot:
         memory = int(kilobytes["VmRSS"]) * 1024, int(kilobytes["VmHWM"]) * 1024
         return cls(cpu, user, switches, *memory)
 
+    @classmethod
+    def of_all(cls, pids: list[int]) -> "Snapshot":
+        """The sums; each process's peak of memory may be of another time."""
+        fields = zip(*(astuple(cls.of(pid)) for pid in pids), strict=True)
+        return cls(*map(sum, fields))
+
+
+def children_of(pid: int) -> list[int]:
+    """The children of a process, of all its threads."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+
+
+def least_share(pids: list[int]) -> float:
+    """The connections of the process that has the fewest, to what each would have of all."""
+    counts = [
+        sum(os.readlink(fd).startswith("socket:") for fd in Path(f"/proc/{pid}/fd").iterdir())
+        for pid in pids
+    ]
+    return min(counts) * len(counts) / (sum(counts) or 1)
+
 
 class SystemCalls:
-    """Counts the system calls of a process and its threads, by perf or else by strace.
+    """Counts the system calls of processes and their threads, by perf or else by strace.
 
     Raises Failure with the reason where neither is allowed to.
     """
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pids: list[int]) -> None:
         self._file = tempfile.NamedTemporaryFile("r")  # noqa: SIM115
         try:
-            self._popen = self._perf(pid) or self._strace(pid)
+            self._popen = self._perf(pids) or self._strace(pids)
         except Failure:
             self._file.close()
             raise
 
-    def _perf(self, pid: int) -> "subprocess.Popen[str] | None":
+    def _perf(self, pids: list[int]) -> "subprocess.Popen[str] | None":
         if not shutil.which("perf"):
             return None
         control, command_end = os.pipe()
@@ -169,7 +190,7 @@ class SystemCalls:
         command = ["perf", "stat", "-x,", "-e", "raw_syscalls:sys_enter", "-D", "-1"]
         command += ["--control", f"fd:{control},{acknowledge}", "-o", self._file.name]
         popen = subprocess.Popen(
-            [*command, "-p", str(pid)],
+            [*command, "-p", ",".join(map(str, pids))],
             pass_fds=(control, acknowledge),
             stderr=subprocess.DEVNULL,
             text=True,
@@ -188,11 +209,11 @@ class SystemCalls:
         popen.wait()
         return None
 
-    def _strace(self, pid: int) -> "subprocess.Popen[str]":
+    def _strace(self, pids: list[int]) -> "subprocess.Popen[str]":
         if not shutil.which("strace"):
             raise Failure("neither perf may count system calls here, nor is strace there")
         popen = subprocess.Popen(
-            ["strace", "-c", "-f", "-o", self._file.name, "-p", str(pid)],
+            ["strace", "-c", "-f", "-o", self._file.name, "-p", ",".join(map(str, pids))],
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -274,12 +295,18 @@ class Running(contextlib.ExitStack):
         """The server's."""
         return self._server.pid
 
+    def _counted(self) -> list[int]:
+        """The server, and its workers where it has some."""
+        workers = children_of(self._server.pid) if self._workload.children else []
+        return [self._server.pid, *workers]
+
     def measure(self) -> dict[str, float]:
         """Metrics of one window: rate, cpu_us, context_switches (each per operation), …"""
-        before = Snapshot.of(self._server.pid)
+        pids = self._counted()
+        before = Snapshot.of_all(pids)
         self._reporter.go()
         said: dict[str, Any] = json.loads(self._reporter.line())
-        after = Snapshot.of(self._server.pid)
+        after = Snapshot.of_all(pids)
         self._reporter.line("start")  # nothing is on its way any more
         if self._server.errors():
             raise Failure(f"{self._implementation} complained: {self._server.errors()}")
@@ -304,6 +331,8 @@ class Running(contextlib.ExitStack):
         for name in ("lost", "unanswered"):  # reported where not zero
             if said.get(name) == 0:
                 del said[name]
+        if len(pids) > 1:
+            result["least_share"] = least_share(pids)
         if "client_cpu_seconds" in said:
             result["client_cpu_share"] = said.pop("client_cpu_seconds") / seconds
         client = self._workload.client
@@ -315,7 +344,7 @@ class Running(contextlib.ExitStack):
 
     def system_calls(self) -> float:
         """System calls of the server for each operation; Failure where they cannot be counted."""
-        calls = SystemCalls(self._server.pid)
+        calls = SystemCalls(self._counted())
         result = self.measure()
         return calls.stop() / result["operations"]
 

@@ -55,16 +55,26 @@ def ready(address: str) -> None:
     print("ready", address, flush=True)
 
 
-def bound_socket() -> socket.socket:
+def bound_socket(reuseport: bool = False) -> socket.socket:
     """A listening TCP socket on a free port of 127.0.0.1.
 
     Its protocol is named, for asyncio sets TCP_NODELAY only on sockets whose proto is TCP.
     """
     bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setblocking(False)
+    if reuseport:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     bound.bind(("127.0.0.1", 0))
     bound.listen(4096)
     return bound
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 for a server that cannot be given a socket."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def server_context() -> ssl.SSLContext:
@@ -80,16 +90,16 @@ def address_of(bound: socket.socket) -> str:
 
 
 @contextlib.contextmanager
-def start_beside(*command: str) -> "Iterator[subprocess.Popen[str]]":
+def start_beside(*command: str, **options: Any) -> "Iterator[subprocess.Popen[str]]":
     """A process on the CPUs that are not ours, where there are others.
 
-    It ends with the context, or with the process group.
+    options: those of Popen.  It ends with the context, or with the process group.
     """
     mine = os.sched_getaffinity(0)
     others = set(range(os.cpu_count() or 1)) - mine
     try:
         os.sched_setaffinity(0, others or mine)
-        started = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        started = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)
     finally:
         os.sched_setaffinity(0, mine)
     assert started.stdout is not None
@@ -177,3 +187,18 @@ async def measure(
             for name, share in (("p50_us", 0.5), ("p99_us", 0.99)):
                 result[name] = in_order[int(share * (len(in_order) - 1))] / 1e3
         tell(operations=operations, seconds=seconds, **result)
+
+
+async def measure_tasks(
+    tasks: int,
+    work: Callable[[int, int], Awaitable[None]],
+    batch_size: int,
+    arguments: argparse.Namespace,
+) -> None:
+    """measure() for tasks that run at once: work(number of the task, its share of a batch)."""
+
+    async def batch(count: int) -> None:
+        share = max(1, count // tasks)
+        await asyncio.gather(*(work(number, share) for number in range(tasks)))
+
+    await measure(batch, batch_size, arguments)

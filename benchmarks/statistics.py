@@ -123,6 +123,9 @@ METRICS = {
     "stall_ms": Metric("stall", "longest stall", "ms"),
     "lost": Metric("lost", "lost datagrams", ""),
     "unanswered": Metric("starved", "connections never answered", ""),
+    "least_share": Metric(
+        "share", "connections of the worker with the fewest, to an equal part", ""
+    ),
     "client_cpu_share": Metric("client", "CPU of the client", "%", scale=0.01),
 }
 

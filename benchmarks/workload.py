@@ -57,6 +57,7 @@ class Workload:
     small_operations: int = 100
     needs: str | None = None  # a module beyond the implementations' own
     executable: str | None = None  # likewise; its Debian package is called the same
+    children: bool = False  # whether the program's own processes are counted with it
     alone: bool = False  # one long sample a round, with no other process beside it
 
     def command(self, implementation: str) -> list[str]:

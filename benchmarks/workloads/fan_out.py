@@ -8,6 +8,7 @@ import sys
 from typing import cast
 
 from benchmarks import program
+from benchmarks.implementations import PROGRAM_LOOPS
 from benchmarks.workload import Client, Workload
 
 MEMBERS, FEW = 1000, 20
@@ -17,6 +18,7 @@ WORKLOADS = [
         name="fan-out-1000",
         title=f"a message of 64 B to each of {MEMBERS:,} connections",
         program="fan_out",
+        implementations=PROGRAM_LOOPS,
         small_options=("--members", str(FEW)),
         client=Client(connections=1, request_bytes=64),
         unit="message",

@@ -5,7 +5,7 @@ import asyncio
 from typing import BinaryIO, cast
 
 from benchmarks import files, program
-from benchmarks.implementations import LOOPS_WITHOUT_RLOOP
+from benchmarks.implementations import PROGRAM_LOOPS
 from benchmarks.workload import Client, Workload
 
 SIZE = 1 << 20
@@ -17,7 +17,7 @@ WORKLOADS = [
         title=f"a file of 1 MiB for each request, {'TLS' if tls else 'sendfile'}, 10 connections",
         program="file_serving",
         options=("--tls",) * tls,
-        implementations=LOOPS_WITHOUT_RLOOP,
+        implementations=tuple(name for name in PROGRAM_LOOPS if name != "rloop"),
         client=Client(connections=10, request_bytes=64, answer_bytes=SIZE, tls=tls),
     )
     for tls in (False, True)

@@ -1,10 +1,10 @@
 """Unary calls by grpc.aio, both ends on one loop."""
 
 import argparse
-import asyncio
 from typing import Any
 
 from benchmarks import program
+from benchmarks.implementations import PROGRAM_LOOPS
 from benchmarks.workload import Workload
 
 AT_ONCE = 10
@@ -14,6 +14,7 @@ WORKLOADS = [
         name="grpc-calls",
         title=f"unary calls by grpc.aio, {AT_ONCE} at once, both ends on the loop",
         program="grpc_calls",
+        implementations=PROGRAM_LOOPS,
         unit="call",
         needs="grpc",
     )
@@ -34,16 +35,13 @@ async def main(arguments: argparse.Namespace) -> None:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         call = channel.unary_unary("/bench/Echo")
 
-        async def some(count: int) -> None:
+        async def some(_: int, count: int) -> None:
             for number in range(count):
                 message = number.to_bytes(64, "big")
                 if await call(message) != message:
                     raise SystemExit("the answer is another one")
 
-        async def batch(count: int) -> None:
-            await asyncio.gather(*(some(max(1, count // AT_ONCE)) for _ in range(AT_ONCE)))
-
-        await program.measure(batch, 10 * AT_ONCE, arguments)
+        await program.measure_tasks(AT_ONCE, some, 10 * AT_ONCE, arguments)
     await server.stop(None)
 
 

@@ -1,11 +1,11 @@
 """Requests by an HTTP client's library to a server in another process."""
 
 import argparse
-import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 
 from benchmarks import program
+from benchmarks.implementations import PROGRAM_LOOPS
 from benchmarks.workload import Workload
 
 AT_ONCE = 10
@@ -15,6 +15,7 @@ WORKLOADS = [
         name=f"http-client-{library}",
         title=f"GET by {library}'s client, {AT_ONCE} at once",
         program="http_clients",
+        implementations=PROGRAM_LOOPS,
         options=("--library", library),
         needs=library,
     )
@@ -23,15 +24,12 @@ WORKLOADS = [
 
 
 async def run(get: Callable[[], Awaitable[bytes]], arguments: argparse.Namespace) -> None:
-    async def get_some(count: int) -> None:
+    async def get_some(_: int, count: int) -> None:
         for _ in range(count):
             if await get() != b"Hello, world!":
                 raise SystemExit("the answer is another one")
 
-    async def batch(count: int) -> None:
-        await asyncio.gather(*(get_some(max(1, count // AT_ONCE)) for _ in range(AT_ONCE)))
-
-    await program.measure(batch, 20 * AT_ONCE, arguments)
+    await program.measure_tasks(AT_ONCE, get_some, 20 * AT_ONCE, arguments)
 
 
 async def main(arguments: argparse.Namespace) -> None:

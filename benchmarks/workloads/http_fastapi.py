@@ -3,6 +3,7 @@
 import argparse
 
 from benchmarks import program
+from benchmarks.implementations import PROGRAM_LOOPS
 from benchmarks.workload import Client, Workload
 from benchmarks.workloads.http_uvicorn import serve
 
@@ -11,6 +12,7 @@ WORKLOADS = [
         name="http-fastapi-100",
         title="JSON by FastAPI on uvicorn, 100 connections",
         program="http_fastapi",
+        implementations=PROGRAM_LOOPS,
         client=Client(
             connections=100,
             http_path="/items/7",

@@ -5,6 +5,7 @@ import asyncio
 from typing import cast
 
 from benchmarks import native, program
+from benchmarks.implementations import PROGRAM_LOOPS
 from benchmarks.workload import Client, Workload
 
 WORKLOADS = [
@@ -12,6 +13,7 @@ WORKLOADS = [
         name=f"proxy-{size}-50",
         title=f"a proxy before an echo server, {size}, 50 connections",
         program="proxy",
+        implementations=PROGRAM_LOOPS,
         client=Client(connections=50, request_bytes=size_bytes),
     )
     for size, size_bytes in (("1KiB", 1024), ("64KiB", 65536))

@@ -2,9 +2,9 @@
 
 import argparse
 import asyncio
-import socket
 
 from benchmarks import program
+from benchmarks.implementations import PROGRAM_LOOPS
 from benchmarks.workload import Workload
 
 AT_ONCE = 10
@@ -16,6 +16,7 @@ WORKLOADS = [
         title=f"redis-py, {f'pipelines of {PIPELINE}' if pipelines else 'single'} commands,"
         f" {AT_ONCE} tasks",
         program="redis_commands",
+        implementations=PROGRAM_LOOPS,
         options=("--pipelines",) * pipelines,
         unit="command",
         needs="redis",
@@ -25,18 +26,11 @@ WORKLOADS = [
 ]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 async def main(arguments: argparse.Namespace) -> None:
     from redis.asyncio import Redis
     from redis.exceptions import ConnectionError
 
-    port = free_port()
+    port = program.free_port()
     command = ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", ""]
     with program.start_beside(*command):
         async with Redis(port=port, single_connection_client=False) as client:
@@ -60,11 +54,7 @@ async def main(arguments: argparse.Namespace) -> None:
 
             do = some_at_once if arguments.pipelines else some
 
-            async def batch(count: int) -> None:
-                each = max(1, count // AT_ONCE)
-                await asyncio.gather(*(do(number, each) for number in range(AT_ONCE)))
-
-            await program.measure(batch, AT_ONCE * PIPELINE, arguments)
+            await program.measure_tasks(AT_ONCE, do, AT_ONCE * PIPELINE, arguments)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """Echo by the library websockets, both ends on one loop."""
 
 import argparse
-import asyncio
 import contextlib
 
 from benchmarks import program
+from benchmarks.implementations import PROGRAM_LOOPS
 from benchmarks.workload import Workload
 
 CONNECTIONS = 20
@@ -14,25 +14,19 @@ WORKLOADS = [
         name="websockets-echo",
         title=f"echo of 64 B by websockets, {CONNECTIONS} connections, both ends on the loop",
         program="websockets_echo",
+        implementations=PROGRAM_LOOPS,
         needs="websockets",
     )
 ]
 
 
 async def main(arguments: argparse.Namespace) -> None:
-    from websockets.asyncio.client import ClientConnection, connect
+    from websockets.asyncio.client import connect
     from websockets.asyncio.server import ServerConnection, serve
 
     async def echo(connection: ServerConnection) -> None:
         async for message in connection:
             await connection.send(message)
-
-    async def talk(connection: ClientConnection, count: int) -> None:
-        for number in range(count):
-            message = number.to_bytes(64, "big")
-            await connection.send(message)
-            if await connection.recv() != message:
-                raise SystemExit("the answer is another one")
 
     async with contextlib.AsyncExitStack() as stack:
         bound = program.bound_socket()
@@ -43,11 +37,15 @@ async def main(arguments: argparse.Namespace) -> None:
             for _ in range(CONNECTIONS)
         ]
 
-        async def batch(count: int) -> None:
-            each = max(1, count // CONNECTIONS)
-            await asyncio.gather(*(talk(connection, each) for connection in connections))
+        async def talk(task: int, count: int) -> None:
+            connection = connections[task]
+            for number in range(count):
+                message = number.to_bytes(64, "big")
+                await connection.send(message)
+                if await connection.recv() != message:
+                    raise SystemExit("the answer is another one")
 
-        await program.measure(batch, 50 * CONNECTIONS, arguments)
+        await program.measure_tasks(CONNECTIONS, talk, 50 * CONNECTIONS, arguments)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,8 @@
 """asyncpg against a PostgreSQL of our own: pools, transactions, NOTIFY, COPY, cancelled queries."""
 
 import asyncio
-import os
-import pwd
 import shutil
 import signal
-import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -14,17 +11,11 @@ from typing import Any
 
 import asyncpg
 import pytest
+from benchmarks.postgres import binary, new_database, server_command, unprivileged
 
 from .children import NO_PRELOAD, start_on_free_port
 from .conftest import Tls
 from .harness import run_clean
-
-
-def binary(name: str) -> str | None:
-    """Debian keeps PostgreSQL's programs out of PATH."""
-    versions = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
-    return shutil.which(name) or (str(versions[-1]) if versions else None)
-
 
 pytestmark = [
     pytest.mark.subprocess,
@@ -34,8 +25,6 @@ pytestmark = [
     ),
 ]
 
-INITDB_OPTIONS = ["-U", "aiopoll", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C"]
-
 
 @dataclass(frozen=True)
 class Postgres:
@@ -43,56 +32,26 @@ class Postgres:
     directory: Path
 
 
-def unprivileged() -> dict[str, Any]:
-    """PostgreSQL refuses to run as root: options for subprocess that run it as another user."""
-    if os.geteuid() != 0:
-        return {}
-    for name in ("postgres", "nobody"):
-        try:
-            user = pwd.getpwnam(name)
-        except KeyError:
-            continue
-        return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-    return {}
-
-
 @pytest.fixture(scope="module")
 def postgres(tls: Tls) -> Iterator[Postgres]:
     """A server with its data in a directory of its own, which is not pytest's: that is 0700."""
     directory = Path(tempfile.mkdtemp(prefix="aiopoll-"))
-    somebody = unprivileged()
     try:
         for file in (tls.certificate, tls.key):
             shutil.copy(file, directory)
         (directory / tls.key.name).chmod(0o600)
-        if somebody:
-            for path in (directory, *directory.iterdir()):
-                os.chown(path, somebody["user"], somebody["group"])
-        data = directory / "data"
-        subprocess.run(
-            [str(binary("initdb")), "-D", str(data), *INITDB_OPTIONS],
-            cwd=directory,
-            env={**os.environ, **NO_PRELOAD},
-            check=True,
-            capture_output=True,
-            timeout=120,
-            **somebody,
-        )
+        data = new_database(directory, **NO_PRELOAD)
         settings = {
-            "listen_addresses": "127.0.0.1",
-            "unix_socket_directories": str(directory),
-            "fsync": "off",
             "ssl": "on",
             "ssl_cert_file": str(directory / tls.certificate.name),
             "ssl_key_file": str(directory / tls.key.name),
         }
-        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         child, port = start_on_free_port(
-            lambda port: [str(binary("postgres")), "-D", str(data), "-p", str(port), *options],
+            lambda port: server_command(data, port, **settings),
             "database system is ready to accept connections",
             env=NO_PRELOAD,
             cwd=directory,
-            **somebody,
+            **unprivileged(),
         )
         try:
             yield Postgres(port, directory)
