@@ -16,7 +16,7 @@ duplicate: the kernel holds the file for the time of a call.
 Failure prevented.  sendfile(2) of 1 MiB waits for the disk.  Another thread closes the file and
 opens a private one, which gets the number: the next call would send that to the peer.
 
-Cost.  Two system calls for each duplicate, three more for a look at the locks of a file.
+Cost.  Two system calls for each duplicate, one more for a look at the locks of a file.
 """
 
 cimport cython
