@@ -43,6 +43,7 @@ cdef class LoopCore(TimerOwner):
     cdef public bint _closed
     cdef public bint _stopping
     cdef public object _current_handle
+    cdef public object _task_factory
     cdef public double _clock_resolution
     cdef public object _aiopoll_files
 

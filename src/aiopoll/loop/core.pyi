@@ -1,7 +1,7 @@
-from asyncio import Future, Handle, TimerHandle
-from collections.abc import Callable, Sequence
+from asyncio import Future, Handle, Task, TimerHandle
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextvars import Context
-from typing import Any, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple
 
 from _typeshed import FileDescriptorLike
 from typing_extensions import disjoint_base
@@ -10,6 +10,7 @@ from aiopoll.loop.handle_queue import HandleQueue
 from aiopoll.loop.handles import TimerOwner
 from aiopoll.reactor.statistics import ReactorStatistics
 
+_T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
 @disjoint_base
@@ -17,6 +18,7 @@ class LoopCore(TimerOwner):
     _closed: bool
     _stopping: bool
     _current_handle: Handle | None
+    _task_factory: Any
     _clock_resolution: float
     _ready: HandleQueue
     _aiopoll_files: Any
@@ -44,6 +46,14 @@ class LoopCore(TimerOwner):
     def get_debug(self) -> bool: ...
     def is_closed(self) -> bool: ...
     def create_future(self) -> Future[Any]: ...
+    def create_task(
+        self,
+        coro: Generator[Any, None, _T] | Coroutine[Any, Any, _T],
+        *,
+        name: object = None,
+        context: Context | None = None,
+        **options: Any,
+    ) -> Task[_T]: ...
     def time(self) -> float: ...
     def call_soon(
         self,

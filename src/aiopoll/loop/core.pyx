@@ -30,7 +30,7 @@ from aiopoll.loop.handles cimport (
     set_scheduled,
 )
 from aiopoll.loop.transports.table cimport TransportTable
-from aiopoll.reactor.descriptor cimport has_number
+from aiopoll.reactor.descriptor cimport is_of, owner_of
 from aiopoll.reactor.epoll_reactor cimport EpollReactor
 from aiopoll.reactor.mixed_reactor cimport MixedReactor
 from aiopoll.reactor.reactor cimport Reactor
@@ -43,10 +43,11 @@ import sys
 
 from aiopoll.loop.timer_view import TimerView
 from aiopoll.loop.wakeup import claim_wakeup, release_wakeup_pipe
-from aiopoll.reactor.descriptor import Descriptor
 from asyncio.log import logger
 
 cdef object Future = asyncio.Future
+cdef object Task = asyncio.Task
+cdef object create_task_of_asyncio = asyncio.BaseEventLoop.create_task
 
 # Python 3.14: cancel() from another thread waits for a callback that runs.
 cdef bint THREADSAFE_HANDLES = hasattr(asyncio.events, "_ThreadSafeHandle")
@@ -226,6 +227,16 @@ cdef class LoopCore(TimerOwner):
         if self.makes_futures or self.future_options is None:
             return self.create_future()
         return PyObject_Call(Future, (), self.future_options)
+
+    def create_task(self, coro, *, name=None, context=None, **options):
+        """A Task of this loop, or what its task factory makes, that runs the coroutine."""
+        if (self.future_options is None or self._task_factory is not None or self._debug or options
+                or asyncio.tasks.Task is not Task):
+            return create_task_of_asyncio(self, coro, name=name, context=context, **options)
+        self.check_open()
+        if name is None and context is None:
+            return PyObject_Call(Task, (coro, ), self.future_options)
+        return Task(coro, loop=self, name=name, context=context)
 
     # Callbacks
 
@@ -577,22 +588,6 @@ cdef class LoopCore(TimerOwner):
     def _watched(self):
         """The registrations: descriptor to (reader, writer)."""
         return {} if self.reactor is None or self.reactor.closed else self.reactor.watched()
-
-
-cdef object owner_of(object file):
-    """The object whose number is given; None where it is not known."""
-    if type(file) is Descriptor:
-        return file.file
-    return None if isinstance(file, int) else file
-
-
-cdef bint is_of(Registration registration, object owner) except -1:
-    """Whether a registration is of the file that `owner` has, or had."""
-    if owner is None or registration.file is owner:
-        return True
-    # Another object of the same number may be of the same file, as long as both have it.
-    return has_number(owner, registration.fd) and (
-        registration.file is None or has_number(registration.file, registration.fd))
 
 
 cdef object future_for(object loop):

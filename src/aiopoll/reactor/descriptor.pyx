@@ -23,6 +23,8 @@ peer of `b` has sent, and `b` would never see it.
 Cost.  A load and a comparison for a socket, a call of fileno() for other objects.
 """
 
+from aiopoll.reactor.registration cimport Registration
+
 import socket as socket_module
 
 cdef extern from *:
@@ -152,6 +154,22 @@ class Descriptor(int):
         descriptor = int.__new__(cls, number)
         descriptor.file = file
         return descriptor
+
+
+cdef object owner_of(object file):
+    """The object whose number is given; None where it is not known."""
+    if type(file) is Descriptor:
+        return file.file
+    return None if isinstance(file, int) else file
+
+
+cdef bint is_of(Registration registration, object owner) except -1:
+    """Whether a registration is of the file that `owner` has, or had."""
+    if owner is None or registration.file is owner:
+        return True
+    # Another object of the same number may be of the same file, as long as both have it.
+    return has_number(owner, registration.fd) and (
+        registration.file is None or has_number(registration.file, registration.fd))
 
 
 def is_plain(sock):
