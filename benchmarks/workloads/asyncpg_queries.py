@@ -39,6 +39,7 @@ async def main(arguments: argparse.Namespace) -> None:
                         port=port,
                         user="aiopoll",
                         database="postgres",
+                        ssl=False,
                         min_size=AT_ONCE,
                         max_size=AT_ONCE,
                     )

@@ -29,7 +29,13 @@ async def serve(application: Any) -> None:
 
     bound = program.bound_socket()
     address = program.address_of(bound)
-    config = uvicorn.Config(application, log_level="error", access_log=False, lifespan="off")
+    config = uvicorn.Config(
+        application,
+        log_level="error",
+        access_log=False,
+        lifespan="off",
+        timeout_keep_alive=3600,  # while the others are measured
+    )
     program.ready(address)
     await uvicorn.Server(config).serve(sockets=[bound])
 
