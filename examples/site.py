@@ -1,12 +1,20 @@
 """Serves the files of docs/ with aiohttp, and under /stats the counters of the event loop.
 
-aiopoll run examples/site.py [--host HOST] [--port PORT]
+aiopoll run examples/site.py [--host HOST] [--port PORT] [--workers N]
+
+Workers are processes with a listening socket each on the same address (SO_REUSEPORT, socket(7)).
+The kernel distributes connections among them by their addresses.
 """
 
 import argparse
 import asyncio
+import contextlib
 import html
+import os
+import signal
+import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from aiohttp import web
@@ -49,20 +57,61 @@ async def stats(request: web.Request) -> web.Response:
     if not isinstance(loop, aiopoll.EventLoop):
         return web.json_response({"loop": type(loop).__name__})
     counters = loop.statistics()._asdict()
-    return web.json_response({"loop": type(loop).__name__, **counters})
+    return web.json_response({"loop": type(loop).__name__, "pid": os.getpid(), **counters})
+
+
+@contextlib.contextmanager
+def shared_port(host: str, port: int) -> Iterator[int]:
+    """The port, or a free one for 0, kept for sockets of ours; it is bound, and not listened on."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as kept:
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        kept.bind((host, port))
+        yield kept.getsockname()[1]
+
+
+def fork_workers(count: int) -> list[int]:
+    """Forks so many processes, before any has a loop; returns their pids, none in a child."""
+    children: list[int] = []
+    for _ in range(count):
+        if not (pid := os.fork()):
+            return []
+        children.append(pid)
+    return children
+
+
+def serve(app: web.Application, host: str, port: int, workers: int) -> None:
+    """Serves until SIGINT or SIGTERM comes to this process, and ends the others then."""
+    if workers == 1:
+        web.run_app(app, host=host, port=port)
+        return
+    with shared_port(host, port) as port:
+        sys.stdout.flush()
+        children = fork_workers(workers - 1)
+        try:
+            web.run_app(app, host=host, port=port, reuse_port=True)
+        finally:
+            for pid in children:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
+            for pid in children:
+                os.waitpid(pid, 0)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8080, help="0 takes any free port")
+    parser.add_argument("--workers", type=int, default=1, help="processes; a CPU has use for one")
     arguments = parser.parse_args()
+    if arguments.workers < 1:
+        parser.error("--workers must be 1 or more")
     app = web.Application()
     app.router.add_get("/", index)
     app.router.add_get("/stats", stats)
     app.router.add_get("/docs/{path:.+}", page)
     try:
-        web.run_app(app, host=arguments.host, port=arguments.port)
+        serve(app, arguments.host, arguments.port, arguments.workers)
     except OSError as error:  # the port is taken, for one
         sys.exit(f"site: {error.strerror or error}")
 

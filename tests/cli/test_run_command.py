@@ -1,9 +1,12 @@
 """`aiopoll run` behaves as `python` does, on loops of ours."""
 
+import contextlib
 import http.client
+import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -222,3 +225,45 @@ def test_example_site_serves_its_pages_and_stops_on_ctrl_c() -> None:
         finally:
             process.kill()
     assert (process.returncode, err) == (0, "")
+
+
+def pid_of(url: str) -> int:
+    """The worker that answers over a new connection."""
+    with urllib.request.urlopen(f"{url}/stats", timeout=60) as answer:
+        return int(json.load(answer)["pid"])
+
+
+@pytest.mark.slow
+def test_workers_of_the_example_share_a_port() -> None:
+    """Each gets connections; the first one's end is that of all, and frees the port."""
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-m", "aiopoll", "run", str(root / "examples" / "site.py")]
+    with subprocess.Popen(
+        [*command, "--port", "0", "--workers", "3"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        process_group=0,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            urls: list[str] = []
+            while len(urls) < 3:
+                line = process.stdout.readline()
+                assert line, process.stderr.read() if process.stderr else ""
+                urls += re.findall(r"http://[\d.]+:\d+", line)
+            assert len(set(urls)) == 1
+            answered = {pid_of(urls[0])}
+            while len(answered) < 3:  # the kernel chooses by the client's port
+                answered.add(pid_of(urls[0]))
+            assert process.pid in answered
+            process.send_signal(signal.SIGTERM)
+            _, err = process.communicate(timeout=60)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    assert (process.returncode, err) == (0, "")
+    host, port = urls[0].removeprefix("http://").split(":")
+    with socket.create_server((host, int(port))):
+        pass
