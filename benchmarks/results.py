@@ -26,7 +26,7 @@ from benchmarks.workload import ROOT, Workload, all_workloads
 
 LATEST = ROOT / "benchmarks" / "results" / "latest.json"
 RUNS = BUILD / "runs"
-RATIOS = ("rate", "cpu_us", "context_switches")  # and the workload's own metric
+RATIOS = ("rate", "cpu_us", "p99_us", "context_switches")  # and the workload's own metric
 NOT_JUDGED = ("aiopoll-epoll", "aiopoll-threads")
 """The epoll backend is there for comparison, and so is aiopoll with threads for the disk."""
 
