@@ -40,6 +40,7 @@ cdef class LoopCore(TimerOwner):
     cdef uint64_t pushes
     cdef Runnable running  # whose protocol is called
     cdef TransportTable transports
+    cdef bytes datagram_room  # where batches of datagrams are received; None: there were none yet
     cdef public bint _closed
     cdef public bint _stopping
     cdef public object _current_handle

@@ -25,7 +25,7 @@ from aiopoll.loop.streams.by_name import put_into_asyncio
 from aiopoll.loop.subprocess import SubprocessTransport, start_subprocess
 from aiopoll.loop.tls import start_tls
 from aiopoll.loop.transports.accept import accepts_plainly, asyncios_accept, start_accepting
-from aiopoll.loop.transports.datagram import DatagramTransport
+from aiopoll.loop.transports.datagram import DatagramTransport, own_datagrams
 from aiopoll.loop.transports.pipe import ReadPipeTransport, WritePipeTransport
 from aiopoll.loop.transports.selector_transports import (
     SelectorDatagramTransport,
@@ -343,6 +343,17 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         )
         if sock is None:
             adopt(transport)
+        return transport, protocol
+
+    async def create_datagram_endpoint(
+        self, protocol_factory: Any, *addresses: Any, sock: Any = None, **options: Any
+    ) -> Any:
+        """asyncio's; from a socket that no other code has, datagrams are taken in batches."""
+        transport, protocol = await super().create_datagram_endpoint(
+            protocol_factory, *addresses, sock=sock, **options
+        )
+        if sock is None:
+            own_datagrams(transport)
         return transport, protocol
 
     async def connect_read_pipe(self, protocol_factory: Any, pipe: Any) -> Any:

@@ -1,7 +1,9 @@
 """Datagrams: received several at a time, and sent at once.
 
-Facts.  recvfrom(2) takes one datagram.  Most come from the sender of the last one, and most
-replies go to the last sender.  Making the address of one is dearer than receiving it.
+Facts.  recvfrom(2) takes one datagram, recvmmsg(2) many: from the third on that is cheaper, by a fifth
+where there are 16.  Most come from the sender of the last one, and most replies go to the last sender.
+Making the address of one is dearer than receiving it.  A program may have a duplicate of a socket,
+in another process too, and take what the kernel has queued.
 
 Rule.  Up to a handful of datagrams are received each time that the socket is ready; the address of
 the last one is kept in both its forms.  What can be sent at once is; what cannot, and whatever
@@ -10,22 +12,37 @@ socket is asked for its number before each call.  One that was closed by its own
 the protocol's error_received() is called: once for receiving, which ends with it, and for each
 sendto().
 
+A batch is taken from the kernel only while no other code can have the socket: if the loop made it,
+the program has not asked for it, and the process has not forked; or if the program says so.  What
+a callback leaves of a batch, for it raises SystemExit or pauses, comes next, before what is newer.  A
+child of a fork delivers none of it.  Where a callback has sent on a connected socket, the error
+that this may have caused is asked for before the next datagram of the batch, as recvfrom() would.
+
 Why.  asyncio's transport reports the same, but where a duplicate is open in each iteration again.
 
-Cost.  Datagrams of one sender share one address tuple.
+Failure prevented.  Two processes serve one socket.  One has taken 16 datagrams when its callback
+closes the transport: the 15 others would be lost, which asyncio had left to the other process.
+
+Cost.  Datagrams of one sender share one address tuple.  A loop that has taken a batch keeps 1 MiB
+of address space, of which it uses the pages that datagrams have filled.
 """
 
 cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
-from libc.errno cimport EAGAIN, EBADF, EINTR, errno
+from libc.errno cimport (
+    EAGAIN, EBADF, EINTR, EINVAL, EIO, EMSGSIZE, ENOPROTOOPT, ENOSYS, EPERM, errno,
+)
+from libc.stdint cimport uint16_t, uint32_t
 from libc.string cimport memcmp
 
 from aiopoll.loop.transports.fd_reader cimport FdReader
 from aiopoll.loop.transports.recv_buffer cimport READ_SIZE, read_buffer
 from aiopoll.loop.transports.sockaddr cimport (
-    address, address_clear, address_from_python, address_to_python, is_known_family, socklen_t,
+    AF_UNIX, address, address_clear, address_from_python, address_to_python, is_known_family,
+    socklen_t,
 )
 from aiopoll.reactor.descriptor cimport socket_fd
 
@@ -47,22 +64,88 @@ cdef extern from "sockaddr.h" nogil:
     ssize_t c_sendto "sendto"(int fd, const void *buffer, size_t length, int flags,
                               const void *address, socklen_t address_length)
 
+cdef extern from "datagrams.h" nogil:
+    enum:
+        DATAGRAMS_MAX
+        SLOT_SIZE
+        SEGMENTS_MAX
+        SEGMENTS_SIZE_MAX
+
+    struct iovec:
+        void *iov_base
+        size_t iov_len
+
+    struct taken:
+        address sender
+        uint32_t size
+        uint32_t segment
+
+    int take_datagrams(int fd, char *room, taken *taken, int count)
+    int pending_error(int fd)
+    bint set_coalescing(int fd, int on)
+    bint segments_known(int fd)
+    int send_segments(int fd, iovec *pieces, int count, uint16_t segment, const address *to)
+    int send_datagrams(int fd, iovec *pieces, int count, const address *to)
+
 cdef extern from "Python.h":
     int PySys_Audit(const char *event, const char *arguments, ...) except -1
 
 cdef enum:
-    AT_ONCE = 16  # so that other files are served, too
+    AT_ONCE = DATAGRAMS_MAX  # so that other files are served, too
+    MANY = 3  # from so many on a batch is cheaper
+
+cdef enum Holders:
+    UNKNOWN
+    LOOP_UNTIL_FORK  # the loop alone, for the process has not forked since
+    LOOP  # the loop alone: the program says so
+
+cdef int forks = 0
+
+
+def count_fork():
+    """Counts a fork: the child has all sockets, too."""
+    global forks
+    forks += 1
+
+
+os.register_at_fork(before=count_fork)
 
 
 @cython.final
 cdef class DatagramReader(FdReader):
-    """The reading side, and the address that was heard last."""
+    """The reading side, the address that was heard last, and what is left of a batch."""
 
     cdef object sock
     cdef int family
     cdef bint connected
     cdef address heard
     cdef object heard_object  # None: none yet
+    cdef Holders holders
+    cdef int forks  # those that were counted when the loop was the only holder
+    cdef bint asked  # for the socket, by the program
+    cdef bint coalesced  # what the kernel has queued may be several in one
+    cdef bint sent  # something, since the kernel was asked for an error
+    cdef bint queued  # to go on in the next iteration
+    cdef int found  # datagrams when it was read last
+    cdef int segment_max  # the largest that the kernel was not seen to refuse; 0: none, -1: ask
+    cdef list batch  # what was taken, from `at` on not delivered yet; None: nothing
+    cdef taken *slots  # of the batch
+    cdef int at
+    cdef uint32_t offset  # into the slot, in bytes
+
+    def __dealloc__(self):
+        PyMem_Free(self.slots)
+
+    cdef int start(self, object transport, int fd, object file) except -1:
+        FdReader.start(self, transport, fd, file)
+        return self.go_on_later()
+
+    cdef int go_on_later(self) except -1:
+        """Has what is left of a batch delivered in the next iteration."""
+        if self.batch is not None and self.registration is not None and not self.queued:
+            self.queued = True
+            self.loop.schedule(go_on, (self,), None)
+        return 0
 
     cdef object name_of(self, const address *sender):
         if (self.heard_object is None or sender.length != self.heard.length
@@ -72,34 +155,133 @@ cdef class DatagramReader(FdReader):
         return self.heard_object
 
     cdef bint read(self) except -1:
+        cdef int done = 0
+        # So was the kernel's queue, after what was taken; what came since is ready by itself.
+        cdef bint empty = self.batch is not None
+        try:
+            while done < AT_ONCE and self.registration is not None:  # paused or closed
+                if self.batch is None and empty:
+                    break
+                if socket_fd(self.sock) != self.fd:
+                    self.batch = None
+                    self.transport._lost_number()
+                    break
+                if self.batch is not None:
+                    if self.deliver():
+                        done += 1
+                elif self.coalesced or (self.is_alone() and (self.found >= MANY or done + 1 >= MANY)):
+                    if not self.take(AT_ONCE - done if self.is_alone() else 1, &empty):
+                        break
+                elif self.receive():
+                    done += 1
+                else:
+                    break
+        finally:
+            self.found = done
+            self.go_on_later()
+        return done > 0
+
+    cdef bint is_alone(self) noexcept:
+        return self.holders == LOOP or (self.holders == LOOP_UNTIL_FORK and self.forks == forks)
+
+    cdef bint receive(self) except -1:
+        """Receives and delivers one datagram; False if there is none."""
         cdef address sender
         cdef ssize_t count
-        cdef int i
-        for i in range(AT_ONCE):
-            if socket_fd(self.sock) != self.fd:
-                self.transport._lost_number()
-                return i > 0
-            address_clear(&sender)
-            count = c_recvfrom(self.fd, read_buffer(), READ_SIZE, MSG_DONTWAIT, &sender.sa,
-                               &sender.length)
-            if count < 0:
-                if errno != EAGAIN and errno != EINTR:
-                    self.tell_error(OSError(errno, os.strerror(errno)))
-                return i > 0
-            data = PyBytes_FromStringAndSize(read_buffer(), count)
-            try:
-                self.transport._protocol.datagram_received(data, self.name_of(&sender))
-            except (SystemExit, KeyboardInterrupt):
-                raise
-            except BaseException as error:
-                self.report("datagram_received", error)
-            if self.registration is None:
-                break  # paused or closed
+        address_clear(&sender)
+        count = c_recvfrom(self.fd, read_buffer(), READ_SIZE, MSG_DONTWAIT, &sender.sa,
+                           &sender.length)
+        if count < 0:
+            if errno != EAGAIN and errno != EINTR:
+                self.tell_error(errno)
+            return False
+        self.call(PyBytes_FromStringAndSize(read_buffer(), count), &sender)
         return True
 
-    cdef int tell_error(self, object error) except -1:
+    cdef bint take(self, int count, bint *empty) except -1:
+        """Takes up to `count` slots of datagrams from the kernel; False if there is nothing to do."""
+        cdef char *room
+        cdef int i, took
+        if self.slots == NULL:
+            self.slots = <taken *>PyMem_Malloc(DATAGRAMS_MAX * sizeof(taken))
+            if self.slots == NULL:
+                raise MemoryError
+        if self.loop.datagram_room is None:
+            self.loop.datagram_room = PyBytes_FromStringAndSize(NULL, DATAGRAMS_MAX * SLOT_SIZE)
+        room = PyBytes_AS_STRING(self.loop.datagram_room)
+        took = take_datagrams(self.fd, room, self.slots, count)
+        if took < 0:
+            if (errno == ENOSYS or errno == EPERM) and self.holders != UNKNOWN:
+                self.holders = UNKNOWN  # a sandbox without recvmmsg: recvfrom goes on
+                return True
+            if errno != EAGAIN and errno != EINTR:
+                self.tell_error(errno)
+            return False
+        empty[0] = took < count
+        self.batch = [PyBytes_FromStringAndSize(room + i * SLOT_SIZE, self.slots[i].size)
+                      for i in range(took)]
+        self.at = 0
+        self.offset = 0
+        self.sent = False
+        return True
+
+    cdef bint deliver(self) except -1:
+        """Delivers the next datagram of the batch, or an error that comes before it."""
+        cdef taken *slot = &self.slots[self.at]
+        cdef uint32_t size
+        cdef int code
+        if self.loop.reactor.is_forked_child():
+            self.batch = None  # the parent's
+            return False
+        if self.sent and self.connected:
+            self.sent = False
+            code = pending_error(self.fd)
+            if code:
+                self.tell_error(code)
+                return False
+        data = self.batch[self.at]
+        if slot.segment:
+            size = min(slot.segment, slot.size - self.offset)
+            data = PyBytes_FromStringAndSize(PyBytes_AS_STRING(data) + self.offset, size)
+            self.offset += size
+        else:
+            self.offset = slot.size
+        if self.offset == slot.size:
+            self.at += 1
+            self.offset = 0
+            if self.at == len(self.batch):
+                self.batch = None
+        self.call(data, &slot.sender)
+        return True
+
+    cdef int call(self, object data, const address *sender) except -1:
         try:
-            self.transport._protocol.error_received(error)
+            self.transport._protocol.datagram_received(data, self.name_of(sender))
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.report("datagram_received", error)
+        return 0
+
+    cdef int share(self) except -1:
+        """Takes no batches any more: the program asks for the socket."""
+        self.asked = True
+        self.holders = UNKNOWN
+        if self.coalesced and socket_fd(self.sock) == self.fd:
+            set_coalescing(self.fd, False)  # what is queued is still to be split
+        return 0
+
+    cdef bint own(self, Holders holders) except -1:
+        """Takes batches from now on; whether it can."""
+        if self.family == AF_UNIX:  # whose datagrams may be longer than a slot
+            return False
+        self.holders = holders
+        self.forks = forks
+        return True
+
+    cdef int tell_error(self, int code) except -1:
+        try:
+            self.transport._protocol.error_received(OSError(code, os.strerror(code)))
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as failure:
@@ -113,6 +295,7 @@ cdef class DatagramReader(FdReader):
         cdef const address *to = &named
         cdef ssize_t count
         cdef int code
+        self.sent = True
         if not self.connected:
             if receiver is self.heard_object and receiver is not None:
                 to = &self.heard
@@ -142,6 +325,95 @@ cdef class DatagramReader(FdReader):
             self.transport._protocol.error_received(OSError(code, os.strerror(code)))
         return 1
 
+    cdef int run_of(self, list pieces, Py_ssize_t first, iovec *vectors) except -1:
+        """Fills in the pieces that one call can send; how many.
+
+        By segments: all of one size, but the last, which may be shorter.
+        """
+        cdef Py_ssize_t i, size, segment = 0, total = 0
+        cdef bint by_segments = False
+        cdef int count = 0
+        for i in range(first, min(first + SEGMENTS_MAX, len(pieces))):
+            data = pieces[i]
+            if type(data) is not bytes:
+                break
+            size = PyBytes_GET_SIZE(data)
+            total += size
+            if count == 0:
+                segment = size
+                by_segments = size <= self.segment_max
+            elif by_segments and (size > segment or total > SEGMENTS_SIZE_MAX):
+                break
+            if size == 0:
+                break
+            vectors[count].iov_base = PyBytes_AS_STRING(data)
+            vectors[count].iov_len = size
+            count += 1
+            if size < segment and by_segments:
+                break
+        return count
+
+    cdef int send_run(self, list pieces, Py_ssize_t first, object receiver) except -1:
+        """Sends several of the pieces by one call: how many are done with, 0 if that cannot be."""
+        cdef iovec vectors[SEGMENTS_MAX]
+        cdef address named
+        cdef const address *to = NULL
+        cdef int i, count, code
+        if socket_fd(self.sock) != self.fd:
+            return 0
+        if self.segment_max < 0:
+            self.segment_max = (SEGMENTS_SIZE_MAX if self.family != AF_UNIX
+                                and segments_known(self.fd) else 0)
+        count = self.run_of(pieces, first, vectors)
+        if not self.connected:
+            to = &named
+            if receiver is self.heard_object and receiver is not None:
+                to = &self.heard
+            elif not address_from_python(receiver, self.family, &named):
+                return 0
+        if count < 2:
+            return 0
+        if to != NULL:
+            for i in range(count):
+                try:
+                    PySys_Audit("socket.sendto", "OO", <PyObject *>self.sock, <PyObject *>receiver)
+                except BaseException:
+                    count = i  # sendto() will raise the event of this one again
+                    break
+            if count < 2 or socket_fd(self.sock) != self.fd:
+                return 0
+        self.sent = True
+        if <int>vectors[0].iov_len > self.segment_max:
+            # An error that the peer's host has sent would be lost to sendmmsg.
+            return 0 if to == NULL else max(0, send_datagrams(self.fd, vectors, count, to))
+        code = send_segments(self.fd, vectors, count, vectors[0].iov_len, to)
+        if code == 0:
+            return count
+        if code == EAGAIN or code == EINTR:
+            return 0
+        if code == EINVAL or code == EMSGSIZE:
+            self.segment_max = vectors[0].iov_len - 1
+            return 0
+        if code == EIO or code == ENOPROTOOPT:
+            self.segment_max = 0
+            return 0
+        self.transport._protocol.error_received(OSError(code, os.strerror(code)))
+        return 1
+
+
+def go_on(DatagramReader reader):
+    """Delivers what is left of a batch, and then reads on."""
+    reader.queued = False
+    reader.run()
+
+
+def own_datagrams(transport):
+    """Lets an endpoint whose socket the loop has made, and no program has asked for, take batches."""
+    if type(transport) is DatagramTransport and transport._reader is not None:
+        reader = <DatagramReader>transport._reader
+        if not reader.asked:
+            reader.own(LOOP_UNTIL_FORK)
+
 
 class DatagramTransport(SelectorDatagramTransport):
     """The transport of a UDP or Unix datagram socket, if that is a plain one."""
@@ -154,7 +426,26 @@ class DatagramTransport(SelectorDatagramTransport):
         reader.fd = self._sock_fd
         reader.transport = self
         reader.connected = bool(self._extra["peername"])
+        reader.segment_max = -1
         self._reader = reader if is_known_family(reader.family) else None
+
+    def get_extra_info(self, name, default=None):
+        """asyncio's; a program that asks for the socket may read it: no batches any more."""
+        if name == "socket" and self._reader is not None:
+            (<DatagramReader>self._reader).share()
+        return super().get_extra_info(name, default)
+
+    def receive_in_batches(self, *, coalesce=True):
+        """Says that nothing else reads this socket; whether datagrams may come as one (UDP_GRO).
+
+        Asking for the socket later undoes it.  coalesce: whether they may, if the kernel can.
+        """
+        cdef DatagramReader reader = self._reader
+        if reader is None or self._conn_lost or not reader.own(LOOP):
+            return False
+        if coalesce and socket_fd(reader.sock) == reader.fd and set_coalescing(reader.fd, True):
+            reader.coalesced = True
+        return coalesce and reader.coalesced
 
     def is_reading(self):
         # Python 3.11.2, which Debian 12 has, lacks it, and _paused.
@@ -193,3 +484,10 @@ class DatagramTransport(SelectorDatagramTransport):
                 or not (type(data) is bytes or type(data) is bytearray)
                 or reader.send(data, addr) == 0):
             super().sendto(data, addr)
+
+    def _send_run(self, pieces, first, addr):
+        cdef DatagramReader reader = self._reader
+        cdef int count = 0
+        if reader is not None and not self._buffer and not self._conn_lost:
+            count = reader.send_run(pieces, first, self._address if addr is None else addr)
+        return count or super()._send_run(pieces, first, addr)

@@ -19,6 +19,7 @@ of ours would call recv(2), and the program would count nothing.
 import errno
 import os
 import socket
+from collections.abc import Iterable
 from asyncio import selector_events, transports
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
         _buffer_size: int
         _protocol: Any
         _loop: Any
+
+        _address: Any
 
         def _read_ready(self) -> None: ...
         def _sendto_ready(self) -> None: ...
@@ -144,3 +147,27 @@ class SelectorDatagramTransport(ToldOnce, _DatagramBase):
             self._buffer_size = 0
             if self._protocol is not None:
                 self._maybe_resume_protocol()
+
+    def sendto_many(self, datagrams: Iterable[Any], addr: Any = None) -> None:
+        """sendto() for each of several datagrams, by as few system calls as the kernel allows.
+
+        Raises TypeError or ValueError where sendto() would for one of them, and then sends none.
+        """
+        pieces = list(datagrams)
+        for data in pieces:
+            if not isinstance(data, (bytes, bytearray, memoryview)):
+                self.sendto(data, addr)  # raises, in the words of the running Python
+        if pieces and self._address and addr is not None and addr != self._address:
+            self.sendto(b"none", addr)  # likewise
+        at = 0
+        while at < len(pieces):
+            at += self._send_run(pieces, at, addr)
+
+    def _send_run(self, pieces: list[Any], first: int, addr: Any) -> int:
+        """Sends some of the pieces, from `first` on; how many."""
+        self.sendto(pieces[first], addr)
+        return 1
+
+    def receive_in_batches(self, *, coalesce: bool = True) -> bool:
+        """False: a socket that may have methods of its own gives one datagram at a time."""
+        return False
