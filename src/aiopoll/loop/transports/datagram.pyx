@@ -15,8 +15,11 @@ sendto().
 A batch is taken from the kernel only while no other code can have the socket: if the loop made it,
 the program has not asked for it, and the process has not forked; or if the program says so.  What
 a callback leaves of a batch, for it raises SystemExit or pauses, comes next, before what is newer.  A
-child of a fork delivers none of it.  Where a callback has sent on a connected socket, the error
-that this may have caused is asked for before the next datagram of the batch, as recvfrom() would.
+child of a fork delivers none of it.  Where a callback has sent on a connected socket, the error that
+this may have caused is asked for before the next datagram of the batch, as recvfrom() would.
+
+Datagrams are coalesced only where the program says that no other code reads the socket: when that
+is switched off, the kernel gives no sizes any more for those that it has queued.
 
 Why.  asyncio's transport reports the same, but where a duplicate is open in each iteration again.
 
@@ -170,7 +173,7 @@ cdef class DatagramReader(FdReader):
                     if self.deliver():
                         done += 1
                 elif self.coalesced or (self.is_alone() and (self.found >= MANY or done + 1 >= MANY)):
-                    if not self.take(AT_ONCE - done if self.is_alone() else 1, &empty):
+                    if not self.take(AT_ONCE - done, &empty):
                         break
                 elif self.receive():
                     done += 1
@@ -263,12 +266,11 @@ cdef class DatagramReader(FdReader):
             self.report("datagram_received", error)
         return 0
 
-    cdef int share(self) except -1:
-        """Takes no batches any more: the program asks for the socket."""
+    cdef int share(self) noexcept:
+        """Takes no batches any more, for the program asks for the socket."""
         self.asked = True
-        self.holders = UNKNOWN
-        if self.coalesced and socket_fd(self.sock) == self.fd:
-            set_coalescing(self.fd, False)  # what is queued is still to be split
+        if self.holders == LOOP_UNTIL_FORK:
+            self.holders = UNKNOWN
         return 0
 
     cdef bint own(self, Holders holders) except -1:
@@ -436,9 +438,10 @@ class DatagramTransport(SelectorDatagramTransport):
         return super().get_extra_info(name, default)
 
     def receive_in_batches(self, *, coalesce=True):
-        """Says that nothing else reads this socket; whether datagrams may come as one (UDP_GRO).
+        """Says that no other code reads the socket, now or later; datagrams are taken in batches.
 
-        Asking for the socket later undoes it.  coalesce: whether they may, if the kernel can.
+        coalesce: whether the kernel may keep several as one (UDP_GRO), which are split here.
+        Returns whether it does.
         """
         cdef DatagramReader reader = self._reader
         if reader is None or self._conn_lost or not reader.own(LOOP):
