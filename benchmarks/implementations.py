@@ -33,6 +33,8 @@ IMPLEMENTATIONS = {
     # our own streams and files, on our loop
     "aiopoll-streams": Implementation(loop="aiopoll", needs="aiopoll.start_server", aio=True),
     "aiopoll-files": Implementation(loop="aiopoll", needs="aiopoll.open", aio=True),
+    # datagrams by sendto_many() and receive_in_batches(), on our loop
+    "aiopoll-datagrams": Implementation(loop="aiopoll", aio=True),
     # files by other means
     "threads": Implementation(),
     "uvloop-threads": Implementation(loop="uvloop"),
@@ -53,7 +55,7 @@ IMPLEMENTATIONS = {
 
 LOOPS = ("asyncio", "uvloop", "rloop", "aiopoll", "aiopoll-epoll")
 LOOPS_WITHOUT_RLOOP = tuple(name for name in LOOPS if name != "rloop")
-"""Where rloop has no such thing: TLS, Unix sockets."""
+"""Where rloop has no such thing: TLS, Unix sockets, datagrams over IPv6."""
 PROGRAM_LOOPS = (
     *("asyncio", "uvloop", "rloop", "veloxloop", "loopmini", "zuvloop", "rsloop", "aiopoll"),
 )

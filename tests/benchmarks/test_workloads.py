@@ -16,7 +16,7 @@ from benchmarks.workload import Workload, all_workloads
 
 from benchmarks import native
 
-OURS = ("aiopoll", "aiopoll-streams", "aiopoll-files", "aiopoll-threads")
+OURS = tuple(f"aiopoll{way}" for way in ("", "-streams", "-files", "-datagrams", "-threads"))
 WAYS_FOR_ALL = [way for way in WAYS if way != "c-epoll-thread-fifo"]  # that takes a privilege
 TESTED = ("asyncio", "threads", *OURS, *WAYS_FOR_ALL)
 
