@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import socket
 from typing import Any, cast
 
 from benchmarks import program
@@ -32,12 +31,10 @@ class Echo(asyncio.DatagramProtocol):
 
 
 async def main(arguments: argparse.Namespace) -> None:
-    bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    bound.setblocking(False)
-    bound.bind(("127.0.0.1", 0))
-    address = "udp:{}:{}".format(*bound.getsockname())
-    await asyncio.get_running_loop().create_datagram_endpoint(Echo, sock=bound)
-    program.ready(address)
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+        Echo, local_addr=("127.0.0.1", 0)
+    )
+    program.ready("udp:{}:{}".format(*transport.get_extra_info("sockname")))
     await program.forever()
 
 

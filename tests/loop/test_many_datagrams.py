@@ -61,9 +61,7 @@ def receiver(where: Any) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         sock.bind(where)
     else:
-        sock = socket.socket(
-            socket.AF_INET6 if ":" in where else socket.AF_INET, socket.SOCK_DGRAM
-        )
+        sock = socket.socket(socket.AF_INET6 if ":" in where else socket.AF_INET, socket.SOCK_DGRAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         sock.bind((where, 0))
     sock.setblocking(False)

@@ -19,8 +19,8 @@ of ours would call recv(2), and the program would count nothing.
 import errno
 import os
 import socket
-from collections.abc import Iterable
 from asyncio import selector_events, transports
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from aiopoll.reactor.descriptor import Descriptor
