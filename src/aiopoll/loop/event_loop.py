@@ -25,7 +25,7 @@ from aiopoll.loop.streams.by_name import put_into_asyncio
 from aiopoll.loop.subprocess import SubprocessTransport, start_subprocess
 from aiopoll.loop.tls import start_tls
 from aiopoll.loop.transports.accept import accepts_plainly, asyncios_accept, start_accepting
-from aiopoll.loop.transports.datagram import DatagramTransport, own_datagrams
+from aiopoll.loop.transports.datagram import DatagramTransport
 from aiopoll.loop.transports.pipe import ReadPipeTransport, WritePipeTransport
 from aiopoll.loop.transports.selector_transports import (
     SelectorDatagramTransport,
@@ -352,8 +352,8 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         transport, protocol = await super().create_datagram_endpoint(
             protocol_factory, *addresses, sock=sock, **options
         )
-        if sock is None:
-            own_datagrams(transport)
+        if sock is None and isinstance(transport, SelectorDatagramTransport):
+            transport._take_batches()
         return transport, protocol
 
     async def connect_read_pipe(self, protocol_factory: Any, pipe: Any) -> Any:

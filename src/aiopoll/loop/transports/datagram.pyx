@@ -266,20 +266,24 @@ cdef class DatagramReader(FdReader):
             self.report("datagram_received", error)
         return 0
 
-    cdef int share(self) noexcept:
+    def share(self):
         """Takes no batches any more, for the program asks for the socket."""
         self.asked = True
         if self.holders == LOOP_UNTIL_FORK:
             self.holders = UNKNOWN
-        return 0
 
-    cdef bint own(self, Holders holders) except -1:
-        """Takes batches from now on; whether it can."""
-        if self.family == AF_UNIX:  # whose datagrams may be longer than a slot
-            return False
-        self.holders = holders
-        self.forks = forks
-        return True
+    def own(self, bint promised, bint coalesce):
+        """Takes batches from now on, if it can; returns whether datagrams are coalesced.
+
+        promised: by the program: no other code reads the socket.  Else it is seen to.
+        """
+        # Unix datagrams may be longer than a slot.
+        if self.family != AF_UNIX and (promised or not self.asked):
+            self.holders = LOOP if promised else LOOP_UNTIL_FORK
+            self.forks = forks
+            if coalesce and socket_fd(self.sock) == self.fd and set_coalescing(self.fd, True):
+                self.coalesced = True
+        return coalesce and self.coalesced
 
     cdef int tell_error(self, int code) except -1:
         try:
@@ -355,7 +359,7 @@ cdef class DatagramReader(FdReader):
                 break
         return count
 
-    cdef int send_run(self, list pieces, Py_ssize_t first, object receiver) except -1:
+    def send_run(self, list pieces not None, Py_ssize_t first, receiver):
         """Sends several of the pieces by one call: how many are done with, 0 if that cannot be."""
         cdef iovec vectors[SEGMENTS_MAX]
         cdef address named
@@ -382,8 +386,8 @@ cdef class DatagramReader(FdReader):
                 except BaseException:
                     count = i  # sendto() will raise the event of this one again
                     break
-            if count < 2 or socket_fd(self.sock) != self.fd:
-                return 0
+        if count < 2 or socket_fd(self.sock) != self.fd:
+            return 0
         self.sent = True
         if <int>vectors[0].iov_len > self.segment_max:
             # An error that the peer's host has sent would be lost to sendmmsg.
@@ -409,14 +413,6 @@ def go_on(DatagramReader reader):
     reader.run()
 
 
-def own_datagrams(transport):
-    """Lets an endpoint whose socket the loop has made, and no program has asked for, take batches."""
-    if type(transport) is DatagramTransport and transport._reader is not None:
-        reader = <DatagramReader>transport._reader
-        if not reader.asked:
-            reader.own(LOOP_UNTIL_FORK)
-
-
 class DatagramTransport(SelectorDatagramTransport):
     """The transport of a UDP or Unix datagram socket, if that is a plain one."""
 
@@ -430,25 +426,6 @@ class DatagramTransport(SelectorDatagramTransport):
         reader.connected = bool(self._extra["peername"])
         reader.segment_max = -1
         self._reader = reader if is_known_family(reader.family) else None
-
-    def get_extra_info(self, name, default=None):
-        """asyncio's; a program that asks for the socket may read it: no batches any more."""
-        if name == "socket" and self._reader is not None:
-            (<DatagramReader>self._reader).share()
-        return super().get_extra_info(name, default)
-
-    def receive_in_batches(self, *, coalesce=True):
-        """Says that no other code reads the socket, now or later; datagrams are taken in batches.
-
-        coalesce: whether the kernel may keep several as one (UDP_GRO), which are split here.
-        Returns whether it does.
-        """
-        cdef DatagramReader reader = self._reader
-        if reader is None or self._conn_lost or not reader.own(LOOP):
-            return False
-        if coalesce and socket_fd(reader.sock) == reader.fd and set_coalescing(reader.fd, True):
-            reader.coalesced = True
-        return coalesce and reader.coalesced
 
     def is_reading(self):
         # Python 3.11.2, which Debian 12 has, lacks it, and _paused.
@@ -487,10 +464,3 @@ class DatagramTransport(SelectorDatagramTransport):
                 or not (type(data) is bytes or type(data) is bytearray)
                 or reader.send(data, addr) == 0):
             super().sendto(data, addr)
-
-    def _send_run(self, pieces, first, addr):
-        cdef DatagramReader reader = self._reader
-        cdef int count = 0
-        if reader is not None and not self._buffer and not self._conn_lost:
-            count = reader.send_run(pieces, first, self._address if addr is None else addr)
-        return count or super()._send_run(pieces, first, addr)

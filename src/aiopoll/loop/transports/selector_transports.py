@@ -120,6 +120,7 @@ class SelectorDatagramTransport(ToldOnce, _DatagramBase):
     """asyncio's transport of a UDP or Unix datagram socket."""
 
     _descriptor: int
+    _reader: Any = None  # the DatagramReader of one whose methods are socket.socket's
 
     @property
     def _sock_fd(self) -> int:
@@ -165,9 +166,30 @@ class SelectorDatagramTransport(ToldOnce, _DatagramBase):
 
     def _send_run(self, pieces: list[Any], first: int, addr: Any) -> int:
         """Sends some of the pieces, from `first` on; how many."""
+        reader = self._reader
+        if reader is not None and not self._buffer and not self._conn_lost:
+            sent: int = reader.send_run(pieces, first, self._address if addr is None else addr)
+            if sent:
+                return sent
         self.sendto(pieces[first], addr)
         return 1
 
     def receive_in_batches(self, *, coalesce: bool = True) -> bool:
-        """False: a socket that may have methods of its own gives one datagram at a time."""
-        return False
+        """Says that no other code reads the socket, now or later; datagrams are taken in batches.
+
+        coalesce: whether the kernel may keep several as one (UDP_GRO), which are split here.
+        Returns whether it does.
+        """
+        reader = self._reader
+        return reader is not None and not self._conn_lost and reader.own(True, coalesce)
+
+    def _take_batches(self) -> None:
+        """Lets it take batches if the program has not asked for the socket, which the loop made."""
+        if self._reader is not None:
+            self._reader.own(False, False)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """asyncio's; a program that asks for the socket may read it: no batches any more."""
+        if name == "socket" and self._reader is not None:
+            self._reader.share()
+        return super().get_extra_info(name, default)
