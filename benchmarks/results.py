@@ -13,6 +13,7 @@ for each workload the newest run that measured it.
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -155,8 +156,15 @@ def default_path(record: dict[str, Any]) -> Path:
     return RUNS / f"{stamp}-{short(record)}.json"
 
 
+def reason_of(failure: str) -> str:
+    """The line of a traceback that has the exception, or else the last line."""
+    lines = failure.splitlines()
+    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Exit)\b", line)]
+    return (errors or lines)[-1][:200]
+
+
 def condensed(result: dict[str, Any]) -> dict[str, Any]:
-    """Without its samples, and each figure rounded."""
+    """Without its samples, each figure rounded, and of a failure the reason alone."""
 
     def rounded(estimates: dict[str, Any]) -> dict[str, Any]:
         return {metric: Estimate(*one).rounded() for metric, one in estimates.items()}
@@ -164,6 +172,8 @@ def condensed(result: dict[str, Any]) -> dict[str, Any]:
     implementations = {}
     for name, one in result["implementations"].items():
         kept = {key: value for key, value in one.items() if key != "samples"}
+        if "failure" in kept:
+            kept["failure"] = reason_of(kept["failure"])
         if "estimates" in kept:
             kept["estimates"] = rounded(kept["estimates"])
         implementations[name] = kept

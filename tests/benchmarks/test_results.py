@@ -157,6 +157,9 @@ def test_committed_results_are_whole_and_without_samples() -> None:
         assert {"date", "commit", "machine"} <= set(latest["runs"][result["run"]])
         for one in result["implementations"].values():
             assert "samples" not in one
+            if "failure" in one:
+                assert "\n" not in one["failure"]
+                continue
             assert one["sample_count"] >= 1
             for metric, (median, low, high) in one["estimates"].items():
                 assert metric in METRICS
@@ -177,6 +180,25 @@ def test_readme_table_compares_with_the_best_other_peer() -> None:
         "2026-01-01, commit aaaaaaa: one, 2 CPUs, Linux 7.0, python 3.11.7.",
     ]
     assert len(figures["README_ROWS"]) <= 8
+
+
+def test_a_failure_is_kept_as_one_line() -> None:
+    text = "prog: Traceback (most recent call last):\n  File x\nrpc.NoError: lost\nwhile at it"
+    assert results.reason_of(text) == "rpc.NoError: lost"
+    assert results.reason_of("client: status -9") == "client: status -9"
+
+
+def test_table_of_programs_says_on_what_they_fail() -> None:
+    proxy = {
+        **echo_result(aiopoll=samples(10), asyncio=samples(5), veloxloop=samples(20)),
+        "title": "a proxy",
+    }
+    proxy["implementations"]["rloop"] = {"failure": "no such method"}
+    run = run_of("2026-01-01", "aaaaaaaaaa", proxy=proxy, other=echo_result(aiopoll=samples(3)))
+    lines = runpy.run_path(str(README_FIGURES))["programs"](run)
+    assert lines[2] == "| | aiopoll | CPU µs | to asyncio | to rloop | to veloxloop |"
+    assert lines[4] == "| a proxy | 10.0 /s | 100,000 | 2.00 | fails | 0.50 |"
+    assert lines[5] == ""
 
 
 def test_page_of_figures_has_every_workload_goal_and_run() -> None:

@@ -228,7 +228,7 @@ def test_example_site_serves_its_pages_and_stops_on_ctrl_c() -> None:
 
 
 def pid_of(url: str) -> int:
-    """The worker that answers over a new connection."""
+    """The worker that serves a new connection."""
     with urllib.request.urlopen(f"{url}/stats", timeout=60) as answer:
         return int(json.load(answer)["pid"])
 
@@ -254,10 +254,10 @@ def test_workers_of_the_example_share_a_port() -> None:
                 assert line, process.stderr.read() if process.stderr else ""
                 urls += re.findall(r"http://[\d.]+:\d+", line)
             assert len(set(urls)) == 1
-            answered = {pid_of(urls[0])}
-            while len(answered) < 3:  # the kernel chooses by the client's port
-                answered.add(pid_of(urls[0]))
-            assert process.pid in answered
+            served = {pid_of(urls[0])}
+            while len(served) < 3:  # the kernel chooses by the client's port
+                served.add(pid_of(urls[0]))
+            assert process.pid in served
             process.send_signal(signal.SIGTERM)
             _, err = process.communicate(timeout=60)
         finally:
