@@ -36,8 +36,8 @@ elif os.environ.get("AIOPOLL_SANITIZE") == "thread":
 
 # No event of a socket goes through these: their size counts, which the wheels have to carry.
 COLD = (
-    *("buffers", "context_cache", "duplicate", "epoll_set", "fork_signals", "iocb", "open_file"),
-    *("own_ring", "pipe", "spawn", "table"),
+    *("accept", "buffers", "context", "context_cache", "duplicate", "epoll_set", "fork_signals"),
+    *("iocb", "open_file", "own_ring", "pipe", "routes", "spawn", "table"),
 )
 if "AIOPOLL_SANITIZE" in os.environ or "-O0" in os.environ.get("CFLAGS", "").split():
     COLD = ()
