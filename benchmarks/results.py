@@ -129,17 +129,18 @@ def goal_text(goal: dict[str, Any]) -> str:
 def slower_than_peers(result: dict[str, Any]) -> list[dict[str, Any]]:
     """The cases where one of ours is worse than a peer in the workload's own metric.
 
-    The references have no Python, and are not peers.
+    The whole interval of the ratio is: a difference inside it is none.  The references have no
+    Python, and are not peers.
     """
     metric = result["metric"]
     found = []
     for mine in result["ratios"]:
-        for other in result["ratios"][mine]:
-            value = ratio(result, mine, other, metric)
-            if ours(other) or other in WAYS or other == "fio" or value is None:
+        for other, metrics in result["ratios"][mine].items():
+            if ours(other) or other in WAYS or other == "fio" or metric not in metrics:
                 continue
-            if METRICS[metric].worse(value):
-                found.append({"of": mine, "to": other, "ratio": value})
+            estimated = Estimate(*metrics[metric])
+            if METRICS[metric].surely_worse(estimated, 1.0):
+                found.append({"of": mine, "to": other, "ratio": estimated.median})
     return found
 
 

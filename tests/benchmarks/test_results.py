@@ -71,6 +71,15 @@ def test_slower_than_a_peer_but_not_than_a_reference() -> None:
     ]
 
 
+def test_a_difference_inside_the_interval_is_none() -> None:
+    ours = samples(*(10 + step for step in range(8)))
+    result = echo_result(aiopoll=ours, uvloop=samples(*([13.6] * 8)))
+    assert results.ratio(result, "aiopoll", "uvloop", "rate") < 1  # type: ignore[operator]
+    assert results.slower_than_peers(result) == []
+    result = echo_result(aiopoll=ours, uvloop=samples(*([18] * 8)))
+    assert len(results.slower_than_peers(result)) == 1
+
+
 def test_slower_is_more_where_less_is_better() -> None:
     workload = Workload(name="x", title="x", program="x", metric="cpu_us")
     result = results.workload_result(workload, {"aiopoll": samples(5), "uvloop": samples(10)})
