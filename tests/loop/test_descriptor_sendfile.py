@@ -388,3 +388,56 @@ def test_record_locks_are_kept(loop_kind: str, paths: tuple[Path, Path]) -> None
             assert len(os.listdir("/proc/self/fd")) == len(open_before)
 
     run(loop_kind, main)
+
+
+LOCKER = """
+import fcntl, sys
+file = open(sys.argv[1], "r+b")
+fcntl.lockf(file, fcntl.LOCK_EX, 1, 0)
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+ASKER = """
+import fcntl, sys
+file = open(sys.argv[1], "r+b")
+try:
+    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 5)
+except BlockingIOError:
+    print("locked")
+"""
+
+
+@pytest.mark.subprocess
+@pytest.mark.parametrize("first", ["nobody", "another process"])
+def test_a_lock_through_another_open_file_is_kept(
+    loop_kind: str, paths: tuple[Path, Path], first: str
+) -> None:
+    """The kernel reports the first lock alone, which may be another process's."""
+
+    async def main(loop: Loop) -> None:
+        ours, theirs = pair()
+        with ours, theirs, paths[0].open("r+b") as locked, paths[0].open("rb") as served:
+            fcntl.lockf(locked, fcntl.LOCK_EX, 1, 5)
+            reading = asyncio.ensure_future(loop.sock_recv(theirs, 10))
+            assert await loop.sock_sendfile(ours, served, 0, 10) == 10
+            await reading
+            asker = [sys.executable, "-c", ASKER, str(paths[0])]
+            said = subprocess.run(
+                asker, check=True, capture_output=True, text=True, timeout=SECONDS_MAX
+            ).stdout
+            assert said == "locked\n"
+
+    if first == "nobody":
+        run(loop_kind, main)
+        return
+    with subprocess.Popen(
+        [sys.executable, "-c", LOCKER, str(paths[0])],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as locker:
+        assert locker.stdout is not None
+        assert locker.stdout.readline() == "locked\n"
+        run(loop_kind, main)
+        locker.communicate("")
