@@ -1,6 +1,7 @@
 """asyncio's names give compiled streams on our loops, and asyncio's own everywhere else."""
 
 import asyncio
+import inspect
 import subprocess
 import sys
 from asyncio import open_connection, start_server, streams
@@ -177,6 +178,82 @@ def succeeds(program: str) -> None:
     command = [sys.executable, "-W", "error", "-c", program]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=CHILD_SECONDS_MAX)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["write", "drain"])
+def test_a_replaced_method_is_called_on_a_server(
+    ours: asyncio.AbstractEventLoop, name: str
+) -> None:
+    original = getattr(asyncio.StreamWriter, name)
+    seen: list[asyncio.StreamWriter] = []
+
+    def counting(writer: asyncio.StreamWriter, *args: Any) -> Any:
+        seen.append(writer)
+        return original(writer, *args)
+
+    with mock.patch.object(asyncio.StreamWriter, name, counting):
+        ours.run_until_complete(tcp_ends())
+    assert len(seen) == (2 if name == "write" else 1)
+
+
+def test_a_replaced_class_is_made_where_asyncio_makes_it(ours: asyncio.AbstractEventLoop) -> None:
+    class Counted(asyncio.StreamWriter):
+        made = 0
+
+        def __init__(self, *args: Any) -> None:
+            Counted.made += 1
+            super().__init__(*args)
+
+    with mock.patch.object(streams, "StreamWriter", Counted):
+        ours.run_until_complete(tcp_ends())
+    assert Counted.made == 2
+
+
+def test_signatures_are_asyncios(ours: asyncio.AbstractEventLoop) -> None:
+    class Own(asyncio.StreamReader):
+        def __init__(self, name: str) -> None:
+            super().__init__(loop=ours)
+
+    assert str(inspect.signature(asyncio.StreamReader)) == "(limit=65536, loop=None)"
+    assert list(inspect.signature(asyncio.StreamWriter).parameters) == [
+        *("transport", "protocol", "reader", "loop"),
+    ]
+    assert list(inspect.signature(Own).parameters) == ["name"]
+    assert inspect.signature(ours.create_task) == inspect.signature(
+        asyncio.SelectorEventLoop.create_task.__get__(ours)
+    )
+
+
+PATCHED_AT_FIRST = """
+import asyncio
+from unittest import mock
+import aiopoll
+
+class Other(asyncio.StreamWriter):
+    pass
+
+async def main():
+    async def echo(reader, writer):
+        writer.write(await reader.readline())
+        writer.close()
+    with mock.patch("asyncio.StreamReader"), mock.patch("asyncio.StreamWriter", Other):
+        server = await asyncio.start_server(echo, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(b"line\\n")
+        assert await reader.read() == b"line\\n"
+        writer.close()
+        await writer.wait_closed()
+        server.close()
+    assert type(writer) is aiopoll.StreamWriter
+    assert Other not in type(writer).__mro__
+
+aiopoll.run(main())
+"""
+
+
+def test_the_first_stream_is_made_while_names_are_patched() -> None:
+    """asyncio's functions use the names of asyncio.streams, whatever asyncio's are."""
+    succeeds(PATCHED_AT_FIRST)
 
 
 async def tcp_ends_patched() -> type:

@@ -44,7 +44,8 @@ class CompiledByName:
 
     def find(self) -> None:
         """Imports the subclass, and notes asyncio's methods unless one of them is not its own."""
-        self.compiled = getattr(importlib.import_module(COMPILED), self.asyncios.__name__)
+        if self.compiled is None:
+            self.compiled = getattr(importlib.import_module(COMPILED), self.asyncios.__name__)
         classes = self.compiled.__mro__
         names = {
             name
@@ -89,7 +90,9 @@ class CompiledByName:
             return inherited(cls, *args, **options)
 
         if "__new__" not in vars(asyncios):
-            asyncios.__new__ = staticmethod(new)
+            # As a method-wrapper: inspect.signature() then goes on to __init__().
+            wrapper: Any = new
+            asyncios.__new__ = staticmethod(wrapper.__call__)
 
 
 READER = CompiledByName("StreamReader", 1)

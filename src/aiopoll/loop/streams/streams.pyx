@@ -26,18 +26,21 @@ from aiopoll.loop.transports.stream cimport Stream
 import asyncio
 import sys
 
+from aiopoll.loop.streams.by_name import PROTOCOL, READER, WRITER
 from aiopoll.loop.streams.coroutine import mark_coroutine_functions
+from asyncio import streams as asyncio_streams
 
 cdef extern from "Python.h":
     Py_ssize_t clamped_index "PyNumber_AsSsize_t"(object number, void *overflow) except? -1
 
-cdef object BaseReader = asyncio.StreamReader
-cdef object BaseWriter = asyncio.StreamWriter
-cdef object BaseProtocol = asyncio.StreamReaderProtocol
+# Not by asyncio's names, which a test may have patched when the first stream is made.
+cdef object BaseReader = READER.asyncios
+cdef object BaseWriter = WRITER.asyncios
+cdef object BaseProtocol = PROTOCOL.asyncios
 # Python 3.13: readuntil takes a tuple of separators.
 cdef bint TUPLES = sys.version_info >= (3, 13)
 # Python 3.11: the protocol of a server keeps the writer alive.
-cdef bint KEEPS_WRITER = hasattr(asyncio.StreamReaderProtocol, "_replace_writer")
+cdef bint KEEPS_WRITER = hasattr(BaseProtocol, "_replace_writer")
 # Newer ones: what client_connected_cb raises at once ends the connection, as what its task raises.
 cdef bint ENDS_BY_ERROR = "Exception" in BaseProtocol.connection_made.__code__.co_names
 
@@ -160,7 +163,11 @@ cdef class ProtocolMethods(StreamProtocolCore):
         if reader is not None:
             reader.set_transport(transport)
         self._over_ssl = transport.get_extra_info("sslcontext") is not None
-        writer = StreamWriter(transport, self, reader, self._loop)
+        # Looked up as asyncio does: what a program has put in its place is made.
+        kind = asyncio_streams.StreamWriter
+        if kind is BaseWriter and WRITER.is_unchanged():
+            kind = StreamWriter
+        writer = kind(transport, self, reader, self._loop)
         if KEEPS_WRITER:
             self._stream_writer = writer
         try:
@@ -207,7 +214,7 @@ cdef class WriterMethods(StreamWriterCore):
         return new_drain(self, self._protocol)
 
 
-class StreamReader(ReaderMethods, asyncio.StreamReader):
+class StreamReader(ReaderMethods, BaseReader):
     """asyncio.StreamReader, compiled.
 
     limit: the longest line, in bytes; reading pauses at twice as much.  ValueError unless it is
@@ -215,11 +222,11 @@ class StreamReader(ReaderMethods, asyncio.StreamReader):
     """
 
 
-class StreamWriter(WriterMethods, asyncio.StreamWriter):
+class StreamWriter(WriterMethods, BaseWriter):
     """asyncio.StreamWriter, compiled."""
 
 
-class StreamReaderProtocol(ProtocolMethods, asyncio.StreamReaderProtocol):
+class StreamReaderProtocol(ProtocolMethods, BaseProtocol):
     """asyncio.StreamReaderProtocol, compiled: what stands between a transport and a reader."""
 
 
