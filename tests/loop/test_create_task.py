@@ -131,6 +131,24 @@ def test_a_replaced_class_is_used(
     loop.run_until_complete(task)
 
 
+def test_asyncios_method_replaced_is_called(
+    loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tracers replace it on the class."""
+    original = asyncio.BaseEventLoop.create_task
+    made: list[Any] = []
+
+    def create_task(self: Any, coro: Any, **options: Any) -> Any:
+        made.append(coro)
+        return original(self, coro, **options)
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "create_task", create_task)
+    assert loop.run_until_complete(loop.create_task(value())) == "none"
+    loop.set_debug(True)
+    assert loop.run_until_complete(loop.create_task(value())) == "none"
+    assert len(made) == 2
+
+
 def test_an_override_is_called(loop: asyncio.AbstractEventLoop) -> None:
     made: list[asyncio.Task[Any]] = []
 

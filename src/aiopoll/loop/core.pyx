@@ -47,7 +47,8 @@ from asyncio.log import logger
 
 cdef object Future = asyncio.Future
 cdef object Task = asyncio.Task
-cdef object create_task_of_asyncio = asyncio.BaseEventLoop.create_task
+cdef object BaseEventLoop = asyncio.BaseEventLoop
+cdef object create_task_of_asyncio = BaseEventLoop.create_task
 
 # Python 3.14: cancel() from another thread waits for a callback that runs.
 cdef bint THREADSAFE_HANDLES = hasattr(asyncio.events, "_ThreadSafeHandle")
@@ -231,8 +232,9 @@ cdef class LoopCore(TimerOwner):
     def create_task(self, coro, *, name=None, context=None, **options):
         """A Task of this loop, or what its task factory makes, that runs the coroutine."""
         if (self.future_options is None or self._task_factory is not None or self._debug or options
-                or asyncio.tasks.Task is not Task):
-            return create_task_of_asyncio(self, coro, name=name, context=context, **options)
+                or asyncio.tasks.Task is not Task
+                or BaseEventLoop.create_task is not create_task_of_asyncio):
+            return BaseEventLoop.create_task(self, coro, name=name, context=context, **options)
         self.check_open()
         if name is None and context is None:
             return PyObject_Call(Task, (coro, ), self.future_options)

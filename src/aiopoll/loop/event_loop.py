@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import functools
+import inspect
 import os
 import socket
 import ssl
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 
 from aiopoll.aio.missed_wakeups import require_wakeups
 from aiopoll.loop.backend import busy_poll_ns, forced_wait, requested_backend
+from aiopoll.loop.core import LoopCore
 from aiopoll.loop.dns import is_numeric_name, numeric_addresses
 from aiopoll.loop.fork_signals import mark_pipe, unmark_pipe
 from aiopoll.loop.pipes import check_pipe
@@ -40,6 +42,11 @@ from aiopoll.support import require_aio_poll
 _T = TypeVar("_T")
 
 OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
+
+# Programs ask whether it takes a keyword.
+LoopCore.create_task.__signature__ = inspect.signature(  # type: ignore[attr-defined]
+    asyncio.BaseEventLoop.create_task
+)
 
 
 class EventLoop(SockMethods, asyncio.SelectorEventLoop):
