@@ -3,7 +3,8 @@
 aiopoll run examples/site.py [--host HOST] [--port PORT] [--workers N]
 
 Workers are processes with a listening socket each on the same address (SO_REUSEPORT, socket(7)).
-The kernel distributes connections among them by their addresses.
+The kernel distributes connections among them by their addresses.  If one ends, all do; where the
+first one is killed by SIGKILL, the others stay.
 """
 
 import argparse
@@ -80,6 +81,16 @@ def fork_workers(count: int) -> list[int]:
     return children
 
 
+async def end_with_a_worker(app: web.Application) -> None:
+    """Ends all workers when one has ended, so that a supervisor sees it."""
+
+    def ended() -> None:
+        print("site: a worker has ended", file=sys.stderr)
+        raise web.GracefulExit
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, ended)
+
+
 def serve(app: web.Application, host: str, port: int, workers: int) -> None:
     """Serves until SIGINT or SIGTERM comes to this process, and ends the others then."""
     if workers == 1:
@@ -88,6 +99,8 @@ def serve(app: web.Application, host: str, port: int, workers: int) -> None:
     with shared_port(host, port) as port:
         sys.stdout.flush()
         children = fork_workers(workers - 1)
+        if children:
+            app.on_startup.append(end_with_a_worker)
         try:
             web.run_app(app, host=host, port=port, reuse_port=True)
         finally:

@@ -234,8 +234,9 @@ def pid_of(url: str) -> int:
 
 
 @pytest.mark.slow
-def test_workers_of_the_example_share_a_port() -> None:
-    """Each gets connections; the first one's end is that of all, and frees the port."""
+@pytest.mark.parametrize("ended", ["the first", "another"])
+def test_workers_of_the_example_share_a_port(ended: str) -> None:
+    """Each gets connections; the end of one is that of all, and frees the port."""
     root = Path(__file__).resolve().parents[2]
     command = [sys.executable, "-m", "aiopoll", "run", str(root / "examples" / "site.py")]
     with subprocess.Popen(
@@ -258,12 +259,16 @@ def test_workers_of_the_example_share_a_port() -> None:
             while len(served) < 3:  # the kernel chooses by the client's port
                 served.add(pid_of(urls[0]))
             assert process.pid in served
-            process.send_signal(signal.SIGTERM)
+            if ended == "the first":
+                process.send_signal(signal.SIGTERM)
+            else:
+                os.kill((served - {process.pid}).pop(), signal.SIGKILL)
             _, err = process.communicate(timeout=60)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-    assert (process.returncode, err) == (0, "")
+    expected = "" if ended == "the first" else "site: a worker has ended\n"
+    assert (process.returncode, err) == (0, expected)
     host, port = urls[0].removeprefix("http://").split(":")
     with socket.create_server((host, int(port))):
         pass
