@@ -214,7 +214,11 @@ def test_signatures_are_asyncios(ours: asyncio.AbstractEventLoop) -> None:
         def __init__(self, name: str) -> None:
             super().__init__(loop=ours)
 
-    assert str(inspect.signature(asyncio.StreamReader)) == "(limit=65536, loop=None)"
+    class Plain(asyncio.StreamReader):
+        pass
+
+    for kind in (asyncio.StreamReader, Plain):
+        assert str(inspect.signature(kind)) == "(limit=65536, loop=None)"
     assert list(inspect.signature(asyncio.StreamWriter).parameters) == [
         *("transport", "protocol", "reader", "loop"),
     ]

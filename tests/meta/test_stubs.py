@@ -22,7 +22,8 @@ def test_stubs_and_modules_agree() -> None:
     result = subprocess.run(
         [
             *(sys.executable, "-m", "mypy.stubtest"),
-            *("--allowlist", "tests/meta/stubtest-allowlist.txt"),
+            # Some entries are of some versions of Python alone.
+            *("--allowlist", "tests/meta/stubtest-allowlist.txt", "--ignore-unused-allowlist"),
             *MODULES,
         ],
         cwd=ROOT,

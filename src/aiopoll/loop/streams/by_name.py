@@ -20,6 +20,7 @@ Cost.  A microsecond for each object; half of one on another loop.
 
 import asyncio
 import importlib
+import inspect
 from asyncio import streams
 from typing import Any
 
@@ -90,9 +91,9 @@ class CompiledByName:
             return inherited(cls, *args, **options)
 
         if "__new__" not in vars(asyncios):
-            # As a method-wrapper: inspect.signature() then goes on to __init__().
-            wrapper: Any = new
-            asyncios.__new__ = staticmethod(wrapper.__call__)
+            # inspect.signature() of the class asks __new__() first.
+            vars(new)["__signature__"] = inspect.signature(asyncios.__init__)
+            asyncios.__new__ = staticmethod(new)
 
 
 READER = CompiledByName("StreamReader", 1)
