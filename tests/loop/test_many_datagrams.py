@@ -2,9 +2,11 @@
 
 import asyncio
 import errno
+import inspect
 import os
 import socket
 import sys
+from asyncio import selector_events
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
@@ -172,6 +174,12 @@ def unix_pair(stack: ExitStack) -> tuple[socket.socket, socket.socket]:
     return ours, theirs
 
 
+# asyncio of Python 3.13 counts in eight bytes that it does not count out.
+NEVER_RESUMES = "+ 8" in inspect.getsource(
+    selector_events._SelectorDatagramTransport.sendto  # type: ignore[attr-defined]
+)
+
+
 @pytest.mark.parametrize("connected", [False, True])
 def test_what_cannot_be_sent_waits_in_order(
     loop: Any, connected: bool, tmp_path: Path, monkeypatch: Any
@@ -198,10 +206,11 @@ def test_what_cannot_be_sent_waits_in_order(
                 received += all_queued(theirs)
                 await asyncio.sleep(0)
             assert received == sent
-            await until(lambda: "resume" in protocol.events)
+            if name == "ours" or not NEVER_RESUMES:
+                await until(lambda: "resume" in protocol.events)
             transport.close()
             await until(lambda: protocol.events[-1] == "lost")
-            return sizes, protocol.events
+            return sizes, [one for one in protocol.events if not NEVER_RESUMES or one != "resume"]
 
     seen = loop.run_until_complete(scenario("ours"))
     oracle = LOOPS["asyncio"]()
