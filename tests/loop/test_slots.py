@@ -152,7 +152,7 @@ aiopoll.run(main())
 @pytest.mark.subprocess
 def test_a_hundred_processes_at_once() -> None:
     """All serve at the same time; none fails, whatever else the machine has taken."""
-    command = [sys.executable, "-W", "error", "-c", WORKER.replace("\\\\", "\\")]
+    command = [sys.executable, "-W", "error", "-c", WORKER]
     pipe = subprocess.PIPE
     workers = [
         subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
