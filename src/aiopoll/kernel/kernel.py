@@ -31,6 +31,7 @@ from .signal import Signals
 from .signalfd import SignalFdSyscalls
 from .splice import SpliceSyscalls
 from .timerfd import TimerFdSyscalls
+from .trace import TraceFunction, format_call
 from .uapi import NSEC_PER_SEC
 
 # 2018-03-29, the day of the series: where CLOCK_REALTIME starts.
@@ -53,8 +54,8 @@ class Kernel(
     """An in-process kernel: its methods are system calls, which raise OSError as os.* does.
 
     `seed` chooses the order of deferred work, timers and tasks; the same seed gives the same run.
-    `nr_cpus` sizes AIO contexts as the number of possible CPUs does. `trace`, when it is a list,
-    collects a line for each system call and wake-up.
+    `nr_cpus` sizes AIO contexts as the number of possible CPUs does. `trace`, when it is
+    a function, takes the parts of each system call; `set_trace` adds the wake-ups.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Kernel(
         self.net: Net = Net(self.sched, self.signals)
         for init in (unix_init, udp_init, tcp_init, alg_init):
             init(self.net)
-        self.trace: list[str] | None = None
+        self.trace: TraceFunction | None = None
         self.halted: bool = False
         self.aio: Aio = Aio(self.sched)
         self.nr_cpus = nr_cpus
@@ -84,11 +85,15 @@ class Kernel(
         self.random_pool: EntropyPool = EntropyPool(self.sched, seed or 0)
         self.mount_root(self.random_pool)
 
+    def set_trace(self, trace: TraceFunction | None) -> None:
+        """Call `trace` with the parts of every system call and wake-up; None ends it."""
+        self.trace = self.sched.trace = trace
+
     def start_trace(self) -> list[str]:
-        """Record every system call and wake-up from now on; returns the growing list."""
-        self.trace = []
-        self.sched.trace = self.trace.append
-        return self.trace
+        """Record every system call and wake-up from now on; returns the growing list of lines."""
+        lines: list[str] = []
+        self.set_trace(lambda *parts: lines.append(format_call(*parts)))
+        return lines
 
     def selector(self) -> KernelSelector:
         """Return a new selectors.BaseSelector over this kernel's descriptors."""

@@ -25,6 +25,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .hrtimer import Clock
+from .trace import WAKE, TraceFunction, waiting
 
 if TYPE_CHECKING:
     from .fork import Process
@@ -104,6 +105,8 @@ class Task:
         self.error: BaseException | None = None
         self.told_to_exit = False
         self.joiners: list[Task] = []
+        # The host thread that it gave the CPU away on, by which its stack is found.
+        self.thread: int = 0
         # Set when the task starts; the first one's by the kernel.
         self.process: Process
         self.gate: threading.Lock = threading.Lock()
@@ -170,7 +173,7 @@ class Scheduler:
         self.wakeups: int = 0
         self.softirqs: deque[Callable[[], None]] = deque()
         self.works: deque[Callable[[], None]] = deque()
-        self.trace: Callable[[str], None] | None = None
+        self.trace: TraceFunction | None = None
         self._interrupt = Task("interrupt")
         self._kworker = Task("kworker")
         self._kworker_is_task = False
@@ -285,7 +288,7 @@ class Scheduler:
         if not self.preemptive or self.current is self._interrupt:
             return
         me = self.current
-        others = [task for task in self.tasks if task is not me and self._runnable(task)]
+        others = [task for task in self.tasks if task is not me and self.is_runnable(task)]
         if others:
             chosen = self.choice.preempt(1 + len(others))
             if chosen:
@@ -304,6 +307,7 @@ class Scheduler:
 
     def _switch(self, task: Task) -> None:
         me = self.current
+        me.thread = threading.get_ident()
         self.current = task
         self.switches += 1
         task.gate.release()
@@ -316,7 +320,8 @@ class Scheduler:
             raise failure
 
     @staticmethod
-    def _runnable(task: Task) -> bool:
+    def is_runnable(task: Task) -> bool:
+        """Whether the task could run now: it neither sleeps nor spins."""
         if task.spins_on is not None and task.spins_on.owner is not None:
             return False
         return task.state == TASK_RUNNING or task.preempted
@@ -324,12 +329,15 @@ class Scheduler:
     def _next(self) -> Task:
         """Run deferred work and timers until the choice falls on a task."""
         while True:
-            tasks = [task for task in self.tasks if self._runnable(task)]
+            tasks = [task for task in self.tasks if self.is_runnable(task)]
             works = 0 if self._kworker_is_task else len(self.works)
             alternatives = bool(self.softirqs) + bool(works) + len(tasks)
             if not alternatives:
                 if not self.fire_timer():
-                    raise Deadlock("every task sleeps and no timer is armed")
+                    self.current.thread = threading.get_ident()
+                    raise Deadlock(
+                        f"every task sleeps and no timer is armed: {'; '.join(waiting(self))}"
+                    )
                 continue
             chosen = self.choice.pick(alternatives)
             if self.softirqs:
@@ -354,7 +362,7 @@ class Scheduler:
         task.wakeups += 1
         self.wakeups += 1
         if self.trace is not None:
-            self.trace(f"{self.clock.now_ns} wake {task.name}")
+            self.trace(self.clock.now_ns, task.name, WAKE, (), None)
         return True
 
     # Deferred work

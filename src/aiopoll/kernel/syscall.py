@@ -15,6 +15,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from .file import File, FileTable
 from .sched import Scheduler
 from .signal import Signals
+from .trace import TraceFunction
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -26,7 +27,7 @@ class SyscallTable:
 
     sched: Scheduler
     signals: Signals
-    trace: list[str] | None
+    trace: TraceFunction | None
 
     @property
     def files(self) -> FileTable:
@@ -51,7 +52,13 @@ def syscall(function: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S,
             result = function(self, *args, **kwargs)
         except OSError as exc:
             if self.trace is not None:
-                self.trace.append(f"{sched.clock.now_ns} {sched.current.name} {name} -{exc.errno}")
+                self.trace(
+                    sched.clock.now_ns,
+                    sched.current.name,
+                    name,
+                    (*args, kwargs) if kwargs else args,
+                    exc,
+                )
             raise
         finally:
             if sched.softirqs or sched.works:
@@ -59,7 +66,13 @@ def syscall(function: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S,
             if sched.current.pending or sched.current.saved_sigmask is not None:
                 self.signals.deliver()
         if self.trace is not None:
-            self.trace.append(f"{sched.clock.now_ns} {sched.current.name} {name}")
+            self.trace(
+                sched.clock.now_ns,
+                sched.current.name,
+                name,
+                (*args, kwargs) if kwargs else args,
+                result,
+            )
         return result
 
     return entry
