@@ -82,7 +82,7 @@ class EpItem:
             return 0
         ep = self.ep
         if self not in ep.rdllist:
-            ep.rdllist.append(self)
+            ep.rdllist[self] = None
         somebody_waits = ep.wq.active
         ep.wq.wake_up(EPOLLIN)
         if ep.poll_wait.active:
@@ -104,7 +104,8 @@ class EventPoll:
         self.wq: WaitQueueHead = WaitQueueHead(kernel.sched, "ep->wq")
         self.poll_wait: WaitQueueHead = WaitQueueHead(kernel.sched, "ep->poll_wait")
         self.items: dict[tuple[int, int], EpItem] = {}
-        self.rdllist: list[EpItem] = []
+        # A dict for its order, and to find an item in it at once.
+        self.rdllist: dict[EpItem, None] = {}
 
     def insert(self, item: EpItem) -> None:
         self.items[id(item.file), item.fd] = item
@@ -119,7 +120,7 @@ class EventPoll:
 
     def _rearm(self, item: EpItem, ready: int) -> None:
         if ready and item not in self.rdllist:
-            self.rdllist.append(item)
+            self.rdllist[item] = None
             self.wq.wake_up(EPOLLIN)
             self.poll_wait.wake_up(EPOLLIN | EPOLLRDNORM)
 
@@ -128,18 +129,18 @@ class EventPoll:
             head.remove_wait_queue(entry)
         item.hooks.clear()
         item.file.ep_items.remove(item)
-        if item in self.rdllist:
-            self.rdllist.remove(item)
+        self.rdllist.pop(item, None)
         del self.items[id(item.file), item.fd]
 
     def send_events(self, maxevents: int) -> list[tuple[int, int]]:
         """Poll the ready items again and report those that still are, oldest first."""
         events: list[tuple[int, int]] = []
-        batch, self.rdllist = self.rdllist, []
+        batch, self.rdllist = list(self.rdllist), {}
         pt = PollTable(None)
         for index, item in enumerate(batch):
             if len(events) == maxevents:
-                self.rdllist[:0] = [left for left in batch[index:] if left not in self.rdllist]
+                left = [item for item in batch[index:] if item not in self.rdllist]
+                self.rdllist = dict.fromkeys([*left, *self.rdllist])
                 break
             revents = item.poll(pt)
             if not revents:
@@ -148,7 +149,7 @@ class EventPoll:
             if item.events & EPOLLONESHOT:
                 item.events &= EP_PRIVATE_BITS
             elif not item.events & EPOLLET and item not in self.rdllist:
-                self.rdllist.append(item)
+                self.rdllist[item] = None
         return events
 
     def depth(self) -> int:
@@ -183,9 +184,10 @@ def ep_eventpoll_poll_mask(file: File, events: int) -> int:
     ep: EventPoll = file.private_data
     pt = PollTable(None)
     while ep.rdllist:
-        if ep.rdllist[0].poll(pt):
+        first = next(iter(ep.rdllist))
+        if first.poll(pt):
             return EPOLLIN | EPOLLRDNORM
-        ep.rdllist.pop(0)
+        ep.rdllist.pop(first, None)
     return 0
 
 

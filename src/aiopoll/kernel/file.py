@@ -20,6 +20,7 @@ Left out: O_CLOEXEC and exec, dup2 onto open descriptors, RLIMIT_NOFILE.
 from __future__ import annotations
 
 import errno
+import heapq
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -120,13 +121,23 @@ class FileTable:
     """struct files_struct: descriptor numbers of a process."""
 
     files: dict[int, File] = field(default_factory=dict)
+    # The numbers below `_unused` that were closed. Those that a table got otherwise are passed by.
+    _closed: list[int] = field(default_factory=list)
+    _unused: int = 0
 
     def install(self, file: File) -> int:
         """Give `file` the lowest free number; the caller's reference becomes the table's."""
-        fd = 0
-        while fd in self.files:
-            fd += 1
-        self.files[fd] = file
+        files = self.files
+        while self._closed:
+            fd = heapq.heappop(self._closed)
+            if fd not in files:
+                files[fd] = file
+                return fd
+        while self._unused in files:
+            self._unused += 1
+        fd = self._unused
+        self._unused += 1
+        files[fd] = file
         return fd
 
     def get(self, fd: int) -> File:
@@ -140,6 +151,8 @@ class FileTable:
         """Free the number and drop its reference; requests in flight keep theirs."""
         file = self.get(fd)
         del self.files[fd]
+        if fd < self._unused:
+            heapq.heappush(self._closed, fd)
         file.put()
 
 

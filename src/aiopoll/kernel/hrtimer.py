@@ -3,6 +3,8 @@
 Facts: CLOCK_MONOTONIC never goes back; CLOCK_REALTIME is the same clock plus an offset.
 Rule: time passes only when every task sleeps, and then it jumps to the next timer. A
 program that sleeps an hour therefore takes no time, and for one that spins no time passes.
+A place in the heap holds its timer while that is armed. A cancelled timer leaves an empty place,
+so it pins nothing; the empty places go when they are more than half of the heap.
 Left out: clock_settime, slack, per-CPU bases, CLOCK_BOOTTIME apart from CLOCK_MONOTONIC.
 """
 
@@ -11,16 +13,28 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 
+# As many empty places stay in a heap, however short it is.
+FEW_PLACES = 64
+
+
+class Place:
+    """What the heap holds for a timer; empty once the timer was cancelled or moved."""
+
+    __slots__ = ("timer",)
+
+    def __init__(self, timer: HrTimer) -> None:
+        self.timer: HrTimer | None = timer
+
 
 class HrTimer:
     """One timer: calls `function` in interrupt context at `expires_ns` of the virtual clock."""
 
-    __slots__ = ("expires_ns", "function", "generation")
+    __slots__ = ("expires_ns", "function", "place")
 
     def __init__(self, function: Callable[[], object]) -> None:
         self.function: Callable[[], object] = function
         self.expires_ns: int | None = None
-        self.generation: int = 0
+        self.place: Place | None = None
 
     @property
     def active(self) -> bool:
@@ -38,28 +52,45 @@ class Clock:
         self.realtime_offset_ns = realtime_offset_ns
         self._tie_break = tie_break
         self._sequence = 0
-        self._heap: list[tuple[int, int, int, int, HrTimer]] = []
+        self._heap: list[tuple[int, int, int, Place]] = []
+        self._empty = 0
+
+    def __len__(self) -> int:
+        """Return how many places the heap has, the empty ones included."""
+        return len(self._heap)
 
     def start(self, timer: HrTimer, expires_ns: int) -> None:
         """Arm `timer` for the absolute time `expires_ns`; an armed timer is moved."""
-        timer.generation += 1
+        if timer.place is not None:
+            self._vacate(timer.place)
+        place = timer.place = Place(timer)
         timer.expires_ns = expires_ns
         self._sequence += 1
-        entry = (expires_ns, self._tie_break(), self._sequence, timer.generation, timer)
-        heapq.heappush(self._heap, entry)
+        heapq.heappush(self._heap, (expires_ns, self._tie_break(), self._sequence, place))
 
     def cancel(self, timer: HrTimer) -> bool:
         """Disarm `timer`; returns whether it was armed."""
-        was_active = timer.active
-        timer.generation += 1
-        timer.expires_ns = None
-        return was_active
+        place = timer.place
+        if place is None:
+            return False
+        timer.place = timer.expires_ns = None
+        self._vacate(place)
+        return True
+
+    def _vacate(self, place: Place) -> None:
+        place.timer = None
+        self._empty += 1
+        if self._empty > FEW_PLACES and 2 * self._empty > len(self._heap):
+            self._heap = [entry for entry in self._heap if entry[3].timer is not None]
+            heapq.heapify(self._heap)
+            self._empty = 0
 
     def next_expiry_ns(self) -> int | None:
         """Return when the next armed timer fires, or None."""
         heap = self._heap
-        while heap and heap[0][3] != heap[0][4].generation:
+        while heap and heap[0][3].timer is None:
             heapq.heappop(heap)
+            self._empty -= 1
         return heap[0][0] if heap else None
 
     def fire_next(self) -> bool:
@@ -67,9 +98,10 @@ class Clock:
         expiry = self.next_expiry_ns()
         if expiry is None:
             return False
-        timer = heapq.heappop(self._heap)[4]
-        self.now_ns = max(self.now_ns, expiry)
-        timer.generation += 1
-        timer.expires_ns = None
+        timer = heapq.heappop(self._heap)[3].timer
+        assert timer is not None
+        if expiry > self.now_ns:
+            self.now_ns = expiry
+        timer.place = timer.expires_ns = None
         timer.function()
         return True

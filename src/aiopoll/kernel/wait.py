@@ -93,7 +93,11 @@ class WaitQueueHead:
 
     def wake_up(self, key: int = 0, nr_exclusive: int = 1) -> int:
         """Wake all shared waiters and `nr_exclusive` exclusive ones (0: all of them)."""
-        with self.lock:
+        lock = self.lock
+        if not self.entries and lock.owner is None and not lock.sched.preemptive:
+            # As waitqueue_active() before a wake-up: with one task there is none to race with.
+            return 0
+        with lock:
             return self.wake_up_locked(key, nr_exclusive)
 
     def wake_up_all(self, key: int = 0) -> int:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from ..uapi import error
-from .socket import TCP_CLOSE, TCP_LISTEN, TCP_SYN_SENT, Address, Net, ProtoOps, Sock
+from .socket import TCP_CLOSE, TCP_LISTEN, TCP_SYN_SENT, Address, Net, ProtoOps, Sock, SocketTables
 
 EPHEMERAL_PORTS = range(32_768, 61_000)
 ANY = ("0.0.0.0", "::")
@@ -53,14 +54,27 @@ class InetSock(Sock):
         return "::1" if self.family == socket.AF_INET6 else "127.0.0.1"
 
     def hash(self) -> None:
-        self.net.bound.setdefault((self.table, self.port), []).append(self)
+        """Enter the socket under its port; into the table of listeners if it listens."""
+        key = self.table, self.port
+        self.net.bound.setdefault(key, {})[self] = None
+        if self.state == TCP_LISTEN:
+            self.net.listening.setdefault(key, {})[self] = None
 
     def unhash(self) -> None:
-        sockets = self.net.bound.get((self.table, self.port), [])
-        if self in sockets:
-            sockets.remove(self)
+        """Take the socket out of the tables; its port is free when it was the last one there."""
+        self.unhash_listener()
+        self._leave(self.net.bound)
+
+    def unhash_listener(self) -> None:
+        self._leave(self.net.listening)
+
+    def _leave(self, tables: SocketTables) -> None:
+        key = self.table, self.port
+        sockets = tables.get(key)
+        if sockets is not None and self in sockets:
+            del sockets[self]
             if not sockets:
-                del self.net.bound[self.table, self.port]
+                del tables[key]
 
     def reuse(self) -> bool:
         return bool(self.options.get((socket.SOL_SOCKET, socket.SO_REUSEADDR)))
@@ -69,7 +83,7 @@ class InetSock(Sock):
         return bool(self.options.get((socket.SOL_SOCKET, socket.SO_REUSEPORT)))
 
     def conflicts(self, host: str, port: int) -> bool:
-        for other in self.net.bound.get((self.table, port), []):
+        for other in self.net.bound.get((self.table, port), ()):
             if other is self or other.family != self.family:
                 continue
             if host != other.host and host not in ANY and other.host not in ANY:
@@ -126,9 +140,16 @@ def inet_getname(sk: InetSock, peer: int) -> Address:
 
 def lookup(net: Net, kind: type[S], family: int, host: str, port: int) -> list[S]:
     """Return the sockets that may receive data for (host, port), exact addresses first."""
-    found: list[Any] = [
-        sk
-        for sk in net.bound.get((kind.table, port), [])
-        if sk.family == family and (sk.host == host or sk.host in ANY)
-    ]
-    return sorted(found, key=lambda sk: sk.host in ANY)
+    return _matches(net.bound.get((kind.table, port), ()), family, host)
+
+
+def lookup_listeners(net: Net, kind: type[S], family: int, host: str, port: int) -> list[S]:
+    """Return those that listen there. It looks at no other socket, however many share the port."""
+    return _matches(net.listening.get((kind.table, port), ()), family, host)
+
+
+def _matches(sockets: Iterable[Any], family: int, host: str) -> list[Any]:
+    found = [sk for sk in sockets if sk.family == family and (sk.host == host or sk.host in ANY)]
+    if len(found) > 1:
+        found.sort(key=lambda sk: sk.host in ANY)
+    return found

@@ -46,6 +46,12 @@ from ..uapi import (
 )
 from ..wait import WaitQueueHead, wait_event_interruptible
 
+# Plain numbers: the operators of socket.MsgFlag take a microsecond each.
+MSG_OOB = int(socket.MSG_OOB)
+MSG_PEEK = int(socket.MSG_PEEK)
+MSG_DONTWAIT = int(socket.MSG_DONTWAIT)
+MSG_NOSIGNAL = int(socket.MSG_NOSIGNAL)
+
 RCV_SHUTDOWN = 1
 SEND_SHUTDOWN = 2
 SHUTDOWN_MASK = 3
@@ -72,6 +78,7 @@ READ_KEY = EPOLLIN | EPOLLPRI | EPOLLRDNORM | EPOLLRDBAND
 WRITE_KEY = EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND
 
 Address = Any
+SocketTables = dict[tuple[str, int], dict[Any, None]]
 
 
 class Sock:
@@ -125,13 +132,13 @@ class Sock:
         return error(code) if code else None
 
     def raise_error(self) -> None:
-        pending = self.sock_error()
-        if pending is not None:
-            raise pending
+        # No local name for the error: with its traceback it would keep the socket alive.
+        if self.sk_err:
+            raise self.sock_error() or AssertionError
 
     def broken_pipe(self, flags: int) -> OSError:
         """Return EPIPE; sends SIGPIPE unless MSG_NOSIGNAL."""
-        if not flags & socket.MSG_NOSIGNAL:
+        if not flags & MSG_NOSIGNAL:
             self.net.signals.send(signal.SIGPIPE, self.sched.current)
         return error(errno.EPIPE)
 
@@ -172,7 +179,9 @@ class Net:
         self.sched = sched
         self.signals = signals
         self.create: dict[tuple[int, int], Callable[[Net, int, int, int], Sock]] = {}
-        self.bound: dict[tuple[str, int], list[Any]] = {}
+        # By protocol and port. A listener is in both; the dicts below are sets with an order.
+        self.bound: SocketTables = {}
+        self.listening: SocketTables = {}
         self.unix_names: dict[str | bytes, Any] = {}
         self.next_port = 32_768
         self.next_autobind = 0
@@ -218,13 +227,13 @@ def sock_of(file: File) -> Sock:
 def sock_sendmsg(sk: Sock, data: bytes, flags: int, address: Address, nowait: bool) -> int:
     if sk.ops.sendmsg is None:
         raise error(errno.EOPNOTSUPP)
-    return sk.ops.sendmsg(sk, data, flags, address, nowait or bool(flags & socket.MSG_DONTWAIT))
+    return sk.ops.sendmsg(sk, data, flags, address, nowait or bool(flags & MSG_DONTWAIT))
 
 
 def sock_recvmsg(sk: Sock, count: int, flags: int, nowait: bool) -> tuple[bytes, Address]:
     if sk.ops.recvmsg is None:
         raise error(errno.EOPNOTSUPP)
-    return sk.ops.recvmsg(sk, count, flags, nowait or bool(flags & socket.MSG_DONTWAIT))
+    return sk.ops.recvmsg(sk, count, flags, nowait or bool(flags & MSG_DONTWAIT))
 
 
 def sock_read_iter(file: File, count: int, pos: int | None, nowait: bool) -> bytes:

@@ -34,8 +34,10 @@ from ..uapi import (
     NSEC_PER_SEC,
     error,
 )
-from .inet import ANY, InetSock, inet_bind, inet_getname, lookup
+from .inet import ANY, InetSock, inet_bind, inet_getname, lookup_listeners
 from .socket import (
+    MSG_OOB,
+    MSG_PEEK,
     RCV_SHUTDOWN,
     SEND_SHUTDOWN,
     SHUTDOWN_MASK,
@@ -63,6 +65,7 @@ SENDING = (TCP_ESTABLISHED, TCP_CLOSE_WAIT)
 SS_UNCONNECTED = 1
 SS_CONNECTING = 2
 SS_CONNECTED = 3
+NO_QUEUE: deque[Any] = deque()
 
 
 class TcpSock(InetSock):
@@ -81,9 +84,11 @@ class TcpSock(InetSock):
         self.rcvbuf = TCP_RCVBUF
         self.peer: TcpSock | None = None
         self.ss_state = SS_UNCONNECTED
-        self.accept_queue: deque[TcpSock] = deque()
+        # A listener's; the others have this empty one.
+        self.accept_queue: deque[TcpSock] = NO_QUEUE
         self.backlog = 0
-        self.syn_timer: HrTimer = HrTimer(self._syn_timeout)
+        # Only while a SYN is out: the timer refers to the socket, which could not be freed at once.
+        self.syn_timer: HrTimer | None = None
         self.syn_sent_times: int = 0
         # Sending: segments not sent yet, bytes sent and not acknowledged yet.
         self.write_queue: deque[tuple[bytes, bool]] = deque()
@@ -219,8 +224,9 @@ class TcpSock(InetSock):
 
     def done(self) -> None:
         """tcp_done: the connection is over in both directions."""
-        self.net.sched.clock.cancel(self.syn_timer)
+        self.cancel_syn_timer()
         self.state = TCP_CLOSE
+        self._part()
         self.sk_shutdown = SHUTDOWN_MASK
         self.write_queue.clear()
         self.fin_queued = False
@@ -229,14 +235,31 @@ class TcpSock(InetSock):
         else:
             self.state_change()
 
+    def _part(self) -> None:
+        """Let go of the peer once both are closed: nothing keeps the two alive then."""
+        peer = self.peer
+        if peer is None:
+            return
+        if peer.peer is not self:
+            self.peer = None
+        elif peer.state == TCP_CLOSE:
+            self.peer = peer.peer = None
+
     # Opening
 
     def send_syn(self) -> None:
         self.syn_sent_times += 1
         delay = NSEC_PER_SEC << (self.syn_sent_times - 1)
         clock = self.net.sched.clock
+        if self.syn_timer is None:
+            self.syn_timer = HrTimer(self._syn_timeout)
         clock.start(self.syn_timer, clock.now_ns + delay)
         self.net.deliver(self._rcv_syn)
+
+    def cancel_syn_timer(self) -> None:
+        if self.syn_timer is not None:
+            self.net.sched.clock.cancel(self.syn_timer)
+            self.syn_timer = None
 
     def _syn_timeout(self) -> None:
         if self.syn_sent_times > SYN_RETRIES:
@@ -250,11 +273,7 @@ class TcpSock(InetSock):
         """The SYN arrives: at a listener with room, at one without, or nowhere."""
         if self.state != TCP_SYN_SENT:
             return
-        listeners = [
-            sk
-            for sk in lookup(self.net, TcpSock, self.family, self.peer_host, self.peer_port)
-            if sk.state == TCP_LISTEN
-        ]
+        listeners = lookup_listeners(self.net, TcpSock, self.family, self.peer_host, self.peer_port)
         if not listeners:
             self.net.deliver(self.rcv_reset)
             return
@@ -280,7 +299,7 @@ class TcpSock(InetSock):
         if self.state != TCP_SYN_SENT:
             self.net.deliver(child.rcv_reset)
             return
-        self.net.sched.clock.cancel(self.syn_timer)
+        self.cancel_syn_timer()
         self.peer = child
         self.window = child.rcvbuf
         self.advertised = self.rcvbuf
@@ -315,9 +334,9 @@ def tcp_connect(sk: TcpSock, address: Address, nowait: bool) -> None:
         except BlockingIOError:
             raise error(unfinished) from None
     if sk.state == TCP_CLOSE:
-        problem = sk.sock_error() or error(errno.ECONNABORTED)
+        code, sk.sk_err = sk.sk_err or errno.ECONNABORTED, 0
         tcp_disconnect(sk)
-        raise problem
+        raise error(code)
     sk.ss_state = SS_CONNECTED
 
 
@@ -345,8 +364,9 @@ def _begin_connect(sk: TcpSock, address: Address) -> None:
 def tcp_disconnect(sk: TcpSock) -> None:
     """Give the connection up, in any state; the socket may listen or connect again."""
     before, sk.state = sk.state, TCP_CLOSE
-    sk.net.sched.clock.cancel(sk.syn_timer)
+    sk.cancel_syn_timer()
     if before == TCP_LISTEN:
+        sk.unhash_listener()
         _stop_listening(sk)
     elif before in (*SENDING, TCP_FIN_WAIT1, TCP_FIN_WAIT2):
         sk.send_reset()
@@ -371,12 +391,15 @@ def tcp_listen(sk: TcpSock, backlog: int) -> None:
     if not sk.port:
         sk.get_port(sk.host, 0)
     elif sk.state == TCP_CLOSE and any(
-        other.state == TCP_LISTEN and not (other.reuse_port() and sk.reuse_port())
-        for other in lookup(sk.net, TcpSock, sk.family, sk.host, sk.port)
+        not (other.reuse_port() and sk.reuse_port())
+        for other in lookup_listeners(sk.net, TcpSock, sk.family, sk.host, sk.port)
     ):
         raise error(errno.EADDRINUSE)
     sk.backlog = backlog
-    sk.state = TCP_LISTEN
+    if sk.state == TCP_CLOSE:
+        sk.accept_queue = deque()
+        sk.state = TCP_LISTEN
+        sk.hash()
 
 
 def tcp_accept(sk: TcpSock, nowait: bool) -> TcpSock:
@@ -417,7 +440,7 @@ def tcp_sendmsg(sk: TcpSock, data: bytes, flags: int, address: Address, nowait: 
             part = data[done : done + room]
             done += len(part)
             sk.wmem += len(part)
-            urgent = bool(flags & socket.MSG_OOB) and done == len(data)
+            urgent = bool(flags & MSG_OOB) and done == len(data)
             sk.write_queue.append((part, urgent))
             sk.push()
     except OSError:
@@ -429,10 +452,10 @@ def tcp_sendmsg(sk: TcpSock, data: bytes, flags: int, address: Address, nowait: 
 def tcp_recvmsg(sk: TcpSock, count: int, flags: int, nowait: bool) -> tuple[bytes, Address]:
     if sk.state == TCP_LISTEN:
         raise error(errno.ENOTCONN)
-    if flags & socket.MSG_OOB:
+    if flags & MSG_OOB:
         return _recv_urgent(sk, flags), None
     while True:
-        if sk.urgent_at == 0 and not flags & socket.MSG_PEEK:
+        if sk.urgent_at == 0 and not flags & MSG_PEEK:
             sk.consume(1)
         if sk.stream_readable():
             break
@@ -447,7 +470,7 @@ def tcp_recvmsg(sk: TcpSock, count: int, flags: int, nowait: bool) -> tuple[byte
             raise error(errno.EAGAIN)
         sk.wait(
             lambda: (
-                (sk.urgent_at == 0 and not flags & socket.MSG_PEEK)
+                (sk.urgent_at == 0 and not flags & MSG_PEEK)
                 or sk.stream_readable()
                 or bool(sk.sk_err or sk.sk_shutdown & RCV_SHUTDOWN)
                 or sk.state == TCP_CLOSE
@@ -458,7 +481,7 @@ def tcp_recvmsg(sk: TcpSock, count: int, flags: int, nowait: bool) -> tuple[byte
     stop = start + count
     if sk.urgent_at:
         stop = min(stop, sk.urgent_at)
-    if flags & socket.MSG_PEEK:
+    if flags & MSG_PEEK:
         return bytes(sk.receive_buffer[start:stop]), None
     data = sk.consume(stop)[start:]
     free = sk.rcvbuf - sk.rmem
@@ -477,7 +500,7 @@ def _recv_urgent(sk: TcpSock, flags: int) -> bytes:
     if sk.state == TCP_CLOSE and not sk.sock_done:
         raise error(errno.ENOTCONN)
     data = sk.urgent
-    if not flags & socket.MSG_PEEK:
+    if not flags & MSG_PEEK:
         sk.urgent = None
     return data
 
@@ -513,7 +536,7 @@ def _stop_listening(sk: TcpSock) -> None:
         child.dead = True
         child.send_reset()
         child.done()
-    sk.accept_queue.clear()
+    sk.accept_queue = NO_QUEUE
 
 
 def tcp_release(sk: TcpSock) -> None:

@@ -21,6 +21,8 @@ from ..uapi import (
 )
 from .inet import InetSock, inet_bind, inet_getname, lookup
 from .socket import (
+    MSG_OOB,
+    MSG_PEEK,
     SEND_SHUTDOWN,
     SKB_MAX_ALLOC,
     SKB_SIZE,
@@ -88,7 +90,7 @@ def udp_connect(sk: UdpSock, address: Address, nowait: bool) -> None:
 def udp_sendmsg(sk: UdpSock, data: bytes, flags: int, address: Address, nowait: bool) -> int:
     if len(data) > UDP_MAX:
         raise error(errno.EMSGSIZE)
-    if flags & socket.MSG_OOB:
+    if flags & MSG_OOB:
         raise error(errno.EOPNOTSUPP)
     if address is not None:
         host, port = sk.parse(address)
@@ -125,7 +127,7 @@ def udp_recvmsg(sk: UdpSock, count: int, flags: int, nowait: bool) -> tuple[byte
     if not wait_for_datagram(sk, sk.queue, nowait):
         return b"", None
     data, sender = sk.queue[0]
-    if not flags & socket.MSG_PEEK:
+    if not flags & MSG_PEEK:
         sk.queue.popleft()
         sk.rmem -= udp_truesize(data)
     return data[:count], sender
