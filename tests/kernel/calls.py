@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import errno
+import fcntl
 import os
 import platform
 import select
@@ -10,6 +11,7 @@ import signal
 import socket
 import struct
 import sys
+import termios
 import time
 
 import pytest
@@ -21,6 +23,8 @@ needs_x86_64 = pytest.mark.skipif(
 )
 PATIENCE_S = 2
 BAD = 1 << 62
+# open adds it on 64-bit machines.
+O_LARGEFILE = 0o100000
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 NR_SIGNALFD4, NR_EVENTFD2 = 289, 290
@@ -114,6 +118,20 @@ class LinuxCalls:
 
     def dup(self, fd):
         return self._new(os.dup(fd))
+
+    def dup2(self, fd, new):
+        return self._new(os.dup2(fd, new))
+
+    def fcntl(self, fd, cmd, arg=0):
+        result = fcntl.fcntl(fd, cmd, arg)
+        if cmd in (fcntl.F_DUPFD, fcntl.F_DUPFD_CLOEXEC):
+            self._new(result)
+        return result & ~O_LARGEFILE if cmd == fcntl.F_GETFL else result
+
+    def ioctl(self, fd, request, arg=0):
+        value = ctypes.c_int(arg)
+        check(_libc.ioctl(fd, ctypes.c_ulong(request), ctypes.byref(value)))
+        return value.value if request == termios.FIONREAD else 0
 
     def pipe2(self, flags=0):
         ends = (ctypes.c_int * 2)()
@@ -231,6 +249,18 @@ class LinuxCalls:
     def recvfrom(self, fd, count, flags=0):
         with self._sock(fd) as sock:
             return sock.recvfrom(count, flags)
+
+    def sendmsg(self, fd, buffers, ancdata=(), flags=0, address=None):
+        with self._sock(fd) as sock:
+            name = None if address is None else self._address(sock, address)
+            return sock.sendmsg(buffers, ancdata, flags, name)
+
+    def recvmsg(self, fd, count, ancbufsize=0, flags=0):
+        with self._sock(fd) as sock:
+            data, control, msg_flags, address = sock.recvmsg(count, ancbufsize, flags)
+        for _, _, rights in control:
+            self.fds.update(struct.unpack(f"{len(rights) // 4}i", rights))
+        return data, control, msg_flags & ~socket.MSG_CMSG_CLOEXEC, address
 
     def shutdown(self, fd, how):
         check(_libc.shutdown(fd, how))

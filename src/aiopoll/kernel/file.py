@@ -14,7 +14,7 @@ The poll methods, as the series has them:
   wake-up, so it takes no sleeping lock. It may return bits that the caller did not ask for.
 
 Rule: a method that a file lacks is None, as NULL in Linux; callers test for it.
-Left out: O_CLOEXEC and exec, dup2 onto open descriptors, RLIMIT_NOFILE.
+Left out: O_CLOEXEC and exec, RLIMIT_NOFILE.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ class FileOperations:
     fsync: Callable[[File, bool], None] | None = None
     release: Callable[[File], None] | None = None
     llseek: Callable[[File, int, int], int] | None = None
+    # How many bytes a read could return: FIONREAD.
+    inq: Callable[[File], int] | None = None
     # Whether pread and pwrite take a position.
     seekable: bool = False
     # Whether there is ->write_iter, which aio needs, and not ->write alone.
@@ -146,6 +148,13 @@ class FileTable:
         if file is None:
             raise error(errno.EBADF)
         return file
+
+    def replace(self, fd: int, file: File) -> None:
+        """Put `file` behind `fd`; what was there is closed. The caller's reference is taken."""
+        before = self.files.get(fd)
+        self.files[fd] = file
+        if before is not None:
+            before.put()
 
     def close(self, fd: int) -> None:
         """Free the number and drop its reference; requests in flight keep theirs."""

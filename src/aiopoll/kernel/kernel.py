@@ -16,8 +16,10 @@ from .char.random import EntropyPool
 from .crypto.af_alg import alg_init
 from .eventfd import EventFdSyscalls
 from .eventpoll import EventPollSyscalls
+from .fcntl import FcntlSyscalls
 from .fork import Process, ProcessSyscalls
 from .fs import FileSyscalls
+from .net.scm import MessageSyscalls
 from .net.socket import Net, SocketSyscalls
 from .net.tcp import tcp_init
 from .net.udp import udp_init
@@ -41,6 +43,7 @@ BOOT_TIME_NS = 1_522_281_600 * NSEC_PER_SEC
 class Kernel(
     ProcessSyscalls,
     FileSyscalls,
+    FcntlSyscalls,
     MapSyscalls,
     PipeSyscalls,
     SpliceSyscalls,
@@ -50,6 +53,7 @@ class Kernel(
     SelectSyscalls,
     EventPollSyscalls,
     SocketSyscalls,
+    MessageSyscalls,
 ):
     """An in-process kernel: its methods are system calls, which raise OSError as os.* does.
 

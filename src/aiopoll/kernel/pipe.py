@@ -213,6 +213,7 @@ pipefifo_fops: FileOperations = FileOperations(
     get_poll_head=pipe_get_poll_head,
     poll_mask=pipe_poll_mask,
     release=pipe_release,
+    inq=lambda file: len(pipe_of(file).peek(PIPE_DEF_BUFFERS * PAGE_SIZE)),
     nowait=True,
 )
 

@@ -182,6 +182,7 @@ ramfs_fops: FileOperations = FileOperations(
     fsync=ramfs_fsync,
     release=ramfs_release,
     llseek=ramfs_llseek,
+    inq=lambda file: file.private_data.size - file.f_pos,
     seekable=True,
     nowait=True,
 )

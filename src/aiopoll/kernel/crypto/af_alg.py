@@ -20,7 +20,7 @@ import hmac
 import socket
 from typing import Any
 
-from ..net.socket import Address, Net, ProtoOps, Sock
+from ..net.socket import Address, MsgHdr, Net, ProtoOps, Sock
 from ..uapi import (
     EPOLLIN,
     EPOLLOUT,
@@ -145,7 +145,9 @@ def hash_sendmsg(sk: AlgSock, data: bytes, flags: int, address: Address, nowait:
     return len(data)
 
 
-def hash_recvmsg(sk: AlgSock, count: int, flags: int, nowait: bool) -> tuple[bytes, Address]:
+def hash_recvmsg(
+    sk: AlgSock, count: int, flags: int, nowait: bool, msg: MsgHdr | None
+) -> tuple[bytes, Address]:
     digest, sk.digest = sk.digest, None
     if digest is None:
         # Reading ends an unfinished message; without any it returns the digest of no bytes.
@@ -184,7 +186,9 @@ def skcipher_sendmsg(sk: AlgSock, data: bytes, flags: int, address: Address, now
     return len(part)
 
 
-def skcipher_recvmsg(sk: AlgSock, count: int, flags: int, nowait: bool) -> tuple[bytes, Address]:
+def skcipher_recvmsg(
+    sk: AlgSock, count: int, flags: int, nowait: bool, msg: MsgHdr | None
+) -> tuple[bytes, Address]:
     check_key(sk)
     while not _usable(sk, count):
         if not sk.more and sk.pending:

@@ -9,8 +9,8 @@ the earlier `pre_poll`, and `poll_mask(sk, events)`. The latter has no file argu
 readiness does not depend on the file. `sock_get_poll_head` returns None, "cannot be polled", if
 the protocol has no `poll_mask`.
 
-Left out: busy polling, ancillary data, MSG_PEEK on datagrams' address, socket filters, memory
-pressure, unknown options (they are stored and returned, without an error).
+Left out: busy polling, MSG_TRUNC in place of the data, MSG_WAITALL with MSG_PEEK, socket filters,
+memory pressure, unknown options (they are stored and returned, without an error).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import signal
 import socket
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..file import Buffer, File, FileOperations, PollHead
@@ -50,6 +50,8 @@ from ..wait import WaitQueueHead, wait_event_interruptible
 MSG_OOB = int(socket.MSG_OOB)
 MSG_PEEK = int(socket.MSG_PEEK)
 MSG_DONTWAIT = int(socket.MSG_DONTWAIT)
+MSG_TRUNC = int(socket.MSG_TRUNC)
+MSG_WAITALL = int(socket.MSG_WAITALL)
 MSG_NOSIGNAL = int(socket.MSG_NOSIGNAL)
 
 RCV_SHUTDOWN = 1
@@ -153,6 +155,14 @@ class Sock:
             raise error(errno.EAGAIN)
 
 
+@dataclass(slots=True)
+class MsgHdr:
+    """struct msghdr: what a receive returns beside data and address. The caller owns `files`."""
+
+    flags: int = 0
+    files: list[File] = field(default_factory=list)
+
+
 @dataclass(frozen=True, eq=False)
 class ProtoOps:
     """struct proto_ops. `nowait` arguments mean: raise EAGAIN or EINPROGRESS, do not sleep."""
@@ -163,7 +173,11 @@ class ProtoOps:
     accept: Callable[[Any, bool], Any] | None = None
     shutdown: Callable[[Any, int], None] | None = None
     sendmsg: Callable[[Any, bytes, int, Address, bool], int] | None = None
-    recvmsg: Callable[[Any, int, int, bool], tuple[bytes, Address]] | None = None
+    recvmsg: Callable[[Any, int, int, bool, MsgHdr | None], tuple[bytes, Address]] | None = None
+    # sendmsg with files that go along with the data: it takes over the references.
+    sendmsg_files: Callable[[Any, bytes, int, Address, bool, list[File]], int] | None = None
+    # How many bytes a read could return, for FIONREAD.
+    inq: Callable[[Any], int] | None = None
     # The second argument: 0 for its own name, 1 for its peer's, 2 in accept.
     getname: Callable[[Any, int], Address] | None = None
     release: Callable[[Any], None] | None = None
@@ -230,10 +244,42 @@ def sock_sendmsg(sk: Sock, data: bytes, flags: int, address: Address, nowait: bo
     return sk.ops.sendmsg(sk, data, flags, address, nowait or bool(flags & MSG_DONTWAIT))
 
 
-def sock_recvmsg(sk: Sock, count: int, flags: int, nowait: bool) -> tuple[bytes, Address]:
+def sock_recvmsg(
+    sk: Sock, count: int, flags: int, nowait: bool, msg: MsgHdr | None = None
+) -> tuple[bytes, Address]:
     if sk.ops.recvmsg is None:
         raise error(errno.EOPNOTSUPP)
-    return sk.ops.recvmsg(sk, count, flags, nowait or bool(flags & MSG_DONTWAIT))
+    nowait = nowait or bool(flags & MSG_DONTWAIT)
+    result = sk.ops.recvmsg(sk, count, flags, nowait, msg)
+    if flags & MSG_WAITALL and sk.type == socket.SOCK_STREAM and not nowait:
+        return _receive_rest(sk, result, count, flags, msg)
+    return result
+
+
+def _receive_rest(
+    sk: Sock, result: tuple[bytes, Address], count: int, flags: int, msg: MsgHdr | None
+) -> tuple[bytes, Address]:
+    """MSG_WAITALL: read on until `count` bytes are there, or a reason to stop."""
+    assert sk.ops.recvmsg is not None
+    data, address = result
+    while data and len(data) < count and not flags & (MSG_OOB | MSG_PEEK):
+        if msg is not None and msg.files:
+            break
+        try:
+            part, _ = sk.ops.recvmsg(sk, count - len(data), flags, False, msg)
+        except OSError as exc:
+            # The next call reports what came after the data; a Unix socket forgets it.
+            if sk.family != socket.AF_UNIX and exc.errno not in (
+                errno.EAGAIN,
+                errno.EINTR,
+                errno.ENOTCONN,
+            ):
+                sk.sk_err = exc.errno or 0
+            break
+        if not part:
+            break
+        data += part
+    return data, address
 
 
 def sock_read_iter(file: File, count: int, pos: int | None, nowait: bool) -> bytes:
@@ -267,6 +313,13 @@ def sock_poll_mask(file: File, events: int) -> int:
     return sk.ops.poll_mask(sk, events)
 
 
+def sock_inq(file: File) -> int:
+    sk: Sock = file.private_data
+    if sk.ops.inq is None:
+        raise error(errno.ENOTTY)
+    return sk.ops.inq(sk)
+
+
 def sock_close(file: File) -> None:
     sk: Sock = file.private_data
     if sk.ops.release is not None:
@@ -279,6 +332,7 @@ socket_file_ops: FileOperations = FileOperations(
     get_poll_head=sock_get_poll_head,
     poll_mask=sock_poll_mask,
     release=sock_close,
+    inq=sock_inq,
     nowait=True,
 )
 

@@ -51,6 +51,7 @@ from .socket import (
     TCP_LISTEN,
     TCP_SYN_SENT,
     Address,
+    MsgHdr,
     Net,
     ProtoOps,
     Sock,
@@ -449,10 +450,14 @@ def tcp_sendmsg(sk: TcpSock, data: bytes, flags: int, address: Address, nowait: 
         raise
 
 
-def tcp_recvmsg(sk: TcpSock, count: int, flags: int, nowait: bool) -> tuple[bytes, Address]:
+def tcp_recvmsg(
+    sk: TcpSock, count: int, flags: int, nowait: bool, msg: MsgHdr | None
+) -> tuple[bytes, Address]:
     if sk.state == TCP_LISTEN:
         raise error(errno.ENOTCONN)
     if flags & MSG_OOB:
+        if msg is not None:
+            msg.flags |= MSG_OOB
         return _recv_urgent(sk, flags), None
     while True:
         if sk.urgent_at == 0 and not flags & MSG_PEEK:
@@ -503,6 +508,15 @@ def _recv_urgent(sk: TcpSock, flags: int) -> bytes:
     if not flags & MSG_PEEK:
         sk.urgent = None
     return data
+
+
+def tcp_inq(sk: TcpSock) -> int:
+    """tcp_ioctl: the bytes before the urgent one, or all behind it. EINVAL for a listener."""
+    if sk.state == TCP_LISTEN:
+        raise error(errno.EINVAL)
+    if sk.urgent_at:
+        return sk.urgent_at
+    return len(sk.receive_buffer) - (sk.urgent_at == 0)
 
 
 def tcp_shutdown(sk: TcpSock, mode: int) -> None:
@@ -585,6 +599,7 @@ tcp_ops: ProtoOps = ProtoOps(
     getname=inet_getname,
     release=tcp_release,
     poll_mask=tcp_poll_mask,
+    inq=tcp_inq,
 )
 
 

@@ -23,12 +23,14 @@ from .inet import InetSock, inet_bind, inet_getname, lookup
 from .socket import (
     MSG_OOB,
     MSG_PEEK,
+    MSG_TRUNC,
     SEND_SHUTDOWN,
     SKB_MAX_ALLOC,
     SKB_SIZE,
     TCP_CLOSE,
     TCP_ESTABLISHED,
     Address,
+    MsgHdr,
     Net,
     ProtoOps,
     Sock,
@@ -123,14 +125,23 @@ def udp_sendmsg(sk: UdpSock, data: bytes, flags: int, address: Address, nowait: 
     return len(data)
 
 
-def udp_recvmsg(sk: UdpSock, count: int, flags: int, nowait: bool) -> tuple[bytes, Address]:
+def udp_recvmsg(
+    sk: UdpSock, count: int, flags: int, nowait: bool, msg: MsgHdr | None
+) -> tuple[bytes, Address]:
     if not wait_for_datagram(sk, sk.queue, nowait):
         return b"", None
     data, sender = sk.queue[0]
     if not flags & MSG_PEEK:
         sk.queue.popleft()
         sk.rmem -= udp_truesize(data)
+    if msg is not None and count < len(data):
+        msg.flags |= MSG_TRUNC
     return data[:count], sender
+
+
+def udp_inq(sk: UdpSock) -> int:
+    """Return the size of the next datagram."""
+    return len(sk.queue[0][0]) if sk.queue else 0
 
 
 def udp_shutdown(sk: UdpSock, mode: int) -> None:
@@ -162,6 +173,7 @@ udp_ops: ProtoOps = ProtoOps(
     getname=inet_getname,
     release=udp_release,
     poll_mask=datagram_poll_mask,
+    inq=udp_inq,
 )
 
 

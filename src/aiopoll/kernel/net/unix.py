@@ -5,8 +5,9 @@ read; a sender is writable while at most a quarter of its buffer is charged. Clo
 data resets the peer. A datagram queue that holds more than ten messages makes its senders wait.
 Sequenced packets are connected as streams are, and sent and received as datagrams.
 Rule: `poll_mask` reads the state of one socket; a read that makes room wakes the sender's queue.
-Left out: descriptor passing, credentials, autobind races, path permissions, and the urgent data
-that streams have since 5.15.
+Descriptors go with the first byte of a message, and a stream's read stops behind that message.
+Left out: credentials, autobind races, path permissions, and the urgent data that streams have
+since 5.15.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import errno
 import os
 import socket
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from ..file import File
 from ..uapi import (
     EPOLLHUP,
     EPOLLIN,
@@ -28,6 +30,9 @@ from ..uapi import (
     error,
 )
 from .socket import (
+    MSG_OOB,
+    MSG_PEEK,
+    MSG_TRUNC,
     RCV_SHUTDOWN,
     SEND_SHUTDOWN,
     SHUTDOWN_MASK,
@@ -36,6 +41,7 @@ from .socket import (
     TCP_ESTABLISHED,
     TCP_LISTEN,
     Address,
+    MsgHdr,
     Net,
     ProtoOps,
     Sock,
@@ -57,6 +63,7 @@ class Skb:
     sender: UnixSock
     name: Address
     truesize: int
+    files: list[File] = field(default_factory=list)
 
 
 class UnixSock(Sock):
@@ -209,9 +216,14 @@ def unix_getname(sk: UnixSock, peer: int) -> Address:
 
 
 def unix_stream_sendmsg(
-    sk: UnixSock, data: bytes, flags: int, address: Address, nowait: bool
+    sk: UnixSock,
+    data: bytes,
+    flags: int,
+    address: Address,
+    nowait: bool,
+    files: list[File] | None = None,
 ) -> int:
-    if flags & socket.MSG_OOB:
+    if flags & MSG_OOB:
         raise error(errno.EOPNOTSUPP)
     if address is not None:
         raise error(errno.EISCONN if sk.state == TCP_ESTABLISHED else errno.EOPNOTSUPP)
@@ -236,7 +248,7 @@ def unix_stream_sendmsg(
                 continue
             size = min((sk.sndbuf >> 1) - 64, SKB_MAX_HEAD + UNIX_SKB_FRAGS_SIZE)
             part = data[done : done + size]
-            _enqueue(sk, peer, part, skb_truesize(len(part), SKB_MAX_HEAD))
+            _enqueue(sk, peer, part, skb_truesize(len(part), SKB_MAX_HEAD), files)
             done += len(part)
     except OSError:
         if done:
@@ -244,18 +256,42 @@ def unix_stream_sendmsg(
         raise
 
 
-def _enqueue(sk: UnixSock, other: UnixSock, data: bytes, truesize: int) -> None:
+def _enqueue(
+    sk: UnixSock, other: UnixSock, data: bytes, truesize: int, files: list[File] | None
+) -> None:
     sk.wmem += truesize
-    other.queue.append(Skb(data, sk, sk.name, truesize))
+    skb = Skb(data, sk, sk.name, truesize)
+    if files:
+        # The message owns the references now.
+        skb.files += files
+        files.clear()
+    other.queue.append(skb)
     other.data_ready()
 
 
+def _pass_files(skb: Skb, flags: int, msg: MsgHdr | None) -> bool:
+    """Hand the files of a message to its receiver, and return whether there were any."""
+    if not skb.files:
+        return False
+    if flags & MSG_PEEK:
+        if msg is not None:
+            msg.files += [file.get() for file in skb.files]
+        return True
+    files, skb.files = skb.files, []
+    if msg is not None:
+        msg.files += files
+    else:
+        for file in files:
+            file.put()
+    return True
+
+
 def unix_stream_recvmsg(
-    sk: UnixSock, count: int, flags: int, nowait: bool
+    sk: UnixSock, count: int, flags: int, nowait: bool, msg: MsgHdr | None
 ) -> tuple[bytes, Address]:
     if sk.state != TCP_ESTABLISHED:
         raise error(errno.EINVAL)
-    if flags & socket.MSG_OOB:
+    if flags & MSG_OOB:
         raise error(errno.EOPNOTSUPP)
     while not sk.queue:
         sk.raise_error()
@@ -266,24 +302,34 @@ def unix_stream_recvmsg(
         sk.wait(
             lambda: bool(sk.queue or sk.sk_err or sk.sk_shutdown & RCV_SHUTDOWN), sk.rcvtimeo_ns
         )
-    if flags & socket.MSG_PEEK:
-        return b"".join(skb.data for skb in sk.queue)[:count], None
     parts: list[bytes] = []
-    while count > 0 and sk.queue:
-        skb = sk.queue[0]
+    for skb in list(sk.queue):
+        if count <= 0:
+            break
         parts.append(skb.data[:count])
-        skb.data = skb.data[count:]
         count -= len(parts[-1])
-        if not skb.data:
+        with_files = _pass_files(skb, flags, msg)
+        if not flags & MSG_PEEK:
+            skb.data = skb.data[len(parts[-1]) :]
+            if skb.data:
+                break
             sk.queue.popleft()
             sk.consumed(skb)
+        if with_files:
+            break
     return b"".join(parts), None
 
 
-def _take_message(sk: UnixSock, count: int, flags: int) -> tuple[bytes, Address]:
-    if flags & socket.MSG_PEEK:
-        return sk.queue[0].data[:count], sk.queue[0].name or None
-    skb = sk.queue.popleft()
+def _take_message(
+    sk: UnixSock, count: int, flags: int, msg: MsgHdr | None
+) -> tuple[bytes, Address]:
+    skb = sk.queue[0]
+    if msg is not None and count < len(skb.data):
+        msg.flags |= MSG_TRUNC
+    _pass_files(skb, flags, msg)
+    if flags & MSG_PEEK:
+        return skb.data[:count], skb.name or None
+    sk.queue.popleft()
     sk.consumed(skb)
     waiting, sk.waiting_senders = sk.waiting_senders, []
     for sender in waiting:
@@ -300,9 +346,14 @@ def unix_dgram_connect(sk: UnixSock, address: Address, nowait: bool) -> None:
 
 
 def unix_dgram_sendmsg(
-    sk: UnixSock, data: bytes, flags: int, address: Address, nowait: bool
+    sk: UnixSock,
+    data: bytes,
+    flags: int,
+    address: Address,
+    nowait: bool,
+    files: list[File] | None = None,
 ) -> int:
-    if flags & socket.MSG_OOB:
+    if flags & MSG_OOB:
         raise error(errno.EOPNOTSUPP)
     other = sk.peer if address is None else unix_find(sk, address)
     if other is None:
@@ -321,7 +372,7 @@ def unix_dgram_sendmsg(
             raise error(errno.EPIPE)
         full = other.recvq_full() and other.peer is not sk
         if not full and sk.wmem < sk.sndbuf:
-            _enqueue(sk, other, data, skb_truesize(len(data)))
+            _enqueue(sk, other, data, skb_truesize(len(data)), files)
             return len(data)
         if nowait:
             raise error(errno.EAGAIN)
@@ -337,31 +388,38 @@ def unix_dgram_sendmsg(
         )
 
 
-def unix_dgram_recvmsg(sk: UnixSock, count: int, flags: int, nowait: bool) -> tuple[bytes, Address]:
-    if flags & socket.MSG_OOB:
+def unix_dgram_recvmsg(
+    sk: UnixSock, count: int, flags: int, nowait: bool, msg: MsgHdr | None
+) -> tuple[bytes, Address]:
+    if flags & MSG_OOB:
         raise error(errno.EOPNOTSUPP)
     if not wait_for_datagram(sk, sk.queue, nowait):
         return b"", None
-    return _take_message(sk, count, flags)
+    return _take_message(sk, count, flags, msg)
 
 
 def unix_seqpacket_sendmsg(
-    sk: UnixSock, data: bytes, flags: int, address: Address, nowait: bool
+    sk: UnixSock,
+    data: bytes,
+    flags: int,
+    address: Address,
+    nowait: bool,
+    files: list[File] | None = None,
 ) -> int:
     """Send one message; the address is ignored."""
     sk.raise_error()
     if sk.state != TCP_ESTABLISHED:
         raise error(errno.ENOTCONN)
-    return unix_dgram_sendmsg(sk, data, flags, None, nowait)
+    return unix_dgram_sendmsg(sk, data, flags, None, nowait, files)
 
 
 def unix_seqpacket_recvmsg(
-    sk: UnixSock, count: int, flags: int, nowait: bool
+    sk: UnixSock, count: int, flags: int, nowait: bool, msg: MsgHdr | None
 ) -> tuple[bytes, Address]:
     if sk.state != TCP_ESTABLISHED:
         raise error(errno.ENOTCONN)
     try:
-        return unix_dgram_recvmsg(sk, count, flags, nowait)
+        return unix_dgram_recvmsg(sk, count, flags, nowait, msg)
     except BlockingIOError:
         # Unlike a datagram socket it has an end, which a nonblocking call sees too.
         if sk.sk_shutdown & RCV_SHUTDOWN:
@@ -403,10 +461,25 @@ def unix_release(sk: UnixSock) -> None:
             child.peer.sk_err = errno.ECONNRESET
         unix_release(child)
     sk.accept_queue.clear()
-    while sk.queue:
-        sk.consumed(sk.queue.popleft())
+    _purge_queue(sk)
     if listening:
         sk.state_change()
+
+
+def _purge_queue(sk: UnixSock) -> None:
+    while sk.queue:
+        skb = sk.queue.popleft()
+        _pass_files(skb, 0, None)
+        sk.consumed(skb)
+
+
+def unix_inq(sk: UnixSock) -> int:
+    """unix_inq_len: the bytes of a stream, the size of the next message. EINVAL for a listener."""
+    if sk.state == TCP_LISTEN:
+        raise error(errno.EINVAL)
+    if sk.type == socket.SOCK_DGRAM:
+        return len(sk.queue[0].data) if sk.queue else 0
+    return sum(len(skb.data) for skb in sk.queue)
 
 
 def unix_poll_mask(sk: UnixSock, events: int) -> int:
@@ -438,6 +511,8 @@ unix_stream_ops: ProtoOps = ProtoOps(
     accept=unix_accept,
     shutdown=unix_shutdown,
     sendmsg=unix_stream_sendmsg,
+    sendmsg_files=unix_stream_sendmsg,
+    inq=unix_inq,
     recvmsg=unix_stream_recvmsg,
     getname=unix_getname,
     release=unix_release,
@@ -451,6 +526,8 @@ unix_dgram_ops: ProtoOps = ProtoOps(
     accept=unix_accept,
     shutdown=unix_shutdown,
     sendmsg=unix_dgram_sendmsg,
+    sendmsg_files=unix_dgram_sendmsg,
+    inq=unix_inq,
     recvmsg=unix_dgram_recvmsg,
     getname=unix_getname,
     release=unix_release,
@@ -464,6 +541,8 @@ unix_seqpacket_ops: ProtoOps = ProtoOps(
     accept=unix_accept,
     shutdown=unix_shutdown,
     sendmsg=unix_seqpacket_sendmsg,
+    sendmsg_files=unix_seqpacket_sendmsg,
+    inq=unix_inq,
     recvmsg=unix_seqpacket_recvmsg,
     getname=unix_getname,
     release=unix_release,
