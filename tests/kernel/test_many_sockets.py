@@ -14,7 +14,7 @@ from aiopoll.kernel import Kernel
 from aiopoll.kernel.file import File, FileTable
 from aiopoll.kernel.hrtimer import FEW_PLACES, Clock, HrTimer
 from aiopoll.kernel.net import inet
-from aiopoll.kernel.net.tcp import TcpSock
+from aiopoll.kernel.net.tcp_input import TcpSock
 from aiopoll.kernel.pipe import pipefifo_fops
 
 ADDRESS = ("127.0.0.1", 80)
