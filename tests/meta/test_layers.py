@@ -23,10 +23,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "loop": {"aio", "reactor", "support"},
     "files": {"aio", "reactor", "loop", "support"},
     "kernel": set(),
+    "sim": {"kernel"},
     "libaio": {"aio"},
     "selector": {"aio", "reactor", "support"},
     "streams": {"loop"},
-    "cli": {"aio", "support", "libaio", "selector", "kernel", "files", "loop", "streams", ""},
+    "cli": {
+        *("aio", "support", "libaio", "selector", "kernel", "sim", "files", "loop", "streams", "")
+    },
     "gunicorn": set(),
     "__main__": {"cli"},
     # The names that the package shows.

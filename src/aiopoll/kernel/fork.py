@@ -47,6 +47,8 @@ class Process:
         self.mappings: list[Mapping] = []
         self.fsize_max: int | None = None
         self.parent: Process | None = None
+        # The machine that it runs on, where several share a scheduler.
+        self.machine: Any = None
         self.status: int | None = None
         self.error: BaseException | None = None
         self.exited: WaitQueueHead = WaitQueueHead(sched, "exited")
@@ -96,6 +98,7 @@ class ProcessSyscalls(AioSyscalls):
         child.handlers = dict(parent.handlers)
         child.fsize_max = parent.fsize_max
         child.parent = parent
+        child.machine = parent.machine
         task.process = child
         task.blocked = self.sched.current.blocked
         self.processes[pid] = child

@@ -58,21 +58,30 @@ class Kernel(
     """An in-process kernel: its methods are system calls, which raise OSError as os.* does.
 
     `seed` chooses the order of deferred work, timers and tasks; the same seed gives the same run.
-    `nr_cpus` sizes AIO contexts as the number of possible CPUs does. `trace`, when it is
-    a function, takes the parts of each system call; `set_trace` adds the wake-ups.
+    `nr_cpus` sizes AIO contexts as the number of possible CPUs does. `sched` lets several kernels,
+    each a machine, share one clock and one order of events. `trace`, when it is a function, takes
+    the parts of each system call; `set_trace` adds the wake-ups.
     """
 
     def __init__(
-        self, *, seed: int | None = None, choice: Choice | None = None, nr_cpus: int = 2
+        self,
+        *,
+        seed: int | None = None,
+        choice: Choice | None = None,
+        nr_cpus: int = 2,
+        sched: Scheduler | None = None,
     ) -> None:
-        if choice is None:
-            choice = Choice() if seed is None else SeededChoice(seed)
-        self.seed: int | None = choice.seed
-        self.sched: Scheduler = Scheduler(choice, BOOT_TIME_NS)
+        if sched is None:
+            if choice is None:
+                choice = Choice() if seed is None else SeededChoice(seed)
+            sched = Scheduler(choice, BOOT_TIME_NS)
+        self.seed: int | None = sched.choice.seed
+        self.sched: Scheduler = sched
         first = Process(self.sched, 1, self.sched.main)
         # As in a Python process: a broken pipe is an error, not the end.
         first.handlers[int(signal.SIGPIPE)] = first.handlers[int(signal.SIGXFSZ)] = None
         self.sched.start(first)
+        self.first: Process = first
         self.processes: dict[int, Process] = {first.pid: first}
         self._next_pid = 2
         self.signals: Signals = Signals(self.sched)

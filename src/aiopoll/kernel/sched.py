@@ -18,8 +18,8 @@ interrupt masking (interrupts arrive only where a system call begins, ends or sl
 
 from __future__ import annotations
 
+import _thread
 import random
-import threading
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -109,7 +109,7 @@ class Task:
         self.thread: int = 0
         # Set when the task starts; the first one's by the kernel.
         self.process: Process
-        self.gate: threading.Lock = threading.Lock()
+        self.gate: Any = _thread.allocate_lock()
         self.gate.acquire()
 
     def __repr__(self) -> str:
@@ -204,7 +204,8 @@ class Scheduler:
 
         self.tasks.append(task)
         self.preemptive = True
-        threading.Thread(target=body, name=f"kernel:{name}", daemon=True).start()
+        # Not threading's: a simulated program has threads of its own by those names.
+        _thread.start_new_thread(body, ())
         return task
 
     def spawn_kworker(self) -> Task:
@@ -307,7 +308,7 @@ class Scheduler:
 
     def _switch(self, task: Task) -> None:
         me = self.current
-        me.thread = threading.get_ident()
+        me.thread = _thread.get_ident()
         self.current = task
         self.switches += 1
         task.gate.release()
@@ -334,7 +335,7 @@ class Scheduler:
             alternatives = bool(self.softirqs) + bool(works) + len(tasks)
             if not alternatives:
                 if not self.fire_timer():
-                    self.current.thread = threading.get_ident()
+                    self.current.thread = _thread.get_ident()
                     raise Deadlock(
                         f"every task sleeps and no timer is armed: {'; '.join(waiting(self))}"
                     )

@@ -1,0 +1,65 @@
+"""Where a thread is: inside a world, and on which of its hosts, or outside.
+
+Rule: one world at a time runs in a process. A thread is inside while it runs the code of a host:
+the caller of `run` is, and so are the threads that the world starts. Every other thread of the
+process is outside, and the ordinary names mean there what they always mean.
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .host import Host
+    from .world import World
+
+get_ident = _thread.get_ident
+
+
+class Escaped(RuntimeError):
+    """The program asked for a thing of the real machine: the seed does not decide its result."""
+
+
+class _Place:
+    """The world that runs in this process, if one does."""
+
+    __slots__ = ("threads", "world")
+
+    def __init__(self) -> None:
+        self.world: World | None = None
+        self.threads: set[int] = set()
+
+
+place: _Place = _Place()
+
+
+def world() -> World | None:
+    """Return the world that the calling thread is inside of, or None."""
+    return place.world if get_ident() in place.threads else None
+
+
+def host() -> Host | None:
+    """Return the host whose code the calling thread runs, or None outside of a world."""
+    if get_ident() not in place.threads:
+        return None
+    found = place.world
+    if found is None:
+        return None
+    machine: Host | None = found.sched.current.process.machine
+    return machine
+
+
+@contextlib.contextmanager
+def outside() -> Iterator[None]:
+    """Let the simulator's own code use the real machine: the names are the real ones in it."""
+    ident = get_ident()
+    was_inside = ident in place.threads
+    place.threads.discard(ident)
+    try:
+        yield
+    finally:
+        if was_inside:
+            place.threads.add(ident)

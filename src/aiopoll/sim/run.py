@@ -1,0 +1,157 @@
+"""Running a program in a world: once, by one tape, to an outcome.
+
+Rule: a run never raises what its program raised: it returns an Outcome, which holds the error, the
+tape and what was waiting. `run` and `test` raise from it.
+Cost: the collector of cycles is off during a run, and runs at fixed steps: else finalizers would
+run at times that depend on what the process did before.
+Left out: what a failure looks like (report.py), and making it plainer (shrink.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import traceback
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .tape import Deviation, Tape, tape_of
+from .world import Event, World
+
+if TYPE_CHECKING:
+    from .chaos import Chaos
+
+T = TypeVar("T")
+
+Program = Callable[[World], Coroutine[Any, Any, Any]]
+
+
+@dataclass
+class Outcome:
+    """What a run came to. `error` is None if it passed."""
+
+    seed: int
+    tape: Tape
+    result: Any = None
+    error: BaseException | None = None
+    digest: int = 0
+    events: list[Event] = field(default_factory=list)
+    elapsed_ns: int = 0
+    steps: int = 0
+    waiting: list[str] = field(default_factory=list)
+    effects: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def failed(self) -> bool:
+        return self.error is not None
+
+    @property
+    def deviations(self) -> list[Deviation]:
+        return self.tape.deviations
+
+    def signature(self) -> tuple[str, str, int]:
+        """Return the type of the error and the place it was raised at: what failed, in short."""
+        return error_signature(self.error)
+
+
+def error_signature(error: BaseException | None) -> tuple[str, str, int]:
+    """Return (type, file, line) of an error: the innermost line that is not the simulator's."""
+    if error is None:
+        return ("", "", 0)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = __file__.rsplit("/", 2)[0]
+    outside = [frame for frame in frames if not frame.filename.startswith(own)]
+    name = type(error).__qualname__
+    for frame in reversed(outside or frames):
+        return (name, frame.filename, frame.lineno or 0)
+    return (name, "", 0)
+
+
+def run_once(
+    program: Program,
+    tape: Tape,
+    *,
+    faults: Chaos | None = None,
+    time_limit: float | None = None,
+    recording: bool = False,
+    name: str = "test",
+    prepare: Callable[[World], None] | None = None,
+) -> Outcome:
+    """Run `program` by `tape` in a fresh world; returns its outcome.
+
+    `time_limit` is in seconds of the world's clock. `recording` keeps the events for people.
+    `prepare` is called with the world before it runs.
+    """
+    world = World(tape, faults=faults, time_limit=time_limit, recording=recording)
+    outcome = Outcome(seed=tape.seed, tape=tape, events=world.events)
+
+    async def main() -> Any:
+        return await program(world)
+
+    def before_end() -> None:
+        outcome.waiting = waiting_tasks(world)
+
+    world.before_end = before_end
+    if prepare is not None:
+        prepare(world)
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        outcome.result = world.run(main, name=name)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as exc:
+        outcome.error = exc
+    finally:
+        if collecting:
+            gc.enable()
+    outcome.elapsed_ns = world.sched.clock.now_ns
+    outcome.steps = world.sched.steps
+    outcome.digest = world.digest
+    outcome.effects = {**(world.network.effects if world.network else {}), **world.effects}
+    return outcome
+
+
+def waiting_tasks(world: World) -> list[str]:
+    """Return a line for each task that has not ended: its host, its name and where it waits."""
+    lines: list[str] = []
+    for host in world.hosts.values():
+        for loop in host.loops:
+            for task in sorted(asyncio.all_tasks(loop), key=hash):
+                stack = task.get_stack(limit=1)
+                place = ""
+                if stack:
+                    code = stack[-1].f_code
+                    place = f" at {code.co_filename}:{stack[-1].f_lineno} in {code.co_name}"
+                lines.append(f"{host.name}: {task.get_name()}{place}")
+    return lines
+
+
+def run(
+    main: Coroutine[Any, Any, T] | Callable[[World], Coroutine[Any, Any, T]],
+    *,
+    seed: int,
+    faults: Chaos | None = None,
+    time_limit: float | None = None,
+) -> T:
+    """Run a program in a world of one host, by the tape of `seed`; returns its result.
+
+    `main` is a coroutine, or a coroutine function, which gets the World. Raises what it raises;
+    sched.Deadlock if it waits for what cannot happen; Livelock if it spins; TimeoutError if the
+    world's clock passes `time_limit` seconds.
+    """
+    if callable(main):
+        program: Program = main
+    else:
+        coroutine = main
+
+        async def program(world: World) -> Any:
+            return await coroutine
+
+    outcome = run_once(program, tape_of(seed), faults=faults, time_limit=time_limit, name="main")
+    if outcome.error is not None:
+        outcome.error.add_note(f"seed {seed}")
+        raise outcome.error
+    result: T = outcome.result
+    return result

@@ -1,0 +1,377 @@
+"""A world: hosts, the links between them, one clock and one tape.
+
+Facts: a world has one scheduler, so exactly one thing happens at a time, and one virtual clock, so
+a thing that waits an hour costs nothing.
+
+Rule: conditions are checked after every step of every host, since no state changes between two. An
+`always` that is false ends the run at that step; an `eventually` is met at the first step at which
+it is true.
+
+    call                       what it is
+    host, link, partition …    the machines, and what is between them
+    always, eventually         what must hold, and what must come to hold
+    history, linearizable      what clients saw, and whether one copy could have shown it
+    note, observe, events      what people look at afterwards
+
+Left out: hosts outside of the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..kernel.hrtimer import HrTimer
+from ..kernel.kernel import BOOT_TIME_NS, Kernel
+from ..kernel.uapi import NSEC_PER_SEC
+from . import inside
+from .host import Host
+from .sched import StepTask, WorldScheduler
+
+if TYPE_CHECKING:
+    from .chaos import Chaos
+    from .tape import Tape
+
+
+def _part(module: str, name: str) -> Any:
+    """Return a part of the simulator, or None while it is not there."""
+    try:
+        return getattr(importlib.import_module(f".{module}", __package__), name)
+    except ImportError:
+        return None
+
+
+Disk = _part("disk", "Disk")
+History = _part("history", "History")
+Network = _part("links", "Network")
+
+Hosts = Host | str | Iterable[Host | str]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A thing that people look at: `at_ns` of the world's clock, its kind, its host or None."""
+
+    at_ns: int
+    kind: str
+    host: str | None
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+class NeverHeld(AssertionError):
+    """An `always` was false, or an `eventually` did not come to hold in its time."""
+
+
+@dataclass(eq=False, slots=True)
+class _Watch:
+    """A condition that is checked after each step; `done` is of an `eventually`."""
+
+    name: str
+    condition: Callable[[], object]
+    done: asyncio.Future[None] | None = None
+
+
+class World:
+    """A world for one run; `sim.test` and `sim.run` make it. See the module for what it offers."""
+
+    def __init__(
+        self,
+        tape: Tape,
+        *,
+        faults: Chaos | None = None,
+        time_limit: float | None = None,
+        recording: bool = False,
+    ) -> None:
+        self.tape = tape
+        self.seed: int = tape.seed
+        self.sched: WorldScheduler = WorldScheduler(tape, BOOT_TIME_NS)
+        if time_limit is not None:
+            self.sched.limit_ns = round(time_limit * NSEC_PER_SEC)
+        self.sched.after_step = None
+        self.faults = faults
+        self.recording = recording
+        self.events: list[Event] = []
+        self.network: Any = Network(self.sched, tape, self.observe) if Network else None
+        self.hosts: dict[str, Host] = {}
+        self.history: Any = History(self.now) if History else None
+        self.effects: dict[str, int] = {}
+        self.digest: int = 0
+        # Called when the program has ended, while everything still is as it was then.
+        self.before_end: Callable[[], None] | None = None
+        self._watches: list[_Watch] = []
+        self._buggified: dict[str, bool] = {}
+        self.main_host: Host | None = None
+
+    # Time, and what people look at
+
+    def now(self) -> float:
+        """Return the seconds of the world's clock."""
+        return self.sched.clock.now_ns / NSEC_PER_SEC
+
+    async def sleep(self, seconds: float) -> None:
+        """Let the world run for `seconds` of its clock."""
+        await asyncio.sleep(seconds)
+
+    def note(self, event: str, **data: Any) -> None:
+        """Record something that people should see in the report and in the pages."""
+        host = inside.host()
+        self.observe("note", host=host.name if host is not None else None, event=event, **data)
+
+    def observe(self, kind: str, *, host: str | None = None, **data: Any) -> None:
+        """Record an event of the simulator itself, if the run is recorded."""
+        if self.recording:
+            self.events.append(Event(self.sched.clock.now_ns, kind, host, data))
+
+    # Machines
+
+    def host(
+        self,
+        name: str,
+        main: Any = None,
+        *args: Any,
+        address: str | None = None,
+        port: int = 80,
+        start: bool = True,
+    ) -> Host:
+        """Add a machine that runs `main`, see Host; returns it. ValueError if the name is taken.
+
+        Without `main`, returns the host of that name. KeyError if there is none.
+        """
+        if main is None:
+            return self.hosts[name]
+        if name in self.hosts:
+            raise ValueError(f"there is a host {name!r} already")
+        if address is None:
+            number = len(self.hosts) + 1
+            address = f"10.0.{number >> 8}.{number & 0xFF}"
+        host = Host(self, name, address, main, args, port=port)
+        if Disk:
+            host.disk = Disk(name, self.tape, self.sched.clock, self.observe)
+        self.hosts[name] = host
+        if start:
+            host.start()
+        return host
+
+    def boot(self, host: Host) -> Kernel:
+        """Return a kernel for `host` with its disk and its address, attached to the network."""
+        more: dict[str, Any] = {}
+        if host.disk is not None:
+            more["root"] = host.disk.root
+        if self.network is not None:
+            more["addresses"] = (host.address,)
+            more["wire"] = self.network.wire
+        kernel = Kernel(sched=self.sched, **more)
+        kernel.first.machine = host
+        if self.network is not None:
+            self.network.attach(host.name, host.address, kernel.net)
+        return kernel
+
+    def host_exited(self, host: Host) -> None:
+        """Take note of the end of a host's program: that of the main one ends the run."""
+        if host is self.main_host:
+            self.sched.end()
+        else:
+            self.observe("exit", host=host.name, error=repr(host.error) if host.error else None)
+
+    def crash(self, host: Host | str, *, torn: bool = False) -> None:
+        """Cut the power of `host`, see Host.crash."""
+        self.the_host(host).crash(torn=torn)
+
+    def restart(self, host: Host | str) -> None:
+        """Start `host` again, see Host.restart."""
+        self.the_host(host).restart()
+
+    def pause(self, host: Host | str) -> None:
+        """Stop all of `host` until `resume`."""
+        self.the_host(host).pause()
+
+    def resume(self, host: Host | str) -> None:
+        """Let a paused `host` go on."""
+        self.the_host(host).resume()
+
+    def clock(self, host: Host | str, *, drift: float | None = None, jump: float = 0.0) -> None:
+        """Change the clock of `host`, see Host.clock."""
+        self.the_host(host).clock(drift=drift, jump=jump)
+
+    def the_host(self, host: Host | str) -> Host:
+        """Return the host itself, for a name too. KeyError, ValueError if of another world."""
+        found = self.hosts[host if isinstance(host, str) else host.name]
+        if not isinstance(host, str) and host is not found:
+            raise ValueError(f"{host!r} belongs to another world")
+        return found
+
+    def _names(self, hosts: Hosts) -> list[str]:
+        if isinstance(hosts, (Host, str)):
+            hosts = [hosts]
+        return [self.the_host(host).name for host in hosts]
+
+    # Links
+
+    def link(
+        self,
+        one: Host | str,
+        other: Host | str,
+        *,
+        latency: float | tuple[float, float] | None = None,
+        loss: float | None = None,
+        bandwidth: float | None = None,
+        duplicate: float | None = None,
+        reorder: float | None = None,
+        oneway: bool = False,
+    ) -> None:
+        """Change the link between two hosts, both ways unless `oneway`; None leaves a property.
+
+        `latency` is in seconds, or the two ends of a range; `loss`, `duplicate` and `reorder` are
+        parts of one; `bandwidth` is in bytes per second. ValueError for values out of range.
+        """
+        self.network.link(
+            self.the_host(one).name,
+            self.the_host(other).name,
+            latency=latency,
+            loss=loss,
+            bandwidth=bandwidth,
+            duplicate=duplicate,
+            reorder=reorder,
+            oneway=oneway,
+        )
+
+    def partition(self, one: Hosts, other: Hosts, *, oneway: bool = False) -> None:
+        """Let no packet pass between the two sides; `oneway`: none from `one` to `other`."""
+        self.network.partition(self._names(one), self._names(other), oneway=oneway)
+
+    def heal(self) -> None:
+        """End every partition."""
+        self.network.heal()
+
+    # Conditions
+
+    def always(self, name: str, condition: Callable[[], object]) -> None:
+        """Check `condition` after every step: the run fails at the first at which it is false."""
+        self._watch(_Watch(name, condition))
+
+    async def eventually(
+        self, name: str, condition: Callable[[], object], *, within: float
+    ) -> None:
+        """Wait until `condition` is true. NeverHeld if it is not within `within` seconds."""
+        if condition():
+            return
+        watch = _Watch(name, condition, asyncio.get_running_loop().create_future())
+        self._watch(watch)
+        assert watch.done is not None
+        try:
+            async with asyncio.timeout(within):
+                await watch.done
+        except TimeoutError:
+            raise NeverHeld(f"{name!r} did not come to hold within {within} s") from None
+        finally:
+            self._unwatch(watch)
+
+    def _watch(self, watch: _Watch) -> None:
+        self._watches.append(watch)
+        self.sched.after_step = self._check
+
+    def _unwatch(self, watch: _Watch) -> None:
+        if watch in self._watches:
+            self._watches.remove(watch)
+        if not self._watches:
+            self.sched.after_step = None
+
+    def _check(self, task: StepTask) -> None:
+        for watch in self._watches:
+            try:
+                holds = watch.condition()
+            except Exception as exc:
+                exc.add_note(f"in the condition {watch.name!r}, after a step of {task.name}")
+                self.sched.fail(exc)
+                return
+            if watch.done is None:
+                if not holds:
+                    what = f"{watch.name!r} does not hold at {self.now():.6f} s"
+                    self.sched.fail(NeverHeld(f"{what}, after a step of {task.name}"))
+                    return
+            elif holds and not watch.done.done():
+                watch.done.set_result(None)
+
+    def linearizable(self, history: Any = None, model: Any = None) -> None:
+        """Raise an AssertionError unless one copy could have shown what `history` has."""
+        (history or self.history).linearizable(model)
+
+    def serializable(self, history: Any = None, **kw: Any) -> None:
+        """Raise an AssertionError unless the transactions of `history` have a serial order."""
+        (history or self.history).serializable(**kw)
+
+    # Faults that the program asks for
+
+    def buggify(self, site: str, probability: float = 0.25) -> bool:
+        """Return whether the program should misbehave at `site`, as it may: slow, small, early.
+
+        A quarter of the runs have a site at all; those fire with `probability` each time.
+        """
+        active = self._buggified.get(site)
+        if active is None:
+            active = self._buggified[site] = self.tape.chance(f"buggify {site} at all", 0.25)
+        return active and self.tape.chance(f"buggify {site}", probability)
+
+    # Running
+
+    def run(self, main: Callable[[], Any], *, name: str) -> Any:
+        """Run `main` on a host called `name` until it ends; returns its result.
+
+        Raises what `main` raises, what a condition found, Deadlock, Livelock, and TimeoutError
+        where the clock passes the limit.
+        """
+        with self._entered():
+            host = self.main_host = self.host(name, main, address="10.0.255.254")
+            if self.faults is not None:
+                self.faults.begin(self)
+            self.sched.drive()
+        if host.error is not None:
+            raise host.error
+        return host.result
+
+    @contextlib.contextmanager
+    def _entered(self) -> Iterator[None]:
+        place = inside.place
+        if place.world is not None:
+            raise RuntimeError("a world runs already: one at a time runs in a process")
+        place.world = self
+        ident = inside.get_ident()
+        place.threads.add(ident)
+        try:
+            yield
+        finally:
+            try:
+                if self.before_end is not None:
+                    self.before_end()
+                self._close()
+            finally:
+                place.threads.discard(ident)
+                place.world = None
+
+    def _close(self) -> None:
+        """Let everything unwind that was left: machines are off, so none of it has an effect."""
+        sched = self.sched
+        kernels = []
+        for host in self.hosts.values():
+            kernel, host._kernel = host._kernel, None
+            if kernel is not None:
+                kernels.append((host, kernel))
+                kernel.halted = True
+        sched.close()
+        for host in self.hosts.values():
+            for loop in [*host.left_behind, *host.loops]:
+                sched.current = loop.task
+                loop.unwind()
+        for _, kernel in kernels:
+            for process in kernel.processes.values():
+                process.files.files.clear()
+
+    def after(self, seconds: float, function: Callable[[], object]) -> HrTimer:
+        """Call `function` when `seconds` have passed; returns the timer."""
+        timer = HrTimer(function)
+        self.sched.clock.start(timer, self.sched.clock.now_ns + round(seconds * NSEC_PER_SEC))
+        return timer
