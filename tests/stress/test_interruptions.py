@@ -185,14 +185,6 @@ def test_interrupts_at_any_moment_lose_no_callback(
     lost: list[Any] = []  # pytest's hook is in Python, and would be interrupted as well
     monkeypatch.setattr(sys, "unraisablehook", lost.append)
     count = soak(20_000)
-    soon: list[int] = []
-    later: list[int] = []
-    now = loop.time()
-    for number in range(count):
-        loop.call_soon(soon.append, number)
-        if number % 4 == 0:
-            loop.call_at(now + number * 1e-6, later.append, number)
-    interrupts = 0
     armed = False
 
     def interrupt(*_: Any) -> None:
@@ -201,20 +193,35 @@ def test_interrupts_at_any_moment_lose_no_callback(
             armed = False
             raise Interrupted
 
-    while len(later) < count // 4:
-        loop.call_soon(loop.stop)
-        try:
-            armed = True
-            alarm(interrupt, 0.0003, 0)
-            loop.run_forever()
-            armed = False
-        except Interrupted:
-            interrupts += 1
-        assert not loop.is_running()
-        assert asyncio._get_running_loop() is None
-    assert soon == list(range(count))
-    assert later == list(range(0, count, 4))
-    assert interrupts
+    def run_all() -> int:
+        """Runs the callbacks; returns how many interrupts came meanwhile."""
+        nonlocal armed
+        soon: list[int] = []
+        later: list[int] = []
+        now = loop.time()
+        for number in range(count):
+            loop.call_soon(soon.append, number)
+            if number % 4 == 0:
+                loop.call_at(now + number * 1e-6, later.append, number)
+        interrupts = 0
+        while len(later) < count // 4:
+            loop.call_soon(loop.stop)
+            try:
+                armed = True
+                alarm(interrupt, 0.0003, 0)
+                loop.run_forever()
+                armed = False
+            except Interrupted:
+                interrupts += 1
+            assert not loop.is_running()
+            assert asyncio._get_running_loop() is None
+        assert soon == list(range(count))
+        assert later == list(range(0, count, 4))
+        return interrupts
+
+    # The machine may be too busy to deliver the alarm in time: a round without one shows nothing.
+    while not run_all():
+        pass
     assert {unraisable.exc_type for unraisable in lost} <= {Interrupted}
 
 
