@@ -183,7 +183,6 @@ def test_an_error_of_the_program_is_the_outcome() -> None:
 def test_a_world_inside_of_a_world_is_refused() -> None:
     async def program(world: World) -> None:
         with pytest.raises(RuntimeError, match="one at a time"):
-            await asyncio.sleep(0)
             World(Tape(Plain())).run(program, name="inner")
 
     assert outcome_of(program).error is None

@@ -18,5 +18,6 @@ from .inside import Escaped as Escaped
 from .run import Outcome as Outcome
 from .run import run as run
 from .sched import Livelock as Livelock
+from .testing import test as test
 from .world import NeverHeld as NeverHeld
 from .world import World as World

@@ -186,6 +186,8 @@ class SimEventLoop(asyncio.SelectorEventLoop):
                 self._begin_iteration()
             if self._ready:  # type: ignore[attr-defined]
                 handle = self._take()
+                if self._sched.trace is not None:
+                    self._trace(handle)
                 events._set_running_loop(self)
                 try:
                     if not handle.cancelled():
@@ -264,6 +266,13 @@ class SimEventLoop(asyncio.SelectorEventLoop):
                     return chosen
         first: events.Handle = ready.popleft()
         return first
+
+    def _trace(self, handle: events.Handle) -> None:
+        task = task_of(handle)
+        callback = handle._callback  # type: ignore[attr-defined]
+        name = getattr(callback, "__qualname__", "") if task is None else task.get_name()
+        assert self._sched.trace is not None
+        self._sched.trace(self._sched.clock.now_ns, self.task.name, "run", (name,), None)
 
     def _names(self) -> list[object]:
         """Return what the candidates are, for a strategy that gives priorities."""

@@ -20,6 +20,7 @@ from .tape import Deviation, Tape, tape_of
 from .world import Event, World
 
 if TYPE_CHECKING:
+    from ..kernel.trace import TraceFunction
     from .chaos import Chaos
 
 T = TypeVar("T")
@@ -35,7 +36,6 @@ class Outcome:
     tape: Tape
     result: Any = None
     error: BaseException | None = None
-    digest: int = 0
     events: list[Event] = field(default_factory=list)
     elapsed_ns: int = 0
     steps: int = 0
@@ -75,15 +75,17 @@ def run_once(
     faults: Chaos | None = None,
     time_limit: float | None = None,
     recording: bool = False,
+    trace: TraceFunction | None = None,
     name: str = "test",
     prepare: Callable[[World], None] | None = None,
 ) -> Outcome:
     """Run `program` by `tape` in a fresh world; returns its outcome.
 
     `time_limit` is in seconds of the world's clock. `recording` keeps the events for people.
-    `prepare` is called with the world before it runs.
+    `trace` gets the parts of every system call, wake-up and step (kernel/trace.py). `prepare` is
+    called with the world before it runs.
     """
-    world = World(tape, faults=faults, time_limit=time_limit, recording=recording)
+    world = World(tape, faults=faults, time_limit=time_limit, recording=recording, trace=trace)
     outcome = Outcome(seed=tape.seed, tape=tape, events=world.events)
 
     async def main() -> Any:
@@ -108,7 +110,6 @@ def run_once(
             gc.enable()
     outcome.elapsed_ns = world.sched.clock.now_ns
     outcome.steps = world.sched.steps
-    outcome.digest = world.digest
     outcome.effects = {**(world.network.effects if world.network else {}), **world.effects}
     return outcome
 

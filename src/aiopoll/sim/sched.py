@@ -36,6 +36,7 @@ from ..kernel.sched import (
     Task,
     TaskExit,
 )
+from ..kernel.trace import WAKE
 from .inside import place
 
 if TYPE_CHECKING:
@@ -82,7 +83,6 @@ class WorldScheduler(Scheduler):
         self.ready: list[Task] = []
         self.steps: int = 0
         self.after_step: Callable[[StepTask], None] | None = None
-        self.on_pick: Callable[[Task], None] | None = None
         self.limit_ns: int | None = None
         self._steps_at_ns = 0
         self._steps_since = 0
@@ -112,6 +112,8 @@ class WorldScheduler(Scheduler):
         task.wakeups += 1
         self.wakeups += 1
         self.ready.append(task)
+        if self.trace is not None:
+            self.trace(self.clock.now_ns, task.name, WAKE, (), None)
         return True
 
     def spawn(self, function: Callable[[], Any], name: str) -> Task:
@@ -223,8 +225,6 @@ class WorldScheduler(Scheduler):
                     self._steps_at_ns, self._steps_since = self.clock.now_ns, self.steps
                 elif self.steps - self._steps_since > NO_PROGRESS_MAX:
                     raise Livelock(f"{chosen.name} ran a million steps, and no time passed")
-                if self.on_pick is not None:
-                    self.on_pick(chosen)
                 return chosen
             expiry = self.clock.next_expiry_ns()
             if expiry is None:

@@ -33,6 +33,7 @@ from .host import Host
 from .sched import StepTask, WorldScheduler
 
 if TYPE_CHECKING:
+    from ..kernel.trace import TraceFunction
     from .chaos import Chaos
     from .tape import Tape
 
@@ -85,13 +86,15 @@ class World:
         faults: Chaos | None = None,
         time_limit: float | None = None,
         recording: bool = False,
+        trace: TraceFunction | None = None,
     ) -> None:
         self.tape = tape
+        self.trace = trace
         self.seed: int = tape.seed
         self.sched: WorldScheduler = WorldScheduler(tape, BOOT_TIME_NS)
         if time_limit is not None:
             self.sched.limit_ns = round(time_limit * NSEC_PER_SEC)
-        self.sched.after_step = None
+        self.sched.trace = trace
         self.faults = faults
         self.recording = recording
         self.events: list[Event] = []
@@ -99,7 +102,6 @@ class World:
         self.hosts: dict[str, Host] = {}
         self.history: Any = History(self.now) if History else None
         self.effects: dict[str, int] = {}
-        self.digest: int = 0
         # Called when the program has ended, while everything still is as it was then.
         self.before_end: Callable[[], None] | None = None
         self._watches: list[_Watch] = []
@@ -166,6 +168,7 @@ class World:
             more["wire"] = self.network.wire
         kernel = Kernel(sched=self.sched, **more)
         kernel.first.machine = host
+        kernel.trace = self.trace
         if self.network is not None:
             self.network.attach(host.name, host.address, kernel.net)
         return kernel

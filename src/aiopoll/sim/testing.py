@@ -1,0 +1,148 @@
+"""`sim.test`: a test that is run by many seeds, until one fails.
+
+Facts: pytest collects a function by its name and passes fixtures by the names of its parameters. So
+`test` makes a plain function of a program: without `world`, and with the other parameters.
+
+Rule: seeds are tried in order from 0, so that a test fails by the same one everywhere. The first
+failure ends the search, is made plain (shrink.py), and is raised as the program raised it, with the
+report as a note. What a command line asks for is in `settings`, which pytest_plugin.py fills.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .run import Outcome, run_once
+from .tape import SCHEDULES, Tape, tape_of
+
+if TYPE_CHECKING:
+    from .chaos import Chaos
+    from .world import World
+
+TIME_LIMIT = 3600.0
+"""Seconds of the world's clock after which a test fails by TimeoutError, unless it says."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a test is run: what its decorator says."""
+
+    seeds: int = 100
+    faults: Chaos | None = None
+    time_limit: float | None = TIME_LIMIT
+    schedule: str = "mixed"
+
+
+@dataclass
+class Settings:
+    """What the command line says; None leaves the choice to the test.
+
+    `search` replaces the search for a failing seed: it gets the test, its fixtures and options.
+    """
+
+    seed: int | None = None
+    seeds: int | None = None
+    search: Callable[[SimTest, dict[str, Any]], Outcome | None] | None = None
+    raise_from: Callable[[SimTest, dict[str, Any], Outcome], None] | None = None
+
+
+settings: Settings = Settings()
+
+
+class SimTest:
+    """A program with its options; calling it searches for a seed that fails."""
+
+    def __init__(self, program: Callable[..., Coroutine[Any, Any, Any]], options: Options) -> None:
+        self.program = program
+        self.options = options
+
+    def seeds(self) -> range:
+        """Return the seeds that are tried."""
+        if settings.seed is not None:
+            return range(settings.seed, settings.seed + 1)
+        return range(self.options.seeds if settings.seeds is None else settings.seeds)
+
+    def run(self, tape: Tape, fixtures: dict[str, Any], **more: Any) -> Outcome:
+        """Run the program once, by `tape`; `more` goes to run_once."""
+
+        def program(world: World) -> Coroutine[Any, Any, Any]:
+            return self.program(world, **fixtures)
+
+        options = self.options
+        return run_once(program, tape, faults=options.faults, time_limit=options.time_limit, **more)
+
+    def tape_of(self, seed: int) -> Tape:
+        """Return a fresh tape of `seed`."""
+        return tape_of(seed, self.options.schedule)
+
+    def search(self, fixtures: dict[str, Any]) -> Outcome | None:
+        """Return the outcome of the first seed that fails, or None."""
+        if settings.search is not None:
+            return settings.search(self, fixtures)
+        for seed in self.seeds():
+            outcome = self.run(self.tape_of(seed), fixtures)
+            if outcome.failed:
+                return outcome
+        return None
+
+    def check(self, fixtures: dict[str, Any]) -> None:
+        """Raise what the first failing seed raises."""
+        outcome = self.search(fixtures)
+        if outcome is None:
+            return
+        if settings.raise_from is not None:
+            settings.raise_from(self, fixtures, outcome)
+        assert outcome.error is not None
+        outcome.error.add_note(f"seed {outcome.seed}")
+        raise outcome.error
+
+
+def test(
+    function: Callable[..., Coroutine[Any, Any, Any]] | None = None,
+    *,
+    seeds: int = 100,
+    faults: Chaos | None = None,
+    time_limit: float | None = TIME_LIMIT,
+    schedule: str = "mixed",
+) -> Any:
+    """Make a test of a coroutine function that takes a World; pytest collects it as it is.
+
+    It runs by the tapes of `seeds` seeds, until one fails. `time_limit` is in seconds of the
+    world's clock. `schedule` is uniform, pct or mixed. TypeError unless it is a coroutine function
+    whose first parameter is the world; ValueError for an unknown schedule or no seeds.
+    """
+    if seeds < 1:
+        raise ValueError(f"a test runs at least one seed, not {seeds}")
+    if schedule not in SCHEDULES:
+        raise ValueError(f"schedule is one of {', '.join(SCHEDULES)}, not {schedule!r}")
+    options = Options(seeds, faults, time_limit, schedule)
+
+    def decorate(program: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., None]:
+        if not inspect.iscoroutinefunction(program):
+            raise TypeError(f"{program!r} is not a coroutine function: async def name(world)")
+        parameters = [*inspect.signature(program).parameters.values()]
+        if not parameters:
+            raise TypeError(f"{program.__qualname__} takes no world: async def name(world)")
+        simulated = SimTest(program, options)
+
+        @functools.wraps(program)
+        def checked(**fixtures: Any) -> None:
+            simulated.check(fixtures)
+
+        attributes: Any = checked
+        attributes.__signature__ = inspect.Signature(parameters[1:])
+        # Else inspect finds the coroutine function, and runners of those take the test.
+        del attributes.__wrapped__
+        attributes.sim_test = simulated
+        attributes.program = program
+        attributes.options = options
+        return checked
+
+    return decorate if function is None else decorate(function)
+
+
+test.__test__ = False  # type: ignore[attr-defined]
