@@ -12,6 +12,8 @@ hosts, and every choice on the way is on the tape.
 from ..kernel.sched import Deadlock as Deadlock
 from .chaos import Chaos as Chaos
 from .chaos import chaos as chaos
+from .explore import Exploration as Exploration
+from .explore import explore as explore
 from .host import Host as Host
 from .host import HostState as HostState
 from .inside import Escaped as Escaped

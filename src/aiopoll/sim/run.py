@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..kernel.trace import TraceDigest
 from .tape import Deviation, Tape, tape_of
 from .world import Event, World
 
@@ -36,6 +37,7 @@ class Outcome:
     tape: Tape
     result: Any = None
     error: BaseException | None = None
+    digest: int = 0
     events: list[Event] = field(default_factory=list)
     elapsed_ns: int = 0
     steps: int = 0
@@ -76,15 +78,19 @@ def run_once(
     time_limit: float | None = None,
     recording: bool = False,
     trace: TraceFunction | None = None,
+    digest: bool = False,
     name: str = "test",
     prepare: Callable[[World], None] | None = None,
 ) -> Outcome:
     """Run `program` by `tape` in a fresh world; returns its outcome.
 
     `time_limit` is in seconds of the world's clock. `recording` keeps the events for people.
-    `trace` gets the parts of every system call, wake-up and step (kernel/trace.py). `prepare` is
-    called with the world before it runs.
+    `trace` gets the parts of every system call, wake-up and step (kernel/trace.py); `digest` makes
+    a number of them all. `prepare` is called with the world before it runs.
     """
+    summing = TraceDigest()
+    if digest and trace is None:
+        trace = summing
     world = World(tape, faults=faults, time_limit=time_limit, recording=recording, trace=trace)
     outcome = Outcome(seed=tape.seed, tape=tape, events=world.events)
 
@@ -110,6 +116,7 @@ def run_once(
             gc.enable()
     outcome.elapsed_ns = world.sched.clock.now_ns
     outcome.steps = world.sched.steps
+    outcome.digest = summing.value
     outcome.effects = {**(world.network.effects if world.network else {}), **world.effects}
     return outcome
 
