@@ -29,7 +29,8 @@ def both(kernel: Kernel, tmp_path: Path) -> Iterator[Callable[[Callable[..., Non
         there: Any = Run(linux, here.trace)
         scenario(linux, there)
         pairs = zip(here.trace, there.trace, strict=True)
-        assert [pair for pair in pairs if pair[0] != pair[1]] == []
+        different = [pair for pair in pairs if pair[0] != pair[1]]
+        assert not different, "\n".join(f"here {one}, on Linux {two}" for one, two in different)
 
     yield compare
     linux.halt()

@@ -91,7 +91,7 @@ def test_v2_the_socket_operation_takes_no_file():
 
     parameters = ProtoOps.__annotations__["poll_mask"]
     assert parameters.replace(" ", "") == "Callable[[Any,int],int]|None"
-    from aiopoll.kernel.net.unix import unix_poll_mask
+    from aiopoll.kernel.net.unix_sock import unix_poll_mask
 
     assert list(inspect.signature(unix_poll_mask).parameters) == ["sk", "events"]
 

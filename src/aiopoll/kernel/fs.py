@@ -48,6 +48,7 @@ class FileSyscalls(SyscallTable):
             "/dev/zero": Device(zero_fops, None),
             "/dev/random": Device(random_fops, pool),
         }
+        self.net.path_exists = lambda path: path in self.nodes
 
     @syscall
     def mount(self, path: str, size: int | None = None, s_maxbytes: int = LONG_MAX) -> None:

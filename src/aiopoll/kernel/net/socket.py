@@ -199,6 +199,8 @@ class Net:
         self.unix_names: dict[str | bytes, Any] = {}
         self.next_port = 32_768
         self.next_autobind = 0
+        # Whether a path is taken by a file that is no socket: the file system sets it.
+        self.path_exists: Callable[[str], bool] = lambda path: False
 
     def deliver(self, function: Callable[[], None]) -> None:
         """Put a segment on the wire: a softirq calls `function`, in the order of sending."""
@@ -400,7 +402,7 @@ class SocketSyscalls(SyscallTable):
     @syscall
     def socketpair(self, family: int, kind: int, protocol: int = 0) -> tuple[int, int]:
         """Create two connected sockets. EOPNOTSUPP for families other than AF_UNIX."""
-        from .unix import unix_socketpair
+        from .unix_sock import unix_socketpair
 
         if family != socket.AF_UNIX:
             raise error(errno.EOPNOTSUPP)
