@@ -1,10 +1,11 @@
 """Reports: deviations in words, tasks with their stacks, faults that did nothing."""
 
 import asyncio
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from tests.sim import outcomes
+from tests.sim.outcomes import Event, Outcome, failed
 
 from aiopoll.sim import words
 from aiopoll.sim.failure import failure_of, trimmed
@@ -12,24 +13,6 @@ from aiopoll.sim.report import Context, describe, idle_faults
 from aiopoll.sim.tape import Deviation, Tape, replay_of
 from aiopoll.sim.waiting import describe_tasks
 from aiopoll.sim.words import Draw, Narrating, duration, in_words, phrase
-
-
-@dataclass
-class Event:
-    at_ns: int
-    kind: str
-    host: str | None = None
-    data: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class Outcome:
-    tape: Tape
-    error: BaseException | None = None
-    events: list[Event] = field(default_factory=list)
-    waiting: list[str] = field(default_factory=list)
-    seed: int = 17
-    elapsed_ns: int = 12_400_000_000
 
 
 @pytest.mark.parametrize(
@@ -80,13 +63,6 @@ def test_parts_add_phrases_of_their_own(monkeypatch: pytest.MonkeyPatch):
 )
 def test_durations_have_the_unit_that_suits(ns: int, text: str):
     assert duration(ns) == text
-
-
-def failed(message: str) -> BaseException:
-    try:
-        raise AssertionError(message)
-    except AssertionError as error:
-        return error
 
 
 def whole_report(**options: Any) -> str:
@@ -214,7 +190,7 @@ def test_a_failure_of_a_group_is_its_first_one():
     group = ExceptionGroup("several", [ExceptionGroup("inner", [error]), ValueError()])
     assert failure_of(group) == failure_of(error)
     assert failure_of(error).kind == "AssertionError"
-    assert failure_of(error).place.startswith(f"{__file__}:")
+    assert failure_of(error).place.startswith(f"{outcomes.__file__}:")
 
 
 def test_an_error_with_a_place_of_its_own_keeps_it():
