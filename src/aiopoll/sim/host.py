@@ -208,8 +208,13 @@ class Host:
     def _run_sync(self, run: Callable[[], Any]) -> None:
         try:
             self.result = run()
-        except (Exception, SystemExit) as exc:
+        except (Exception, SystemExit, Killed) as exc:
             self.error = exc
+        self._exited()
+
+    def ended(self, error: BaseException) -> None:
+        """Take note that the program was ended from within: by SystemExit or a signal."""
+        self.error = error
         self._exited()
 
     def _exited(self) -> None:

@@ -31,6 +31,7 @@ from ..kernel.hrtimer import HrTimer
 from ..kernel.runner import Future, Task
 from ..kernel.sched import TASK_DEAD, TASK_INTERRUPTIBLE, TASK_RUNNING, TASK_UNINTERRUPTIBLE
 from ..kernel.selector import KernelSelector
+from ..kernel.signal import Killed
 from ..kernel.uapi import NSEC_PER_SEC
 from ..kernel.wait import WaitQueueEntry
 from .inside import Escaped, host
@@ -197,6 +198,9 @@ class SimEventLoop(asyncio.SelectorEventLoop):
         except (SystemExit, KeyboardInterrupt) as exc:
             self._failure = exc
             self._stopping = True
+            self._todo = 0
+        except Killed as exc:
+            self.host.ended(exc)
         finally:
             self._in_step = False
         if task.state == TASK_DEAD:
@@ -340,9 +344,10 @@ class SimEventLoop(asyncio.SelectorEventLoop):
         self._sched.clock.cancel(self._timer)
         if self._sleeper is not None:
             self._sched.wake_up_process(self._sleeper)
+        elif isinstance(self._failure, SystemExit):
+            self.host.ended(self._failure)
         elif self._failure is not None:
-            failure, self._failure = self._failure, None
-            raise failure
+            raise self._failure
 
     def is_running(self) -> bool:
         return self._active
