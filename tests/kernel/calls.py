@@ -329,7 +329,12 @@ class LinuxCalls:
         array = None
         if iocbpp is not None:
             array = (ctypes.c_ulong * max(len(iocbpp), 1))(*map(self._struct, iocbpp))
-        return call(NR_IO_SUBMIT, ctypes.c_ulong(ctx), ctypes.c_long(nr), array)
+        try:
+            return call(NR_IO_SUBMIT, ctypes.c_ulong(ctx), ctypes.c_long(nr), array)
+        finally:
+            for iocb in iocbpp or ():
+                if iocb in self.structs:
+                    (iocb.aio_key,) = struct.unpack_from("<I", self.structs[iocb].raw, 8)
 
     def io_cancel(self, ctx, iocb):
         raw = self.structs.get(iocb)

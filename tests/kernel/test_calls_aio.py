@@ -188,3 +188,66 @@ def test_io_cancel(both):
         done = Iocb.poll(k.pipe2(NB)[1], EPOLLOUT)
         k.io_submit(ctx, 1, [done])
         run(k.io_cancel, ctx, done)
+
+
+def test_resfd_comes_before_fields_and_opcode(both):
+    @both
+    def scenario(k, run):
+        ctx = k.io_setup(8)
+        reader, _ = k.pipe2(NB)
+        counter, file = k.eventfd2(0, NB), k.open("/file", CREATE)
+        closed = 9999
+        for resfd in (closed, reader, counter):
+            for fields in (
+                {"aio_lio_opcode": 4},
+                {"aio_lio_opcode": 5, "aio_offset": 1},
+                {"aio_lio_opcode": 5, "aio_buf": 0x10001},
+                {"aio_lio_opcode": 2, "aio_buf": 1},
+                {"aio_lio_opcode": 3, "aio_rw_flags": 1},
+                {"aio_lio_opcode": 2},
+                {"aio_lio_opcode": 0, "aio_nbytes": 1, "memory": BADPTR},
+                {"aio_lio_opcode": 0, "aio_nbytes": 1, "aio_rw_flags": UNKNOWN},
+                {"aio_lio_opcode": 5, "aio_reserved2": 1},
+                {"aio_lio_opcode": 5, "aio_nbytes": 1 << 63},
+            ):
+                for fd in (reader, file, closed if resfd == closed else reader):
+                    iocb = Iocb(**fields, aio_fildes=fd, aio_flags=1, aio_resfd=resfd, aio_key=77)
+                    run(k.io_submit, ctx, 1, [iocb])
+                    # Written once the descriptors are known to be good.
+                    run(lambda iocb=iocb: iocb.aio_key)
+        # The fsync that nothing is wrong with.
+        run(events, k, ctx, 1)
+
+
+def test_eventfd_that_is_its_own_resfd(both):
+    @both
+    def scenario(k, run):
+        ctx = k.io_setup(8)
+        for watched in ("itself", "epoll"):
+            counter = k.eventfd2(0, NB)
+            fd = counter
+            if watched == "epoll":
+                fd = k.epoll_create1()
+                k.epoll_ctl(fd, 1, counter, EPOLLIN)
+            for _ in range(2):
+                iocb = Iocb.poll(fd, EPOLLIN, 5)
+                iocb.aio_flags, iocb.aio_resfd = 1, counter
+                run(k.io_submit, ctx, 1, [iocb])
+                run(events, k, ctx)
+                run(k.write, counter, (3).to_bytes(8, "little"))
+                run(lambda: [(data, res & EPOLLIN) for data, res in events(k, ctx, 1)])
+                run.look(counter)
+                run(k.read, counter, 8)
+                run(events, k, ctx)
+        # Each is the other's: the second request completes by the first one's event.
+        one, two = k.eventfd2(0, NB), k.eventfd2(0, NB)
+        for fd, resfd in ((one, two), (two, one)):
+            iocb = Iocb.poll(fd, EPOLLIN, fd == one)
+            iocb.aio_flags, iocb.aio_resfd = 1, resfd
+            run(k.io_submit, ctx, 1, [iocb])
+        k.write(one, (1).to_bytes(8, "little"))
+        run(lambda: sorted((data, res & EPOLLIN) for data, res in events(k, ctx, 2)))
+        run.look(one, two)
+        k.advance(10_000_000)
+        for fd in (one, two):
+            run(k.read, fd, 8)

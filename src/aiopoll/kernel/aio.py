@@ -7,6 +7,8 @@ lock of the file's queue, in one step: an event comes before the check, or wakes
 The order of locks: ctx_lock, then head->lock, when a poll is submitted. The wake-up runs with
 head->lock held and must not wait for ctx_lock: where a trylock fails, a work item completes.
 
+Completion by trylock or work item is that of v12, fput after the event that of v13.
+
 Cancellation, as reworked in V7 and V8:
 - delayed: `ki_cancel` runs after ctx_lock was dropped, so that it may take head->lock alone;
 - safe: the canceller holds a reference, so a completion that overtakes it frees no memory in use;
@@ -43,7 +45,7 @@ from .aio_abi import (
     Iocb,
     IoEvent,
 )
-from .eventfd import eventfd_fops
+from .eventfd import EventFd, eventfd_fops
 from .file import vfs_read, vfs_write
 from .kioctx import IO_EVENT_SIZE, AioKiocb, KioContext
 from .ramfs import Mapping, ramfs_fops
@@ -137,7 +139,11 @@ class Aio:
             entry.head.remove_wait_queue_locked(entry)
             ctx.remove_active(req)
             ctx.ctx_lock.unlock()
-            self.complete_poll(req, mask)
+            if req.eventfd is not None and req.eventfd.wqh.lock.owner is self.sched.current:
+                # This very eventfd woke the poll, and its lock is held: it is signalled later.
+                self.sched.queue_work(lambda: self.complete_poll(req, mask))
+            else:
+                self.complete_poll(req, mask)
         else:
             entry.head.remove_wait_queue_locked(entry)
             self.sched.queue_work(lambda: self.aio_poll_complete_work(req, mask))
@@ -434,15 +440,18 @@ class AioSyscalls(SyscallTable):
             raise error(errno.EAGAIN)
         req: AioKiocb | None = None
         try:
-            # As in 2018: the checks of the opcode come before those of the descriptor.
-            self.aio.check_fields(iocb)
-            req = AioKiocb(ctx, iocb, self.fget(iocb.aio_fildes).get())
+            eventfd: EventFd | None = None
             if iocb.aio_flags & IOCB_FLAG_RESFD:
                 resfd = self.fget(iocb.aio_resfd)
                 if resfd.f_op is not eventfd_fops:
                     raise error(errno.EINVAL)
-                req.eventfd = resfd.private_data
+                eventfd = resfd.private_data
+            # KIOCB_KEY, which is written although the request may still be refused.
             iocb.aio_key = 0
+            # As in 2018: the checks of the opcode come before those of the descriptor.
+            self.aio.check_fields(iocb)
+            req = AioKiocb(ctx, iocb, self.fget(iocb.aio_fildes).get())
+            req.eventfd = eventfd
             ctx.in_flight += 1
             try:
                 self._dispatch(req, iocb)
