@@ -18,6 +18,8 @@ import pytest
 
 from aiopoll.kernel.uapi import BadAddress
 
+from .calls_files import LinuxFileCalls
+
 needs_x86_64 = pytest.mark.skipif(
     platform.machine() != "x86_64", reason="call numbers are x86-64's"
 )
@@ -63,7 +65,7 @@ def milliseconds(timeout_ns):
     return -1 if timeout_ns is None else -(-timeout_ns // 1_000_000)
 
 
-class LinuxCalls:
+class LinuxCalls(LinuxFileCalls):
     """Descriptors are Linux's own. `directory` is where a path of the other kernel lies here."""
 
     def __init__(self, directory):
@@ -99,18 +101,6 @@ class LinuxCalls:
 
     def lseek(self, fd, offset, whence=os.SEEK_SET):
         return os.lseek(fd, offset, whence)
-
-    def _path(self, path):
-        return path if path.startswith("/dev/") else f"{self.directory}{path}"
-
-    def open(self, path, flags):
-        return self._new(os.open(self._path(path), flags, 0o600))
-
-    def unlink(self, path):
-        os.unlink(self._path(path))
-
-    def mkfifo(self, path):
-        os.mkfifo(self._path(path))
 
     def close(self, fd):
         self.fds.discard(fd)

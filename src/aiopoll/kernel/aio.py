@@ -48,7 +48,8 @@ from .aio_abi import (
 from .eventfd import EventFd, eventfd_fops
 from .file import vfs_read, vfs_write
 from .kioctx import IO_EVENT_SIZE, AioKiocb, KioContext
-from .ramfs import Mapping, ramfs_fops
+from .mmap import Mapping
+from .ramfs import ramfs_fops
 from .sched import TASK_RUNNING, TASK_UNINTERRUPTIBLE, Scheduler
 from .select import file_has_poll_mask, vfs_get_poll_head, vfs_poll_mask
 from .syscall import SyscallTable, syscall

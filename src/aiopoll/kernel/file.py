@@ -19,6 +19,7 @@ Left out: O_CLOEXEC and exec, RLIMIT_NOFILE.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import heapq
 import os
@@ -43,7 +44,8 @@ class FileOperations:
 
     `read(file, count, pos, nowait)` returns bytes; `write(file, data, pos, nowait)` a count. `pos`
     is None where neither the call nor the file has one. `nowait` is O_NONBLOCK or RWF_NOWAIT:
-    raise EAGAIN rather than sleep. `fsync(file, datasync)` may sleep.
+    raise EAGAIN rather than sleep. `fsync(file, datasync)` may sleep. `flush(file)` is called when
+    a descriptor is closed, `release(file)` when the last reference goes.
     """
 
     read: Callable[[File, int, int | None, bool], bytes] | None = None
@@ -52,6 +54,7 @@ class FileOperations:
     get_poll_head: Callable[[File, int], PollHead] | None = None
     poll_mask: Callable[[File, int], int] | None = None
     fsync: Callable[[File, bool], None] | None = None
+    flush: Callable[[File], None] | None = None
     release: Callable[[File], None] | None = None
     llseek: Callable[[File, int, int], int] | None = None
     # How many bytes a read could return: FIONREAD.
@@ -67,7 +70,16 @@ class FileOperations:
 class File:
     """struct file: an open file description."""
 
-    __slots__ = ("ep_items", "f_count", "f_flags", "f_op", "f_pos", "private_data", "sched")
+    __slots__ = (
+        "ep_items",
+        "f_count",
+        "f_flags",
+        "f_op",
+        "f_pos",
+        "f_wb_err",
+        "private_data",
+        "sched",
+    )
 
     def __init__(self, sched: Scheduler, f_op: FileOperations, f_flags: int, private: Any) -> None:
         self.sched: Scheduler = sched
@@ -76,6 +88,8 @@ class File:
         self.private_data: Any = private
         self.f_pos: int = 0
         self.f_count: int = 1
+        # The failed writebacks that this file has reported.
+        self.f_wb_err: int = 0
         # The epoll items that watch this file: its release removes them.
         self.ep_items: list[Any] = []
 
@@ -114,6 +128,9 @@ class File:
     def _release(self) -> None:
         for item in list(self.ep_items):
             item.ep.remove_item(item)
+        locks = getattr(self.private_data, "locks", None)
+        if locks is not None:
+            locks.remove_flock(self)
         if self.f_op.release is not None:
             self.f_op.release(self)
 
@@ -154,7 +171,9 @@ class FileTable:
         before = self.files.get(fd)
         self.files[fd] = file
         if before is not None:
-            before.put()
+            # As dup2 has it, the errors of the end are lost.
+            with contextlib.suppress(OSError):
+                self.filp_close(before)
 
     def close(self, fd: int) -> None:
         """Free the number and drop its reference; requests in flight keep theirs."""
@@ -162,7 +181,18 @@ class FileTable:
         del self.files[fd]
         if fd < self._unused:
             heapq.heappush(self._closed, fd)
-        file.put()
+        self.filp_close(file)
+
+    def filp_close(self, file: File) -> None:
+        """Drop a descriptor's reference, and the process's record locks. The file's own errors."""
+        locks = getattr(file.private_data, "locks", None)
+        if locks is not None:
+            locks.remove_posix(self)
+        try:
+            if file.f_op.flush is not None:
+                file.f_op.flush(file)
+        finally:
+            file.put()
 
 
 def vfs_read(file: File, count: int, pos: int | None = None, *, nowait: bool = False) -> bytes:
@@ -190,6 +220,8 @@ def vfs_write(file: File, data: Buffer, pos: int | None = None, *, nowait: bool 
     written = file.f_op.write(file, bytes(data), file.f_pos if pos is None else pos, nowait)
     if pos is None:
         file.f_pos += written
+        if file.f_flags & os.O_APPEND and file.f_op.llseek is not None:
+            file.f_op.llseek(file, 0, os.SEEK_END)
     return written
 
 

@@ -13,6 +13,7 @@ outlive it, process groups, orphans; limits other than RLIMIT_FSIZE.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import resource
 import signal
@@ -28,8 +29,9 @@ from .uapi import error
 from .wait import WaitQueueHead, wait_event_interruptible
 
 if TYPE_CHECKING:
+    from .inode import Directory
     from .kioctx import KioContext
-    from .ramfs import Mapping
+    from .mmap import Mapping
 
 
 class Process:
@@ -42,6 +44,9 @@ class Process:
         self.pid = pid
         self.main = main
         self.files: FileTable = FileTable()
+        # struct fs_struct; None is the root.
+        self.cwd: Directory | None = None
+        self.umask = 0o022
         self.handlers: dict[int, Handler | None] = {}
         self.contexts: dict[int, KioContext] = {}
         self.mappings: list[Mapping] = []
@@ -68,7 +73,9 @@ class ProcessSyscalls(AioSyscalls):
             mapping.file.put()
         process.mappings.clear()
         for fd in list(process.files.files):
-            process.files.close(fd)
+            # No caller is left to report an error to.
+            with contextlib.suppress(OSError):
+                process.files.close(fd)
 
     @syscall
     def fork(self, body: Callable[..., Any], *args: Any) -> int:
@@ -97,6 +104,7 @@ class ProcessSyscalls(AioSyscalls):
         child.files.files = {fd: file.get() for fd, file in parent.files.files.items()}
         child.handlers = dict(parent.handlers)
         child.fsize_max = parent.fsize_max
+        child.cwd, child.umask = parent.cwd, parent.umask
         child.parent = parent
         child.machine = parent.machine
         task.process = child

@@ -1,9 +1,8 @@
-"""fs/open.c, fs/namei.c, fs/namespace.c and fs/read_write.c: names, and plain I/O calls.
+"""fs/open.c, fs/namespace.c and fs/read_write.c: opening, and plain I/O calls.
 
 Facts: O_APPEND writes at the end, at any offset. A file lives on after unlink while it is open.
-Rule: one flat table from absolute paths to inodes, with the devices in it from the start; a mount
-is a path before which names belong to another file system.
-Left out: directories, links, permissions, file locks, short media errors.
+Rule: the devices are in a file system of their own, mounted at /dev from the start.
+Left out: permissions, O_PATH, O_ASYNC.
 """
 
 from __future__ import annotations
@@ -12,94 +11,147 @@ import errno
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from .attr import AttrSyscalls
 from .char.mem import null_fops, zero_fops
 from .char.random import EntropyPool, random_fops
-from .file import Buffer, File, FileOperations, vfs_llseek, vfs_read, vfs_write
-from .net.socket import Net
-from .pipe import Pipe, fifo_open
-from .ramfs import Inode, SuperBlock, open_inode
+from .file import Buffer, File, vfs_llseek, vfs_read, vfs_write
+from .inode import CharDevice, Directory, Fifo, Node, Socket, SuperBlock, Symlink
+from .locks import LockSyscalls
+from .namei import NameSyscalls, PathName, UnixNames, Walk, make_directories, pipe_of
+from .pipe import fifo_open
+from .ramfs import Inode, generic_write_sync, open_inode
+from .readdir import ReaddirSyscalls, open_directory
+from .sendfile import CopySyscalls
 from .signal import Handler
-from .syscall import SyscallTable, syscall
-from .uapi import LONG_MAX, error
+from .syscall import syscall
+from .uapi import LONG_MAX, O_ACCMODE, error
+
+# Without O_DIRECTORY, which O_TMPFILE has in it.
+TMPFILE_BIT = os.O_TMPFILE & ~os.O_DIRECTORY
+RWF_DSYNC, RWF_SYNC, RWF_APPEND = 2, 4, 0x10
 
 
-@dataclass(frozen=True)
-class Device:
-    f_op: FileOperations
-    private: object
-
-
-Node = Inode | Pipe | Device
-
-
-class FileSyscalls(SyscallTable):
+class FileSyscalls(NameSyscalls, AttrSyscalls, ReaddirSyscalls, CopySyscalls, LockSyscalls):
     """open, close, dup, read, write, pread, pwrite, lseek, fsync, fcntl's flags, clocks."""
 
-    net: Net
-    nodes: dict[str, Node]
-    mounts: dict[str, SuperBlock]
+    def mount_root(self, pool: EntropyPool, root: SuperBlock | None = None) -> None:
+        """Mount `root`, or an empty file system, at /, and the devices at /dev."""
+        self.mounts = {}
+        # Programs bring names of sockets that have directories outside.
+        self.net.unix_names = UnixNames(self, make_parents=root is None)
+        self.root = SuperBlock() if root is None else root
+        self._attach(self.root)
+        devices = self._mount("/dev", SuperBlock()).root
+        for minor, name, f_op, private in (
+            (3, "null", null_fops, None),
+            (5, "zero", zero_fops, None),
+            (8, "random", random_fops, pool),
+            (9, "urandom", random_fops, pool),
+        ):
+            devices.add(name, CharDevice(devices.sb, f_op, private, minor))
 
-    def mount_root(self, pool: EntropyPool) -> None:
-        self.mounts = {"": SuperBlock(self.signals)}
-        self.nodes = {
-            "/dev/null": Device(null_fops, None),
-            "/dev/zero": Device(zero_fops, None),
-            "/dev/random": Device(random_fops, pool),
-        }
-        self.net.path_exists = lambda path: path in self.nodes
+    def _attach(self, sb: SuperBlock) -> None:
+        clock = self.sched.clock
+        sb.attach(
+            self.signals, lambda: clock.now_ns + clock.realtime_offset_ns, 1 + len(self.mounts)
+        )
+
+    def _mount(self, path: str, sb: SuperBlock) -> SuperBlock:
+        point = make_directories(self, path)
+        if point is point.sb.root:
+            raise error(errno.EBUSY)
+        self.mounts[point] = sb
+        self._attach(sb)
+        sb.mountpoint = point
+        return sb
 
     @syscall
     def mount(self, path: str, size: int | None = None, s_maxbytes: int = LONG_MAX) -> None:
         """Mount an empty file system at `path`: `size` bytes in all, files up to `s_maxbytes`.
 
-        EBUSY if one is mounted there already.
+        Missing directories are made. EBUSY if one is mounted there already.
         """
-        if path in self.mounts:
-            raise error(errno.EBUSY)
-        self.mounts[path] = SuperBlock(self.signals, size, s_maxbytes)
-
-    def _super_block(self, path: str) -> SuperBlock:
-        while path not in self.mounts:
-            path = path.rpartition("/")[0]
-        return self.mounts[path]
+        self._mount(path, SuperBlock(size, s_maxbytes))
 
     @syscall
-    def open(self, path: str, flags: int = os.O_RDONLY) -> int:
-        """Open a file, device or FIFO. ENOENT, EEXIST (O_EXCL), ENXIO (socket; FIFO), EINTR."""
-        if path in self.net.unix_names:
-            raise error(errno.EEXIST if flags & os.O_EXCL else errno.ENXIO)
-        node = self.nodes.get(path)
+    def open(
+        self,
+        path: PathName,
+        flags: int = os.O_RDONLY,
+        mode: int = 0o666,
+        dir_fd: int | None = None,
+    ) -> int:
+        """Open a file, directory, device or FIFO. See open(2).
+
+        ENOENT, ENOTDIR, EISDIR (writing a directory), EEXIST (O_EXCL), ELOOP (O_NOFOLLOW), ENXIO
+        (socket; FIFO), EINVAL, EINTR.
+        """
+        tmpfile = bool(flags & TMPFILE_BIT)
+        if tmpfile and (not flags & os.O_DIRECTORY or flags & O_ACCMODE == os.O_RDONLY):
+            raise error(errno.EINVAL)
+        if flags & os.O_CREAT and flags & os.O_DIRECTORY:
+            raise error(errno.EINVAL)
+        mode &= 0o7777 & ~self.sched.current.process.umask
+        if tmpfile:
+            return self._open_tmpfile(path, flags, mode, dir_fd)
+        exclusive = bool(flags & os.O_CREAT and flags & os.O_EXCL)
+        if flags & os.O_CREAT and os.fsdecode(path).endswith("/"):
+            walk = self.walk_parent(path, dir_fd)
+        else:
+            follow = not (exclusive or flags & os.O_NOFOLLOW)
+            walk = self.walk(path, dir_fd, follow=follow)
+        if flags & os.O_CREAT and walk.slash and walk.normal:
+            raise error(errno.EISDIR)
+        node = walk.node
         if node is None:
             if not flags & os.O_CREAT:
                 raise error(errno.ENOENT)
-            node = self.nodes[path] = Inode(self._super_block(path))
-        elif flags & os.O_CREAT and flags & os.O_EXCL:
-            raise error(errno.EEXIST)
-        if isinstance(node, Pipe):
-            return self.files.install(fifo_open(node, flags))
-        if isinstance(node, Device):
-            return self.files.install(File(self.sched, node.f_op, flags, node.private))
-        return self.files.install(open_inode(node, flags, self.signals))
+            node = self._create_file(walk, mode)
+            flags &= ~os.O_TRUNC
+        else:
+            self._may_open(node, walk, flags, exclusive)
+        return self.files.install(self._open_node(node, flags))
 
-    @syscall
-    def mkfifo(self, path: str) -> None:
-        """Create a FIFO. EEXIST if the name is taken."""
-        if path in self.nodes or path in self.net.unix_names:
-            raise error(errno.EEXIST)
-        self.nodes[path] = Pipe(self.sched, self.signals)
-
-    @syscall
-    def unlink(self, path: str) -> None:
-        """Remove a name; open files stay. ENOENT."""
-        node = self.nodes.pop(path, None)
-        # The name of a socket, bound or left behind; the socket goes on without it.
-        if node is None and self.net.unix_names.pop(path, None) is None:
+    def _create_file(self, walk: Walk, mode: int) -> Inode:
+        if walk.directory.dead:
             raise error(errno.ENOENT)
+        node = Inode(walk.directory.sb, mode)
+        self.create(walk, node)
+        return node
+
+    @staticmethod
+    def _may_open(node: Node, walk: Walk, flags: int, exclusive: bool) -> None:
+        """do_open and may_open, for what is there."""
+        if exclusive:
+            raise error(errno.EEXIST)
+        if isinstance(node, Symlink):
+            raise error(errno.ENOTDIR if flags & os.O_DIRECTORY else errno.ELOOP)
+        if node.is_directory:
+            if flags & (os.O_CREAT | os.O_TRUNC) or flags & O_ACCMODE != os.O_RDONLY:
+                raise error(errno.EISDIR)
+        elif flags & os.O_DIRECTORY or walk.slash:
+            raise error(errno.ENOTDIR)
+
+    def _open_tmpfile(self, path: PathName, flags: int, mode: int, dir_fd: int | None) -> int:
+        directory = self.lookup(path, dir_fd)
+        if not isinstance(directory, Directory):
+            raise error(errno.ENOTDIR)
+        inode = Inode(directory.sb, mode)
+        inode.nlink = 0
+        return self.files.install(open_inode(inode, flags, self.sched))
+
+    def _open_node(self, node: Node, flags: int) -> File:
         if isinstance(node, Inode):
-            node.nlink = 0
-            node.drop()
+            return open_inode(node, flags, self.sched)
+        if isinstance(node, Directory):
+            return open_directory(node, flags, self.sched)
+        if isinstance(node, Fifo):
+            return fifo_open(pipe_of(node, self), flags)
+        if isinstance(node, CharDevice):
+            return File(self.sched, node.f_op, flags, node.private)
+        assert isinstance(node, Socket)
+        raise error(errno.ENXIO)
 
     @syscall
     def close(self, fd: int) -> None:
@@ -131,6 +183,20 @@ class FileSyscalls(SyscallTable):
         """See pwrite(2): EINVAL for a negative offset, ESPIPE where there is no position."""
         return vfs_write(self._seekable(fd, offset), data, offset)
 
+    @syscall
+    def pwritev2(self, fd: int, data: Buffer, offset: int, flags: int = 0) -> int:
+        """As pwrite, or as write at -1, with RWF_DSYNC, RWF_SYNC and RWF_APPEND. EOPNOTSUPP."""
+        if flags & ~(RWF_DSYNC | RWF_SYNC | RWF_APPEND):
+            raise error(errno.EOPNOTSUPP)
+        file = self.fget(fd) if offset == -1 else self._seekable(fd, offset)
+        pos = None if offset == -1 else offset
+        if flags & RWF_APPEND and isinstance(file.private_data, Inode):
+            pos = file.private_data.size
+        done = vfs_write(file, data, pos)
+        if flags & (RWF_DSYNC | RWF_SYNC) and done:
+            generic_write_sync(file, not flags & RWF_SYNC)
+        return done
+
     def _seekable(self, fd: int, offset: int) -> File:
         if offset < 0:
             raise error(errno.EINVAL)
@@ -143,21 +209,6 @@ class FileSyscalls(SyscallTable):
     def lseek(self, fd: int, offset: int, whence: int = os.SEEK_SET) -> int:
         """Move the position and return it. EBADF, EINVAL, ESPIPE, ENXIO (no data or hole there)."""
         return vfs_llseek(self.fget(fd), offset, whence)
-
-    @syscall
-    def ftruncate(self, fd: int, size: int) -> None:
-        """Cut a file short, or give it a hole at its end. EINVAL, EBADF, EFBIG."""
-        if size < 0:
-            raise error(errno.EINVAL)
-        file = self.fget(fd)
-        if not file.writable or not isinstance(file.private_data, Inode):
-            raise error(errno.EINVAL)
-        inode = file.private_data
-        if size > inode.size:
-            inode.sb.write_checks(file, inode.size, size - inode.size)
-            if size > inode.sb.s_maxbytes:
-                raise error(errno.EFBIG)
-        inode.truncate(size)
 
     @syscall
     def fsync(self, fd: int) -> None:

@@ -19,13 +19,14 @@ from .eventpoll import EventPollSyscalls
 from .fcntl import FcntlSyscalls
 from .fork import Process, ProcessSyscalls
 from .fs import FileSyscalls
+from .inode import SuperBlock
+from .mmap import MapSyscalls
 from .net.scm import MessageSyscalls
 from .net.socket import Net, SocketSyscalls
 from .net.tcp import tcp_init
 from .net.udp import udp_init
 from .net.unix import unix_init
 from .pipe import PipeSyscalls
-from .ramfs import MapSyscalls
 from .sched import Choice, Scheduler, SeededChoice, Task
 from .select import SelectSyscalls
 from .selector import KernelSelector
@@ -60,7 +61,8 @@ class Kernel(
     `seed` chooses the order of deferred work, timers and tasks; the same seed gives the same run.
     `nr_cpus` sizes AIO contexts as the number of possible CPUs does. `sched` lets several kernels,
     each a machine, share one clock and one order of events. `trace`, when it is a function, takes
-    the parts of each system call; `set_trace` adds the wake-ups.
+    the parts of each system call; `set_trace` adds the wake-ups. `root` is the file system at /,
+    an empty one in memory if it is not given.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Kernel(
         choice: Choice | None = None,
         nr_cpus: int = 2,
         sched: Scheduler | None = None,
+        root: SuperBlock | None = None,
     ) -> None:
         if sched is None:
             if choice is None:
@@ -96,7 +99,7 @@ class Kernel(
         self.aio_nr = 0
         self._next_ctx_id = 0x7F0000000000
         self.random_pool: EntropyPool = EntropyPool(self.sched, seed or 0)
-        self.mount_root(self.random_pool)
+        self.mount_root(self.random_pool, root)
 
     def set_trace(self, trace: TraceFunction | None) -> None:
         """Call `trace` with the parts of every system call and wake-up; None ends it."""

@@ -1,4 +1,4 @@
-"""fs/ramfs, mm/shmem.c, mm/filemap.c and mm/mmap.c: regular files in memory, and maps of them.
+"""fs/ramfs, mm/shmem.c and mm/filemap.c: regular files, in memory and through the page cache.
 
 Facts: a file is pages, and a hole has none. Three bounds limit a write, in this order:
 RLIMIT_FSIZE (EFBIG and SIGXFSZ), the largest size that the file system allows (EFBIG) and its
@@ -6,65 +6,74 @@ pages (ENOSPC). Across a bound a write is short, at it an error. Regular files h
 method: poll(2) finds them ready, AIO poll of the series refuses them, today's kernel completes
 at once. A direct read of a dirty file has to write it back first, so with RWF_NOWAIT it is EAGAIN.
 
-Rule: a fresh kernel has one file system without bounds; `mount` gives a path one of its own. On
-x86 writable memory is readable, so PROT_WRITE is enough for the source of a write.
-Left out: permissions, dirtiness page by page (a file is dirty or clean), private mappings, faults.
+Rule: a fresh kernel has one file system without bounds; `mount` gives a path one of its own. The
+device below it, if there is one, has what writeback.py brings there.
+Left out: readahead, mandatory locks, swapfiles.
 """
 
 from __future__ import annotations
 
 import errno
-import mmap
 import os
-import signal
+import stat
 
 from .file import File, FileOperations
-from .signal import Signals
-from .syscall import SyscallTable, syscall
+from .inode import Node, SuperBlock
+from .sched import Scheduler
 from .uapi import LONG_MAX, O_ACCMODE, PAGE_SIZE, error
+from .writeback import transfer, wait_for_media
 
 SECTOR_SIZE = 512
+FALLOC_FL_KEEP_SIZE = 1
+FALLOC_FL_PUNCH_HOLE = 2
+# O_SYNC is O_DSYNC and one bit more.
+O_SYNC_ONLY = os.O_SYNC & ~os.O_DSYNC
 
 
-class SuperBlock:
-    """struct super_block: the bounds of one file system. `pages` counts the pages left."""
+class Inode(Node):
+    """A regular file: its pages by index, and how many fsyncs reached it.
 
-    def __init__(
-        self, signals: Signals, size: int | None = None, s_maxbytes: int = LONG_MAX
-    ) -> None:
-        self.signals = signals
-        self.pages: int | None = None if size is None else -(-size // PAGE_SIZE)
-        self.s_maxbytes = s_maxbytes
+    `dirty_pages` are in the cache alone, in the order in which they were written. `unmapped` ones
+    are on the device, where a crash would leave no trace of them. `cold` ones are not in memory.
+    """
 
-    def write_checks(self, file: File, pos: int, count: int) -> int:
-        """generic_write_checks: return how much of a write at `pos` may go in. EFBIG."""
-        task = file.sched.current
-        limit = task.process.fsize_max
-        if limit is not None:
-            if pos >= limit:
-                self.signals.send(signal.SIGXFSZ, task)
-                raise error(errno.EFBIG)
-            count = min(count, limit - pos)
-        if pos >= self.s_maxbytes:
-            raise error(errno.EFBIG)
-        return min(count, self.s_maxbytes - pos)
+    kind = stat.S_IFREG
 
-
-class Inode:
-    """A regular file: its pages by index, and how many fsyncs reached it."""
-
-    def __init__(self, sb: SuperBlock) -> None:
-        self.sb = sb
-        self.size: int = 0
+    def __init__(self, sb: SuperBlock, mode: int = 0o644) -> None:
+        super().__init__(sb, mode)
+        self._size = 0
         self.pages: dict[int, bytearray] = {}
-        self.dirty = False
+        self.dirty_pages: dict[int, None] = {}
+        self.unmapped: dict[int, None] = {}
+        self.cold: set[int] = set()
+        # The smallest size since the device had the file as it was.
+        self.cut = LONG_MAX
         self.syncs = 0
-        # Its pages are freed when neither a name nor an open file is left.
-        self.nlink = 1
-        self.opens = 0
+        # errseq_t: how often writeback has failed.
+        self.wb_err = 0
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    @size.setter
+    def size(self, size: int) -> None:
+        self._size = size
+
+    @property
+    def blocks(self) -> int:
+        return len(self.pages) * (PAGE_SIZE // SECTOR_SIZE)
+
+    @property
+    def dirty(self) -> bool:
+        return bool(self.dirty_pages)
+
+    def clean(self) -> None:
+        self.dirty_pages.clear()
+        self.cut = LONG_MAX
 
     def read(self, pos: int, count: int) -> bytes:
-        end = min(pos + count, self.size)
+        end = min(pos + count, self._size)
         parts: list[bytes] = []
         while pos < end:
             index, offset = divmod(pos, PAGE_SIZE)
@@ -74,47 +83,86 @@ class Inode:
             pos += length
         return b"".join(parts)
 
+    def allocate(self, index: int) -> bytearray | None:
+        """Return the page at `index`, a new one if there was none; None if no page is left."""
+        page = self.pages.get(index)
+        if page is None:
+            if self.sb.pages == 0:
+                return None
+            if self.sb.pages is not None:
+                self.sb.pages -= 1
+            page = self.pages[index] = bytearray(PAGE_SIZE)
+        return page
+
     def write(self, pos: int, data: bytes) -> int:
         """Write at `pos`, past the end too; short where pages run out. ENOSPC."""
         done = 0
         while done < len(data):
             index, offset = divmod(pos + done, PAGE_SIZE)
-            page = self.pages.get(index)
+            page = self.allocate(index)
             if page is None:
-                if self.sb.pages == 0:
-                    break
-                if self.sb.pages is not None:
-                    self.sb.pages -= 1
-                page = self.pages[index] = bytearray(PAGE_SIZE)
+                break
             part = data[done : done + PAGE_SIZE - offset]
             page[offset : offset + len(part)] = part
+            self.dirty_pages[index] = None
             done += len(part)
         if not done and data:
             raise error(errno.ENOSPC)
-        self.size = max(self.size, pos + done)
+        self._size = max(self._size, pos + done)
+        self.modified()
         return done
 
     def truncate(self, size: int) -> None:
         kept, odd = divmod(size, PAGE_SIZE)
-        for index in [index for index in self.pages if index >= kept + bool(odd)]:
+        self._free([index for index in self.pages if index >= kept + bool(odd)])
+        if odd and kept in self.pages and size < self._size:
+            self.pages[kept][odd:] = bytes(PAGE_SIZE - odd)
+            self.dirty_pages[kept] = None
+        self.cut = min(self.cut, size)
+        self._size = size
+        self.modified()
+
+    def punch(self, pos: int, end: int) -> None:
+        """Zero the bytes from `pos` to `end`; their pages stay allocated."""
+        end = min(end, -(-self._size // PAGE_SIZE) * PAGE_SIZE)
+        for index in [index for index in self.pages if pos < (index + 1) * PAGE_SIZE]:
+            start = index * PAGE_SIZE
+            if start >= end:
+                continue
+            first, last = max(pos - start, 0), min(end - start, PAGE_SIZE)
+            self.pages[index][first:last] = bytes(last - first)
+            self.dirty_pages[index] = None
+        self.modified()
+
+    def _free(self, indices: list[int]) -> None:
+        for index in indices:
             del self.pages[index]
+            self.dirty_pages.pop(index, None)
+            self.unmapped.pop(index, None)
+            self.cold.discard(index)
             if self.sb.pages is not None:
                 self.sb.pages += 1
-        if odd and kept in self.pages:
-            self.pages[kept][odd:] = bytes(PAGE_SIZE - odd)
-        self.size = size
 
-    def drop(self) -> None:
-        """iput: free the pages once no name and no open file is left."""
-        if not self.nlink and not self.opens:
-            self.truncate(0)
+    def evict(self) -> None:
+        self._free(list(self.pages))
+        self._size = 0
+
+    def write_out(self) -> None:
+        if self.sb.device is not None:
+            self.sb.device.sync_file(self, False)
 
 
-def open_inode(inode: Inode, flags: int, signals: Signals) -> File:
+def open_inode(inode: Inode, flags: int, sched: Scheduler) -> File:
     if flags & os.O_TRUNC and flags & O_ACCMODE != os.O_RDONLY:
         inode.truncate(0)
     inode.opens += 1
-    return File(signals.sched, ramfs_fops, flags, inode)
+    file = File(sched, ramfs_fops, flags, inode)
+    file.f_wb_err = inode.wb_err
+    return file
+
+
+def page_range(pos: int, count: int) -> range:
+    return range(pos // PAGE_SIZE, -(-(pos + count) // PAGE_SIZE))
 
 
 def write_back(file: File, pos: int, count: int, nowait: bool) -> None:
@@ -124,14 +172,28 @@ def write_back(file: File, pos: int, count: int, nowait: bool) -> None:
         raise error(errno.EINVAL)
     if inode.dirty and nowait:
         raise error(errno.EAGAIN)
-    inode.dirty = False
+    if inode.sb.device is None:
+        inode.clean()
+    else:
+        inode.sb.device.write_through(inode, list(inode.dirty_pages))
 
 
 def ramfs_read(file: File, count: int, pos: int | None, nowait: bool) -> bytes:
     inode: Inode = file.private_data
     start = pos or 0
-    if file.f_flags & os.O_DIRECT:
+    direct = bool(file.f_flags & os.O_DIRECT)
+    if direct:
         write_back(file, start, count, nowait)
+    if inode.sb.device is not None and count and (direct or inode.cold):
+        wanted = page_range(start, min(count, max(inode.size - start, 0)))
+        if direct or not inode.cold.isdisjoint(wanted):
+            if nowait and not direct:
+                raise error(errno.EAGAIN)
+            wait_for_media(file.sched, inode, "read")
+            count = transfer(inode, "read", count)
+            inode.cold.difference_update(wanted)
+    if count:
+        inode.atime_ns = inode.sb.now_ns()
     return inode.read(start, count)
 
 
@@ -142,11 +204,35 @@ def ramfs_write(file: File, data: bytes, pos: int | None, nowait: bool) -> int:
     start = inode.size if file.f_flags & os.O_APPEND else pos or 0
     count = inode.sb.write_checks(file, start, len(data))
     direct = bool(file.f_flags & os.O_DIRECT)
+    device = inode.sb.device
     if direct:
         write_back(file, start, len(data), nowait)
+    if device is None:
+        done = inode.write(start, data[:count])
+        if direct:
+            inode.clean()
+        return done
+    flight = device.begin_write(inode, start, data[:count]) if direct else 0
+    try:
+        wait_for_media(file.sched, inode, "write")
+    finally:
+        device.end_write(flight)
+    count = transfer(inode, "write", count)
+    if file.f_flags & os.O_APPEND:
+        # Another write may have gone first meanwhile.
+        start = inode.size
     done = inode.write(start, data[:count])
-    inode.dirty = inode.dirty or not direct
+    if direct:
+        device.write_through(inode, page_range(start, done))
+    if file.f_flags & os.O_DSYNC:
+        generic_write_sync(file, not file.f_flags & O_SYNC_ONLY)
     return done
+
+
+def generic_write_sync(file: File, datasync: bool) -> None:
+    """The fsync at the end of a write that asked for one: O_SYNC, O_DSYNC, RWF_DSYNC."""
+    if file.f_op.fsync is not None:
+        file.f_op.fsync(file, datasync)
 
 
 def ramfs_llseek(file: File, offset: int, whence: int) -> int:
@@ -165,9 +251,29 @@ def ramfs_llseek(file: File, offset: int, whence: int) -> int:
 
 
 def ramfs_fsync(file: File, datasync: bool) -> None:
+    """Bring the file to the device. EIO if that fails, or failed since this file's last fsync."""
     inode: Inode = file.private_data
-    inode.dirty = False
     inode.syncs += 1
+    device = inode.sb.device
+    if device is None:
+        inode.clean()
+        return
+    wait_for_media(file.sched, inode, "fsync")
+    try:
+        transfer(inode, "fsync", 0)
+    except OSError:
+        # The pages are clean although the device does not have them.
+        inode.clean()
+        inode.wb_err += 1
+    if file.f_wb_err != inode.wb_err:
+        file.f_wb_err = inode.wb_err
+        raise error(errno.EIO)
+    device.sync_file(inode, datasync)
+
+
+def ramfs_flush(file: File) -> None:
+    """The end of one descriptor. EIO."""
+    transfer(file.private_data, "close", 0)
 
 
 def ramfs_release(file: File) -> None:
@@ -180,79 +286,10 @@ ramfs_fops: FileOperations = FileOperations(
     read=ramfs_read,
     write=ramfs_write,
     fsync=ramfs_fsync,
+    flush=ramfs_flush,
     release=ramfs_release,
     llseek=ramfs_llseek,
     inq=lambda file: file.private_data.size - file.f_pos,
     seekable=True,
     nowait=True,
 )
-
-
-class Mapping:
-    """A shared mapping of a file: user memory that system calls take as a buffer.
-
-    `load` and `store` are the kernel's accesses (EFAULT); the program itself uses it as a
-    sequence of bytes.
-    """
-
-    def __init__(self, file: File, offset: int, length: int, prot: int) -> None:
-        self.file: File = file.get()
-        self.offset = offset
-        self.length = length
-        self.prot = prot
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, part: slice) -> bytes:
-        inode: Inode = self.file.private_data
-        start, stop, step = part.indices(self.length)
-        return inode.read(self.offset + start, max(stop - start, 0))[::step]
-
-    def load(self, count: int) -> bytes:
-        """copy_from_user."""
-        self._check(count, mmap.PROT_READ | mmap.PROT_WRITE)
-        return self[:count].ljust(count, b"\0")
-
-    def store(self, data: bytes) -> None:
-        """copy_to_user."""
-        self._check(len(data), mmap.PROT_WRITE)
-        inode: Inode = self.file.private_data
-        inode.write(self.offset, data[: max(inode.size - self.offset, 0)])
-        inode.dirty = True
-
-    def _check(self, count: int, prot: int) -> None:
-        inode: Inode = self.file.private_data
-        mapped_pages = -(-inode.size // PAGE_SIZE)
-        if not self.prot & prot or count > self.length:
-            raise error(errno.EFAULT)
-        if self.offset + count > mapped_pages * PAGE_SIZE:
-            # SIGBUS for the program itself.
-            raise error(errno.EFAULT)
-
-
-class MapSyscalls(SyscallTable):
-    """mmap and munmap of regular files; any writable Python buffer is anonymous memory."""
-
-    @syscall
-    def mmap(self, fd: int, length: int, prot: int, offset: int = 0) -> Mapping:
-        """Map a part of a file, shared. EBADF, ENODEV, EACCES (wrong mode), EINVAL."""
-        file = self.fget(fd)
-        if length <= 0 or offset % PAGE_SIZE:
-            raise error(errno.EINVAL)
-        if not file.readable or (prot & mmap.PROT_WRITE and not file.writable):
-            raise error(errno.EACCES)
-        if file.f_op is not ramfs_fops:
-            raise error(errno.ENODEV)
-        mapping = Mapping(file, offset, length, prot)
-        self.sched.current.process.mappings.append(mapping)
-        return mapping
-
-    @syscall
-    def munmap(self, mapping: Mapping) -> None:
-        """Give the memory and the reference to the file back. EINVAL if it was done before."""
-        mappings = self.sched.current.process.mappings
-        if mapping not in mappings:
-            raise error(errno.EINVAL)
-        mappings.remove(mapping)
-        mapping.file.put()

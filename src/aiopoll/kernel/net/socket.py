@@ -196,11 +196,10 @@ class Net:
         # By protocol and port. A listener is in both; the dicts below are sets with an order.
         self.bound: SocketTables = {}
         self.listening: SocketTables = {}
+        # The file system has the paths among them, and sets this.
         self.unix_names: dict[str | bytes, Any] = {}
         self.next_port = 32_768
         self.next_autobind = 0
-        # Whether a path is taken by a file that is no socket: the file system sets it.
-        self.path_exists: Callable[[str], bool] = lambda path: False
 
     def deliver(self, function: Callable[[], None]) -> None:
         """Put a segment on the wire: a softirq calls `function`, in the order of sending."""

@@ -110,7 +110,7 @@ def unix_bind(sk: UnixSock, address: Address) -> None:
         address = b"\0%05x" % sk.net.next_autobind
     if sk.bound_name is not None and isinstance(address, bytes):
         raise error(errno.EINVAL)
-    if address in sk.net.unix_names or (isinstance(address, str) and sk.net.path_exists(address)):
+    if address in sk.net.unix_names:
         raise error(errno.EADDRINUSE)
     if sk.bound_name is not None:
         raise error(errno.EINVAL)
@@ -125,8 +125,7 @@ def unix_find(sk: UnixSock, address: Address) -> UnixSock:
     name = unix_name(address)
     other = sk.net.unix_names.get(name)
     if other is None:
-        refuses = isinstance(name, bytes) or sk.net.path_exists(name)
-        raise error(errno.ECONNREFUSED if refuses else errno.ENOENT)
+        raise error(errno.ECONNREFUSED if isinstance(name, bytes) else errno.ENOENT)
     if other.dead:
         raise error(errno.ECONNREFUSED)
     if other.type != sk.type:
