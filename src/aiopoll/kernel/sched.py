@@ -18,8 +18,8 @@ interrupt masking (interrupts arrive only where a system call begins, ends or sl
 
 from __future__ import annotations
 
-import _thread
 import random
+from _thread import allocate_lock, get_ident, start_new_thread
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -109,7 +109,7 @@ class Task:
         self.thread: int = 0
         # Set when the task starts; the first one's by the kernel.
         self.process: Process
-        self.gate: Any = _thread.allocate_lock()
+        self.gate: Any = allocate_lock()
         self.gate.acquire()
 
     def __repr__(self) -> str:
@@ -205,7 +205,7 @@ class Scheduler:
         self.tasks.append(task)
         self.preemptive = True
         # Not threading's: a simulated program has threads of its own by those names.
-        _thread.start_new_thread(body, ())
+        start_new_thread(body, ())
         return task
 
     def spawn_kworker(self) -> Task:
@@ -308,7 +308,7 @@ class Scheduler:
 
     def _switch(self, task: Task) -> None:
         me = self.current
-        me.thread = _thread.get_ident()
+        me.thread = get_ident()
         self.current = task
         self.switches += 1
         task.gate.release()
@@ -335,7 +335,7 @@ class Scheduler:
             alternatives = bool(self.softirqs) + bool(works) + len(tasks)
             if not alternatives:
                 if not self.fire_timer():
-                    self.current.thread = _thread.get_ident()
+                    self.current.thread = get_ident()
                     raise Deadlock(
                         f"every task sleeps and no timer is armed: {'; '.join(waiting(self))}"
                     )

@@ -79,7 +79,7 @@ class Host:
         self.error: BaseException | None = None
         self.parked: list[Task] | None = None
         self.loops: list[SimEventLoop] = []
-        self.random: random.Random = random.Random()
+        self.random: random.Random = random.Random(0)
         self._kernel: Kernel | None = None
         self._loop_count = 0
         self._drift = 0.0

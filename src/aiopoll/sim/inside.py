@@ -48,7 +48,9 @@ def host() -> Host | None:
     found = place.world
     if found is None:
         return None
-    machine: Host | None = found.sched.current.process.machine
+    # Before the first host there is no process either.
+    process = getattr(found.sched.current, "process", None)
+    machine: Host | None = None if process is None else process.machine
     return machine
 
 

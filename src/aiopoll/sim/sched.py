@@ -20,8 +20,8 @@ a program are cooperative here, and a race between two of their instructions is 
 
 from __future__ import annotations
 
-import _thread
 import gc
+from _thread import allocate_lock, get_ident, start_new_thread
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +52,7 @@ COLLECT_MASK = 0x3FFF
 
 def taken_lock() -> Any:
     """Return a lock of the real machine, taken: the next `acquire` waits for a `release`."""
-    lock = _thread.allocate_lock()
+    lock = allocate_lock()
     lock.acquire()
     return lock
 
@@ -120,11 +120,11 @@ class WorldScheduler(Scheduler):
         """Start a task with a stack, of the process that the current task belongs to."""
 
         def body() -> Any:
-            place.threads.add(_thread.get_ident())
+            place.threads.add(get_ident())
             try:
                 return function()
             finally:
-                place.threads.discard(_thread.get_ident())
+                place.threads.discard(get_ident())
 
         task = super().spawn(body, name)
         # Spin locks are not where tasks of a world change.
@@ -272,10 +272,10 @@ class WorldScheduler(Scheduler):
         elif self._idle:
             self._idle.pop().release()
         else:
-            _thread.start_new_thread(self._driver, (taken_lock(),))
+            start_new_thread(self._driver, (taken_lock(),))
 
     def _driver(self, gate: Any) -> None:
-        ident = _thread.get_ident()
+        ident = get_ident()
         place.threads.add(ident)
         try:
             self._drive(gate, self.current)
