@@ -49,6 +49,7 @@ def _part(module: str, name: str) -> Any:
 Disk = _part("disk", "Disk")
 History = _part("history", "History")
 Network = _part("links", "Network")
+installed = _part("names", "installed")
 
 Hosts = Host | str | Iterable[Host | str]
 
@@ -345,15 +346,16 @@ class World:
         ident = inside.get_ident()
         place.threads.add(ident)
         try:
-            yield
+            with installed(self) if installed is not None else contextlib.nullcontext():
+                try:
+                    yield
+                finally:
+                    if self.before_end is not None:
+                        self.before_end()
+                    self._close()
         finally:
-            try:
-                if self.before_end is not None:
-                    self.before_end()
-                self._close()
-            finally:
-                place.threads.discard(ident)
-                place.world = None
+            place.threads.discard(ident)
+            place.world = None
 
     def _close(self) -> None:
         """Let everything unwind that was left: machines are off, so none of it has an effect."""

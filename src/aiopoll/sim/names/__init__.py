@@ -1,0 +1,83 @@
+"""The ordinary names, which mean the world's things inside a world.
+
+Lives here: patching and stand-ins; a module for each group of names: clocks, entropy, sockets,
+files, threads, signals, loops; and the escape hatch's lock, an audit hook for everything else.
+
+May import: the kernel, and the modules of `sim` below the world (`inside`, `tape`).
+
+Data comes from the program's calls, and goes to the kernel of the host whose code makes them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from .dispatch import Replacement, Value
+from .patching import Patches
+
+if TYPE_CHECKING:
+    from ..world import World
+
+PARTS = (
+    "clock",
+    "entropy",
+    "threads",
+    "sockets",
+    "polling",
+    "signals",
+    "files",
+    "async_files",
+    "loops",
+    "escape",
+)
+
+
+def _parts() -> list[Any]:
+    return [
+        importlib.import_module(f"{__name__}.{name}")
+        for name in PARTS
+        if importlib.util.find_spec(f"{__name__}.{name}") is not None
+    ]
+
+
+def _replacements() -> Iterable[Replacement]:
+    for part in _parts():
+        yield from part.replacements()
+
+
+def _late() -> Iterable[Replacement]:
+    from . import loops
+
+    yield from loops.late()
+
+
+def _values() -> Iterable[Value]:
+    for part in _with_values:
+        yield from part.values()
+
+
+_with_values: list[Any] = []
+
+
+_patches: Patches | None = None
+
+
+@contextlib.contextmanager
+def installed(world: World) -> Iterator[None]:
+    """Give the ordinary names the meaning of `world` while entered. RuntimeError if one runs."""
+    from . import clock, escape, threads
+
+    global _patches
+    if _patches is None:
+        _with_values.extend(part for part in _parts() if hasattr(part, "values"))
+        _patches = Patches(_replacements(), _late, _values, threads.shared)
+    _patches.install()
+    try:
+        with clock.pickled(), threads.registered(), escape.watched():
+            yield
+    finally:
+        _patches.restore()

@@ -1,0 +1,172 @@
+"""Puts stand-ins in the place of names while a world runs, and takes them out again.
+
+Facts: `time.monotonic` is found in its module at each call, but `from time import monotonic`
+bound the object before the run, in the globals of any module. Locks and thread-locals in the
+globals of modules are shared by all threads, and a host's thread must never wait for a real one.
+
+Rule: a stand-in is made once a process. Each module's globals are searched once, and again when
+their size changed; what was found is kept, so a run costs one assignment a place. What a run
+replaced it restores, whatever the program assigned meanwhile. A name that other code has
+replaced at the start, a mock for instance, is left to it.
+Left out: originals bound in class bodies, default arguments, closures and C. The boundary page
+names them.
+"""
+
+from __future__ import annotations
+
+import _thread
+import sys
+from collections.abc import Callable, Iterable
+from types import ModuleType
+from typing import Any
+
+from .dispatch import Replacement, Value
+
+# The simulator's own modules, and what it is built on, mean the real names.
+SKIPPED = ("aiopoll.kernel", "aiopoll.sim", "importlib._bootstrap", "_frozen_importlib")
+MISSING = object()
+
+
+class Place:
+    """One name in one namespace, with its original and the stand-in."""
+
+    __slots__ = ("name", "namespace", "original", "owner", "stand_in")
+
+    def __init__(self, owner: Any, name: str, original: Any, stand_in: Any) -> None:
+        self.owner = owner
+        self.name = name
+        self.original = original
+        self.stand_in = stand_in
+        # A module's names are assigned directly; a class wants setattr.
+        self.namespace: dict[str, Any] | None = (
+            owner.__dict__ if isinstance(owner, ModuleType) else None
+        )
+
+    def get(self) -> Any:
+        return self.owner.__dict__.get(self.name, MISSING)
+
+    def put(self, value: Any) -> None:
+        if self.namespace is not None:
+            if value is MISSING:
+                self.namespace.pop(self.name, None)
+            else:
+                self.namespace[self.name] = value
+        elif value is not MISSING:
+            setattr(self.owner, self.name, value)
+        elif self.name in self.owner.__dict__:
+            delattr(self.owner, self.name)
+
+
+class Patches:
+    """All replacements of a process: `install` puts them in, `restore` takes them out.
+
+    `shared(value)` returns a stand-in for an object in a module's globals that hosts must not
+    share with real threads (a lock, a thread-local), or None. `late()` yields replacements that
+    depend on what is imported by now; `values()` what a run starts anew with.
+    """
+
+    def __init__(
+        self,
+        replacements: Iterable[Replacement],
+        late: Callable[[], Iterable[Replacement]],
+        values: Callable[[], Iterable[Value]],
+        shared: Callable[[Any], Any],
+    ) -> None:
+        self._late = late
+        self._values = values
+        self._shared = shared
+        self._places: dict[tuple[int, str], Place] = {}
+        # By the identity of the original: the original, which keeps the number its own.
+        self._stand_ins: dict[int, tuple[Any, Any]] = {}
+        self._originals: dict[int, tuple[Any, Any]] = {}
+        self._scanned: dict[int, tuple[ModuleType, int]] = {}
+        self._installed: list[tuple[Place, Any]] = []
+        self.active: bool = False
+        for owner, name, make in replacements:
+            self._add(owner, name, make)
+
+    def _add(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+        found = owner.__dict__.get(name, MISSING)
+        original = found
+        if found is MISSING and not isinstance(owner, ModuleType):
+            # Inherited: the class gets a name of its own for the run.
+            original = getattr(owner, name)
+        if found is MISSING and isinstance(owner, ModuleType):
+            stand_in = make(MISSING)
+        elif isinstance(owner, ModuleType):
+            known = self._stand_ins.get(id(original))
+            stand_in = make(original) if known is None else known[1]
+            self._stand_ins[id(original)] = (original, stand_in)
+            self._originals[id(stand_in)] = (stand_in, original)
+        else:
+            stand_in = make(original)
+        self._places[id(owner), name] = Place(owner, name, found, stand_in)
+
+    def install(self) -> None:
+        """Put every stand-in in its place. RuntimeError if they are in already."""
+        if self.active:
+            raise RuntimeError("a world runs already in this process, and worlds do not nest")
+        self.active = True
+        try:
+            for owner, name, make in self._late():
+                self._add(owner, name, make)
+            self._scan()
+            for place in self._places.values():
+                before = place.get()
+                if before is place.original:
+                    self._installed.append((place, before))
+                    place.put(place.stand_in)
+            for owner, name, begin in self._values():
+                place = Place(owner, name, owner.__dict__.get(name, MISSING), begin())
+                self._installed.append((place, place.original))
+                place.put(place.stand_in)
+        except BaseException:
+            self.restore()
+            raise
+
+    def restore(self) -> None:
+        """Take every stand-in out, also of the modules that were imported meanwhile."""
+        while self._installed:
+            place, before = self._installed.pop()
+            place.put(before)
+        self._scan(restoring=True)
+        self.active = False
+
+    def _scan(self, *, restoring: bool = False) -> None:
+        """Search the modules that are new or have grown."""
+        scanned = self._scanned
+        for name, module in list(sys.modules.items()):
+            if type(module) is not ModuleType:
+                # A lazy module would be loaded by a look at it.
+                continue
+            size = len(module.__dict__)
+            known = scanned.get(id(module))
+            if known is not None and known[0] is module and known[1] == size:
+                continue
+            scanned[id(module)] = (module, size)
+            if not name.startswith(SKIPPED):
+                self._scan_module(module, restoring)
+
+    def _scan_module(self, module: ModuleType, restoring: bool) -> None:
+        stand_ins, originals = self._stand_ins, self._originals
+        namespace = module.__dict__
+        for name, value in list(namespace.items()):
+            number = id(value)
+            if number in stand_ins:
+                original, stand_in = stand_ins[number]
+            elif number in originals:
+                # Bound during a run: by `from time import monotonic` of a module imported in it.
+                stand_in, original = originals[number]
+                if restoring:
+                    namespace[name] = original
+            elif type(value) in SHARED_TYPES and (made := self._shared(value)) is not None:
+                original, stand_in = value, made
+                stand_ins[number] = (original, stand_in)
+                originals[id(stand_in)] = (stand_in, original)
+            else:
+                continue
+            if (id(module), name) not in self._places:
+                self._places[id(module), name] = Place(module, name, original, stand_in)
+
+
+SHARED_TYPES = (_thread.LockType, _thread.RLock, _thread._local)
