@@ -31,9 +31,16 @@ class InetSock(Sock):
         self.port: int = 0
         self.peer_host = ""
         self.peer_port = 0
+        # SOCK_BINDADDR_LOCK and SOCK_BINDPORT_LOCK: whether bind asked for this very one.
+        self.host_locked = False
+        self.port_locked = False
+        # inet_sport: getsockname still shows a port that was given back.
+        self.last_port = 0
 
     def address(self, peer: bool) -> Address:
-        host, port = (self.peer_host, self.peer_port) if peer else (self.host, self.port)
+        host, port = self.peer_host, self.peer_port
+        if not peer:
+            host, port = self.host, self.port or self.last_port
         return (host, port, 0, 0) if self.family == socket.AF_INET6 else (host, port)
 
     def parse(self, address: Address) -> tuple[str, int]:
@@ -75,6 +82,22 @@ class InetSock(Sock):
             del sockets[self]
             if not sockets:
                 del tables[key]
+
+    def put_port(self) -> None:
+        """inet_put_port: give back a port that bind did not ask for by its number."""
+        if not self.port_locked:
+            self.unhash()
+            self.last_port, self.port = self.port or self.last_port, 0
+
+    def reset_host(self) -> None:
+        """inet_reset_saddr: forget an address that bind did not ask for."""
+        if not self.host_locked:
+            self.host = ANY[self.family == socket.AF_INET6]
+
+    def autobind(self) -> None:
+        """inet_autobind: take a free port if there is none."""
+        if not self.port:
+            self.get_port(self.host, 0)
 
     def reuse(self) -> bool:
         return bool(self.options.get((socket.SOL_SOCKET, socket.SO_REUSEADDR)))
@@ -125,9 +148,10 @@ def is_local(host: str, family: int) -> bool:
 
 def inet_bind(sk: InetSock, address: Address) -> None:
     host, port = sk.parse(address)
-    if sk.port:
+    if sk.port or sk.state != TCP_CLOSE:
         raise error(errno.EINVAL)
     sk.get_port(host, port)
+    sk.host_locked, sk.port_locked = host not in ANY, port != 0
 
 
 def inet_getname(sk: InetSock, peer: int) -> Address:

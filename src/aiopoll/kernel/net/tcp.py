@@ -25,7 +25,7 @@ from ..uapi import (
     EPOLLWRNORM,
     error,
 )
-from .inet import ANY, inet_bind, inet_getname, lookup_listeners
+from .inet import ANY, inet_bind, inet_getname
 from .socket import (
     MSG_OOB,
     MSG_PEEK,
@@ -46,7 +46,16 @@ from .socket import (
     ProtoOps,
     Sock,
 )
-from .tcp_input import MSS, NO_QUEUE, SENDING, SS_CONNECTED, SS_CONNECTING, SS_UNCONNECTED, TcpSock
+from .tcp_input import (
+    MSS,
+    NO_QUEUE,
+    SENDING,
+    SS_CONNECTED,
+    SS_CONNECTING,
+    SS_DISCONNECTING,
+    SS_UNCONNECTED,
+    TcpSock,
+)
 
 
 def tcp_create(net: Net, family: int, kind: int, protocol: int) -> Sock:
@@ -60,6 +69,8 @@ def tcp_connect(sk: TcpSock, address: Address, nowait: bool) -> None:
     if address is None:
         tcp_disconnect(sk)
         return
+    if sk.ss_state == SS_DISCONNECTING:
+        raise error(errno.EINVAL)
     unfinished = errno.EALREADY
     if sk.ss_state != SS_CONNECTING:
         if sk.ss_state == SS_CONNECTED or sk.state != TCP_CLOSE:
@@ -118,6 +129,8 @@ def tcp_disconnect(sk: TcpSock) -> None:
     sk.wmem = sk.rmem = 0
     sk.fin_queued = sk.sock_done = False
     sk.urgent_at = sk.urgent = None
+    sk.put_port()
+    sk.reset_host()
     sk.peer = None
     sk.peer_port = 0
     sk.sk_shutdown = 0
@@ -126,14 +139,12 @@ def tcp_disconnect(sk: TcpSock) -> None:
 
 
 def tcp_listen(sk: TcpSock, backlog: int) -> None:
-    if sk.state not in (TCP_CLOSE, TCP_LISTEN):
+    if sk.ss_state != SS_UNCONNECTED or sk.state not in (TCP_CLOSE, TCP_LISTEN):
         raise error(errno.EINVAL)
     if not sk.port:
         sk.get_port(sk.host, 0)
-    elif sk.state == TCP_CLOSE and any(
-        not (other.reuse_port() and sk.reuse_port())
-        for other in lookup_listeners(sk.net, TcpSock, sk.family, sk.host, sk.port)
-    ):
+    elif sk.state == TCP_CLOSE and sk.conflicts(sk.host, sk.port):
+        # Another that shares the port may listen by now.
         raise error(errno.EADDRINUSE)
     sk.backlog = backlog
     if sk.state == TCP_CLOSE:
@@ -260,7 +271,8 @@ def tcp_inq(sk: TcpSock) -> int:
 
 def tcp_shutdown(sk: TcpSock, mode: int) -> None:
     if sk.ss_state == SS_CONNECTING:
-        sk.ss_state = SS_CONNECTED
+        ended = sk.state in (TCP_CLOSE, TCP_SYN_SENT)
+        sk.ss_state = SS_DISCONNECTING if ended else SS_CONNECTED
     if sk.state == TCP_CLOSE:
         sk.sk_shutdown |= mode
         sk.state_change()

@@ -49,6 +49,7 @@ SENDING = (TCP_ESTABLISHED, TCP_CLOSE_WAIT)
 SS_UNCONNECTED = 1
 SS_CONNECTING = 2
 SS_CONNECTED = 3
+SS_DISCONNECTING = 4
 NO_QUEUE: deque[Any] = deque()
 
 
@@ -217,6 +218,7 @@ class TcpSock(InetSock):
         if self.dead:
             self.unhash()
         else:
+            self.put_port()
             self.state_change()
 
     def _part(self) -> None:
@@ -256,6 +258,10 @@ class TcpSock(InetSock):
     def _rcv_syn(self) -> None:
         """The SYN arrives: at a listener with room, at one without, or nowhere."""
         if self.state != TCP_SYN_SENT:
+            return
+        if (self.peer_host, self.peer_port) == (self.host, self.port):
+            # A simultaneous open with itself: its own SYN is the one that it waits for.
+            self.net.deliver(lambda: self._rcv_synack(self))
             return
         listeners = lookup_listeners(self.net, TcpSock, self.family, self.peer_host, self.peer_port)
         if not listeners:

@@ -19,7 +19,7 @@ from ..uapi import (
     EPOLLWRNORM,
     error,
 )
-from .inet import InetSock, inet_bind, inet_getname, lookup
+from .inet import ANY, InetSock, inet_bind, inet_getname, lookup
 from .socket import (
     MSG_OOB,
     MSG_PEEK,
@@ -82,15 +82,23 @@ def udp_create(net: Net, family: int, kind: int, protocol: int) -> Sock:
 def udp_connect(sk: UdpSock, address: Address, nowait: bool) -> None:
     if address is None:
         sk.peer_host, sk.peer_port, sk.state = "", 0, TCP_CLOSE
+        sk.reset_host()
+        sk.put_port()
+        sk.last_port = 0
         return
+    sk.autobind()
     host, port = sk.parse(address)
-    if not sk.port:
-        sk.get_port(sk.loopback, 0)
+    if host in ANY:
+        host = sk.loopback
+    if sk.host in ANY:
+        sk.host = sk.loopback
     sk.peer_host, sk.peer_port, sk.state = host, port, TCP_ESTABLISHED
 
 
 def udp_sendmsg(sk: UdpSock, data: bytes, flags: int, address: Address, nowait: bool) -> int:
-    if len(data) > UDP_MAX:
+    # Also where it fails: inet_send_prepare.
+    sk.autobind()
+    if len(data) > 0xFFFF:
         raise error(errno.EMSGSIZE)
     if flags & MSG_OOB:
         raise error(errno.EOPNOTSUPP)
@@ -98,16 +106,18 @@ def udp_sendmsg(sk: UdpSock, data: bytes, flags: int, address: Address, nowait: 
         host, port = sk.parse(address)
         if not port:
             raise error(errno.EINVAL)
-    elif sk.peer_port:
+    elif sk.state == TCP_ESTABLISHED:
         host, port = sk.peer_host, sk.peer_port
     else:
         raise error(errno.EDESTADDRREQ)
+    if host in ANY:
+        host = sk.loopback
+    if len(data) > UDP_MAX:
+        raise error(errno.EMSGSIZE)
     sk.raise_error()
     if sk.sk_shutdown & SEND_SHUTDOWN:
         # Of all broken sockets, only streams send SIGPIPE.
         raise error(errno.EPIPE)
-    if not sk.port:
-        sk.get_port(sk.host, 0)
     source = sk.address(False)
     if sk.host in ("0.0.0.0", "::"):
         source = (sk.loopback, *source[1:])
