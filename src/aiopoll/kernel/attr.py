@@ -21,7 +21,7 @@ from .pipe import pipefifo_fops
 from .ramfs import FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, Inode
 from .syscall import syscall
 from .uapi import LONG_MAX, PAGE_SIZE, error
-from .writeback import transfer, wait_for_media
+from .writeback import transfer
 
 X_OK = 1
 # What an unbounded file system says of its size, in pages.
@@ -205,7 +205,6 @@ class AttrSyscalls(Namespace):
         if mode & FALLOC_FL_PUNCH_HOLE:
             inode.punch(offset, end)
             return
-        wait_for_media(self.sched, inode, "write")
         transfer(inode, "write", length)
         for index in range(offset // PAGE_SIZE, -(-end // PAGE_SIZE)):
             if inode.allocate(index) is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from .attr import AttrSyscalls
 from .char.mem import null_fops, zero_fops
@@ -35,9 +35,14 @@ RWF_DSYNC, RWF_SYNC, RWF_APPEND = 2, 4, 0x10
 class FileSyscalls(NameSyscalls, AttrSyscalls, ReaddirSyscalls, CopySyscalls, LockSyscalls):
     """open, close, dup, read, write, pread, pwrite, lseek, fsync, fcntl's flags, clocks."""
 
+    # CLOCK_REALTIME, which the times of files are by. A host may have its own.
+    realtime_ns: Callable[[], int]
+
     def mount_root(self, pool: EntropyPool, root: SuperBlock | None = None) -> None:
         """Mount `root`, or an empty file system, at /, and the devices at /dev."""
         self.mounts = {}
+        clock = self.sched.clock
+        self.realtime_ns = lambda: clock.now_ns + clock.realtime_offset_ns
         # Programs bring names of sockets that have directories outside.
         self.net.unix_names = UnixNames(self, make_parents=root is None)
         self.root = SuperBlock() if root is None else root
@@ -52,10 +57,7 @@ class FileSyscalls(NameSyscalls, AttrSyscalls, ReaddirSyscalls, CopySyscalls, Lo
             devices.add(name, CharDevice(devices.sb, f_op, private, minor))
 
     def _attach(self, sb: SuperBlock) -> None:
-        clock = self.sched.clock
-        sb.attach(
-            self.signals, lambda: clock.now_ns + clock.realtime_offset_ns, 1 + len(self.mounts)
-        )
+        sb.attach(self.signals, lambda: self.realtime_ns(), 1 + len(self.mounts))
 
     def _mount(self, path: str, sb: SuperBlock) -> SuperBlock:
         point = make_directories(self, path)
@@ -260,5 +262,5 @@ class FileSyscalls(NameSyscalls, AttrSyscalls, ReaddirSyscalls, CopySyscalls, Lo
         if clockid in (time.CLOCK_MONOTONIC, time.CLOCK_BOOTTIME):
             return clock.now_ns
         if clockid == time.CLOCK_REALTIME:
-            return clock.now_ns + clock.realtime_offset_ns
+            return self.realtime_ns()
         raise error(errno.EINVAL)

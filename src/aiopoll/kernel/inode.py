@@ -59,7 +59,7 @@ class SuperBlock:
         # The directory of another file system that this one covers.
         self.mountpoint: Directory | None = None
         self.inodes = 0
-        self._next_ino = FIRST_INO
+        self.next_ino = FIRST_INO
         self.root: Directory = Directory(self, 0o755, None)
         self.root.ino = ROOT_INO
 
@@ -70,9 +70,30 @@ class SuperBlock:
         self.dev = dev
 
     def new_ino(self) -> int:
-        self._next_ino += 1
+        self.next_ino += 1
         self.inodes += 1
-        return self._next_ino - 1
+        return self.next_ino - 1
+
+    def resize(self, size: int | None) -> None:
+        """Change the bound of all files together; what is there stays, even if it is more."""
+        before, self.pages_max = self.pages_max, None if size is None else -(-size // PAGE_SIZE)
+        if self.pages_max is None:
+            self.pages = None
+            return
+        used = self.used if before is None or self.pages is None else before - self.pages
+        self.pages = max(self.pages_max - used, 0)
+
+    @property
+    def used(self) -> int:
+        """Return the pages that all files have now."""
+        seen: set[Node] = set()
+        waiting: list[Node] = [self.root]
+        while waiting:
+            node = waiting.pop()
+            if node not in seen:
+                seen.add(node)
+                waiting.extend(node.entries.values() if isinstance(node, Directory) else ())
+        return sum(node.blocks for node in seen if not node.is_directory) * 512 // PAGE_SIZE
 
     def write_checks(self, file: File, pos: int, count: int) -> int:
         """generic_write_checks: return how much of a write at `pos` may go in. EFBIG."""

@@ -212,11 +212,12 @@ def ramfs_write(file: File, data: bytes, pos: int | None, nowait: bool) -> int:
         if direct:
             inode.clean()
         return done
-    flight = device.begin_write(inode, start, data[:count]) if direct else 0
-    try:
-        wait_for_media(file.sched, inode, "write")
-    finally:
-        device.end_write(flight)
+    if direct:
+        flight = device.begin_write(inode, start, data[:count])
+        try:
+            wait_for_media(file.sched, inode, "write")
+        finally:
+            device.end_write(flight)
     count = transfer(inode, "write", count)
     if file.f_flags & os.O_APPEND:
         # Another write may have gone first meanwhile.

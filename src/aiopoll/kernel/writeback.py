@@ -171,11 +171,12 @@ class Device:
                 if operation.emptied is not None:
                     emptied.append(operation.emptied)
         for operation in reversed(taken):
-            self._apply(operation)
+            self.apply(operation)
         gone = set(map(id, taken))
         self.journal = [operation for operation in self.journal if id(operation) not in gone]
 
-    def _apply(self, operation: DirectoryOperation) -> None:
+    def apply(self, operation: DirectoryOperation) -> None:
+        """Make the changes of one operation on the device."""
         for directory, name, node in operation.changes:
             entries = self.of(directory).entries
             before = entries.pop(name, None)

@@ -169,6 +169,7 @@ class World:
             more["wire"] = self.network.wire
         kernel = Kernel(sched=self.sched, **more)
         kernel.first.machine = host
+        kernel.realtime_ns = host.realtime_ns
         kernel.trace = self.trace
         if self.network is not None:
             self.network.attach(host.name, host.address, kernel.net)
