@@ -17,6 +17,9 @@ from .explore import explore as explore
 from .host import Host as Host
 from .host import HostState as HostState
 from .inside import Escaped as Escaped
+from .inside import buggify as buggify
+from .inside import current_host as current_host
+from .inside import note as note
 from .run import Outcome as Outcome
 from .run import run as run
 from .sched import Livelock as Livelock

@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import inspect
 import random
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -208,6 +209,10 @@ class Host:
     def _run_sync(self, run: Callable[[], Any]) -> None:
         try:
             self.result = run()
+            if inspect.iscoroutine(self.result):
+                # As `lambda: node(3)` gives it.
+                with asyncio.Runner(loop_factory=SimEventLoop) as runner:
+                    self.result = runner.run(self.result)
         except (Exception, SystemExit, Killed) as exc:
             self.error = exc
         self._exited()

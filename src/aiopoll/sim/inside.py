@@ -65,3 +65,30 @@ def outside() -> Iterator[None]:
     finally:
         if was_inside:
             place.threads.add(ident)
+
+
+# For programs: they work outside of a world too, and then do nothing.
+
+
+def current_host() -> Host:
+    """Return the host whose code calls this. RuntimeError outside of a world."""
+    found = host()
+    if found is None:
+        raise RuntimeError("no host: this code does not run in a simulated world")
+    return found
+
+
+def note(event: str, **data: object) -> None:
+    """Record something for the report and the pages of a run; outside of one, do nothing."""
+    found = world()
+    if found is not None:
+        found.note(event, **data)
+
+
+def buggify(site: str, probability: float = 0.25) -> bool:
+    """Return whether to misbehave at `site`, as the program may; outside of a run, False.
+
+    A quarter of the runs have the site of a host at all; then it fires with `probability`.
+    """
+    found = world()
+    return found is not None and found.buggify(f"{current_host().name} {site}", probability)
