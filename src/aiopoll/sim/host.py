@@ -181,7 +181,7 @@ class Host:
         first.main = StepTask(f"{self.name} boot", first, lambda: None)
         self.phase = HostState.RUNNING
         run = program_of(self)
-        if asyncio.iscoroutinefunction(run):
+        if inspect.iscoroutinefunction(run):
             with self.current():
                 loop = SimEventLoop()
                 first.main = loop.task
@@ -252,6 +252,13 @@ class Host:
             self.world.observe("kill", host=self.name)
             self.world.host_exited(self)
             self._stop_here()
+
+    def signal(self, signo: int) -> None:
+        """Send `signo` to the program, as kill(1) does. ProcessLookupError if none runs."""
+        if self.phase not in (HostState.RUNNING, HostState.PAUSED):
+            raise ProcessLookupError(f"{self.name} runs no program")
+        kernel = self.kernel
+        kernel.signals.send(signo, kernel.first.main)
 
     def crash(self, *, torn: bool = False) -> None:
         """Cut the power: no finally block runs, no FIN is sent, what was not fsynced is lost.

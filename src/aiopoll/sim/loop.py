@@ -21,6 +21,7 @@ import asyncio
 import contextlib
 import contextvars
 import heapq
+import inspect
 import itertools
 import math
 from asyncio import events
@@ -450,7 +451,7 @@ class SimEventLoop(asyncio.SelectorEventLoop):
     def add_signal_handler(self, sig: int, callback: Any, *args: Any) -> None:  # type: ignore[override]
         """Run `callback` in the loop when the host's kernel delivers `sig`."""
         self._check_closed()  # type: ignore[attr-defined]
-        if asyncio.iscoroutine(callback) or asyncio.iscoroutinefunction(callback):
+        if asyncio.iscoroutine(callback) or inspect.iscoroutinefunction(callback):
             raise TypeError("coroutines cannot be used with add_signal_handler()")
         handle = events.Handle(callback, args, self, None)
         self._handlers[int(sig)] = handle
