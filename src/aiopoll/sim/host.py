@@ -185,7 +185,8 @@ class Host:
             with self.current():
                 loop = SimEventLoop()
                 first.main = loop.task
-                loop.create_task(self._run_async(run), name="main")
+                # As asyncio.run does, hold it: a program may wait for what itself alone refers to.
+                loop.main_task = loop.create_task(self._run_async(run), name="main")
                 loop.start()
         else:
             with self.current():

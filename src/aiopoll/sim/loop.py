@@ -88,6 +88,8 @@ class SimEventLoop(asyncio.SelectorEventLoop):
         self._waiting_for_thread: list[Callable[[], None]] = []
         self._no_threads_left: asyncio.Future[None] | None = None
         self._handlers: dict[int, events.Handle] = {}
+        self.main_task: asyncio.Task[Any] | None = None
+        self._left: set[asyncio.Task[Any]] = set()
         super().__init__(KernelSelector(machine.kernel))
         self._clock_resolution = 1 / NSEC_PER_SEC
         selector: Any = self._selector  # type: ignore[attr-defined]
@@ -366,6 +368,8 @@ class SimEventLoop(asyncio.SelectorEventLoop):
 
     def abandon(self) -> None:
         """Let the loop never step again: its host has lost its power, or its process its life."""
+        # asyncio holds tasks weakly: one that was collected now would run its finally blocks.
+        self._left = asyncio.all_tasks(self)
         self._active = False
         self._sched.clock.cancel(self._timer)
         self._sched.drop(self.task)
@@ -379,6 +383,7 @@ class SimEventLoop(asyncio.SelectorEventLoop):
                 task.get_coro().close()
         self._ready.clear()  # type: ignore[attr-defined]
         self._scheduled.clear()  # type: ignore[attr-defined]
+        self._left.clear()
         self._closed = True
 
     # Threads, names and signals
