@@ -8,7 +8,7 @@ Left out: booting, modules, sysctls other than aio_nr and aio_max_nr.
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .aio import AIO_MAX_NR, Aio
@@ -26,6 +26,7 @@ from .net.socket import Net, SocketSyscalls
 from .net.tcp import tcp_init
 from .net.udp import udp_init
 from .net.unix import unix_init
+from .net.wire import Wire
 from .pipe import PipeSyscalls
 from .sched import Choice, Scheduler, SeededChoice, Task
 from .select import SelectSyscalls
@@ -60,9 +61,9 @@ class Kernel(
 
     `seed` chooses the order of deferred work, timers and tasks; the same seed gives the same run.
     `nr_cpus` sizes AIO contexts as the number of possible CPUs does. `sched` lets several kernels,
-    each a machine, share one clock and one order of events. `trace`, when it is a function, takes
-    the parts of each system call; `set_trace` adds the wake-ups. `root` is the file system at /,
-    an empty one in memory if it is not given.
+    each a machine, share one clock and one order of events; `wire` joins those, and `addresses` are
+    this one's. `trace`, when it is a function, takes the parts of each system call; `set_trace`
+    adds the wake-ups. `root` is the file system at /, an empty one in memory if it is not given.
     """
 
     def __init__(
@@ -73,6 +74,8 @@ class Kernel(
         nr_cpus: int = 2,
         sched: Scheduler | None = None,
         root: SuperBlock | None = None,
+        wire: Wire | None = None,
+        addresses: Sequence[str] = (),
     ) -> None:
         if sched is None:
             if choice is None:
@@ -88,7 +91,7 @@ class Kernel(
         self.processes: dict[int, Process] = {first.pid: first}
         self._next_pid = 2
         self.signals: Signals = Signals(self.sched)
-        self.net: Net = Net(self.sched, self.signals)
+        self.net: Net = Net(self.sched, self.signals, wire, addresses)
         for init in (unix_init, udp_init, tcp_init, alg_init):
             init(self.net)
         self.trace: TraceFunction | None = None

@@ -1,9 +1,10 @@
 """net/ipv4/af_inet.c and inet_hashtables.c: addresses and ports of the in-process network.
 
-Facts: the only interface is loopback: 127.0.0.0/8 and ::1. A port below the ephemeral range
-belongs to the socket that binds it first. SO_REUSEADDR shares one among sockets of which none
-listens.
-Left out: privileged ports, IPv4-mapped addresses, multicast, routing.
+Facts: a machine has loopback, 127.0.0.0/8 and ::1, and the addresses that it was given, if any. A
+port below the ephemeral range belongs to the socket that binds it first. SO_REUSEADDR shares one
+among sockets of which none listens. What has no source address yet gets one by its destination.
+Left out: privileged ports, IPv4-mapped addresses, multicast, broadcast, other spellings of an IPv6
+address than the one that the machine was given.
 """
 
 from __future__ import annotations
@@ -44,7 +45,20 @@ class InetSock(Sock):
         return (host, port, 0, 0) if self.family == socket.AF_INET6 else (host, port)
 
     def parse(self, address: Address) -> tuple[str, int]:
-        """Return (host, port) of an address of this family. EAFNOSUPPORT, EADDRNOTAVAIL."""
+        """Return (host, port) of one of the machine's addresses. EAFNOSUPPORT, EADDRNOTAVAIL."""
+        host, port = self._parse(address)
+        if not self.is_own(host):
+            raise error(errno.EADDRNOTAVAIL)
+        return host, port
+
+    def parse_destination(self, address: Address) -> tuple[str, int]:
+        """Return (host, port) of an address that can be reached. EAFNOSUPPORT, ENETUNREACH."""
+        host, port = self._parse(address)
+        if not self.is_own(host) and not (self.source_for(host) and self.net.wire.has_route(host)):
+            raise error(errno.ENETUNREACH)
+        return host, port
+
+    def _parse(self, address: Address) -> tuple[str, int]:
         if not isinstance(address, tuple) or len(address) < 2:
             raise error(errno.EAFNOSUPPORT)
         host, port = str(address[0]), int(address[1])
@@ -52,9 +66,22 @@ class InetSock(Sock):
             host = ANY[self.family == socket.AF_INET6]
         elif host == "localhost":
             host = self.loopback
-        if not is_local(host, self.family):
-            raise error(errno.EADDRNOTAVAIL)
         return host, port
+
+    def is_own(self, host: str) -> bool:
+        """Return whether `host` is this machine: loopback, any, or an address that it has."""
+        return is_local(host, self.family) or host in self.net.addresses
+
+    def source_for(self, host: str) -> str:
+        """Return the address that sends to `host`; "" if none of this family can."""
+        if is_local(host, self.family):
+            return self.loopback
+        if host in self.net.addresses:
+            return host
+        for address in self.net.addresses:
+            if (":" in address) == (self.family == socket.AF_INET6):
+                return address
+        return ""
 
     @property
     def loopback(self) -> str:

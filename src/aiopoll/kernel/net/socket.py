@@ -20,9 +20,9 @@ import os
 import signal
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from ..file import Buffer, File, FileOperations, PollHead
 from ..sched import Scheduler
@@ -45,6 +45,7 @@ from ..uapi import (
     error,
 )
 from ..wait import WaitQueueHead, wait_event_interruptible
+from .wire import Wire
 
 # Plain numbers: the operators of socket.MsgFlag take a microsecond each.
 MSG_OOB = int(socket.MSG_OOB)
@@ -60,6 +61,7 @@ SHUTDOWN_MASK = 3
 
 TCP_ESTABLISHED = 1
 TCP_SYN_SENT = 2
+TCP_SYN_RECV = 3
 TCP_FIN_WAIT1 = 4
 TCP_FIN_WAIT2 = 5
 TCP_CLOSE = 7
@@ -85,6 +87,9 @@ SocketTables = dict[tuple[str, int], dict[Any, None]]
 
 class Sock:
     """struct sock: the state that all protocols share. Protocols derive their own from it."""
+
+    # What getsockopt returns for options that were never set, where that is not 0.
+    default_options: ClassVar[Mapping[tuple[int, int], Any]] = {}
 
     def __init__(self, net: Net, ops: ProtoOps, family: int, kind: int, protocol: int) -> None:
         self.net = net
@@ -187,19 +192,38 @@ class ProtoOps:
 
 
 class Net:
-    """struct net: the names of one network. Protocols keep their tables in it."""
+    """struct net: the names of one machine's network. Protocols keep their tables in it.
 
-    def __init__(self, sched: Scheduler, signals: Signals) -> None:
+    `addresses` are the machine's own besides loopback, and `wire` joins it to others. It is `up`
+    until its machine loses power: then it sends nothing, and its timers do nothing.
+    """
+
+    def __init__(
+        self,
+        sched: Scheduler,
+        signals: Signals,
+        wire: Wire | None = None,
+        addresses: Sequence[str] = (),
+    ) -> None:
         self.sched = sched
         self.signals = signals
+        self.wire: Wire = Wire() if wire is None else wire
+        self.addresses: tuple[str, ...] = tuple(addresses)
+        self.up: bool = True
         self.create: dict[tuple[int, int], Callable[[Net, int, int, int], Sock]] = {}
         # By protocol and port. A listener is in both; the dicts below are sets with an order.
         self.bound: SocketTables = {}
         self.listening: SocketTables = {}
+        # Connections with other machines: (own host, own port, peer's host, peer's port).
+        self.connections: dict[tuple[str, int, str, int], Any] = {}
         # The file system has the paths among them, and sets this.
         self.unix_names: dict[str | bytes, Any] = {}
         self.next_port = 32_768
         self.next_autobind = 0
+
+    def skip_ports(self, count: int) -> None:
+        """Let the next free ports be sought `count` further on."""
+        self.next_port = 32_768 + (self.next_port - 32_768 + count) % 28_232
 
     def deliver(self, function: Callable[[], None]) -> None:
         """Put a segment on the wire: a softirq calls `function`, in the order of sending."""
@@ -527,4 +551,4 @@ class SocketSyscalls(SyscallTable):
             }
             if option in known:
                 return known[option]
-        return sk.options.get((level, option), 0)
+        return sk.options.get((level, option), sk.default_options.get((level, option), 0))

@@ -15,6 +15,7 @@ import errno
 import socket
 import struct
 from collections import deque
+from typing import Any
 
 from ..uapi import (
     EPOLLHUP,
@@ -25,7 +26,7 @@ from ..uapi import (
     EPOLLWRNORM,
     error,
 )
-from .inet import ANY, inet_bind, inet_getname
+from .inet import ANY, inet_bind, inet_getname, is_local
 from .socket import (
     MSG_OOB,
     MSG_PEEK,
@@ -56,6 +57,8 @@ from .tcp_input import (
     SS_UNCONNECTED,
     TcpSock,
 )
+from .tcp_timer import KEEPALIVE_LIMITS
+from .tcp_transfer import Transfer
 
 
 def tcp_create(net: Net, family: int, kind: int, protocol: int) -> Sock:
@@ -92,20 +95,21 @@ def tcp_connect(sk: TcpSock, address: Address, nowait: bool) -> None:
 
 
 def _begin_connect(sk: TcpSock, address: Address) -> None:
-    try:
-        host, port = sk.parse(address)
-    except OSError as exc:
-        if exc.errno == errno.EADDRNOTAVAIL:
-            raise error(errno.ENETUNREACH) from None
-        raise
+    host, port = sk.parse_destination(address)
+    source = sk.source_for(host)
+    if not sk.is_own(host) and is_local(sk.host, sk.family) and sk.host not in ANY:
+        # Loopback's address does not leave the machine.
+        raise error(errno.EINVAL)
     sk.sk_shutdown = 0
     sk.sock_done = False
     sk.peer_host = sk.loopback if host in ANY else host
     sk.peer_port = port
     if not sk.port:
-        sk.get_port(sk.loopback, 0)
+        sk.get_port(source, 0)
     elif sk.host in ANY:
-        sk.host = sk.loopback
+        sk.host = source
+    if not sk.is_own(host):
+        sk.transfer = Transfer(sk)
     sk.state = TCP_SYN_SENT
     sk.ss_state = SS_CONNECTING
     sk.syn_sent_times = 0
@@ -129,6 +133,9 @@ def tcp_disconnect(sk: TcpSock) -> None:
     sk.wmem = sk.rmem = 0
     sk.fin_queued = sk.sock_done = False
     sk.urgent_at = sk.urgent = None
+    if sk.transfer is not None:
+        sk.transfer.stop()
+        sk.transfer = None
     sk.put_port()
     sk.reset_host()
     sk.peer = None
@@ -239,6 +246,9 @@ def tcp_recvmsg(
     if flags & MSG_PEEK:
         return bytes(sk.receive_buffer[start:stop]), None
     data = sk.consume(stop)[start:]
+    if sk.transfer is not None:
+        sk.transfer.was_read(len(data))
+        return data, None
     free = sk.rcvbuf - sk.rmem
     # Open the window in large steps, as tcp_cleanup_rbuf does, or at once when it was shut. It
     # never shrinks, even where SO_RCVBUF became smaller.
@@ -321,6 +331,26 @@ def tcp_release(sk: TcpSock) -> None:
     else:
         sk.sk_shutdown = SHUTDOWN_MASK
         _close_state(sk)
+        if sk.transfer is not None:
+            sk.transfer.was_orphaned()
+
+
+def tcp_setsockopt(sk: TcpSock, level: int, option: int, value: Any) -> bool:
+    """Set what the timers of a connection between machines look at. EINVAL."""
+    if level == socket.IPPROTO_TCP and option in KEEPALIVE_LIMITS:
+        if not 1 <= int(value) <= KEEPALIVE_LIMITS[option]:
+            raise error(errno.EINVAL)
+    elif level == socket.IPPROTO_TCP and option == socket.TCP_USER_TIMEOUT:
+        if int(value) < 0:
+            raise error(errno.EINVAL)
+    elif (level, option) == (socket.SOL_SOCKET, socket.SO_KEEPALIVE):
+        value = int(bool(value))
+    else:
+        return False
+    sk.options[level, option] = value
+    if sk.transfer is not None:
+        sk.transfer.arm_keepalive()
+    return True
 
 
 def tcp_poll_mask(sk: TcpSock, events: int) -> int:
@@ -351,6 +381,7 @@ tcp_ops: ProtoOps = ProtoOps(
     release=tcp_release,
     poll_mask=tcp_poll_mask,
     inq=tcp_inq,
+    setsockopt=tcp_setsockopt,
 )
 
 

@@ -9,15 +9,16 @@ ordinary byte, or drops it if it is the next byte to read.
 Rule: data and room wake with the broad socket keys, FIN and RST through state_change, without a
 key. All that receives a segment runs in softirq context.
 
-Left out: congestion control, delayed ACKs, Nagle, SACK, keepalive, TIME_WAIT (a port is free once
-both ends are closed), SYN cookies, zero-window probes (a window opens by an ACK).
+Left out: Nagle, TIME_WAIT (a port is free once both ends are closed), SYN cookies. Within a machine
+nothing is lost, so there are no timers but the SYN's; tcp_transfer.py has those between machines.
 """
 
 from __future__ import annotations
 
 import errno
+import socket
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..hrtimer import HrTimer
 from ..uapi import (
@@ -40,6 +41,9 @@ from .socket import (
     ProtoOps,
 )
 
+if TYPE_CHECKING:
+    from .tcp_transfer import Transfer
+
 MSS = 32_741
 TCP_SNDBUF = 87_040
 TCP_RCVBUF = 131_072
@@ -57,6 +61,11 @@ class TcpSock(InetSock):
     """struct tcp_sock."""
 
     table = "tcp"
+    default_options: ClassVar[dict[tuple[int, int], Any]] = {
+        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE): 7200,
+        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL): 75,
+        (socket.IPPROTO_TCP, socket.TCP_KEEPCNT): 9,
+    }
 
     # Of Sock: its methods here write them.
     sk_err: int
@@ -88,11 +97,16 @@ class TcpSock(InetSock):
         # SOCK_DONE: a FIN came. Then a read returns the end even if a reset came after it.
         self.sock_done: bool = False
         self.advertised: int = TCP_RCVBUF
+        # The connection's sequence numbers and timers, if the peer is on another machine.
+        self.transfer: Transfer | None = None
 
     # Sending
 
     def send_to_peer(self, action: str, *args: Any) -> None:
         """Put a segment on the wire; `action` is the peer's method that receives it."""
+        if self.transfer is not None:
+            self.transfer.send(action, *args)
+            return
         peer = self.peer
 
         def arrive() -> None:
@@ -105,6 +119,9 @@ class TcpSock(InetSock):
 
     def push(self) -> None:
         """Send the data that the peer's window allows, then the FIN."""
+        if self.transfer is not None:
+            self.transfer.push()
+            return
         while self.write_queue and self.window > 0:
             data, urgent = self.write_queue.popleft()
             if len(data) > self.window:
@@ -211,6 +228,8 @@ class TcpSock(InetSock):
         """tcp_done: the connection is over in both directions."""
         self.cancel_syn_timer()
         self.state = TCP_CLOSE
+        if self.transfer is not None:
+            self.transfer.finish()
         self._part()
         self.sk_shutdown = SHUTDOWN_MASK
         self.write_queue.clear()
@@ -240,7 +259,10 @@ class TcpSock(InetSock):
         if self.syn_timer is None:
             self.syn_timer = HrTimer(self._syn_timeout)
         clock.start(self.syn_timer, clock.now_ns + delay)
-        self.net.deliver(self._rcv_syn)
+        if self.transfer is not None:
+            self.transfer.send_syn()
+        else:
+            self.net.deliver(self._rcv_syn)
 
     def cancel_syn_timer(self) -> None:
         if self.syn_timer is not None:
@@ -248,6 +270,8 @@ class TcpSock(InetSock):
             self.syn_timer = None
 
     def _syn_timeout(self) -> None:
+        if not self.net.up:
+            return
         if self.syn_sent_times > SYN_RETRIES:
             self.sk_err = errno.ETIMEDOUT
             self.error_report()
@@ -270,20 +294,25 @@ class TcpSock(InetSock):
         listener = listeners[0]
         if len(listener.accept_queue) > listener.backlog:
             return
-        child = TcpSock(self.net, self.ops, self.family, self.type, self.protocol)
-        child.host, child.port = self.peer_host, self.peer_port
-        child.peer_host, child.peer_port = self.host, self.port
-        child.options = dict(listener.options)
-        child.sndbuf, child.rcvbuf = listener.sndbuf, listener.rcvbuf
+        child = listener.make_child(self)
         child.advertised = child.rcvbuf
         child.window = self.rcvbuf
         child.peer = self
         child.state = TCP_ESTABLISHED
-        child.ss_state = SS_CONNECTED
-        child.hash()
         listener.accept_queue.append(child)
         listener.data_ready()
         self.net.deliver(lambda: self._rcv_synack(child))
+
+    def make_child(self, client: TcpSock) -> TcpSock:
+        """tcp_create_openreq_child: a listener's new socket for the connection of `client`."""
+        child = TcpSock(self.net, self.ops, self.family, self.type, self.protocol)
+        child.host, child.port = client.peer_host, client.peer_port
+        child.peer_host, child.peer_port = client.host, client.port
+        child.options = dict(self.options)
+        child.sndbuf, child.rcvbuf = self.sndbuf, self.rcvbuf
+        child.ss_state = SS_CONNECTED
+        child.hash()
+        return child
 
     def _rcv_synack(self, child: TcpSock) -> None:
         if self.state != TCP_SYN_SENT:

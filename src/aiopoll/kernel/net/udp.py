@@ -19,7 +19,7 @@ from ..uapi import (
     EPOLLWRNORM,
     error,
 )
-from .inet import ANY, InetSock, inet_bind, inet_getname, lookup
+from .inet import ANY, InetSock, inet_bind, inet_getname, is_local, lookup
 from .socket import (
     MSG_OOB,
     MSG_PEEK,
@@ -37,8 +37,11 @@ from .socket import (
     skb_truesize,
     wait_for_datagram,
 )
+from .wire import UDP_HEADERS, Packet
 
 UDP_MAX = 65_507
+# How much of the datagram its error carries back.
+ICMP_QUOTE = 28
 # The bytes before the data in its block, and the size of the block for small datagrams.
 UDP_HEADROOM = 59
 UDP_SMALLEST = 576
@@ -87,11 +90,11 @@ def udp_connect(sk: UdpSock, address: Address, nowait: bool) -> None:
         sk.last_port = 0
         return
     sk.autobind()
-    host, port = sk.parse(address)
+    host, port = sk.parse_destination(address)
     if host in ANY:
         host = sk.loopback
     if sk.host in ANY:
-        sk.host = sk.loopback
+        sk.host = sk.source_for(host)
     sk.peer_host, sk.peer_port, sk.state = host, port, TCP_ESTABLISHED
 
 
@@ -103,7 +106,7 @@ def udp_sendmsg(sk: UdpSock, data: bytes, flags: int, address: Address, nowait: 
     if flags & MSG_OOB:
         raise error(errno.EOPNOTSUPP)
     if address is not None:
-        host, port = sk.parse(address)
+        host, port = sk.parse_destination(address)
         if not port:
             raise error(errno.EINVAL)
     elif sk.state == TCP_ESTABLISHED:
@@ -119,20 +122,52 @@ def udp_sendmsg(sk: UdpSock, data: bytes, flags: int, address: Address, nowait: 
         # Of all broken sockets, only streams send SIGPIPE.
         raise error(errno.EPIPE)
     source = sk.address(False)
-    if sk.host in ("0.0.0.0", "::"):
-        source = (sk.loopback, *source[1:])
+    if sk.host in ANY:
+        source = (sk.source_for(host), *source[1:])
+    if not sk.is_own(host):
+        _send_packet(sk, data, source, host, port)
+        return len(data)
 
     def arrive() -> None:
-        for receiver in lookup(sk.net, UdpSock, sk.family, host, port):
-            if not receiver.peer_port or (receiver.peer_host, receiver.peer_port) == source[:2]:
-                receiver.receive(data, source)
-                return
-        if sk.peer_port and not sk.dead:
-            sk.sk_err = errno.ECONNREFUSED
-            sk.error_report()
+        if not _receive(sk.net, sk.family, data, source, host, port):
+            _refuse(sk)
 
     sk.net.deliver(arrive)
     return len(data)
+
+
+def _receive(net: Net, family: int, data: bytes, source: Address, host: str, port: int) -> bool:
+    """Give a datagram to the socket of (host, port); False if there is none."""
+    for receiver in lookup(net, UdpSock, family, host, port):
+        if not receiver.peer_port or (receiver.peer_host, receiver.peer_port) == source[:2]:
+            receiver.receive(data, source)
+            return True
+    return False
+
+
+def _refuse(sk: UdpSock) -> None:
+    """ICMP: the port was unreachable."""
+    if sk.peer_port and not sk.dead:
+        sk.sk_err = errno.ECONNREFUSED
+        sk.error_report()
+
+
+def _send_packet(sk: UdpSock, data: bytes, source: Address, host: str, port: int) -> None:
+    if is_local(source[0], sk.family):
+        # Loopback's address does not leave the machine.
+        raise error(errno.EINVAL)
+
+    def refused(net: Net, packet: Packet) -> None:
+        if net is sk.net:
+            _refuse(sk)
+
+    def arrive(net: Net, packet: Packet) -> None:
+        if not _receive(net, sk.family, data, source, host, port):
+            size = UDP_HEADERS + min(len(data), ICMP_QUOTE)
+            net.wire.send(Packet(net, host, source[0], "icmp", "port unreachable", size, refused))
+
+    size = len(data) + UDP_HEADERS
+    sk.net.wire.send(Packet(sk.net, source[0], host, "udp", "datagram", size, arrive))
 
 
 def udp_recvmsg(
