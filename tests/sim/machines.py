@@ -133,7 +133,7 @@ def close(sk: Sock) -> None:
 
 def send(sk: TcpSock, data: bytes) -> int:
     assert tcp_ops.sendmsg is not None
-    return tcp_ops.sendmsg(sk, data, 0, None, True)
+    return tcp_ops.sendmsg(sk, data, socket.MSG_NOSIGNAL, None, True)
 
 
 def receive(sk: Sock, count: int = 1 << 20) -> bytes:

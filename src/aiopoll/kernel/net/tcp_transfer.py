@@ -284,7 +284,7 @@ class Transfer(TimedFlow):
             reset(net, packet)
             return
         if sk.transfer is not self:
-            if self.peer is not None:
+            if self.peer is not None or packet.kind == "SYN-ACK":
                 reset(net, packet)
             return
         self.heard_ns = self.clock.now_ns
@@ -474,12 +474,17 @@ class Transfer(TimedFlow):
         self.early.clear()
         self.in_flight = self.nr_lost = 0
         peer = self.peer
-        if peer is not None and peer.sk.state == TCP_CLOSE:
-            for end in (self, peer):
-                end.peer = None
-                end.release_timers()
-                if end.sk.transfer is end:
-                    end.sk.transfer = None
+        if peer is None:
+            self._let_go()
+        elif peer.sk.state == TCP_CLOSE:
+            peer._let_go()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self.peer = None
+        self.release_timers()
+        if self.sk.transfer is self:
+            self.sk.transfer = None
 
 
 def reset(net: Net, packet: Packet) -> None:
