@@ -36,6 +36,7 @@ from .programs import program_of
 from .sched import StepTask
 
 if TYPE_CHECKING:
+    from .disk import Disk
     from .world import World
 
 
@@ -64,7 +65,7 @@ class Host:
         args: tuple[Any, ...] = (),
         *,
         port: int = 80,
-        disk: Any = None,
+        disk: Disk | None = None,
     ) -> None:
         self.world = world
         self.name = name
@@ -245,6 +246,20 @@ class Host:
             for process in list(kernel.processes.values()):
                 kernel.exit_process(process)
 
+    def turn_off(self) -> None:
+        """End the machine with its world: it has no kernel any more, and no open file."""
+        kernel, self._kernel = self._kernel, None
+        if kernel is not None:
+            kernel.halted = True
+            for process in kernel.processes.values():
+                process.files.files.clear()
+
+    def take_loops(self) -> list[SimEventLoop]:
+        """Return the loops of every start, and forget them."""
+        loops = [*self.left_behind, *self.loops]
+        self.left_behind, self.loops = [], []
+        return loops
+
     def kill(self) -> None:
         """End the program as SIGKILL does: no finally block runs; the kernel closes its files."""
         if self.phase in (HostState.RUNNING, HostState.PAUSED):
@@ -269,12 +284,8 @@ class Host:
         if self.phase is HostState.CRASHED:
             return
         self._end_process(HostState.CRASHED)
-        kernel, self._kernel = self._kernel, None
+        self.turn_off()
         self.world.network.detach(self.name)
-        if kernel is not None:
-            for process in kernel.processes.values():
-                process.files.files.clear()
-            kernel.halted = True
         if self.disk is not None:
             self.disk.crash(torn)
         self.world.observe("crash", host=self.name, torn=torn)

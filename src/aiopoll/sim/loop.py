@@ -50,6 +50,15 @@ def task_of(handle: events.Handle) -> asyncio.Task[Any] | None:
     return owner if isinstance(owner, asyncio.Task) else None
 
 
+def forget(transport: Any) -> None:
+    """Let the finalizers of a transport and its stream find it closed: its machine is off."""
+    transport._closing = True
+    transport._sock = None
+    inner = getattr(getattr(transport, "_protocol", None), "_app_transport", None)
+    if inner is not None:
+        inner._closed = True
+
+
 class Timer(events.TimerHandle):
     """A timer with a number: of two for one instant, the older is the first in the plain order."""
 

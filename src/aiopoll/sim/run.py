@@ -105,6 +105,10 @@ def run_once(
         prepare(world)
     collecting = gc.isenabled()
     gc.disable()
+    # What is there already is not looked at again: a collection costs what the world has made.
+    frozen = gc.get_freeze_count()
+    if not frozen:
+        gc.freeze()
     try:
         outcome.result = world.run(main, name=name)
     except KeyboardInterrupt:
@@ -112,12 +116,14 @@ def run_once(
     except BaseException as exc:
         outcome.error = exc
     finally:
+        if not frozen:
+            gc.unfreeze()
         if collecting:
             gc.enable()
     outcome.elapsed_ns = world.sched.clock.now_ns
     outcome.steps = world.sched.steps
     outcome.digest = summing.value
-    outcome.effects = {**(world.network.effects if world.network else {}), **world.effects}
+    outcome.effects = {**world.network.effects, **world.effects}
     return outcome
 
 

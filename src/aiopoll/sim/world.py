@@ -20,16 +20,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
+import gc
+import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..kernel.hrtimer import HrTimer
 from ..kernel.kernel import BOOT_TIME_NS, Kernel
+from ..kernel.sched import TaskExit
 from ..kernel.uapi import NSEC_PER_SEC
 from . import inside
+from .disk import Disk
+from .history import History
 from .host import Host
+from .links import Network
+from .names import installed
 from .sched import StepTask, WorldScheduler
 
 if TYPE_CHECKING:
@@ -38,18 +45,21 @@ if TYPE_CHECKING:
     from .tape import Tape
 
 
-def _part(module: str, name: str) -> Any:
-    """Return a part of the simulator, or None while it is not there."""
+@contextlib.contextmanager
+def quiet_finalizers() -> Iterator[None]:
+    """Let TaskExit in a finalizer pass in silence: its machine is off."""
+    hook = sys.unraisablehook
+
+    def quiet(unraisable: Any) -> None:
+        if unraisable.exc_type is not TaskExit:
+            hook(unraisable)
+
+    sys.unraisablehook = quiet
     try:
-        return getattr(importlib.import_module(f".{module}", __package__), name)
-    except ImportError:
-        return None
+        yield
+    finally:
+        sys.unraisablehook = hook
 
-
-Disk = _part("disk", "Disk")
-History = _part("history", "History")
-Network = _part("links", "Network")
-installed = _part("names", "installed")
 
 Hosts = Host | str | Iterable[Host | str]
 
@@ -99,9 +109,9 @@ class World:
         self.faults = faults
         self.recording = recording
         self.events: list[Event] = []
-        self.network: Any = Network(self.sched, tape, self.observe) if Network else None
+        self.network: Network = Network(self.sched, tape, self.observe)
         self.hosts: dict[str, Host] = {}
-        self.history: Any = History(self.now) if History else None
+        self.history: History = History(self.now)
         self.effects: dict[str, int] = {}
         # Called when the program has ended, while everything still is as it was then.
         self.before_end: Callable[[], None] | None = None
@@ -152,8 +162,7 @@ class World:
             number = len(self.hosts) + 1
             address = f"10.0.{number >> 8}.{number & 0xFF}"
         host = Host(self, name, address, main, args, port=port)
-        if Disk:
-            host.disk = Disk(name, self.tape, self.sched.clock, self.observe)
+        host.disk = Disk(name, self.tape, self.sched.clock, self.observe)
         self.hosts[name] = host
         if start:
             host.start()
@@ -161,18 +170,17 @@ class World:
 
     def boot(self, host: Host) -> Kernel:
         """Return a kernel for `host` with its disk and its address, attached to the network."""
-        more: dict[str, Any] = {}
-        if host.disk is not None:
-            more["root"] = host.disk.root
-        if self.network is not None:
-            more["addresses"] = (host.address,)
-            more["wire"] = self.network.wire
-        kernel = Kernel(sched=self.sched, **more)
+        assert host.disk is not None
+        kernel = Kernel(
+            sched=self.sched,
+            root=host.disk.root,
+            addresses=(host.address,),
+            wire=self.network.wire,
+        )
         kernel.first.machine = host
         kernel.realtime_ns = host.realtime_ns
         kernel.trace = self.trace
-        if self.network is not None:
-            self.network.attach(host.name, host.address, kernel.net)
+        self.network.attach(host.name, host.address, kernel.net)
         return kernel
 
     def host_exited(self, host: Host) -> None:
@@ -301,11 +309,11 @@ class World:
             elif holds and not watch.done.done():
                 watch.done.set_result(None)
 
-    def linearizable(self, history: Any = None, model: Any = None) -> None:
+    def linearizable(self, history: History | None = None, model: Any = None) -> None:
         """Raise an AssertionError unless one copy could have shown what `history` has."""
         (history or self.history).linearizable(model)
 
-    def serializable(self, history: Any = None, **kw: Any) -> None:
+    def serializable(self, history: History | None = None, **kw: Any) -> None:
         """Raise an AssertionError unless the transactions of `history` have a serial order."""
         (history or self.history).serializable(**kw)
 
@@ -347,7 +355,7 @@ class World:
         ident = inside.get_ident()
         place.threads.add(ident)
         try:
-            with installed(self) if installed is not None else contextlib.nullcontext():
+            with installed(self):
                 try:
                     yield
                 finally:
@@ -361,20 +369,17 @@ class World:
     def _close(self) -> None:
         """Let everything unwind that was left: machines are off, so none of it has an effect."""
         sched = self.sched
-        kernels = []
         for host in self.hosts.values():
-            kernel, host._kernel = host._kernel, None
-            if kernel is not None:
-                kernels.append((host, kernel))
-                kernel.halted = True
+            host.turn_off()
         sched.close()
-        for host in self.hosts.values():
-            for loop in [*host.left_behind, *host.loops]:
-                sched.current = loop.task
-                loop.unwind()
-        for _, kernel in kernels:
-            for process in kernel.processes.values():
-                process.files.files.clear()
+        # Finalizers would warn of what a machine that is off has not closed.
+        with warnings.catch_warnings(), quiet_finalizers():
+            warnings.simplefilter("ignore", ResourceWarning)
+            for host in self.hosts.values():
+                for loop in host.take_loops():
+                    sched.current = loop.task
+                    loop.unwind()
+            gc.collect()
 
     def after(self, seconds: float, function: Callable[[], object]) -> HrTimer:
         """Call `function` when `seconds` have passed; returns the timer."""
