@@ -87,7 +87,7 @@ def test_dates_are_of_the_real_classes() -> None:
         assert not isinstance(datetime.date(2020, 1, 2), datetime.datetime)
         assert issubclass(type(now), datetime.datetime)
         assert issubclass(datetime.datetime, datetime.date)
-        assert type(now) == datetime.datetime  # noqa: E721
+        assert type(now) is type(made) is datetime.datetime is bound_datetime
         assert {datetime.datetime: 1}[type(now)] == 1
         for value in (now, made, made.date(), made.replace(tzinfo=datetime.UTC)):
             for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):

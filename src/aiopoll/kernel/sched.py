@@ -105,6 +105,8 @@ class Task:
         self.error: BaseException | None = None
         self.told_to_exit = False
         self.joiners: list[Task] = []
+        # Says what the task sleeps for, where that is known: the report of a deadlock asks.
+        self.waits_for: Callable[[], str] | None = None
         # The host thread that it gave the CPU away on, by which its stack is found.
         self.thread: int = 0
         # Set when the task starts; the first one's by the kernel.

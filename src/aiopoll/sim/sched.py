@@ -228,12 +228,23 @@ class WorldScheduler(Scheduler):
                 return chosen
             expiry = self.clock.next_expiry_ns()
             if expiry is None:
-                raise Deadlock("every task sleeps and no timer is armed")
+                raise Deadlock(
+                    "\n".join(["every task sleeps and no timer is armed", *self.waits()])
+                )
             if self.limit_ns is not None and expiry > self.limit_ns:
                 raise TimeoutError(f"the world's clock passed {self.limit_ns / 1e9:g} s")
             self.fire_timer()
             # What is due at the same instant is there together: then the tape orders it.
             self.fire_due()
+
+    def waits(self) -> list[str]:
+        """Return a line for each task that says what it waits for."""
+        tasks = [*self.tasks, *self._suspended]
+        return [
+            f"{task.name} waits for {task.waits_for()}"
+            for task in tasks
+            if task.waits_for is not None
+        ]
 
     def _names(self) -> list[object]:
         return [task.name for task in self.ready]
@@ -263,6 +274,12 @@ class WorldScheduler(Scheduler):
             self._suspended.remove(me)
         if self._ended:
             raise TaskExit
+
+    def yield_to_others(self) -> None:
+        """sched_yield: let the choice fall anew, on the current task too."""
+        if not self._ended:
+            self.ready.append(self.current)
+            self._give_way(self.current)
 
     def _resume(self, task: Task) -> None:
         self.current = task

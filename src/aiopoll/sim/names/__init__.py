@@ -69,7 +69,7 @@ _patches: Patches | None = None
 @contextlib.contextmanager
 def installed(world: World) -> Iterator[None]:
     """Give the ordinary names the meaning of `world` while entered. RuntimeError if one runs."""
-    from . import clock, escape, threads
+    from . import escape, threads
 
     global _patches
     if _patches is None:
@@ -77,7 +77,7 @@ def installed(world: World) -> Iterator[None]:
         _patches = Patches(_replacements(), _late, _values, threads.shared)
     _patches.install()
     try:
-        with clock.pickled(), threads.registered(), escape.watched():
+        with threads.registered(), escape.watched():
             yield
     finally:
         _patches.restore()

@@ -6,21 +6,22 @@ clock, so that a program which waits for them ends.
 
 Rule: a sleep lasts 1 µs at least, so a loop of `sleep(0)` lets time pass. A task that reads
 clocks READS_MAX times at one instant spins: from then on each read takes 1 µs.
-`datetime.now` returns real datetime objects; the class in its place makes none of its own.
+`datetime` stays the class it is, with other methods: a class in its place would be kept by
+extensions of C and Rust, which then take no real object for a datetime.
 Left out: the machine's time zone, which `localtime` and naive datetimes use: set TZ.
 """
 
 from __future__ import annotations
 
-import contextlib
-import copyreg
 import datetime
+import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from .. import inside
-from .dispatch import Lookalike, Replacement, functions
+from .dispatch import Replacement, functions
 
 if TYPE_CHECKING:
     from ..host import Host
@@ -29,8 +30,6 @@ NSEC_PER_SEC = 1_000_000_000
 NSEC_PER_USEC = 1_000
 READS_MAX = 10_000
 
-real_datetime = datetime.datetime
-real_date = datetime.date
 _localtime, _gmtime, _ctime = time.localtime, time.gmtime, time.ctime
 _asctime, _strftime = time.asctime, time.strftime
 _get_clock_info = time.get_clock_info
@@ -149,75 +148,39 @@ def get_clock_info(host: Host, name: Any) -> Any:
 # datetime
 
 
-class _Date(Lookalike):
-    """The metaclass of the two stand-ins: a call makes an object of the real class."""
-
-    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        if "original" in cls.__dict__:
-            return cls.original(*args, **kwargs)
-        return type.__call__(cls, *args, **kwargs)
-
-
-def _fields(original: type) -> dict[str, Any]:
-    return {
-        "__module__": original.__module__,
-        "__qualname__": original.__qualname__,
-        "__doc__": original.__doc__,
-        "__slots__": (),
-        "original": original,
-        "kinds": (original,),
-    }
-
-
-def _make_datetime(original: Any) -> Any:
+def _make_now(original: Any) -> Any:
     def now(cls: Any, tz: datetime.tzinfo | None = None) -> Any:
+        """Return the current time of the host, in `tz` or as local time."""
         host = inside.host()
         if host is None:
-            return super(stand_in, cls).now(tz)
+            return original.__get__(None, cls)(tz)
         seconds, rest = divmod(time_ns(host), NSEC_PER_SEC)
         return cls.fromtimestamp(seconds, tz).replace(microsecond=rest // NSEC_PER_USEC)
 
-    def today(cls: Any) -> Any:
-        return cls.now()
+    return classmethod(now)
 
+
+def _make_utcnow(original: Any) -> Any:
     def utcnow(cls: Any) -> Any:
+        """Return the current time of the host in UTC, without a zone."""
+        if inside.host() is None:
+            return original.__get__(None, cls)()
+        if sys.version_info >= (3, 12):
+            warnings.warn("datetime.utcnow() is deprecated", DeprecationWarning, stacklevel=2)
         return cls.now(datetime.UTC).replace(tzinfo=None)
 
-    methods = {one.__name__: classmethod(one) for one in (now, today, utcnow)}
-    stand_in: Any = _Date("datetime", (original,), {**_fields(original), **methods})
-    return stand_in
+    return classmethod(utcnow)
 
 
-def _make_date(original: Any) -> Any:
+def _make_today(original: Any) -> Any:
     def today(cls: Any) -> Any:
+        """Return the current local date of the host, or the time for a datetime."""
         host = inside.host()
         if host is None:
-            return super(stand_in, cls).today()
+            return original.__get__(None, cls)()
         return cls.fromtimestamp(time_s(host))
 
-    methods = {"today": classmethod(today)}
-    stand_in: Any = _Date("date", (original,), {**_fields(original), **methods})
-    return stand_in
-
-
-def _reduce(value: datetime.date) -> tuple[Any, Any]:
-    """Pickle by the class that has the name now: pickle refuses one that is not found by it."""
-    kind = datetime.datetime if isinstance(value, real_datetime) else datetime.date
-    return kind, value.__reduce_ex__(4)[1]
-
-
-@contextlib.contextmanager
-def pickled() -> Iterator[None]:
-    """Let objects of the real classes be pickled while the stand-ins have their names."""
-    table: dict[type, Any] = copyreg.dispatch_table
-    classes = [kind for kind in (real_datetime, real_date) if kind not in table]
-    for kind in classes:
-        table[kind] = _reduce
-    try:
-        yield
-    finally:
-        for kind in classes:
-            table.pop(kind, None)
+    return classmethod(today)
 
 
 def replacements() -> Iterable[Replacement]:
@@ -246,5 +209,6 @@ def replacements() -> Iterable[Replacement]:
             "strftime": strftime,
         },
     )
-    yield datetime, "datetime", _make_datetime
-    yield datetime, "date", _make_date
+    yield datetime.datetime, "now", _make_now
+    yield datetime.datetime, "utcnow", _make_utcnow
+    yield datetime.date, "today", _make_today

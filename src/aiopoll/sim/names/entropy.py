@@ -115,10 +115,13 @@ class Numbers:
 
     def __init__(self) -> None:
         self._next = itertools.count(1)
-        self._numbers: dict[int, tuple[weakref.ref[Any], int]] = {}
+        # By address: a function that returns the object, and its number.
+        self._numbers: dict[int, tuple[Callable[[], Any], int]] = {}
 
     def start(self) -> None:
+        """Begin anew, and let go what an earlier world has kept."""
         self._next = itertools.count(1)
+        self._numbers.clear()
 
     def of(self, value: Any) -> int | None:
         """Return the number that `value` was given, or None."""
@@ -134,7 +137,11 @@ class Numbers:
                 del self._numbers[address]
 
         number = next(self._next)
-        self._numbers[address] = weakref.ref(value, forget), number
+        try:
+            self._numbers[address] = weakref.ref(value, forget), number
+        except TypeError:
+            # A class with slots alone (aiohttp's): it lives until the world is over.
+            self._numbers[address] = (lambda: value), number
         return number
 
 
@@ -146,7 +153,7 @@ def _make_hash(original: Any) -> Any:
         number = numbers.of(self)
         if number is not None:
             return number
-        if inside.host() is None:
+        if inside.world() is None:
             return object.__hash__(self)
         return numbers.give(self)
 

@@ -5,8 +5,9 @@ are Python, and stand on three things: `allocate_lock`, `RLock`, and the start o
 those three from the kernel the rest works unchanged.
 
 Rule: to wait for a lock is to sleep in the scheduler; a thread of the host never waits for a real
-one. Waiters are woken one at a time, in the order in which they came. A signal's handler runs in
-the wait, and the wait goes on. Which lock a task sleeps on is in its `waits_for`.
+one. Waiters are woken one at a time, in the order in which they came. Taking and releasing a
+lock are where other threads may run, by the tape. A signal's handler runs in the wait, and the
+wait goes on. Which lock a task sleeps on is in its `waits_for`.
 Left out: locks made before the run, other than those in the globals of modules (SharedLock).
 """
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 NSEC_PER_SEC = 1_000_000_000
 TIMEOUT_MAX = _thread.TIMEOUT_MAX
+SWITCH_PROBABILITY = 0.25
 real_allocate_lock = _thread.allocate_lock
 real_local = _thread._local
 
@@ -58,13 +60,16 @@ def timeout_ns(blocking: bool, timeout: float) -> int | None:
 class Lock:
     """A lock of a world, as `_thread.lock`: any thread may release it."""
 
-    __slots__ = ("__weakref__", "_head", "_locked", "_maker", "_owner")
+    __slots__ = ("__weakref__", "_head", "_is_quiet", "_locked", "_maker", "_owner", "_purpose")
 
-    def __init__(self) -> None:
+    def __init__(self, purpose: str | None = None, *, is_quiet: bool = False) -> None:
+        self._purpose = purpose
         self._head: WaitQueueHead | None = None
         self._locked = False
         self._owner: Task | None = None
-        self._maker = maker()
+        self._maker = maker() if purpose is None else "threading"
+        # What a process does once, to import or to fill a cache, must not draw from the tape.
+        self._is_quiet = is_quiet or self._maker.startswith("<frozen importlib")
 
     def __repr__(self) -> str:
         state = "locked" if self._locked else "unlocked"
@@ -93,8 +98,10 @@ class Lock:
             if wait_ns == 0:
                 return False
             raise RuntimeError(f"{self!r} is waited for outside of it")
-        sched = host.kernel.sched
+        sched = host.world.sched
         head = self._queue(sched)
+        if not self._is_quiet:
+            switch_point(host)
         if not self._take():
             if wait_ns == 0:
                 return False
@@ -105,6 +112,8 @@ class Lock:
         return True
 
     def _describe(self) -> str:
+        if self._purpose is not None:
+            return self._purpose
         held = "" if self._owner is None else f", held by {self._owner.name}"
         return f"lock made at {self._maker}{held}"
 
@@ -114,6 +123,9 @@ class Lock:
         self._locked, self._owner = False, None
         if self._head is not None and self._head.active:
             self._head.wake_up()
+            host = inside.host()
+            if host is not None and not self._is_quiet:
+                switch_point(host)
 
     def locked(self) -> bool:
         return self._locked
@@ -129,6 +141,22 @@ class Lock:
 
     def _at_fork_reinit(self) -> None:
         self._head, self._locked, self._owner = None, False, None
+
+
+def switch_point(host: Host) -> None:
+    """Let another thread of the process run here, if one is ready and the tape says so.
+
+    Without that a thread which releases a lock and takes it again would always get it.
+    """
+    sched = host.world.sched
+    me = sched.current
+    for task in sched.ready:
+        if task.process is me.process and task is not me:
+            break
+    else:
+        return
+    if host.running and sched.tape.chance(f"{host.name} threads", SWITCH_PROBABILITY):
+        sched.yield_to_others()
 
 
 def sleep_on(
@@ -155,8 +183,8 @@ class RLock:
 
     __slots__ = ("__weakref__", "_block", "_count", "_owner")
 
-    def __init__(self) -> None:
-        self._block: Lock = Lock()
+    def __init__(self, *, is_quiet: bool = False) -> None:
+        self._block: Lock = Lock(is_quiet=is_quiet)
         self._owner: int | None = None
         self._count = 0
 
@@ -230,9 +258,9 @@ class SharedLock:
         if host is None:
             return self._real
         sched, lock = self._worlds
-        if sched is not host.kernel.sched:
-            lock = self._make()
-            self._worlds = (host.kernel.sched, lock)
+        if sched is not host.world.sched:
+            lock = self._make(is_quiet=True)
+            self._worlds = (host.world.sched, lock)
         return lock
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
@@ -295,7 +323,7 @@ def space(local: Local) -> dict[str, Any]:
     """Return the attributes that `local` has in the current thread."""
     dicts: dict[Any, dict[str, Any]] = object.__getattribute__(local, "_local__dicts")
     host = inside.host()
-    key: Any = _thread.get_ident() if host is None else host.kernel.sched.current
+    key: Any = _thread.get_ident() if host is None else host.world.sched.current
     values = dicts.get(key)
     if values is None:
         values = dicts[key] = {}
@@ -332,7 +360,7 @@ def here(shared: SharedLocal) -> Any:
     if host is None:
         return object.__getattribute__(shared, "_real")
     sched, local = object.__getattribute__(shared, "_worlds")
-    if sched is not host.kernel.sched:
+    if sched is not host.world.sched:
         local = Local()
-        object.__setattr__(shared, "_worlds", (host.kernel.sched, local))
+        object.__setattr__(shared, "_worlds", (host.world.sched, local))
     return local

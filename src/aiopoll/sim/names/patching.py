@@ -3,6 +3,8 @@
 Facts: `time.monotonic` is found in its module at each call, but `from time import monotonic`
 bound the object before the run, in the globals of any module. Locks and thread-locals in the
 globals of modules are shared by all threads, and a host's thread must never wait for a real one.
+The attributes of a class of C are in a dict, which is written to as any, if CPython then drops
+what it has cached of the class (PyType_Modified).
 
 Rule: a stand-in is made once a process. Each module's globals are searched once, and again when
 their size changed; what was found is kept, so a run costs one assignment a place. What a run
@@ -15,6 +17,8 @@ names them.
 from __future__ import annotations
 
 import _thread
+import ctypes
+import gc
 import sys
 from collections.abc import Callable, Iterable
 from types import ModuleType
@@ -25,6 +29,19 @@ from .dispatch import Replacement, Value
 # The simulator's own modules, and what it is built on, mean the real names.
 SKIPPED = ("aiopoll.kernel", "aiopoll.sim", "importlib._bootstrap", "_frozen_importlib")
 MISSING = object()
+# Py_TPFLAGS_HEAPTYPE: a class whose attributes may be set. Those of others are in a dict too.
+HEAP_TYPE = 1 << 9
+
+
+def dict_of(kind: type) -> dict[str, Any]:
+    """Return the dict behind `kind.__dict__`, which is a view of it."""
+    (found,) = (each for each in gc.get_referents(kind.__dict__) if type(each) is dict)
+    return found
+
+
+def type_modified(kind: type) -> None:
+    """Let CPython forget what it has cached of the attributes of `kind` and its subclasses."""
+    ctypes.pythonapi.PyType_Modified(ctypes.py_object(kind))
 
 
 class Place:
@@ -37,10 +54,12 @@ class Place:
         self.name = name
         self.original = original
         self.stand_in = stand_in
-        # A module's names are assigned directly; a class wants setattr.
-        self.namespace: dict[str, Any] | None = (
-            owner.__dict__ if isinstance(owner, ModuleType) else None
-        )
+        # A module's names are assigned directly; a class wants setattr, unless it is of C.
+        self.namespace: dict[str, Any] | None = None
+        if isinstance(owner, ModuleType):
+            self.namespace = owner.__dict__
+        elif not owner.__flags__ & HEAP_TYPE:
+            self.namespace = dict_of(owner)
 
     def get(self) -> Any:
         return self.owner.__dict__.get(self.name, MISSING)
@@ -51,6 +70,8 @@ class Place:
                 self.namespace.pop(self.name, None)
             else:
                 self.namespace[self.name] = value
+            if not isinstance(self.owner, ModuleType):
+                type_modified(self.owner)
         elif value is not MISSING:
             setattr(self.owner, self.name, value)
         elif self.name in self.owner.__dict__:

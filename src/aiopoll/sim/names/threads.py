@@ -25,6 +25,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from ...kernel.sched import TaskExit
+from ...kernel.signal import Killed
 from .dispatch import Replacement, Value, function, functions, lookalike, method
 from .locks import Local, Lock, RLock, SharedLocal, SharedLock
 
@@ -67,7 +68,7 @@ class Threads:
 
     def ident(self, host: Host) -> int:
         """Return the identity of the current thread of `host`."""
-        task = host.kernel.sched.current
+        task = host.world.sched.current
         process = task.process
         if task is process.main:
             return int(self.main(process).ident or 0)
@@ -98,12 +99,14 @@ class Threads:
             threading._active[ident] = found  # type: ignore[attr-defined]
         return found
 
-    def start(self, host: Host, function: Callable[..., Any], ended: Callable[[], Any]) -> int:
+    def start(
+        self, host: Host, function: Callable[..., Any], ended: Callable[[], Any], name: str
+    ) -> int:
         """Start a thread of `host` that calls `function`; returns its identity."""
         ident = next(self._idents)
 
         def body() -> None:
-            task = host.kernel.sched.current
+            task = host.world.sched.current
             try:
                 function()
             except SystemExit:
@@ -127,13 +130,13 @@ class Threads:
                     sentinel.release()
                 ended()
 
-        task = host.kernel.spawn(body, name=f"{host.name} thread {ident - FIRST_IDENT}")
+        task = host.kernel.spawn(body, name=f"{host.name} {name}")
         self._by_task[task] = ident
         return ident
 
     def of_host(self, host: Host) -> list[threading.Thread]:
         """Return the threads of `host` that run, the main one first."""
-        process = host.kernel.sched.current.process
+        process = host.world.sched.current.process
         found: list[threading.Thread] = [self.main(process)]
         active: dict[int, threading.Thread] = threading._active  # type: ignore[attr-defined]
         for task, ident in self._by_task.items():
@@ -187,12 +190,23 @@ def start_new_thread(
 ) -> int:
     if not callable(function):
         raise TypeError("first arg must be callable")
-    return threads.start(host, lambda: function(*args, **(kwargs or {})), lambda: None)
+    return threads.start(
+        host, lambda: function(*args, **(kwargs or {})), lambda: None, name_of(function)
+    )
+
+
+def name_of(function: Any) -> str:
+    """Return the name of the Thread whose start calls `function`, or that of the function."""
+    thread = getattr(function, "__self__", None)
+    if isinstance(thread, threading.Thread):
+        return thread.name
+    return str(getattr(function, "__name__", "thread"))
 
 
 def set_sentinel(host: Host) -> Lock:
-    lock = Lock()
-    threads.sentinels[host.kernel.sched.current] = lock
+    task = host.world.sched.current
+    lock = Lock(f"the end of {task.name}")
+    threads.sentinels[task] = lock
     return lock
 
 
@@ -205,6 +219,9 @@ class ThreadHandle:
 
     def begin(self) -> None:
         self._done.acquire()
+
+    def named(self, purpose: str) -> None:
+        self._done._purpose = purpose
 
     def _set_done(self) -> None:
         if self._done.locked():
@@ -226,12 +243,14 @@ def start_joinable_thread(
 ) -> ThreadHandle:
     handle = handle or ThreadHandle()
     handle.begin()
-    handle.ident = threads.start(host, function, handle._set_done)
+    name = name_of(function)
+    handle.ident = threads.start(host, function, handle._set_done, name)
+    handle.named(f"the end of {host.name} {name}")
     return handle
 
 
 def main_thread(host: Host) -> threading.Thread:
-    return threads.main(host.kernel.sched.current.process)
+    return threads.main(host.world.sched.current.process)
 
 
 def current_thread(host: Host) -> threading.Thread:
@@ -249,6 +268,21 @@ def enumerate_threads(host: Host) -> list[threading.Thread]:
 
 def active_count(host: Host) -> int:
     return len(threads.of_host(host))
+
+
+def _make_invoke_excepthook(original: Any) -> Any:
+    """A thread that ends with its host or its world has not failed: no hook is called."""
+
+    def make() -> Any:
+        invoke = original()
+
+        def invoke_excepthook(thread: threading.Thread) -> None:
+            if not isinstance(sys.exc_info()[1], (TaskExit, Killed)):
+                invoke(thread)
+
+        return invoke_excepthook
+
+    return make
 
 
 def _submit(host: Host, original: Any, self: Any, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -316,6 +350,7 @@ def replacements() -> Iterable[Replacement]:
             "active_count": active_count,
         },
     )
+    yield threading, "_make_invoke_excepthook", _make_invoke_excepthook
     yield concurrent.futures.thread.ThreadPoolExecutor, "submit", method(_submit)
 
 
