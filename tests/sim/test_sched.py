@@ -171,6 +171,30 @@ def test_callbacks_keep_their_order_in_every_seed() -> None:
         assert outcome_of(program, seed).result == list(range(10))
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_a_callback_that_repeats_starves_no_task(seed: int) -> None:
+    """anyio delivers a cancellation so: by asking again until the task has ended."""
+
+    async def program(world: World) -> None:
+        async def waits() -> None:
+            await asyncio.sleep(0)
+
+        # What PCT has to change, it has changed after these.
+        await asyncio.gather(*(waits() for _ in range(20)))
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(waits())
+
+            def again() -> None:
+                if not task.done():
+                    asyncio.get_running_loop().call_soon(again)
+
+            again()
+
+    outcome = run_once(program, tape_of(seed, "pct"))
+    assert outcome.error is None
+    assert outcome.steps < 10_000
+
+
 def test_an_error_of_the_program_is_the_outcome() -> None:
     async def program(world: World) -> None:
         raise ZeroDivisionError("planted")

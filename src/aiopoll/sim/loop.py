@@ -6,7 +6,8 @@ order between tasks, between sockets that are ready at once, or between timers o
 Rule: a step task (sched.py) runs the loop, one handle a step. What asyncio leaves open is a draw of
 the tape. A step of a task may be put off, past callbacks and other tasks; it is never brought
 forward past an earlier callback. Overtaking one breaks asyncio's own transports: the writer's end,
-for one, must come before what waits for it.
+for one, must come before what waits for it. Nor is it put off for ever: anyio cancels a task by a
+callback that schedules itself until the task has run.
 
     the ready queue   candidates for the next step: the tasks before the first callback, and it
     the selector      the order of the sockets that are ready
@@ -40,6 +41,8 @@ from .sched import StepTask
 
 CANDIDATES_MAX = 32
 """Tasks among which one draw chooses: with more of them each step would look at all."""
+PASSED_MAX = 1000
+"""How often others are taken before the first task in line: then it runs, for loops are fair."""
 THREADS_MAX = 32
 """Functions that run at a time in the default executor; more wait in line."""
 
@@ -90,6 +93,7 @@ class SimEventLoop(asyncio.SelectorEventLoop):
         self._in_step = False
         self._active = False
         self._todo = 0
+        self._passed = 0
         self._sleeper: Any = None
         self._failure: BaseException | None = None
         self._threads = 0
@@ -268,7 +272,7 @@ class SimEventLoop(asyncio.SelectorEventLoop):
         """Take the handle that runs now."""
         ready = self._ready  # type: ignore[attr-defined]
         self._todo -= 1
-        if len(ready) > 1:
+        if len(ready) > 1 and self._passed < PASSED_MAX:
             candidates = 0
             for handle in ready:
                 candidates += 1
@@ -277,9 +281,11 @@ class SimEventLoop(asyncio.SelectorEventLoop):
             if candidates > 1:
                 index = self._tape.pick(self._step_label, candidates, self._names)
                 if index:
+                    self._passed += 1
                     chosen: events.Handle = ready[index]
                     del ready[index]
                     return chosen
+        self._passed = 0
         first: events.Handle = ready.popleft()
         return first
 
