@@ -28,6 +28,9 @@ from aiopoll.sim.history import (
     linearizable,
     serializable,
 )
+from aiopoll.sim.run import run_once
+from aiopoll.sim.tape import tape_of
+from aiopoll.sim.world import World
 
 # (client, function, arguments, begin, end, result): an end of None is unknown.
 Row = tuple[str, str, tuple[Any, ...], int, int | None, Any]
@@ -224,8 +227,10 @@ def test_unknown_write_may_take_effect_much_later() -> None:
     ]
     linearizable(history_of(rows), Register())
     rows.append(("a", "read", (), 6, 7, None))
-    with pytest.raises(NotLinearizable):
+    with pytest.raises(NotLinearizable, match=r"a: read\(\) -> None \[6") as raised:
         linearizable(history_of(rows), Register())
+    # The order has the unknown write, without a result.
+    assert "that fits: a read() -> None; w write(1); a read() -> 1" in str(raised.value)
 
 
 def test_failed_write_takes_no_effect() -> None:
@@ -522,6 +527,16 @@ def test_history_checks_itself() -> None:
     history = history_of([("a", "read", (), 1, 2, 7)])
     with pytest.raises(NotLinearizable):
         history.linearizable(Register())
+
+
+def test_world_checks_the_history_that_it_is_given() -> None:
+    async def program(world: World) -> None:
+        world.history.invoke("a", "get", "x").ok(7)
+        world.linearizable(History())
+        with pytest.raises(NotLinearizable):
+            world.linearizable()
+
+    assert run_once(program, tape_of(0)).error is None
 
 
 def test_times_come_from_the_clock() -> None:

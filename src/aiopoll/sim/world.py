@@ -311,11 +311,11 @@ class World:
 
     def linearizable(self, history: History | None = None, model: Any = None) -> None:
         """Raise an AssertionError unless one copy could have shown what `history` has."""
-        (history or self.history).linearizable(model)
+        (self.history if history is None else history).linearizable(model)
 
     def serializable(self, history: History | None = None, **kw: Any) -> None:
         """Raise an AssertionError unless the transactions of `history` have a serial order."""
-        (history or self.history).serializable(**kw)
+        (self.history if history is None else history).serializable(**kw)
 
     # Faults that the program asks for
 

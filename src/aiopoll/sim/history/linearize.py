@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .models import ANY, KeyValue, Model
-from .record import Operation, Status, Undecided
+from .record import Operation, Undecided
 
 BUDGET = 1_000_000
 SHOWN_MAX = 12
@@ -197,13 +197,24 @@ def _prefix(search: _Search) -> list[Operation]:
     return [op for op in search.operations if op.invoked <= (search.cut or 0)]
 
 
+def _text(search: _Search, operation: Operation) -> str:
+    return operation.words(hide_none=operation.function in search.model.writes)
+
+
 def _seen_then(search: _Search, operation: Operation) -> str:
     """The words of an operation, as far as they were known at the cut."""
     if search.is_certain(operation):
-        return operation.words()
-    begin = f"{operation.invoked_s:.6f}"
-    state = "under way" if operation.status is Status.OK else "unknown"
-    return f"{operation.client}: {operation.call_text()} [{begin}, {state}]"
+        return _text(search, operation)
+    state = "under way" if operation.is_certain else "unknown"
+    return f"{operation.client}: {operation.call_text()} [{operation.invoked_s:.6f}, {state}]"
+
+
+def _call_then(search: _Search, operation: Operation) -> str:
+    """The call, with its result if it was known at the cut."""
+    if not search.is_certain(operation):
+        return f"{operation.client} {operation.call_text()}"
+    words = operation.call_words(hide_none=operation.function in search.model.writes)
+    return f"{operation.client} {words}"
 
 
 def _words(search: _Search, key: Hashable, total: int) -> str:
@@ -211,7 +222,7 @@ def _words(search: _Search, key: Hashable, total: int) -> str:
     last = next(op for op in prefix if op.returned == search.cut and op.is_certain)
     of_key = "" if key is None else f" of {key!r}"
     lines = [
-        f"not linearizable: {last.words()} fits no order",
+        f"not linearizable: {_text(search, last)} fits no order",
         f"  the first {len(prefix)} of {total} operations{of_key} fail, no fewer do",
     ]
     if search.expected:
@@ -229,9 +240,9 @@ def _words(search: _Search, key: Hashable, total: int) -> str:
         lines.append(f"  {len(earlier) - SHOWN_MAX} earlier operations, and then:")
     elif earlier:
         lines.append("  before it:")
-    lines += [f"    {op.words()}" for op in earlier[-SHOWN_MAX:]]
+    lines += [f"    {_text(search, op)}" for op in earlier[-SHOWN_MAX:]]
     if search.best:
-        order = "; ".join(f"{op.client} {op.call_words()}" for op in search.best[-SHOWN_MAX:])
+        order = "; ".join(_call_then(search, op) for op in search.best[-SHOWN_MAX:])
         lines.append(f"  the longest order that fits{_dots(search.best)}: {order}")
     return "\n".join(lines)
 

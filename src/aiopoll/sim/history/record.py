@@ -96,19 +96,19 @@ class Operation:
         """Return the call alone: `get('x')`."""
         return f"{self.function}({', '.join(repr(argument) for argument in self.arguments)})"
 
-    def call_words(self) -> str:
-        """Return the call and its result: `get('x') -> 1`."""
+    def call_words(self, *, hide_none: bool = False) -> str:
+        """Return the call and its result: `get('x') -> 1`. A result of None may be left out."""
         call = self.call_text()
         if self.status is Status.OK:
-            return call if self.result is None else f"{call} -> {self.result!r}"
+            return call if hide_none and self.result is None else f"{call} -> {self.result!r}"
         return f"{call} -> {self.status.value if self.status is Status.FAILED else 'unknown'}"
 
-    def words(self) -> str:
+    def words(self, *, hide_none: bool = False) -> str:
         """Return the client, the call and the seconds of its beginning and end."""
         begin = f"{self.invoked_s:.6f}"
         known = self.status is Status.OK and self.returned_s is not None
         end = f"{(self.returned_s or 0):.6f} s" if known else "no known end"
-        return f"{self.client}: {self.call_words()} [{begin} to {end}]"
+        return f"{self.client}: {self.call_words(hide_none=hide_none)} [{begin} to {end}]"
 
 
 @dataclass(eq=False)
@@ -142,6 +142,10 @@ class Transaction(Operation):
             words.get(kind, "append {1!r} to {0}").format(key, value)
             for kind, key, value in self.steps
         )
+
+    def call_words(self, *, hide_none: bool = True) -> str:
+        """Return the steps, and how the transaction ended unless it did well."""
+        return super().call_words(hide_none=True)
 
 
 class History:
