@@ -289,7 +289,8 @@ class KernelSocket:
         address: Any = None,
     ) -> int:
         """Send the buffers as one message, with descriptors beside it if `ancdata` has them."""
-        views, control = list(buffers), list(ancdata)
+        views = list(buffers)
+        control = [(level, kind, bytes(content)) for level, kind, content in ancdata]
         return self._do(
             EPOLLOUT, lambda: self._kernel.sendmsg(self._fd, views, control, flags, address)
         )

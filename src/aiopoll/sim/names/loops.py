@@ -178,6 +178,10 @@ def late() -> Iterable[Replacement]:
 def replacements() -> Iterable[Replacement]:
     unix = asyncio.unix_events
     yield unix, "_UnixSelectorEventLoop", _make_loop_class
+    # The policy of asyncio, by its name in each version, holds the class as an attribute.
+    for policy in {value for value in vars(unix).values() if isinstance(value, type)}:
+        if "_loop_factory" in policy.__dict__:
+            yield policy, "_loop_factory", _make_loop_class
     for name in OTHER_LOOPS:
         if name not in sys.modules and importlib.util.find_spec(name) is None:
             continue

@@ -76,6 +76,9 @@ class Socket(KernelSocket, metaclass=Lookalike):
         elif fileno < 0:
             raise ValueError("negative file descriptor")
         super().__init__(host.kernel, family, type, proto, fileno=fileno)
+        if fileno is None:
+            # As socket's, which shows what it was given.
+            self.proto = proto
         if fileno is None and self._timeout is None:
             default = getdefaulttimeout(host)
             if default is not None:
@@ -241,7 +244,7 @@ def getaddrinfo(
     kinds = [
         (kind, number)
         for kind, number in KINDS
-        if type in (0, kind) and (proto in (0, number) or number == 0)
+        if type in (0, kind) and (proto in (0, number) or type == kind == socket.SOCK_RAW)
     ]
     if not kinds:
         raise gaierror(socket.EAI_SOCKTYPE)
