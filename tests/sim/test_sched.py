@@ -1,7 +1,9 @@
 """The world's scheduler: steps without a stack, steps that block, and the end of a run."""
 
 import asyncio
+import gc
 import threading
+import warnings
 
 import pytest
 
@@ -193,6 +195,28 @@ def test_a_callback_that_repeats_starves_no_task(seed: int) -> None:
     outcome = run_once(program, tape_of(seed, "pct"))
     assert outcome.error is None
     assert outcome.steps < 10_000
+
+
+def test_connections_in_use_at_the_end_are_no_leak() -> None:
+    async def server() -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+
+        async with await asyncio.start_server(serve, "0.0.0.0", 80) as listener:
+            await listener.serve_forever()
+
+    async def program(world: World) -> None:
+        world.host("server", server)
+        await world.sleep(1)
+        _, writer = await asyncio.open_connection("server", 80)
+        writer.write(b"x")
+        await world.sleep(1)
+
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        assert run_once(program, tape_of(1)).error is None
+        gc.collect()
+    assert not seen
 
 
 def test_an_error_of_the_program_is_the_outcome() -> None:
