@@ -292,8 +292,11 @@ def test_two_binds_to_one_port(both, kind):
             for second in shares:
                 for one in hosts:
                     for two in hosts:
-                        fd = bound(k, kind, (one, 0), options=first)
+                        # A port that is free for every address.
+                        fd = bound(k, kind, ("0.0.0.0", 0))
                         port = k.getsockname(fd)[1]
+                        k.close(fd)
+                        fd = bound(k, kind, (one, port), options=first)
                         other = k.socket(INET, kind | NB)
                         for option in second:
                             k.setsockopt(other, SOL, option, 1)
@@ -371,3 +374,37 @@ def test_calls_on_connections_in_every_state(both):
         run(k.connect, listener, None)
         run.look(listener)
         run(k.listen, listener)
+
+
+def test_errors_of_one_destination_and_of_none(both):
+    @both
+    def scenario(k, run):
+        # A port that refuses is an error of the socket that is connected to it.
+        gone, peer = bound(k, DGRAM), bound(k, DGRAM)
+        nowhere = k.getsockname(gone)
+        k.close(gone)
+        fd = k.socket(INET, DGRAM | NB)
+        k.connect(fd, k.getsockname(peer))
+        run(k.sendto, fd, b"x", 0, nowhere)
+        run.look(peer, fd)
+        k.advance(5_000_000)
+        run.look(fd)
+        # An error goes when a new connection begins; being shut down does not.
+        _, address = listening(k)
+        fd = k.socket(INET, STREAM)
+        k.connect(fd, address)
+        k.connect(fd, None)
+        run.look(fd)
+        run(k.connect, fd, address)
+        run.look(fd)
+        fd = k.socket(INET, STREAM)
+        run(k.shutdown, fd, 0)
+        run(k.connect, fd, address)
+        run.look(fd)
+        # Reading nothing finds what there is, and does not skip the urgent byte.
+        client, server = tcp_pair(k)
+        k.sendto(client, b"X", OOB)
+        run.look(server)
+        run(k.recvfrom, server, 0)
+        run(k.recvfrom, server, 0, OOB)
+        run(k.recvfrom, server, 1, OOB)

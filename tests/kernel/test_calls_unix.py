@@ -264,3 +264,35 @@ def test_a_listener_goes_with_connections_waiting(both):
                 run(k.write, client, b"x")
                 run(k.read, client, 1)
                 run(pending_error, k, client)
+
+
+def test_names_as_messages_have_them(both):
+    @both
+    def scenario(k, run):
+        abstract = f"\0aiopoll types {os.getpid()}"
+        for kind in (STREAM, DGRAM, SEQPACKET):
+            fd = k.socket(UNIX, kind | NB)
+            run(k.bind, fd, abstract)
+        run(k.connect, k.socket(UNIX, STREAM | NB), abstract)
+        one, two = k.socketpair(UNIX, STREAM | NB)
+        k.write(one, b"before it has a name")
+        k.bind(one, abstract + "2")
+        run(k.recvfrom, two, 6)
+        run(k.recvmsg, two, 6)
+        one, two = k.socketpair(UNIX, DGRAM | NB)
+        k.write(one, b"before it has a name")
+        k.bind(one, abstract + "3")
+        run(k.recvfrom, two, 6)
+
+
+def test_waiting_for_all_takes_the_error(both):
+    @both
+    def scenario(k, run):
+        for flags in (0, socket.MSG_WAITALL):
+            one, two = k.socketpair(UNIX, STREAM | NB)
+            k.write(two, b"unread")
+            k.write(one, b"abc")
+            k.close(one)
+            run(k.recvfrom, two, 10, flags)
+            run.look(two)
+            run(k.recvfrom, two, 10)

@@ -122,6 +122,10 @@ class Sock:
     def error_report(self) -> None:
         self.sk_wq.wake_up(EPOLLERR)
 
+    def at_mark(self) -> bool:
+        """Whether an urgent byte is next: a read that has something stops before it."""
+        return False
+
     def end_events(self) -> int:
         """Return what every poll_mask starts with: a pending error, and shut down directions."""
         mask = 0
@@ -288,7 +292,7 @@ def _receive_rest(
     assert sk.ops.recvmsg is not None
     data, address = result
     while data and len(data) < count and not flags & (MSG_OOB | MSG_PEEK):
-        if msg is not None and msg.files:
+        if sk.at_mark() or (msg is not None and msg.files):
             break
         try:
             part, _ = sk.ops.recvmsg(sk, count - len(data), flags, False, msg)

@@ -100,12 +100,12 @@ def _begin_connect(sk: TcpSock, address: Address) -> None:
     if not sk.is_own(host) and is_local(sk.host, sk.family) and sk.host not in ANY:
         # Loopback's address does not leave the machine.
         raise error(errno.EINVAL)
-    sk.sk_shutdown = 0
+    sk.sk_err = 0
     sk.sock_done = False
     sk.peer_host = sk.loopback if host in ANY else host
     sk.peer_port = port
     if not sk.port:
-        sk.get_port(source, 0)
+        sk.get_port(source if sk.host in ANY else sk.host, 0)
     elif sk.host in ANY:
         sk.host = source
     if not sk.is_own(host):
@@ -136,7 +136,8 @@ def tcp_disconnect(sk: TcpSock) -> None:
     if sk.transfer is not None:
         sk.transfer.stop()
         sk.transfer = None
-    sk.put_port()
+    if before != TCP_CLOSE:
+        sk.put_port()
     sk.reset_host()
     sk.peer = None
     sk.peer_port = 0
@@ -215,7 +216,9 @@ def tcp_recvmsg(
     if flags & MSG_OOB:
         if msg is not None:
             msg.flags |= MSG_OOB
-        return _recv_urgent(sk, flags), None
+        return _recv_urgent(sk, count, flags), None
+    if count == 0 and sk.receive_buffer:
+        return b"", None
     while True:
         if sk.urgent_at == 0 and not flags & MSG_PEEK:
             sk.consume(1)
@@ -259,7 +262,7 @@ def tcp_recvmsg(
     return data, None
 
 
-def _recv_urgent(sk: TcpSock, flags: int) -> bytes:
+def _recv_urgent(sk: TcpSock, count: int, flags: int) -> bytes:
     if sk.urgent is None:
         raise error(errno.EINVAL)
     if sk.state == TCP_CLOSE and not sk.sock_done:
@@ -267,16 +270,16 @@ def _recv_urgent(sk: TcpSock, flags: int) -> bytes:
     data = sk.urgent
     if not flags & MSG_PEEK:
         sk.urgent = None
-    return data
+    return data[:count]
 
 
 def tcp_inq(sk: TcpSock) -> int:
-    """tcp_ioctl: the bytes before the urgent one, or all behind it. EINVAL for a listener."""
+    """tcp_inq: the bytes before the urgent one, if there is one. EINVAL for a listener."""
     if sk.state == TCP_LISTEN:
         raise error(errno.EINVAL)
-    if sk.urgent_at:
-        return sk.urgent_at
-    return len(sk.receive_buffer) - (sk.urgent_at == 0)
+    size = len(sk.receive_buffer)
+    # The byte itself may have been refused.
+    return size if sk.urgent_at is None else min(sk.urgent_at, size)
 
 
 def tcp_shutdown(sk: TcpSock, mode: int) -> None:

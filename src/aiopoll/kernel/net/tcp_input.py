@@ -178,6 +178,9 @@ class TcpSock(InetSock):
                 self.urgent_at = self.urgent = None
         return data
 
+    def at_mark(self) -> bool:
+        return self.urgent_at == 0
+
     def stream_readable(self) -> bool:
         """Whether there is a byte to read besides the urgent one."""
         return len(self.receive_buffer) > (self.urgent_at == 0)
@@ -308,6 +311,8 @@ class TcpSock(InetSock):
         child = TcpSock(self.net, self.ops, self.family, self.type, self.protocol)
         child.host, child.port = client.peer_host, client.peer_port
         child.peer_host, child.peer_port = client.host, client.port
+        child.host_locked = self.host_locked
+        child.sk_shutdown = self.sk_shutdown
         child.options = dict(self.options)
         child.sndbuf, child.rcvbuf = self.sndbuf, self.rcvbuf
         child.ss_state = SS_CONNECTED
@@ -326,3 +331,7 @@ class TcpSock(InetSock):
         self.state_change()
         self.write_space()
         self.push()
+        if child.sk_shutdown & SEND_SHUTDOWN and child.state == TCP_ESTABLISHED:
+            # It, or the listener that it comes from, was shut down before: the FIN goes out now.
+            child.state = TCP_FIN_WAIT1
+            child.send_fin()

@@ -130,7 +130,7 @@ def udp_sendmsg(sk: UdpSock, data: bytes, flags: int, address: Address, nowait: 
 
     def arrive() -> None:
         if not _receive(sk.net, sk.family, data, source, host, port):
-            _refuse(sk)
+            _refuse(sk, host, port)
 
     sk.net.deliver(arrive)
     return len(data)
@@ -145,9 +145,10 @@ def _receive(net: Net, family: int, data: bytes, source: Address, host: str, por
     return False
 
 
-def _refuse(sk: UdpSock) -> None:
-    """ICMP: the port was unreachable."""
-    if sk.peer_port and not sk.dead:
+def _refuse(sk: UdpSock, host: str, port: int) -> None:
+    """ICMP: the port was unreachable. It is an error of the socket that is connected to it."""
+    connected = sk.state == TCP_ESTABLISHED and (sk.peer_host, sk.peer_port) == (host, port)
+    if connected and not sk.dead:
         sk.sk_err = errno.ECONNREFUSED
         sk.error_report()
 
@@ -159,7 +160,7 @@ def _send_packet(sk: UdpSock, data: bytes, source: Address, host: str, port: int
 
     def refused(net: Net, packet: Packet) -> None:
         if net is sk.net:
-            _refuse(sk)
+            _refuse(sk, host, port)
 
     def arrive(net: Net, packet: Packet) -> None:
         if not _receive(net, sk.family, data, source, host, port):

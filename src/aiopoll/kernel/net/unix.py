@@ -15,6 +15,7 @@ from ..uapi import PAGE_SIZE, error
 from .socket import (
     MSG_OOB,
     MSG_PEEK,
+    MSG_WAITALL,
     RCV_SHUTDOWN,
     SEND_SHUTDOWN,
     SKB_SHARED_INFO,
@@ -182,21 +183,29 @@ def unix_stream_recvmsg(
             lambda: bool(sk.queue or sk.sk_err or sk.sk_shutdown & RCV_SHUTDOWN), sk.rcvtimeo_ns
         )
     parts: list[bytes] = []
-    for skb in list(sk.queue):
-        if count <= 0:
-            break
+    peeked = 0
+    # A stream has one writer, which may have a name.
+    sender = sk.queue[0].sender.name or None
+    while peeked < len(sk.queue):
+        skb = sk.queue[peeked]
         parts.append(skb.data[:count])
         count -= len(parts[-1])
         with_files = pass_files(skb, flags, msg)
-        if not flags & MSG_PEEK:
+        if flags & MSG_PEEK:
+            peeked += 1
+        else:
             skb.data = skb.data[len(parts[-1]) :]
             if skb.data:
                 break
             sk.queue.popleft()
             sk.consumed(skb)
-        if with_files:
+        if with_files or not count:
             break
-    return b"".join(parts), None
+    else:
+        if flags & MSG_WAITALL and not sk.queue:
+            # It looked at the empty queue too, and took the error that it found there.
+            sk.sk_err = 0
+    return b"".join(parts), sender
 
 
 unix_stream_ops: ProtoOps = ProtoOps(

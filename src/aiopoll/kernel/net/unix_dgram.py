@@ -160,11 +160,11 @@ def _take_message(
         msg.flags |= MSG_TRUNC
     pass_files(skb, flags, msg)
     if flags & MSG_PEEK:
-        return skb.data[:count], skb.name or None
+        return skb.data[:count], skb.sender.name or None
     sk.queue.popleft()
     sk.consumed(skb)
     wake_senders(sk)
-    return skb.data[:count], skb.name or None
+    return skb.data[:count], skb.sender.name or None
 
 
 def unix_seqpacket_sendmsg(

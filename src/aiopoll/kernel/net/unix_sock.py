@@ -49,7 +49,6 @@ class Skb:
 
     data: bytes
     sender: UnixSock
-    name: Address
     truesize: int
     files: list[File] = field(default_factory=list)
 
@@ -100,6 +99,11 @@ def unix_name(address: Address) -> Address:
     return os.fsencode(name) if name.startswith("\0") else name
 
 
+def unix_key(sk: UnixSock, name: str | bytes) -> str | bytes:
+    """Return the key of a name in the table: each type of sockets has abstract names of its own."""
+    return name if isinstance(name, str) else b"%d" % sk.type + name
+
+
 def unix_bind(sk: UnixSock, address: Address) -> None:
     """Take a name. EINVAL if there is one: checked last for a path, which is created first."""
     address = unix_name(address)
@@ -110,11 +114,12 @@ def unix_bind(sk: UnixSock, address: Address) -> None:
         address = b"\0%05x" % sk.net.next_autobind
     if sk.bound_name is not None and isinstance(address, bytes):
         raise error(errno.EINVAL)
-    if address in sk.net.unix_names:
+    key = unix_key(sk, address)
+    if key in sk.net.unix_names:
         raise error(errno.EADDRINUSE)
     if sk.bound_name is not None:
         raise error(errno.EINVAL)
-    sk.net.unix_names[address] = sk
+    sk.net.unix_names[key] = sk
     sk.name = sk.bound_name = address
 
 
@@ -123,7 +128,7 @@ def unix_find(sk: UnixSock, address: Address) -> UnixSock:
     if address is None:
         raise error(errno.EINVAL)
     name = unix_name(address)
-    other = sk.net.unix_names.get(name)
+    other = sk.net.unix_names.get(unix_key(sk, name))
     if other is None:
         raise error(errno.ECONNREFUSED if isinstance(name, bytes) else errno.ENOENT)
     if other.dead:
@@ -146,7 +151,7 @@ def enqueue(
     sk: UnixSock, other: UnixSock, data: bytes, truesize: int, files: list[File] | None
 ) -> None:
     sk.wmem += truesize
-    skb = Skb(data, sk, sk.name, truesize)
+    skb = Skb(data, sk, truesize)
     if files:
         # The message owns the references now.
         skb.files += files
@@ -205,7 +210,7 @@ def unix_release(sk: UnixSock) -> None:
     # An abstract name goes with its socket; a path stays and refuses connections.
     name = sk.bound_name
     if isinstance(name, bytes):
-        sk.net.unix_names.pop(name, None)
+        sk.net.unix_names.pop(unix_key(sk, name), None)
     wake_senders(sk)
     peer = sk.peer
     if peer is not None and sk.stream:
