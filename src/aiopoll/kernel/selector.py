@@ -144,6 +144,10 @@ class KernelSelector(selectors.BaseSelector):
                 # PEP 475: a handler that raises nothing does not end the wait.
                 if deadline_ns is not None:
                     timeout_ns = max(deadline_ns - clock.now_ns, 0)
+        return self.ready(events)
+
+    def ready(self, events: list[tuple[int, int]]) -> Ready:
+        """Return the keys that epoll reports, each with what is ready of it."""
         ready: Ready = []
         for fd, mask in events:
             key = self.keys.get(fd)

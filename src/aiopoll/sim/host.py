@@ -74,6 +74,8 @@ class Host:
         self.args = args
         self.port = port
         self.disk = disk
+        # Whether the tasks that the program leaves are cancelled, as asyncio.run does.
+        self.graceful = True
         self.phase: HostState = HostState.EXITED
         self.starts: int = 0
         self.state: Any = SimpleNamespace()
@@ -200,6 +202,9 @@ class Host:
             self.result = await run()
         except Exception as exc:
             self.error = exc
+        if not self.graceful:
+            self._exited()
+            return
         left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         for task in sorted(left, key=hash):
             task.cancel()

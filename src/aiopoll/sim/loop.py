@@ -103,10 +103,10 @@ class SimEventLoop(asyncio.SelectorEventLoop):
         self._handlers: dict[int, events.Handle] = {}
         self.main_task: asyncio.Task[Any] | None = None
         self._left: set[asyncio.Task[Any]] = set()
-        super().__init__(KernelSelector(machine.kernel))
+        self._kernel_selector = KernelSelector(machine.kernel)
+        super().__init__(self._kernel_selector)
         self._clock_resolution = 1 / NSEC_PER_SEC
-        selector: Any = self._selector  # type: ignore[attr-defined]
-        self._ep: Any = machine.kernel.fget(selector.fileno()).private_data
+        self._ep: Any = machine.kernel.fget(self._kernel_selector.fileno()).private_data
         self._ep.wq.add_wait_queue(WaitQueueEntry(self._epoll_woken))
         machine.loops.append(self)
 
@@ -232,7 +232,9 @@ class SimEventLoop(asyncio.SelectorEventLoop):
 
     def _begin_iteration(self) -> None:
         if self._ep.rdllist:
-            found = self._selector.select(0)  # type: ignore[attr-defined]
+            # As epoll_wait does without a timeout, less the entry and exit of a system call.
+            selector = self._kernel_selector
+            found = selector.ready(self._ep.send_events(len(selector.keys) or 1))
             if len(found) > 1:
                 found = self._shuffled(found, self._events_label)
             self._process_events(found)  # type: ignore[attr-defined]

@@ -110,7 +110,8 @@ def run_once(
     if not frozen:
         gc.freeze()
     try:
-        outcome.result = world.run(main, name=name)
+        # A test ends with its world; a program ends its tasks first.
+        outcome.result = world.run(main, name=name, graceful=name != "test")
     except KeyboardInterrupt:
         raise
     except BaseException as exc:

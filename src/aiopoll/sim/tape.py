@@ -16,6 +16,7 @@ a host has a stream of its own (names/entropy.py).
 from __future__ import annotations
 
 import random
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -152,7 +153,9 @@ class Tape:
     def __init__(self, strategy: Strategy, *, seed: int = 0) -> None:
         self.strategy = strategy
         self.seed = seed
-        self.deviations: list[Deviation] = []
+        # Deviations, four numbers each: a run can have millions. Labels are numbered.
+        self._kept: array[int] = array("q")
+        self._labels: dict[str, int] = {}
         self.draws: int = 0
         self.now_ns: Callable[[], int] = lambda: 0
         self.counts: dict[str, int] = {}
@@ -164,7 +167,18 @@ class Tape:
         return label, ordinal
 
     def _keep(self, key: Key, value: int) -> None:
-        self.deviations.append(Deviation(key[0], key[1], value, self.now_ns()))
+        label, ordinal = key
+        number = self._labels.setdefault(label, len(self._labels))
+        self._kept.extend((number, ordinal, value, self.now_ns()))
+
+    @property
+    def deviations(self) -> list[Deviation]:
+        """Return the deviations of the run so far, in the order of their draws."""
+        kept, labels = self._kept, [*self._labels]
+        return [
+            Deviation(labels[kept[at]], kept[at + 1], kept[at + 2], kept[at + 3])
+            for at in range(0, len(kept), 4)
+        ]
 
     def choose(self, label: str, alternatives: int) -> int:
         """Draw one of `alternatives`; 0 is the plain one."""

@@ -331,14 +331,17 @@ class World:
 
     # Running
 
-    def run(self, main: Callable[[], Any], *, name: str) -> Any:
+    def run(self, main: Callable[[], Any], *, name: str, graceful: bool = True) -> Any:
         """Run `main` on a host called `name` until it ends; returns its result.
 
-        Raises what `main` raises, what a condition found, Deadlock, Livelock, and TimeoutError
+        With `graceful` the tasks that it leaves are cancelled, and run until they end. Raises what `main` raises, what a condition found, Deadlock, Livelock, and TimeoutError
         where the clock passes the limit.
         """
         with self._entered():
-            host = self.main_host = self.host(name, main, address="10.0.255.254")
+            address = "10.0.255.254"
+            host = self.main_host = self.host(name, main, address=address, start=False)
+            host.graceful = graceful
+            host.start()
             if self.faults is not None:
                 self.faults.begin(self)
             self.sched.drive()
