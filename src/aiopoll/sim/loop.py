@@ -395,6 +395,7 @@ class SimEventLoop(asyncio.SelectorEventLoop):
         """Close the coroutines that were left, once the world is over."""
         for transport in list(self._transports.values()):  # type: ignore[attr-defined]
             # It was in use when the world ended: no program has forgotten to close it.
+            transport._closing = True
             transport._sock = None
         for task in sorted(asyncio.all_tasks(self), key=hash):
             task._log_destroy_pending = False  # type: ignore[attr-defined]
