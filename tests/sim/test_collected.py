@@ -1,4 +1,4 @@
-"""The collector of cycles takes no task that still waits: not a host's main, not a dead host's."""
+"""What is left at the end of a world: held until then, and gone without a warning."""
 
 import asyncio
 import gc
@@ -54,3 +54,37 @@ def test_killed_tasks_end_when_the_world_is_over() -> None:
 
     run(program)
     assert sorted(ended) == ["x", "x", "y", "y"]
+
+
+def test_open_transports_are_left_without_a_warning() -> None:
+    transports: list[Any] = []
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        transports.append(writer.transport)
+        await asyncio.get_running_loop().create_future()
+
+    async def server() -> None:
+        loop = asyncio.get_running_loop()
+        udp = loop.create_datagram_endpoint(asyncio.DatagramProtocol, local_addr=("0.0.0.0", 9))
+        transports.append((await udp)[0])
+        await asyncio.start_server(connected, "0.0.0.0", 80)
+        await loop.create_future()
+
+    async def client() -> None:
+        _, writer = await asyncio.open_connection("server", 80)
+        transports.append(writer.transport)
+        await asyncio.get_running_loop().create_future()
+
+    async def program(world: World) -> None:
+        world.host("server", server)
+        await world.sleep(0.1)
+        world.host("client", client)
+        await world.sleep(1)
+        assert not any(transport.is_closing() for transport in transports)
+
+    run(program)
+    assert len(transports) == 3
+    for transport in transports:
+        assert transport.is_closing()
+        # Warnings are errors here.
+        transport.__del__()
