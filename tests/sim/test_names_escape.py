@@ -2,15 +2,20 @@
 
 import _socket
 import _thread
+import asyncio
 import ctypes
+import datetime
+import gc
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import textwrap
 import threading
 import time
 import types
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -19,7 +24,7 @@ from typing import Any
 
 import pytest
 
-from aiopoll.sim import Escaped
+from aiopoll.sim import Escaped, World
 from aiopoll.sim.names import installed
 from aiopoll.sim.names.patching import Patches, dict_of
 
@@ -108,7 +113,11 @@ def test_imports_inside_may_read_and_keep_byte_code(tmp_path: Path) -> None:
         textwrap.dedent("""
             from time import time, monotonic
             from random import random
+            from threading import Lock, RLock, local
+            lock, reentrant, own = Lock(), RLock(), local()
             def when():
+                with lock, reentrant:
+                    own.x = 1
                 return monotonic()
         """),
         encoding="utf-8",
@@ -127,6 +136,9 @@ def test_imports_inside_may_read_and_keep_byte_code(tmp_path: Path) -> None:
         # Restored, although it bound the stand-ins; and replaced again in the next run.
         assert module.time is time.time
         assert isinstance(module.random, types.BuiltinFunctionType)
+        assert type(module.lock) is _thread.LockType
+        assert type(module.reentrant) is _thread.RLock
+        assert type(module.own) is threading.local
         assert inside(program) == 2.0
     finally:
         sys.path.remove(str(tmp_path))
@@ -155,6 +167,18 @@ def test_a_mock_of_before_the_run_stays(monkeypatch: pytest.MonkeyPatch) -> None
     assert time.time is mock
 
 
+def nothing(value: Any) -> None:
+    return None
+
+
+class Slotted(asyncio.Protocol):
+    __slots__ = ()
+
+
+lock_of_the_module = threading.Lock()
+local_of_the_module = threading.local()
+
+
 class Owner:
     def method(self) -> str:
         return "original"
@@ -179,14 +203,14 @@ def test_every_place_is_restored_after_an_error() -> None:
         yield Owner, "__hash__", lambda original: lambda self: 5
 
     try:
-        patches = Patches(replacements(), lambda: (), lambda: (), lambda value: None)
+        patches = Patches(replacements(), lambda: (), lambda: (), nothing, nothing)
         patches.install()
         assert module.thing is other.bound is stand_in  # type: ignore[attr-defined]
         assert Owner().method() == "stand-in"
         assert hash(Owner()) == 5
         patches.restore()
         assert module.thing is other.bound is original  # type: ignore[attr-defined]
-        patches = Patches(replacements(), lambda: (), failing, lambda value: None)
+        patches = Patches(replacements(), lambda: (), failing, nothing, nothing)
         with pytest.raises(ZeroDivisionError):
             patches.install()
         assert module.thing is other.bound is original  # type: ignore[attr-defined]
@@ -197,7 +221,24 @@ def test_every_place_is_restored_after_an_error() -> None:
         del sys.modules[module.__name__], sys.modules[other.__name__]
 
 
-def test_the_dict_of_a_class_of_c_is_found() -> None:
-    import datetime
+def test_no_world_is_kept_when_it_is_over() -> None:
+    """Locks, locals, timers and numbers of a world go with it."""
+    worlds: list[Any] = []
 
+    def program(world: World) -> None:
+        worlds.append(weakref.ref(world))
+        with lock_of_the_module:
+            local_of_the_module.x = hash(asyncio.Event())
+        signal.setitimer(signal.ITIMER_REAL, 5, 5)
+        hash(Slotted())
+        time.sleep(1)
+        thread = threading.Thread(target=time.sleep, args=(100,))
+        thread.start()
+
+    inside(program)
+    gc.collect()
+    assert worlds[0]() is None
+
+
+def test_the_dict_of_a_class_of_c_is_found() -> None:
     assert dict_of(datetime.datetime)["now"] is datetime.datetime.__dict__["now"]

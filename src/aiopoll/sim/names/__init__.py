@@ -61,6 +61,8 @@ def _values() -> Iterable[Value]:
 
 
 _with_values: list[Any] = []
+# Parts that hold what belongs to a world: `end` lets it go.
+_with_end: list[Any] = []
 
 
 _patches: Patches | None = None
@@ -74,10 +76,13 @@ def installed(world: World) -> Iterator[None]:
     global _patches
     if _patches is None:
         _with_values.extend(part for part in _parts() if hasattr(part, "values"))
-        _patches = Patches(_replacements(), _late, _values, threads.shared)
+        _with_end.extend(part for part in _parts() if hasattr(part, "end"))
+        _patches = Patches(_replacements(), _late, _values, threads.shared, threads.real)
     _patches.install()
     try:
         with threads.registered(), escape.watched():
             yield
     finally:
         _patches.restore()
+        for part in _with_end:
+            part.end()

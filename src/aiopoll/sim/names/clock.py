@@ -183,6 +183,10 @@ def _make_today(original: Any) -> Any:
     return classmethod(today)
 
 
+def end() -> None:
+    _spin.task = None
+
+
 def replacements() -> Iterable[Replacement]:
     yield from functions(
         time,

@@ -230,6 +230,10 @@ def replacements() -> Iterable[Replacement]:
             yield kind, "__hash__", _make_hash
 
 
+def end() -> None:
+    numbers.start()
+
+
 def values() -> Iterable[Value]:
     """What is counted or kept for a process begins anew in each run."""
     numbers.start()

@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import _thread
 import sys
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from ...kernel.wait import WaitQueueHead, wait_event_interruptible
 from .. import inside
 
 if TYPE_CHECKING:
-    from ...kernel.sched import Scheduler, Task
     from ..host import Host
 
 NSEC_PER_SEC = 1_000_000_000
@@ -57,16 +57,31 @@ def timeout_ns(blocking: bool, timeout: float) -> int | None:
     return round(timeout * NSEC_PER_SEC)
 
 
+# How many worlds are over: a lock that was taken in one of them is free.
+worlds_ended = 0
+
+
 class Lock:
     """A lock of a world, as `_thread.lock`: any thread may release it."""
 
-    __slots__ = ("__weakref__", "_head", "_is_quiet", "_locked", "_maker", "_owner", "_purpose")
+    __slots__ = (
+        "__weakref__",
+        "_head",
+        "_is_quiet",
+        "_locked",
+        "_maker",
+        "_owner",
+        "_purpose",
+        "_world",
+    )
 
     def __init__(self, purpose: str | None = None, *, is_quiet: bool = False) -> None:
         self._purpose = purpose
         self._head: WaitQueueHead | None = None
         self._locked = False
-        self._owner: Task | None = None
+        # A name: neither the owner nor the world must live as long as the lock.
+        self._owner = ""
+        self._world = worlds_ended
         self._maker = maker() if purpose is None else "threading"
         # What a process does once, to import or to fill a cache, must not draw from the tape.
         self._is_quiet = is_quiet or self._maker.startswith("<frozen importlib")
@@ -75,13 +90,9 @@ class Lock:
         state = "locked" if self._locked else "unlocked"
         return f"<{state} lock of a simulated world made at {self._maker}>"
 
-    def _queue(self, sched: Scheduler) -> WaitQueueHead:
-        head = self._head
-        if head is None or head.sched is not sched:
-            # Also a lock that outlived its world: its owner is gone.
-            head = self._head = WaitQueueHead(sched, "lock")
-            self._locked, self._owner = False, None
-        return head
+    def _begin_anew(self) -> None:
+        """Be free: the world in which the lock was taken last is over, and its owner is gone."""
+        self._head, self._locked, self._owner, self._world = None, False, "", worlds_ended
 
     def _take(self) -> bool:
         if self._locked:
@@ -98,29 +109,38 @@ class Lock:
             if wait_ns == 0:
                 return False
             raise RuntimeError(f"{self!r} is waited for outside of it")
-        sched = host.world.sched
-        head = self._queue(sched)
+        if self._world != worlds_ended:
+            self._begin_anew()
         if not self._is_quiet:
             switch_point(host)
-        if not self._take():
-            if wait_ns == 0:
-                return False
-            expires_ns = None if wait_ns is None else sched.clock.now_ns + wait_ns
-            if not sleep_on(host, head, self._take, expires_ns, self._describe):
-                return False
-        self._owner = sched.current
+        if not self._take() and (wait_ns == 0 or not self._wait(host, wait_ns)):
+            return False
+        self._owner = host.world.sched.current.name
         return True
+
+    def _wait(self, host: Host, wait_ns: int | None) -> bool:
+        """Sleep until the lock is ours; False if `wait_ns` passed first."""
+        sched = host.world.sched
+        if self._head is None:
+            self._head = WaitQueueHead(sched, "lock")
+        head = self._head
+        expires_ns = None if wait_ns is None else sched.clock.now_ns + wait_ns
+        try:
+            return sleep_on(host, head, self._take, expires_ns, self._describe)
+        finally:
+            if not head.active:
+                self._head = None
 
     def _describe(self) -> str:
         if self._purpose is not None:
             return self._purpose
-        held = "" if self._owner is None else f", held by {self._owner.name}"
+        held = f", held by {self._owner}" if self._owner else ""
         return f"lock made at {self._maker}{held}"
 
     def release(self) -> None:
         if not self._locked:
             raise RuntimeError("release unlocked lock")
-        self._locked, self._owner = False, None
+        self._locked, self._owner = False, ""
         if self._head is not None and self._head.active:
             self._head.wake_up()
             host = inside.host()
@@ -140,7 +160,7 @@ class Lock:
     acquire_lock, release_lock, locked_lock = acquire, release, locked
 
     def _at_fork_reinit(self) -> None:
-        self._head, self._locked, self._owner = None, False, None
+        self._begin_anew()
 
 
 def switch_point(host: Host) -> None:
@@ -243,6 +263,19 @@ class RLock:
         self._owner, self._count = None, 0
 
 
+# The stand-ins that hold something of the world that runs.
+used: list[Any] = []
+
+
+def let_go() -> None:
+    """Let the world go whose locks and locals the stand-ins hold: it is over."""
+    global worlds_ended
+    worlds_ended += 1
+    for shared in used:
+        object.__setattr__(shared, "_worlds", (None, None))
+    used.clear()
+
+
 class SharedLock:
     """What stands for a real lock in a module's globals: hosts have one of their own for it."""
 
@@ -261,6 +294,7 @@ class SharedLock:
         if sched is not host.world.sched:
             lock = self._make(is_quiet=True)
             self._worlds = (host.world.sched, lock)
+            used.append(self)
         return lock
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
@@ -293,7 +327,8 @@ class Local:
             raise TypeError("Initialization arguments are not supported")
         self = object.__new__(cls)
         object.__setattr__(self, "_local__args", (args, kwargs))
-        object.__setattr__(self, "_local__dicts", {})
+        # By task, or by identity outside of worlds; a task takes its attributes with it.
+        object.__setattr__(self, "_local__dicts", (weakref.WeakKeyDictionary(), {}))
         space(self)
         return self
 
@@ -321,15 +356,16 @@ class Local:
 
 def space(local: Local) -> dict[str, Any]:
     """Return the attributes that `local` has in the current thread."""
-    dicts: dict[Any, dict[str, Any]] = object.__getattribute__(local, "_local__dicts")
+    by_task, by_ident = object.__getattribute__(local, "_local__dicts")
     host = inside.host()
     key: Any = _thread.get_ident() if host is None else host.world.sched.current
-    values = dicts.get(key)
+    dicts: Any = by_ident if host is None else by_task
+    values: dict[str, Any] | None = dicts.get(key)
     if values is None:
         values = dicts[key] = {}
         args, kwargs = object.__getattribute__(local, "_local__args")
         kind = type(local)
-        if kind.__init__ is not object.__init__ and len(dicts) > 1:
+        if kind.__init__ is not object.__init__ and len(by_task) + len(by_ident) > 1:
             # As of threading.local: a subclass initializes itself in each thread.
             local.__init__(*args, **kwargs)  # type: ignore[misc]
     return values
@@ -363,4 +399,5 @@ def here(shared: SharedLocal) -> Any:
     if sched is not host.world.sched:
         local = Local()
         object.__setattr__(shared, "_worlds", (host.world.sched, local))
+        used.append(shared)
     return local

@@ -83,7 +83,8 @@ class Patches:
 
     `shared(value)` returns a stand-in for an object in a module's globals that hosts must not
     share with real threads (a lock, a thread-local), or None. `late()` yields replacements that
-    depend on what is imported by now; `values()` what a run starts anew with.
+    depend on what is imported by now; `values()` what a run starts anew with. `real(value)` returns
+    what a module has after the run in place of a lock or local that it made inside, or None.
     """
 
     def __init__(
@@ -92,10 +93,12 @@ class Patches:
         late: Callable[[], Iterable[Replacement]],
         values: Callable[[], Iterable[Value]],
         shared: Callable[[Any], Any],
+        real: Callable[[Any], Any],
     ) -> None:
         self._late = late
         self._values = values
         self._shared = shared
+        self._real = real
         self._places: dict[tuple[int, str], Place] = {}
         # By the identity of the original: the original, which keeps the number its own.
         self._stand_ins: dict[int, tuple[Any, Any]] = {}
@@ -172,6 +175,8 @@ class Patches:
         stand_ins, originals = self._stand_ins, self._originals
         namespace = module.__dict__
         for name, value in list(namespace.items()):
+            if restoring and (made := self._real(value)) is not None:
+                namespace[name] = value = made
             number = id(value)
             if number in stand_ins:
                 original, stand_in = stand_ins[number]

@@ -275,6 +275,10 @@ def siginterrupt(host: Host, signalnum: Any, flag: bool, /) -> None:
     _number(signalnum)
 
 
+def end() -> None:
+    _actions.clear()
+
+
 def replacements() -> Iterable[Replacement]:
     table: dict[str, Callable[..., Any]] = {
         "signal": set_signal,

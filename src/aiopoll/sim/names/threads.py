@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from ...kernel.sched import TaskExit
 from ...kernel.signal import Killed
 from .dispatch import Replacement, Value, function, functions, lookalike, method
-from .locks import Local, Lock, RLock, SharedLocal, SharedLock
+from .locks import Local, Lock, RLock, SharedLocal, SharedLock, let_go
 
 if TYPE_CHECKING:
     from ...kernel.sched import Task
@@ -36,8 +36,11 @@ if TYPE_CHECKING:
 # Identities of threads: below any address, which real ones are, and above any index.
 FIRST_MAIN = 0x10_000
 FIRST_IDENT = 0x1000_000
-real_get_ident = _thread.get_ident
-real_thread_queues = concurrent.futures.thread._threads_queues
+REAL: dict[type, Callable[[], Any]] = {
+    Lock: _thread.allocate_lock,
+    RLock: _thread.RLock,
+    Local: _thread._local,
+}
 
 
 class HostMainThread(threading.Thread):
@@ -170,11 +173,27 @@ def registered() -> Iterator[None]:
         yield
     finally:
         threads.forget()
+        threads = Threads()
+        let_go()
 
 
 def shared(value: Any) -> Any:
     """Return the stand-in for a lock or a local in the globals of a module."""
     return SharedLocal(value) if type(value) is _thread._local else SharedLock(value)
+
+
+_real: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+
+
+def real(value: Any) -> Any:
+    """Return the real lock or local for one that a module made inside, None for what is none."""
+    make = REAL.get(type(value))
+    if make is None:
+        return None
+    found = _real.get(value)
+    if found is None:
+        found = _real[value] = make()
+    return found
 
 
 def get_ident(host: Host) -> int:
