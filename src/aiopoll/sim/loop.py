@@ -69,6 +69,15 @@ class Timer(events.TimerHandle):
     number: int
 
 
+def name_of(task: asyncio.Task[Any]) -> str:
+    """Return the name of a task, with that of its coroutine if it was given none."""
+    name = task.get_name()
+    if not name.startswith("Task-"):
+        return name
+    coroutine = getattr(task.get_coro(), "__qualname__", "").rpartition("<locals>.")[2]
+    return f"{coroutine} ({name})"
+
+
 class SimEventLoop(asyncio.SelectorEventLoop):
     """asyncio's selector loop on the clock and the descriptors of the host that makes it.
 
@@ -303,7 +312,7 @@ class SimEventLoop(asyncio.SelectorEventLoop):
         names: list[object] = []
         for handle in itertools.islice(self._ready, CANDIDATES_MAX):  # type: ignore[attr-defined]
             task = task_of(handle)
-            names.append(f"{self.task.name} {'callbacks' if task is None else task.get_name()}")
+            names.append(f"{self.task.name} {'callbacks' if task is None else name_of(task)}")
         return names
 
     def arm(self) -> None:

@@ -17,7 +17,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..kernel.trace import TraceDigest
+from ..kernel.trace import waiting as waiting_threads
 from .tape import Deviation, Tape, tape_of
+from .waiting import describe_tasks
 from .world import Event, World
 
 if TYPE_CHECKING:
@@ -129,18 +131,13 @@ def run_once(
 
 
 def waiting_tasks(world: World) -> list[str]:
-    """Return a line for each task that has not ended: its host, its name and where it waits."""
+    """Return the lines of each task and thread that has not ended, with where it stands."""
     lines: list[str] = []
     for host in world.hosts.values():
         for loop in host.loops:
-            for task in sorted(asyncio.all_tasks(loop), key=hash):
-                stack = task.get_stack(limit=1)
-                place = ""
-                if stack:
-                    code = stack[-1].f_code
-                    place = f" at {code.co_filename}:{stack[-1].f_lineno} in {code.co_name}"
-                lines.append(f"{host.name}: {task.get_name()}{place}")
-    return lines
+            lines += describe_tasks(host.name, sorted(asyncio.all_tasks(loop), key=hash))
+    # The main task of the scheduler is the caller of `run`.
+    return lines + [line for line in waiting_threads(world.sched) if not line.startswith("main ")]
 
 
 def run(
