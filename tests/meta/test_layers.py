@@ -31,6 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("aio", "support", "libaio", "selector", "kernel", "sim", "files", "loop", "streams", "")
     },
     "gunicorn": set(),
+    "pytest_plugin": {"sim"},
     "__main__": {"cli"},
     # The names that the package shows.
     "": {"aio", "reactor", "support", "libaio", "selector", "files", "loop", "streams"},

@@ -138,20 +138,47 @@ class Narrating(Replay):
 # The order of tasks
 
 
-@phrase(r"(?P<host>\S+) step")
+def _of(match: re.Match[str], name: str) -> str:
+    """Return the name without that of its host."""
+    return f"'{name.removeprefix(match['host'] + ' ')}'"
+
+
+_LOOP = r"(?P<host>\S+(?: loop \d+)?)"
+
+
+@phrase(rf"{_LOOP} step")
 def _step(match: re.Match[str], draw: Draw) -> str:
-    host = match["host"]
     if draw.names and draw.taken != draw.plain:
-        return f"{host} ran {draw.taken!r} before {draw.plain!r}"
+        return f"{match['host']} ran {_of(match, draw.taken)} before {_of(match, draw.plain)}"
     of = f" of {draw.alternatives}" if draw.alternatives else ""
-    return f"{host} ran its {ordinal(draw.value + 1)} ready callback{of} first"
+    return f"{match['host']} ran its {ordinal(draw.value + 1)} ready callback{of} first"
+
+
+@phrase(rf"{_LOOP} events")
+def _events(match: re.Match[str], draw: Draw) -> str:
+    of = f" of {draw.alternatives}" if draw.alternatives else ""
+    return f"{match['host']} served its {ordinal(draw.value + 1)} ready descriptor{of} first"
+
+
+@phrase(rf"{_LOOP} timers")
+def _timers(match: re.Match[str], draw: Draw) -> str:
+    of = f" of {draw.alternatives}" if draw.alternatives else ""
+    return f"{match['host']} ran the {ordinal(draw.value + 1)}{of} timers of one instant first"
 
 
 @phrase(r"hosts")
 def _hosts(match: re.Match[str], draw: Draw) -> str:
     if draw.names and draw.taken != draw.plain:
         return f"{draw.taken} ran before {draw.plain}"
+    # Two threads of a host can have one name.
     return f"the {ordinal(draw.value + 1)} host that was ready ran first"
+
+
+@phrase(r"buggify (?P<site>.+?)(?P<all> at all)?")
+def _buggify(match: re.Match[str], draw: Draw) -> str:
+    if match["all"]:
+        return f"the site {match['site']!r} may misbehave in this run"
+    return f"{match['site']!r} misbehaved, at its {ordinal(draw.number)} time"
 
 
 # The network
