@@ -51,8 +51,8 @@ class Host:
     """One machine of `world`. `main` is what it runs, each time that it starts.
 
     `main` is a coroutine function, a function, the name of a module or path of a file, or an ASGI
-    application (served at `port` by uvicorn). It gets `args`; without any, and if it has a
-    parameter, it gets the Host.
+    application (served at `port` by uvicorn). It gets `args`, a file or module in sys.argv; a
+    function that has a parameter, and is given none, gets the Host.
     `state` is a namespace for the program, fresh at each start, which tests may look at.
     """
 

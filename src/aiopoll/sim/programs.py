@@ -2,7 +2,8 @@
 
 Rule: the kind is seen from the object alone. A coroutine function runs on the host's event loop,
 which needs no thread; everything else that is synchronous runs in a thread of the host, and may
-start a loop by asyncio.run, as it would anywhere.
+start a loop by asyncio.run, as it would anywhere. A file gets its arguments in sys.argv, and its
+folder in sys.path; the modules that it imports are those of the process, and shared by hosts.
 
 Left out: WSGI applications.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import inspect
 import os
 import runpy
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +25,7 @@ def program_of(host: Host) -> Callable[[], Any]:
     """Return `main` of `host` as a function without parameters. TypeError for what cannot run."""
     main = host.main
     if isinstance(main, (str, os.PathLike)):
-        return _module(os.fspath(main))
+        return _module(os.fspath(main), host.args)
     if not callable(main):
         raise TypeError(
             f"{host.name} cannot run {main!r}: give a coroutine function, a function, the name of "
@@ -66,10 +68,19 @@ def takes_argument(function: Any) -> bool:
     return any(p.kind in positional and p.default is p.empty for p in parameters)
 
 
-def _module(name: str) -> Callable[[], Any]:
-    if name.endswith(".py"):
-        return lambda: runpy.run_path(name, run_name="__main__")
-    return lambda: runpy.run_module(name, run_name="__main__", alter_sys=False)
+def _module(name: str, args: tuple[Any, ...]) -> Callable[[], Any]:
+    """Run a file or a module as `python FILE ARGS` and `python -m MODULE ARGS` do."""
+
+    def run() -> Any:
+        sys.argv = [name, *map(str, args)]
+        if not name.endswith(".py"):
+            return runpy.run_module(name, run_name="__main__")
+        folder = os.path.dirname(os.path.abspath(name))
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+        return runpy.run_path(name, run_name="__main__")
+
+    return run
 
 
 def _served(app: Any, port: int) -> Callable[[], Any]:

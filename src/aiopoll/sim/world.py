@@ -357,6 +357,7 @@ class World:
         place.world = self
         ident = inside.get_ident()
         place.threads.add(ident)
+        argv, path = sys.argv, [*sys.path]
         try:
             with installed(self):
                 try:
@@ -368,6 +369,7 @@ class World:
         finally:
             place.threads.discard(ident)
             place.world = None
+            sys.argv, sys.path[:] = argv, path
 
     def _close(self) -> None:
         """Let everything unwind that was left: machines are off, so none of it has an effect."""
