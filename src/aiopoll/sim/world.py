@@ -334,8 +334,9 @@ class World:
     def run(self, main: Callable[[], Any], *, name: str, graceful: bool = True) -> Any:
         """Run `main` on a host called `name` until it ends; returns its result.
 
-        With `graceful` the tasks that it leaves are cancelled, and run until they end. Raises what `main` raises, what a condition found, Deadlock, Livelock, and TimeoutError
-        where the clock passes the limit.
+        With `graceful` the tasks that it leaves are cancelled, and run until they end. Raises what
+        `main` raises, what a condition found, Deadlock, Livelock, and TimeoutError where the clock
+        passes the limit.
         """
         with self._entered():
             address = "10.0.255.254"
