@@ -17,10 +17,18 @@ import tempfile
 from aiopoll import Context
 from aiopoll import Iocb as RealIocb
 from aiopoll.kernel import Kernel
-from aiopoll.kernel.aio_abi import Iocb
+from aiopoll.kernel.aio_abi import IOCB_FLAG_RESFD, Iocb
 from aiopoll.kernel.uapi import EPOLLERR, EPOLLHUP
 
-KINDS = ("pipe", "eventfd", "timerfd", "unix", "tcp", "udp", "file")
+KINDS = ("pipe", "eventfd", "timerfd", "unix", "dgram", "packets", "tcp", "itself", "udp", "file")
+UNIX_TYPES = {
+    "unix": socket.SOCK_STREAM,
+    "dgram": socket.SOCK_DGRAM,
+    "packets": socket.SOCK_SEQPACKET,
+}
+# Requests that are refused, whatever their descriptor is: (opcode, aio_buf, aio_offset).
+REFUSED = ((4, 0, 0), (5, 0x10001, 0), (5, 1, 1), (2, 1, 0), (3, 0, 1), (99, 0, 0))
+CLOSED = 99_999
 CONTEXTS = 3
 PATIENCE_MS = 2000
 
@@ -60,8 +68,14 @@ class ModelDriver:
         if kind == "file":
             self.names += 1
             return [kernel.open(f"/file{self.names}", os.O_RDWR | os.O_CREAT)]
-        if kind == "unix":
-            return list(kernel.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | os.O_NONBLOCK))
+        if kind in UNIX_TYPES:
+            return list(kernel.socketpair(socket.AF_UNIX, UNIX_TYPES[kind] | os.O_NONBLOCK))
+        if kind == "itself":
+            fd = kernel.socket(socket.AF_INET, socket.SOCK_STREAM)
+            kernel.bind(fd, ("127.0.0.1", 0))
+            kernel.connect(fd, kernel.getsockname(fd))
+            kernel.set_blocking(fd, False)
+            return [fd]
         if kind == "udp":
             one, two = (
                 kernel.socket(socket.AF_INET, socket.SOCK_DGRAM | os.O_NONBLOCK) for _ in range(2)
@@ -106,9 +120,16 @@ class ModelDriver:
     def poll(self, fd, events, expected=None):
         return self.kernel.poll([(fd, events)], 0)[0]
 
-    def submit(self, kind, fd, events, key, context=0):
+    def submit(self, kind, fd, events, key, context=0, resfd=None):
         iocb = Iocb.poll(fd, events, key) if kind == "poll" else Iocb.fsync(fd, key)
+        if resfd is not None:
+            iocb.aio_flags, iocb.aio_resfd = IOCB_FLAG_RESFD, resfd
         return iocb, answer(self.kernel.io_submit, self.contexts[context], 1, [iocb])
+
+    def submit_refused(self, opcode, fd, buf, offset, resfd):
+        iocb = Iocb(opcode, fd, buf, aio_offset=offset)
+        iocb.aio_flags, iocb.aio_resfd = IOCB_FLAG_RESFD, resfd
+        return answer(self.kernel.io_submit, self.contexts[0], 1, [iocb])
 
     def cancel(self, iocb, context=0):
         result = answer(self.kernel.io_cancel, self.contexts[context], iocb)
@@ -163,8 +184,13 @@ class LinuxDriver:
             fd, path = tempfile.mkstemp()
             os.unlink(path)
             return [fd]
-        if kind == "unix":
-            pair = socket.socketpair()
+        if kind in UNIX_TYPES:
+            pair = socket.socketpair(socket.AF_UNIX, UNIX_TYPES[kind])
+        elif kind == "itself":
+            pair = [socket.socket(socket.AF_INET, socket.SOCK_STREAM)]
+            pair[0].setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            pair[0].bind(("127.0.0.1", 0))
+            pair[0].connect(pair[0].getsockname())
         elif kind == "udp":
             pair = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2)]
             pair[0].bind(("127.0.0.1", 0))
@@ -233,9 +259,15 @@ class LinuxDriver:
             found = dict(poller.poll(0)).get(fd, 0)
         return found
 
-    def submit(self, kind, fd, events, key, context=0):
-        make = RealIocb.poll if kind == "poll" else RealIocb.fsync
-        iocb = make(fd, events, data=key) if kind == "poll" else make(fd, data=key)
+    def submit_refused(self, opcode, fd, buf, offset, resfd):
+        iocb = RealIocb(opcode, fd, buf, offset=offset, resfd=resfd)
+        return answer(self.contexts[0].submit, [iocb])
+
+    def submit(self, kind, fd, events, key, context=0, resfd=None):
+        if kind == "poll":
+            iocb = RealIocb.poll(fd, events, data=key, resfd=resfd)
+        else:
+            iocb = RealIocb.fsync(fd, data=key)
         return iocb, answer(self.contexts[context].submit, [iocb])
 
     def cancel(self, iocb, context=0):

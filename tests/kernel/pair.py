@@ -2,14 +2,23 @@
 
 from aiopoll.kernel.uapi import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLPRI, EPOLLRDNORM
 
-from .drivers import CONTEXTS, KINDS, PATIENCE_MS, LinuxDriver, ModelDriver
+from .drivers import (
+    CLOSED,
+    CONTEXTS,
+    KINDS,
+    PATIENCE_MS,
+    REFUSED,
+    LinuxDriver,
+    ModelDriver,
+)
 
-SOCKETS = ("unix", "tcp", "udp")
+SOCKETS = ("unix", "dgram", "packets", "tcp", "itself", "udp")
 EVENTS = (0x1, 0x4, 0x5, 0x2001, 0x2000, 0x0, 0x41, 0x104, 0x2, 0x3)
 # Which ends an operation is for, where not for all of them: so that each step does something.
 TAKEN_BY = {
-    "urgent": ("tcp",),
-    "read urgent": ("tcp",),
+    "urgent": ("tcp", "itself"),
+    "read urgent": ("tcp", "itself"),
+    "notify": ("eventfd",),
     "shutdown": SOCKETS,
     "fire": ("timerfd",),
     "poll": tuple(kind for kind in KINDS if kind != "file"),
@@ -22,7 +31,7 @@ OPERATIONS = (
     *["reap"] * 4,
     *["make", "cancel", "close"] * 2,
     *("shutdown", "fire", "look", "fsync", "signal"),
-    *("urgent", "read urgent", "cancel elsewhere", "destroy"),
+    *("urgent", "read urgent", "cancel elsewhere", "destroy", "notify", "notify", "refused"),
 )
 
 
@@ -132,6 +141,19 @@ class Pair:
             self.submit("poll", entry, EVENTS[number % len(EVENTS)], which % CONTEXTS)
         elif operation == "fsync":
             self.submit("fsync", entry, 0, number % CONTEXTS)
+        elif operation == "notify":
+            # Completions signal an eventfd, perhaps the one that is polled.
+            others = [other for other in self.objects if other[0] == "eventfd"]
+            events = EVENTS[number % len(EVENTS)]
+            self.submit("poll", entry, events, which % CONTEXTS, others[number % len(others)])
+        elif operation == "refused":
+            opcode, buf, offset = REFUSED[number % len(REFUSED)]
+            resfds = [(CLOSED, CLOSED), (model_fd, linux_fd)][which % 2]
+            arguments = [
+                (opcode, fd, buf, offset, resfd)
+                for fd, resfd in zip((model_fd, linux_fd), resfds, strict=True)
+            ]
+            self._call(what, "submit_refused", *arguments)
 
     def retire(self, closed):
         """Leave the other end of a pinned file alone.
@@ -143,15 +165,16 @@ class Pair:
         self.retired += others
         self.objects = [entry for entry in self.objects if entry not in others]
 
-    def submit(self, operation, entry, events, context):
+    def submit(self, operation, entry, events, context, notified=None):
         kind, end, model_fd, linux_fd, _ = entry
         key = len(self.asked) + 1
         # Both sides must agree on what is ready before either is asked to decide.
         if operation == "poll":
             self._call(("look", kind, end), "poll", (model_fd, events), (linux_fd, events), True)
         self.asked[key] = events | EPOLLERR | EPOLLHUP
-        model_iocb, model = self.model.submit(operation, model_fd, events, key, context)
-        linux_iocb, linux = self.linux.submit(operation, linux_fd, events, key, context)
+        here, there = (None, None) if notified is None else notified[2:4]
+        model_iocb, model = self.model.submit(operation, model_fd, events, key, context, here)
+        linux_iocb, linux = self.linux.submit(operation, linux_fd, events, key, context, there)
         if self._both((operation, kind, end, events, key, context), model, linux) == 1:
             self.requests[key] = (model_iocb, linux_iocb, context)
             self.owner[key] = entry
