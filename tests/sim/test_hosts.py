@@ -263,15 +263,41 @@ def test_a_program_that_ends_leaves_a_closed_port() -> None:
     assert result_of(program) == "done"
 
 
-def test_an_error_of_a_host_is_kept_and_the_world_goes_on() -> None:
-    async def main() -> None:
-        raise ZeroDivisionError("planted")
+async def divides() -> None:
+    raise ZeroDivisionError("planted")
 
-    async def leaves() -> None:
-        sys.exit(3)
 
+async def leaves(status: int) -> None:
+    sys.exit(status)
+
+
+def test_an_error_of_a_host_fails_the_run() -> None:
+    async def program(world: World) -> None:
+        world.host("one", divides)
+        await world.sleep(1000)
+
+    outcome = outcome_of(program)
+    assert isinstance(outcome.error, ZeroDivisionError)
+    assert "program of one" in outcome.error.__notes__[0]
+    assert outcome.elapsed_ns == 0
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_a_status_other_than_0_fails_the_run(status: int) -> None:
+    async def program(world: World) -> None:
+        world.host("one", leaves, status)
+        await world.sleep(1)
+
+    outcome = outcome_of(program)
+    assert isinstance(outcome.error, SystemExit) == bool(status)
+
+
+def test_the_error_of_a_host_that_may_fail_is_kept() -> None:
     async def program(world: World) -> tuple[Any, Any]:
-        hosts = world.host("one", main), world.host("two", leaves)
+        hosts = (
+            world.host("one", divides, may_fail=True),
+            world.host("two", leaves, 3, may_fail=True),
+        )
         await world.sleep(1)
         return hosts[0].error, hosts[1].error
 

@@ -74,6 +74,8 @@ class Host:
         self.args = args
         self.port = port
         self.disk = disk
+        # Whether its program may end by an exception, without that of the run.
+        self.may_fail = False
         # Whether the tasks that the program leaves are cancelled, as asyncio.run does.
         self.graceful = True
         self.phase: HostState = HostState.EXITED
@@ -288,6 +290,8 @@ class Host:
         """
         if self.phase is HostState.CRASHED:
             return
+        if self is self.world.main_host:
+            raise ValueError(f"{self.name} runs the test itself: it cannot crash")
         self._end_process(HostState.CRASHED)
         self.turn_off()
         self.world.network.detach(self.name)

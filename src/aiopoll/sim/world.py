@@ -45,6 +45,13 @@ if TYPE_CHECKING:
     from .tape import Tape
 
 
+def is_failure(error: BaseException | None) -> bool:
+    """Return whether a program that ended so has failed: a signal or status 0 is no failure."""
+    if isinstance(error, SystemExit):
+        return error.code not in (None, 0)
+    return isinstance(error, Exception)
+
+
 @contextlib.contextmanager
 def quiet_finalizers() -> Iterator[None]:
     """Let TaskExit in a finalizer pass in silence: its machine is off."""
@@ -109,7 +116,7 @@ class World:
         self.faults = faults
         self.recording = recording
         self.events: list[Event] = []
-        self.network: Network = Network(self.sched, tape, self.observe)
+        self.network: Network = Network(self.sched, tape, self.observe if recording else None)
         self.hosts: dict[str, Host] = {}
         self.history: History = History(self.now)
         self.effects: dict[str, int] = {}
@@ -149,10 +156,12 @@ class World:
         address: str | None = None,
         port: int = 80,
         start: bool = True,
+        may_fail: bool = False,
     ) -> Host:
         """Add a machine that runs `main`, see Host; returns it. ValueError if the name is taken.
 
-        Without `main`, returns the host of that name. KeyError if there is none.
+        An exception that ends `main`, or a status other than 0, fails the run, unless it
+        `may_fail`. Without `main`, returns the host of that name. KeyError if there is none.
         """
         if main is None:
             return self.hosts[name]
@@ -162,6 +171,7 @@ class World:
             number = len(self.hosts) + 1
             address = f"10.0.{number >> 8}.{number & 0xFF}"
         host = Host(self, name, address, main, args, port=port)
+        host.may_fail = may_fail
         host.disk = Disk(name, self.tape, self.sched.clock, self.observe)
         self.hosts[name] = host
         if start:
@@ -187,8 +197,12 @@ class World:
         """Take note of the end of a host's program: that of the main one ends the run."""
         if host is self.main_host:
             self.sched.end()
-        else:
-            self.observe("exit", host=host.name, error=repr(host.error) if host.error else None)
+            return
+        self.observe("exit", host=host.name, error=repr(host.error) if host.error else None)
+        if not host.may_fail and is_failure(host.error):
+            assert host.error is not None
+            host.error.add_note(f"it ended the program of {host.name}; see may_fail of World.host")
+            self.sched.fail(host.error)
 
     def crash(self, host: Host | str, *, torn: bool = False) -> None:
         """Cut the power of `host`, see Host.crash."""
