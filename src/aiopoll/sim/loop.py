@@ -406,11 +406,15 @@ class SimEventLoop(asyncio.SelectorEventLoop):
             # It was in use when the world ended: no program has forgotten to close it.
             transport._closing = True
             transport._sock = None
-        for task in sorted(asyncio.all_tasks(self), key=hash):
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
-            # Whatever the program does now, it is over: also what it raises.
-            with contextlib.suppress(BaseException):
-                task.get_coro().close()
+        unwound: set[asyncio.Task[Any]] = set()
+        # Those too that a finally block begins meanwhile.
+        while left := asyncio.all_tasks(self) - unwound:
+            for task in sorted(left, key=hash):
+                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                # Whatever the program does now, it is over: also what it raises.
+                with contextlib.suppress(BaseException):
+                    task.get_coro().close()
+            unwound |= left
         self._ready.clear()  # type: ignore[attr-defined]
         self._scheduled.clear()  # type: ignore[attr-defined]
         self._left.clear()
