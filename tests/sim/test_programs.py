@@ -145,12 +145,12 @@ def test_websockets(seed: int) -> None:
 
 def test_redis_with_and_without_asyncio(seed: int) -> None:
     redis = pytest.importorskip("redis")
-    import redis.asyncio
+    asynchronous = pytest.importorskip("redis.asyncio")
 
     async def program(world: World) -> Any:
         world.host("db", serve_redis)
         await asyncio.sleep(1)
-        client = redis.asyncio.Redis(host="db")
+        client = asynchronous.Redis(host="db")
         await client.set("a", "1")
         values = [await client.get("a"), await client.get("b")]
         await client.aclose()
