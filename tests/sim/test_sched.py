@@ -1,7 +1,9 @@
 """The world's scheduler: steps without a stack, steps that block, and the end of a run."""
 
 import asyncio
+import gc
 import threading
+import time
 import warnings
 
 import pytest
@@ -224,6 +226,27 @@ def test_connections_in_use_at_the_end_are_no_leak() -> None:
         for each in (kept[0], kept[0].transport):
             getattr(each, "__del__", lambda: None)()
     assert not seen
+
+
+def test_a_call_that_a_crash_cut_off_is_not_logged(caplog) -> None:
+    kept: list[asyncio.Task[None]] = []
+
+    async def server() -> None:
+        async def blocks() -> None:
+            time.sleep(60)
+
+        kept.append(asyncio.create_task(blocks()))
+        await asyncio.sleep(60)
+
+    async def program(world: World) -> None:
+        host = world.host("server", server)
+        await world.sleep(1)
+        host.crash()
+
+    assert run_once(program, tape_of(1)).error is None
+    assert kept.pop().done()
+    gc.collect()
+    assert not caplog.records
 
 
 def test_an_error_of_the_program_is_the_outcome() -> None:

@@ -31,7 +31,13 @@ from typing import Any
 
 from ..kernel.hrtimer import HrTimer
 from ..kernel.runner import Future, Task
-from ..kernel.sched import TASK_DEAD, TASK_INTERRUPTIBLE, TASK_RUNNING, TASK_UNINTERRUPTIBLE
+from ..kernel.sched import (
+    TASK_DEAD,
+    TASK_INTERRUPTIBLE,
+    TASK_RUNNING,
+    TASK_UNINTERRUPTIBLE,
+    TaskExit,
+)
 from ..kernel.selector import KernelSelector
 from ..kernel.signal import Killed
 from ..kernel.uapi import NSEC_PER_SEC
@@ -335,6 +341,11 @@ class SimEventLoop(asyncio.SelectorEventLoop):
                 clock.start(self._timer, max(at_ns, clock.now_ns))
         elif self._timer.active:
             clock.cancel(self._timer)
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """As asyncio's; the end of what a machine without power left unfinished is no error."""
+        if not isinstance(context.get("exception"), TaskExit):
+            super().call_exception_handler(context)
 
     # Running
 
