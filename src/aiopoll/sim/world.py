@@ -82,7 +82,14 @@ class Event:
 
 
 class NeverHeld(AssertionError):
-    """An `always` was false, or an `eventually` did not come to hold in its time."""
+    """An `always` was false, or an `eventually` did not come to hold in its time.
+
+    `place` is the name of the condition: which one it was, whatever line ran at that time.
+    """
+
+    def __init__(self, message: str, place: str = "") -> None:
+        super().__init__(message)
+        self.place = place
 
 
 @dataclass(eq=False, slots=True)
@@ -268,10 +275,13 @@ class World:
 
     def partition(self, one: Hosts, other: Hosts, *, oneway: bool = False) -> None:
         """Let no packet pass between the two sides; `oneway`: none from `one` to `other`."""
-        self.network.partition(self._names(one), self._names(other), oneway=oneway)
+        sides = self._names(one), self._names(other)
+        self.observe("partition", side_a=sides[0], side_b=sides[1], oneway=oneway)
+        self.network.partition(*sides, oneway=oneway)
 
     def heal(self) -> None:
         """End every partition."""
+        self.observe("heal")
         self.network.heal()
 
     # Conditions
@@ -293,7 +303,8 @@ class World:
             async with asyncio.timeout(within):
                 await watch.done
         except TimeoutError:
-            raise NeverHeld(f"{name!r} did not come to hold within {within} s") from None
+            what = f"{name!r} did not come to hold within {within} s"
+            raise NeverHeld(what, name) from None
         finally:
             self._unwatch(watch)
 
@@ -318,7 +329,7 @@ class World:
             if watch.done is None:
                 if not holds:
                     what = f"{watch.name!r} does not hold at {self.now():.6f} s"
-                    self.sched.fail(NeverHeld(f"{what}, after a step of {task.name}"))
+                    self.sched.fail(NeverHeld(f"{what}, after a step of {task.name}", watch.name))
                     return
             elif holds and not watch.done.done():
                 watch.done.set_result(None)
