@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiopoll.sim.tape import Tape
+from aiopoll.sim.tape import Deviation, Plain, Tape
 
 
 @dataclass
@@ -29,3 +29,15 @@ def failed(message: str) -> BaseException:
         raise AssertionError(message)
     except AssertionError as error:
         return error
+
+
+class KeptTape(Tape):
+    """A tape with the deviations that it is given."""
+
+    def __init__(self, kept: list[Deviation], seed: int = 17) -> None:
+        super().__init__(Plain(), seed=seed)
+        self.kept = kept
+
+    @property
+    def deviations(self) -> list[Deviation]:
+        return self.kept

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from tests.sim import outcomes
-from tests.sim.outcomes import Event, Outcome, failed
+from tests.sim.outcomes import Event, KeptTape, Outcome, failed
 
 from aiopoll.sim import words
 from aiopoll.sim.failure import failure_of, trimmed
@@ -22,7 +22,7 @@ from aiopoll.sim.words import Draw, Narrating, duration, in_words, phrase
         ("n2>n0 loss", 0, 1, "n2's 1st packet to n0 was lost"),
         ("n2>n0 duplicate", 1, 1, "n2's 2nd packet to n0 arrived twice"),
         ("n1 fsync error", 2, 1, "n1's 3rd fsync failed"),
-        ("n1 torn log.bin", 0, 1, "n1 lost part of its un-fsynced log.bin"),
+        ("n1 torn log.bin", 0, 2, "n1's crash kept some pages of its un-fsynced log.bin"),
         ("n1 step", 9, 1, "n1 ran its 2nd ready callback first"),
         ("hosts", 9, 2, "the 3rd host that was ready ran first"),
         ("a part's own", 10, 3, "a part's own, number 11: 3 instead of 0"),
@@ -66,8 +66,12 @@ def test_durations_have_the_unit_that_suits(ns: int, text: str):
 
 
 def whole_report(**options: Any) -> str:
+    deviations = [
+        Deviation("n2>n0 delay", 4, 40_000_000, 1_204_000_000),
+        Deviation("n1 step", 1, 1, 1_300_000_000),
+    ]
     outcome = Outcome(
-        replay_of([], seed=17),
+        KeptTape(deviations),
         failed("two leaders in term 3 " + "and more words " * 12),
         [
             Event(1_000, "partition", None, {"side_a": ["n0"], "side_b": ["n1", "n2"]}),
@@ -76,10 +80,6 @@ def whole_report(**options: Any) -> str:
         ],
         ["n0: run_node (Task-3) waits", "    raft.py:88 in run: await timer"],
     )
-    outcome.tape.deviations = [
-        Deviation("n2>n0 delay", 4, 40_000_000, 1_204_000_000),
-        Deviation("n1 step", 1, 1, 1_300_000_000),
-    ]
     context = Context(["pytest tests/test_raft.py::test_raft --sim-seed=17"], 4212, 130)
     return describe(outcome, context, **options)
 
@@ -124,8 +124,8 @@ def test_a_plain_failure_needs_no_choice():
 
 
 def test_long_lists_are_cut_and_say_so():
-    outcome = Outcome(replay_of([], seed=1), failed("x"))
-    outcome.tape.deviations = [Deviation("n0 step", number, 1) for number in range(500)]
+    kept = [Deviation("n0 step", number, 1) for number in range(500)]
+    outcome = Outcome(KeptTape(kept), failed("x"))
     text = describe(outcome)
     assert "… 480 more …" in text
     assert text.count("ready callback") == 20
@@ -174,13 +174,16 @@ def test_waiting_tasks_show_the_innermost_lines():
         done = asyncio.create_task(asyncio.sleep(0), name="done")
         await asyncio.sleep(0.001)
         assert done.done()
-        lines = describe_tasks("n0", [task, done])
+        unnamed = asyncio.create_task(inner(event))
+        await asyncio.sleep(0)
+        lines = describe_tasks("n0", [task, done, unnamed])
         task.cancel()
+        unnamed.cancel()
         return lines
 
-    heading, first, second = asyncio.run(main())
-    assert heading.startswith("n0: test_waiting_tasks")
-    assert heading.endswith("outer (election) waits")
+    heading, first, second, unnamed, _ = asyncio.run(main())
+    assert heading == "n0: election waits"
+    assert unnamed.startswith("n0: inner (Task-")
     assert first.endswith("in outer: await inner(event)")
     assert second.endswith("in inner: await event.wait()")
 

@@ -80,7 +80,7 @@ def test_waiting_for_nothing_is_a_deadlock_with_its_tasks() -> None:
     outcome = outcome_of(program)
     assert isinstance(outcome.error, Deadlock)
     heading, place = outcome.waiting
-    assert heading.startswith("test: Host._run_async (main) waits")
+    assert heading == "test: main waits"
     assert place.endswith("in program: await asyncio.get_running_loop().create_future()")
 
 

@@ -18,7 +18,8 @@ from typing import Protocol
 from .determinism import Difference, first_difference
 from .failure import failure_of
 from .pages import page, perfetto
-from .pages.timeline import timeline_of
+from .pages.states import record_states
+from .pages.timeline import event_text, timeline_of
 from .report import WIDTH, Context, describe, headline
 from .run import Outcome
 from .shrink import RUNS_MAX, Shrinker
@@ -26,6 +27,7 @@ from .tape import Deviation, Tape, replay_of
 from .tapefile import TapeFile, hash_seed, save
 from .waiting import relative
 from .words import Draw, Narrating
+from .world import Event
 
 FOLDER = ".sim"
 
@@ -117,8 +119,22 @@ def difference_of(run: Runner, deviations: Sequence[Deviation], seed: int) -> Di
 def narrated(run: Runner, outcome: Outcome) -> tuple[Outcome, list[Draw]]:
     """Run the tape of an outcome again; returns the outcome with its events, and its draws."""
     strategy = Narrating(outcome.tape.deviations)
-    again = run(Tape(strategy, seed=outcome.tape.seed), recording=True, digest=True)
-    return again, strategy.draws(again.tape.deviations)
+    again = run(
+        Tape(strategy, seed=outcome.tape.seed), recording=True, digest=True, prepare=record_states
+    )
+    draws = strategy.draws(again.tape.deviations)
+    return again, [replace(draw, happened=_fault_of(draw, again.events)) for draw in draws]
+
+
+def _fault_of(draw: Draw, events: Sequence[Event]) -> str:
+    """Return what a plan of faults did at this draw, "" if it is of another kind."""
+    plan, _, kind = draw.deviation.label.partition(" ")
+    if plan != "chaos":
+        return ""
+    for event in events:
+        if event.at_ns == draw.deviation.at_ns and event.kind == kind:
+            return f"{event.host or ''} {event_text(event)}".strip()
+    return ""
 
 
 def tape_file(outcome: Outcome, test: str, strategy: str | None = None) -> TapeFile:

@@ -9,14 +9,15 @@ Cost: an error that a process of --sim-jobs found is raised again here, by one m
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .failure import trimmed
+from .failure import place_of, trimmed
 from .followup import FOLDER, Wishes, file_name, follow_up, narrated, write_pages
 from .jobs import Progress, first_failing
 from .report import headline
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _OUTCOMES = (pytest.skip.Exception, pytest.fail.Exception, pytest.exit.Exception)
 _PASSED_ON = (pytest.skip.Exception, pytest.xfail.Exception, pytest.exit.Exception)
 REPORT_SECONDS = 0.2
+outside_key: pytest.StashKey[bool] = pytest.StashKey()
 report_key = pytest.StashKey[str]()
 
 
@@ -45,6 +47,7 @@ class Session:
         self.trace: Path | None = Path(option.sim_trace) if option.sim_trace else None
         self.replay: TapeFile | None = None
         self._drawn: int = 0
+        self._idle: list[str] = []
         settings.seed, settings.seeds = option.sim_seed, option.sim_seeds
         if option.sim_replay:
             try:
@@ -86,7 +89,9 @@ class Session:
             return outcome
 
         with self._terminal:
-            outcome = self._search(test, run)
+            effects: list[dict[str, int]] = []
+            outcome = self._search(test, run, effects)
+            self._count_effects(item.nodeid, effects)
             if outcome is None or outcome.error is None:
                 if self.trace is not None and outcome is not None and not self._drawn:
                     again, draws = narrated(run, outcome)
@@ -106,6 +111,7 @@ class Session:
         item.stash[report_key] = "\n".join(lines).rstrip()
         error = finding.outcome.error
         assert error is not None
+        item.stash[outside_key] = not place_of(error.__traceback__)
         raise trimmed(error)
 
     def _page_of(self, item: pytest.Item) -> Path | None:
@@ -117,8 +123,11 @@ class Session:
             return self.trace
         return self.trace.with_stem(f"{self.trace.stem}-{file_name(item.nodeid)}")
 
-    def _search(self, test: SimTest, run: Any) -> Outcome | None:
-        """Return the first outcome that fails; if none does, the last, or None after jobs."""
+    def _search(self, test: SimTest, run: Any, effects: list[dict[str, int]]) -> Outcome | None:
+        """Return the first outcome that fails; if none does, the last, or None after jobs.
+
+        `effects` gets those of the runs of this process.
+        """
         if self.replay is not None:
             outcome: Outcome = run(self.replay.tape())
             return outcome
@@ -126,6 +135,7 @@ class Session:
 
         def fails(seed: int) -> bool:
             last[:] = [run(test.tape_of(seed))]
+            effects.append(last[0].effects)
             return last[0].error is not None
 
         seeds = test.seeds()
@@ -147,15 +157,32 @@ class Session:
         text = item.stash.get(report_key, None)
         if text is None or report.when != "call":
             return
-        add = getattr(report.longrepr, "addsection", None)
-        if add is not None:
-            add("simulation", text)
+        found: Any = report.longrepr
+        if item.stash.get(outside_key, False) and hasattr(found, "reprtraceback"):
+            # No line of the program raised it: those of the simulator would only be in the way.
+            last = found.reprtraceback.reprentries[-1:]
+            for entry in last:
+                entry.lines = [line for line in entry.lines if line.startswith("E")]
+                entry.reprfuncargs = entry.reprfileloc = None
+            found.reprtraceback.reprentries[:] = last
+        if hasattr(found, "addsection"):
+            found.addsection("simulation", text)
         else:
             report.sections.append(("simulation", text))
 
+    def _count_effects(self, name: str, runs: Sequence[dict[str, int]]) -> None:
+        """Keep the faults that did nothing in any run, of those that half of the runs had."""
+        names = Counter(effect for effects in runs for effect in effects)
+        self._idle += [
+            f"{name}: did nothing in {count:,} runs: {effect}"
+            for effect, count in names.items()
+            if 2 * count >= len(runs) and not any(effects.get(effect) for effects in runs)
+        ]
+
     def summary(self) -> Iterator[str]:
-        """Return what all tests together show."""
-        return iter(())
+        """Return what the faults of tests that passed did not do."""
+        for line in self._idle:
+            yield f"aiopoll.sim: {line}"
 
 
 class Left(Exception):

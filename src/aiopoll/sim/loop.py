@@ -44,6 +44,7 @@ from ..kernel.uapi import NSEC_PER_SEC
 from ..kernel.wait import WaitQueueEntry
 from .inside import Escaped, host
 from .sched import StepTask
+from .waiting import name_of
 
 CANDIDATES_MAX = 32
 """Tasks among which one draw chooses: with more of them each step would look at all."""
@@ -73,15 +74,6 @@ class Timer(events.TimerHandle):
 
     __slots__ = ("number",)
     number: int
-
-
-def name_of(task: asyncio.Task[Any]) -> str:
-    """Return the name of a task, with that of its coroutine if it was given none."""
-    name = task.get_name()
-    if not name.startswith("Task-"):
-        return name
-    coroutine = getattr(task.get_coro(), "__qualname__", "").rpartition("<locals>.")[2]
-    return f"{coroutine} ({name})"
 
 
 class SimEventLoop(asyncio.SelectorEventLoop):

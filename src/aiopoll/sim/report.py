@@ -159,7 +159,7 @@ def _faults(events: Iterable[Event]) -> list[str]:
     """Return how often each fault happened, the most frequent first."""
     counts: Counter[str] = Counter()
     for event in events:
-        if event.kind == "packet" and event.data.get("arrive_ns") is None:
+        if event.kind == "packet" and _is_lost(event):
             fate = event.data.get("fate", "lost")
             counts[f"{event.data.get('src')} to {event.data.get('dst')}: packets {fate}"] += 1
         elif event.kind in ("crash", "restart", "clock"):
@@ -198,7 +198,7 @@ def idle_faults(events: Sequence[Event]) -> list[str]:
             idle.append(event)
         elif event.kind == "heal":
             open_.clear()
-        elif open_ and event.kind == "packet" and event.data.get("arrive_ns") is None:
+        elif open_ and event.kind == "packet" and _is_lost(event):
             for partition in open_:
                 if partition in idle and _is_cut(partition, event):
                     idle.remove(partition)
@@ -206,6 +206,10 @@ def idle_faults(events: Sequence[Event]) -> list[str]:
         f"{moment(event.at_ns):>14}  partition of {sides_of(event)}: no packet was sent across it"
         for event in idle
     ]
+
+
+def _is_lost(event: Event) -> bool:
+    return event.data.get("arrive_ns") is None and event.data.get("fate") != "held"
 
 
 def _is_cut(partition: Event, event: Event) -> bool:

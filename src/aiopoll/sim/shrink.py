@@ -82,6 +82,8 @@ class Shrinker(Generic[O]):
         if outcome.error is None:
             raise ValueError("a run that did not fail cannot be shrunk")
         self.best: O = outcome
+        # A tape makes the list anew each time that it is asked.
+        self.deviations: list[Deviation] = outcome.tape.deviations
         self.runs: int = 0
         self.runs_max: int = runs_max
         self.is_deterministic: bool = True
@@ -92,10 +94,6 @@ class Shrinker(Generic[O]):
         self._kept: list[O] = [outcome]
         self._tried: set[frozenset[tuple[Key, int]]] = set()
         self._random = random.Random(0)
-
-    @property
-    def deviations(self) -> list[Deviation]:
-        return self.best.tape.deviations
 
     def shrink(self) -> O:
         """Return the outcome with the smallest tape that was found."""
@@ -133,9 +131,10 @@ class Shrinker(Generic[O]):
         outcome = self._outcome(deviations)
         if not self._fails_alike(outcome):
             return False
-        if size_of(outcome.tape.deviations) >= size_of(self.deviations):
+        found = outcome.tape.deviations
+        if size_of(found) >= size_of(self.deviations):
             return False
-        self.best = outcome
+        self.best, self.deviations = outcome, found
         self._kept.append(outcome)
         return True
 

@@ -48,6 +48,15 @@ def relative(filename: str) -> str:
     return filename if path.startswith(os.pardir) else path
 
 
+def name_of(task: asyncio.Task[Any]) -> str:
+    """Return the name of a task, with that of its coroutine if it was given none."""
+    name = task.get_name()
+    if not name.startswith("Task-"):
+        return name
+    coroutine = getattr(task.get_coro(), "__qualname__", "").rpartition("<locals>.")[2]
+    return f"{coroutine} ({name})"
+
+
 def describe_tasks(host: str, tasks: Iterable[asyncio.Task[Any]]) -> list[str]:
     """Return the lines of a host's tasks: a heading each, and under it the stack, indented."""
     lines: list[str] = []
@@ -56,8 +65,7 @@ def describe_tasks(host: str, tasks: Iterable[asyncio.Task[Any]]) -> list[str]:
             continue
         coroutine = task.get_coro()
         frames = frames_of(coroutine)
-        name = getattr(coroutine, "__qualname__", repr(coroutine))
-        lines.append(f"{host}: {name} ({task.get_name()}) {_awaits(task)}")
+        lines.append(f"{host}: {name_of(task)} {_awaits(task)}")
         shown = [frame for frame in frames if is_program(frame.f_code.co_filename)] or frames[-1:]
         skipped = len(shown) - _FRAMES_MAX
         if skipped > 0:

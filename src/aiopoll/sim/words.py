@@ -17,6 +17,10 @@ from typing import TypeVar
 
 from .tape import Deviation, Key, Replay
 
+DISK_GRAIN_NS = 1000
+CHAOS_GRAIN_NS = 50_000_000
+LOST, PREFIX, SUBSET, KEPT = range(4)
+"""What disk.py and chaos.py draw in; their tests compare."""
 _UNITS = ((1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "µs"))
 
 
@@ -30,6 +34,8 @@ class Draw:
     deviation: Deviation
     alternatives: int = 0
     names: Sequence[str] = ()
+    happened: str = ""
+    """What a fault was, as a page shows it."""
 
     @property
     def value(self) -> int:
@@ -218,18 +224,80 @@ def _disk_error(match: re.Match[str], draw: Draw) -> str:
     return f"{match['host']}'s {ordinal(draw.number)} {match['call']} failed"
 
 
-@phrase(r"(?P<host>\S+) (?P<call>fsync|write|read|disk) delay")
+@phrase(r"(?P<host>\S+) (?P<call>fsync|write|read|close) delay")
 def _disk_delay(match: re.Match[str], draw: Draw) -> str:
-    return (
-        f"{match['host']}'s {ordinal(draw.number)} {match['call']} took {duration(draw.value)} more"
-    )
+    took = duration(draw.value * DISK_GRAIN_NS)
+    return f"{match['host']}'s {ordinal(draw.number)} {match['call']} took {took} more"
 
 
-@phrase(r"(?P<host>\S+) short (?P<call>write|read)s?")
+@phrase(r"(?P<host>\S+) slow fsync")
+def _slow_fsync(match: re.Match[str], draw: Draw) -> str:
+    return f"{match['host']}'s {ordinal(draw.number)} fsync was slow"
+
+
+@phrase(r"(?P<host>\S+) full")
+def _full(match: re.Match[str], draw: Draw) -> str:
+    return f"{match['host']}'s disk was full at its {ordinal(draw.number)} write"
+
+
+@phrase(r"(?P<host>\S+) short write(?P<size> size)?")
 def _short_write(match: re.Match[str], draw: Draw) -> str:
-    return f"{match['host']}'s {ordinal(draw.number)} {match['call']} was cut short"
+    if match["size"]:
+        return (
+            f"{match['host']}'s {ordinal(draw.number)} short write lost {draw.value} sectors more"
+        )
+    return f"{match['host']}'s {ordinal(draw.number)} write was cut short"
 
 
-@phrase(r"(?P<host>\S+) torn (?P<file>.+)")
+@phrase(r"(?P<host>\S+) (?P<kind>\w+) kept")
+def _kept(match: re.Match[str], draw: Draw) -> str:
+    # The plain value of a crash is that all is lost which was not fsynced.
+    what = f"un-fsynced {match['kind']} of a name"
+    return f"{match['host']}'s crash kept an {what}"
+
+
+@phrase(r"(?P<host>\S+) torn (?P<file>\S+)(?: (?P<part>pages|sectors|page|write))?")
 def _torn(match: re.Match[str], draw: Draw) -> str:
-    return f"{match['host']} lost part of its un-fsynced {match['file']}"
+    host, file = match["host"], match["file"]
+    part = match["part"]
+    if part in ("pages", "page"):
+        return f"{draw.value} is how much of {file} survived {host}'s crash ({part})"
+    if part is not None:
+        return f"{host}'s crash tore a write to {file} after {draw.value} sectors"
+    if draw.value == KEPT:
+        return f"{host}'s crash kept all of its un-fsynced {file}"
+    what = "the first part" if draw.value == PREFIX else "some pages"
+    return f"{host}'s crash kept {what} of its un-fsynced {file}"
+
+
+# Plans of faults
+
+
+@phrase(r"chaos (?P<kind>[a-z ]+?)")
+def _chaos(match: re.Match[str], draw: Draw) -> str:
+    return f"a fault began: {draw.happened or match['kind']}"
+
+
+@phrase(r"chaos (?P<kind>[a-z ]+?) (?P<what>whom|lasts|one way|jump|back|drift|side of \S+)")
+def _chaos_detail(match: re.Match[str], draw: Draw) -> str:
+    what = match["what"]
+    head = f"the {ordinal(draw.number)} {match['kind']}"
+    if what == "whom":
+        return f"{head} met the {ordinal(draw.value + 1)} host that ran"
+    if what == "lasts":
+        return f"{head} lasted {duration(draw.value * CHAOS_GRAIN_NS)} longer"
+    if what == "one way":
+        return f"{head} was one way"
+    if what.startswith("side of"):
+        return f"{head} had {what.rpartition(' ')[2]} on its other side"
+    return f"{head}: {what} {draw.value}"
+
+
+# Threads
+
+
+@phrase(r"(?P<host>\S+) threads")
+def _threads(match: re.Match[str], draw: Draw) -> str:
+    return (
+        f"{match['host']} changed threads at a lock, for the {ordinal(draw.number)} time it could"
+    )

@@ -153,7 +153,9 @@ def _natural(name: str) -> tuple[str, int]:
 def _add(found: Timeline, spans: _Spans, event: Event) -> None:
     data, at_ns, host = event.data, event.at_ns, event.host
     if event.kind == "packet":
-        found.messages.append(_message(event))
+        # A packet that a pause holds is seen once more, when it arrives.
+        if data.get("fate") != "held":
+            found.messages.append(_message(event))
         return
     if event.kind == "state":
         for name, value in data.items():
@@ -170,7 +172,7 @@ def _add(found: Timeline, spans: _Spans, event: Event) -> None:
         spans.set(None, f"{PARTITION} {sides_of(event)}", sides_of(event), at_ns)
     elif event.kind == "heal":
         spans.end_host(None, at_ns, PARTITION)
-    found.marks.append(Mark(at_ns, host, event.kind, _text(event)))
+    found.marks.append(Mark(at_ns, host, event.kind, event_text(event)))
 
 
 def _message(event: Event) -> Message:
@@ -189,7 +191,8 @@ def _message(event: Event) -> Message:
     )
 
 
-def _text(event: Event) -> str:
+def event_text(event: Event) -> str:
+    """Return an event in words, without its host."""
     if event.kind == "note":
         return note_text(event.data)
     if event.kind == "partition":
