@@ -127,7 +127,7 @@ test-install:
 # The long comparison of aiopoll.kernel with the Linux underneath.
 conformance: $(VENV)/.built
 	AIOPOLL_DIFFERENTIAL_OPERATIONS=100000 $(BIN)/python -m pytest -o faulthandler_timeout=1800 \
-		tests/conformance tests/kernel/test_differential.py $(PYTEST_ARGS)
+		tests/conformance $(addprefix tests/kernel/test_,differential.py socket_differential.py) $(PYTEST_ARGS)
 
 # AIOPOLL_SOAK multiplies the number of connections, timers, signals and examples;
 # AIOPOLL_SOAK_SECONDS is how long descriptors change hands on each backend: half an hour for both.

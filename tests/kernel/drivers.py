@@ -232,8 +232,10 @@ class LinuxDriver:
 
     def write(self, fd, data, expected=None):
         if expected == -errno.ECONNREFUSED:
-            # The reply to the datagram before may still be on its way.
-            self._wait(fd, 0)
+            # The reply to the datagram before may still be on its way, in UDP.
+            with borrowed(fd) as sock:
+                if sock.family == socket.AF_INET:
+                    self._wait(fd, 0)
         return answer(os.write, fd, data)
 
     def close(self, fd):

@@ -18,6 +18,8 @@ from .drivers import LinuxDriver, ModelDriver, answer
 
 ET, ONESHOT = select.EPOLLET, select.EPOLLONESHOT
 EVENTS = (1, 4, 5, 0x2001, 1 | ET, 5 | ET, 0x2001 | ET, 1 | ONESHOT, 5 | ONESHOT, 1 | ET | ONESHOT)
+OPERATIONS_IN_ALL = int(os.environ.get("AIOPOLL_DIFFERENTIAL_OPERATIONS", "4000"))
+OPERATIONS_EACH = 30
 STEPS = ("add", "add", "mod", "del", "read", "write", "write", "close", "wait", "wait", "look")
 
 
@@ -81,13 +83,13 @@ step = st.tuples(st.sampled_from(STEPS), st.integers(0, 3), st.integers(0, 29))
 
 @pytest.mark.slow
 @settings(
-    max_examples=150,
+    max_examples=max(150, OPERATIONS_IN_ALL // OPERATIONS_EACH),
     deadline=None,
     derandomize=True,
     database=None,
     suppress_health_check=list(HealthCheck),
 )
-@given(st.lists(step, min_size=30, max_size=30))
+@given(st.lists(step, min_size=OPERATIONS_EACH, max_size=OPERATIONS_EACH))
 def test_random_epoll_scenarios(steps):
     sets = Sets()
     trace = []
