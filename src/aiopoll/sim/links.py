@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 from ..kernel.hrtimer import HrTimer
 from ..kernel.net.socket import Net
-from ..kernel.net.wire import Flow, Packet, Wire
+from ..kernel.net.wire import PACKET_MAX, WIRE_MSS, Flow, Packet, Wire
 from ..kernel.sched import Scheduler
 from ..kernel.uapi import NSEC_PER_SEC
 
@@ -290,6 +290,11 @@ class Network(Wire):
     def has_route(self, address: str) -> bool:
         """Return whether a host has, or had, `address`."""
         return address in self.by_address
+
+    def packet_max(self, source: str, destination: str) -> int:
+        """Return a segment's bytes for a link that loses packets: each has its own chance there."""
+        link = self._link(self.by_address[source], self.by_address[destination])
+        return WIRE_MSS if link.loss else PACKET_MAX
 
     def opened(self, flow: Flow) -> None:
         """Take note of a connection, for reset()."""

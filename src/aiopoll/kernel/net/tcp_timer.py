@@ -26,7 +26,6 @@ from .tcp_input import TcpSock
 from .wire import Flow
 
 NSEC_PER_MSEC = 1_000_000
-WIRE_MSS = 1448
 RTO_INITIAL_NS = NSEC_PER_SEC
 RTO_MIN_NS = 200 * NSEC_PER_MSEC
 RTO_MAX_NS = 120 * NSEC_PER_SEC

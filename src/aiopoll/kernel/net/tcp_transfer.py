@@ -4,15 +4,15 @@ Facts: a wire loses packets, so bytes have numbers, and what is not acknowledged
 once when something that was sent later has arrived, else by a timer (tcp_timer.py). A machine that
 was started again knows no earlier connection, and resets it at its next packet.
 A SYN is sent again after 1, 2, 4, … 64 s, a SYN-ACK five times. The congestion window starts at ten
-segments and grows by what is acknowledged, from ssthresh on by a segment per round trip; a loss
-takes it to 0.7, a timeout to one segment.
+segments and grows by what is acknowledged, from ssthresh on by half a segment per round trip; a
+loss takes it to 0.7, a timeout to one segment.
 
-Rule: a packet carries up to 45 segments, as with segmentation offload, and is lost as a whole. It
-reaches the other end as an object: `arrive` looks first at whether its machine is still the same.
+Rule: a packet carries up to 45 segments, as with segmentation offload, but one where it may be
+lost. It reaches the other end as an object: `arrive` looks first if the machine is the same.
 
-Left out: Nagle, CUBIC's curve and HyStart, reordering within a flow, ECN, PAWS, TIME_WAIT's minute
-(a closed end acknowledges a FIN again as long as the other end needs it), challenge ACKs (a SYN for
-a forgotten connection resets that one, and its repetition connects).
+Left out: Nagle, CUBIC's curve (it matters after seconds) and HyStart, reordering within a flow,
+ECN, PAWS, TIME_WAIT's minute (a closed end acknowledges a FIN again as long as the other end needs
+it), challenge ACKs (a SYN for a forgotten connection resets that one, and its repetition connects).
 """
 
 from __future__ import annotations
@@ -31,10 +31,9 @@ from .socket import (
     Net,
 )
 from .tcp_input import TcpSock
-from .tcp_timer import ACK_EVERY, DELAYED_ACK_NS, WIRE_MSS, Fate, Segment, TimedFlow
-from .wire import TCP_HEADERS, Packet
+from .tcp_timer import ACK_EVERY, DELAYED_ACK_NS, Fate, Segment, TimedFlow
+from .wire import TCP_HEADERS, WIRE_MSS, Packet
 
-PACKET_MAX = 45 * WIRE_MSS
 INITIAL_WINDOW = 10 * WIRE_MSS
 RECEIVE_WINDOW = 65_536
 RMEM_MAX = 6 << 20
@@ -223,12 +222,18 @@ class Transfer(TimedFlow):
         if self.nr_lost:
             self._retransmit_lost()
         queue = sk.write_queue
+        packet_max = self.net.wire.packet_max(self.name[0], self.name[2]) if queue else 0
         while queue and sk.window > 0 and self.in_flight < self.cwnd:
-            room = min(sk.window, self.cwnd - self.in_flight, PACKET_MAX)
+            room = min(sk.window, self.cwnd - self.in_flight, packet_max)
             data, urgent = queue.popleft()
-            while queue and not urgent and len(data) < room:
-                more, urgent = queue.popleft()
-                data += more
+            if len(data) < room and queue and not urgent:
+                parts = [data]
+                size = len(data)
+                while queue and not urgent and size < room:
+                    data, urgent = queue.popleft()
+                    parts.append(data)
+                    size += len(data)
+                data = b"".join(parts)
             if len(data) > room:
                 if room < WIRE_MSS and self.in_flight:
                     # No small segment for what the window will soon allow in large ones.
@@ -397,7 +402,8 @@ class Transfer(TimedFlow):
         if self.cwnd < self.ssthresh:
             self.cwnd += acked
         else:
-            self.cwnd += WIRE_MSS * acked // self.cwnd
+            # CUBIC, where it is as friendly as Reno: 3 (1 - 0.7) / (1 + 0.7) of a segment.
+            self.cwnd += WIRE_MSS * acked * 53 // (100 * self.cwnd)
         if (socket.SOL_SOCKET, socket.SO_SNDBUF) not in self.sk.options:
             self.sk.sndbuf = max(self.sk.sndbuf, min(3 * self.cwnd, WMEM_MAX))
 

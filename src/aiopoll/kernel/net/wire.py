@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 # Ethernet, IPv4 and TCP with timestamps; with UDP.
 TCP_HEADERS = 66
 UDP_HEADERS = 42
+# A segment's bytes, and those of a packet that segmentation offload would cut into 45.
+WIRE_MSS = 1448
+PACKET_MAX = 45 * WIRE_MSS
 
 
 class Flow:
@@ -79,6 +82,10 @@ class Wire:
     def has_route(self, address: str) -> bool:
         """Return whether there is, or was, a machine at `address`."""
         return False
+
+    def packet_max(self, source: str, destination: str) -> int:
+        """Return how many bytes of a stream a packet may have."""
+        return PACKET_MAX
 
     def send(self, packet: Packet) -> None:
         """Take a packet; it arrives, or it is lost."""
