@@ -325,13 +325,17 @@ class Transfer(TimedFlow):
         unacked = self.unacked
         acked = 0
         newest: Segment | None = None
+        timed: Segment | None = None
         while unacked and unacked[0].end <= header.ack:
             newest = unacked.popleft()
+            if newest.times == 1 and newest.fate is Fate.IN_FLIGHT:
+                timed = newest
             self._leave_flight(newest)
             acked += len(newest.data)
         if newest is not None:
-            if newest.times == 1:
-                self.sample(now_ns - newest.sent_ns)
+            if timed is not None:
+                # Not one that waited behind a gap, nor one that was sent twice.
+                self.sample(now_ns - timed.sent_ns)
             self.backoff = 0
             self.tail_probed = False
             self.stalled_ns = now_ns
@@ -365,6 +369,8 @@ class Transfer(TimedFlow):
             if segment.fate is Fate.RECEIVED:
                 continue
             if segment.seq in header.sacked:
+                if segment.times == 1 and segment.serial == header.echo:
+                    self.sample(self.clock.now_ns - segment.sent_ns)
                 self._leave_flight(segment)
                 segment.fate = Fate.RECEIVED
             elif segment.fate is Fate.IN_FLIGHT and segment.serial < header.echo:
