@@ -1,5 +1,7 @@
 """Both kernels side by side, and random operations on them."""
 
+import time
+
 from aiopoll.kernel.uapi import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLPRI, EPOLLRDNORM
 
 from .drivers import (
@@ -53,6 +55,8 @@ class Pair:
         self.made = 0
         self.retired = []
         self.socket = False
+        # The keys of requests that signal an eventfd.
+        self.notifying = set()
 
     def _both(self, what, model, linux):
         self.trace.append((what, model, linux))
@@ -79,7 +83,8 @@ class Pair:
         # looked before the next operation changes the state. Socket data wakes with a key that is
         # too broad, and a poll that it completed falsely is armed again now.
         done = [what[0] for what, _, _ in self.trace[before:]]
-        if {"close", "shutdown", "write", "urgent"} & set(done) and self.socket:
+        notified = {"write", "read"} & set(done) and self.notifying & self.requests.keys()
+        if notified or ({"close", "shutdown", "write", "urgent"} & set(done) and self.socket):
             self.reap()
         self.socket = False
 
@@ -178,6 +183,8 @@ class Pair:
         if self._both((operation, kind, end, events, key, context), model, linux) == 1:
             self.requests[key] = (model_iocb, linux_iocb, context)
             self.owner[key] = entry
+            if notified is not None:
+                self.notifying.add(key)
         if events & EPOLLPRI:
             # Context asks poll(2) whether PRI is true, which must not have changed meanwhile.
             self.reap()
@@ -209,6 +216,9 @@ class Pair:
             if len(linux) == len(model):
                 linux = [tolerated(*pair) for pair in zip(model, linux, strict=True)]
             self._both(("reap", context), model, linux)
+            if self.notifying & {key for key, _ in model}:
+                # The event comes first. A work item signals the eventfd next, if that is polled.
+                time.sleep(0.005)
             for key, _ in model:
                 del self.requests[key]
 

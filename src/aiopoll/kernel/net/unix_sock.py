@@ -224,6 +224,7 @@ def unix_release(sk: UnixSock) -> None:
         unix_release(child)
     sk.accept_queue.clear()
     purge_queue(sk)
+    sk.peer = None
     if listening:
         sk.state_change()
 
