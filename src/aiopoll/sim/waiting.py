@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any
 
 from .failure import is_program
+from .inside import outside
 
 _DEPTH_MAX = 100
 _FRAMES_MAX = 6
@@ -44,7 +45,9 @@ def line_of(filename: str, number: int, name: str) -> str:
 
 
 def relative(filename: str) -> str:
-    path = os.path.relpath(filename) if os.path.isabs(filename) else filename
+    with outside():
+        # A host has a working directory of its own.
+        path = os.path.relpath(filename) if os.path.isabs(filename) else filename
     return filename if path.startswith(os.pardir) else path
 
 

@@ -294,6 +294,7 @@ class World:
         self, name: str, condition: Callable[[], object], *, within: float
     ) -> None:
         """Wait until `condition` is true. NeverHeld if it is not within `within` seconds."""
+        __tracebackhide__ = True
         if condition():
             return
         watch = _Watch(name, condition, asyncio.get_running_loop().create_future())
@@ -336,10 +337,12 @@ class World:
 
     def linearizable(self, history: History | None = None, model: Any = None) -> None:
         """Raise an AssertionError unless one copy could have shown what `history` has."""
+        __tracebackhide__ = True
         (self.history if history is None else history).linearizable(model)
 
     def serializable(self, history: History | None = None, **kw: Any) -> None:
         """Raise an AssertionError unless the transactions of `history` have a serial order."""
+        __tracebackhide__ = True
         (self.history if history is None else history).serializable(**kw)
 
     # Faults that the program asks for

@@ -168,6 +168,7 @@ def linearizable(
     Raises NotLinearizable, whose text says which operations contradict one another, and Undecided
     where a key needs more than `budget` operations of the model.
     """
+    __tracebackhide__ = True
     model = model or KeyValue()
     keys: dict[Hashable, list[Operation]] = {}
     for operation in history:
@@ -180,6 +181,7 @@ def linearizable(
 
 def _fail(model: Model, key: Hashable, operations: list[Operation], budget: int) -> None:
     """Raise NotLinearizable for the smallest prefix. Its end is that of a known operation."""
+    __tracebackhide__ = True
     ends = sorted(op.returned for op in operations if op.is_certain and op.returned is not None)
     low, high = 0, len(ends) - 1
     while low < high:

@@ -217,6 +217,7 @@ class History:
 
     def linearizable(self, model: Model | None = None, *, budget: int | None = None) -> None:
         """Raise NotLinearizable or Undecided, see `linearizable`."""
+        __tracebackhide__ = True
         from .linearize import BUDGET, linearizable
 
         linearizable(self, model, budget=budget or BUDGET)
@@ -229,6 +230,7 @@ class History:
         budget: int | None = None,
     ) -> None:
         """Raise NotSerializable or Undecided, see `serializable`."""
+        __tracebackhide__ = True
         from .serialize import BUDGET, serializable
 
         serializable(self, strict=strict, initial=initial, budget=budget or BUDGET)

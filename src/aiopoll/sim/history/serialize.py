@@ -128,6 +128,7 @@ def serializable(
     Raises NotSerializable with the cycle, and Undecided: after `budget` derivations, or where a
     value was written twice.
     """
+    __tracebackhide__ = True
     transactions = [op for op in history if isinstance(op, Transaction)]
     graph, choices = _Checker(transactions, dict(initial or {})).graph(strict)
     if not _solve(graph, choices, budget):
