@@ -42,7 +42,8 @@ from ..kernel.selector import KernelSelector
 from ..kernel.signal import Killed
 from ..kernel.uapi import NSEC_PER_SEC
 from ..kernel.wait import WaitQueueEntry
-from .inside import Escaped, host
+from .inside import host
+from .names.escape import CHILD, escaped
 from .sched import StepTask
 from .waiting import name_of
 
@@ -488,7 +489,7 @@ class SimEventLoop(asyncio.SelectorEventLoop):
         return socket.getnameinfo(sockaddr, flags)
 
     async def _make_subprocess_transport(self, *args: Any, **kw: Any) -> Any:
-        raise Escaped("subprocesses run outside of the world: give the child a host of its own")
+        raise escaped("a subprocess", CHILD)
 
     def add_signal_handler(self, sig: int, callback: Any, *args: Any) -> None:  # type: ignore[override]
         """Run `callback` in the loop when the host's kernel delivers `sig`."""

@@ -14,14 +14,18 @@ Left out: the machine's time zone, which `localtime` and naive datetimes use: se
 from __future__ import annotations
 
 import datetime
+import logging
+import sched
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from ...kernel.kernel import BOOT_TIME_NS
 from .. import inside
-from .dispatch import Replacement, functions
+from .dispatch import Replacement, Value, functions, method
+from .escape import refuse
 
 if TYPE_CHECKING:
     from ..host import Host
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
 NSEC_PER_SEC = 1_000_000_000
 NSEC_PER_USEC = 1_000
 READS_MAX = 10_000
+SET_CLOCK = "set the host's clock by world.clock(host, jump=seconds)"
 
 _localtime, _gmtime, _ctime = time.localtime, time.gmtime, time.ctime
 _asctime, _strftime = time.asctime, time.strftime
@@ -183,6 +188,19 @@ def _make_today(original: Any) -> Any:
     return classmethod(today)
 
 
+def values() -> Iterable[Value]:
+    """The records of logging count from the start of the world."""
+    begun: Any = logging._startTime  # type: ignore[attr-defined]
+    boot: Any = BOOT_TIME_NS if isinstance(begun, int) else BOOT_TIME_NS / NSEC_PER_SEC
+    yield logging, "_startTime", lambda: boot
+
+
+def _scheduler(host: Host, original: Any, self: Any, *args: Any, **kwargs: Any) -> None:
+    """sched.scheduler: the clock and the sleep that its default arguments hold are real."""
+    given = dict(zip(("timefunc", "delayfunc"), args, strict=False), **kwargs)
+    original(self, **{"timefunc": time.monotonic, "delayfunc": time.sleep, **given})
+
+
 def end() -> None:
     _spin.task = None
 
@@ -206,6 +224,9 @@ def replacements() -> Iterable[Replacement]:
             "clock_getres": clock_getres,
             "get_clock_info": get_clock_info,
             "sleep": sleep,
+            "clock_settime": refuse("time.clock_settime", SET_CLOCK),
+            "clock_settime_ns": refuse("time.clock_settime_ns", SET_CLOCK),
+            "pthread_getcpuclockid": refuse("the CPU time of a thread", "use time.thread_time"),
             "localtime": _now_or(_localtime),
             "gmtime": _now_or(_gmtime),
             "ctime": _now_or(_ctime),
@@ -213,6 +234,7 @@ def replacements() -> Iterable[Replacement]:
             "strftime": strftime,
         },
     )
+    yield sched.scheduler, "__init__", method(_scheduler)
     yield datetime.datetime, "now", _make_now
     yield datetime.datetime, "utcnow", _make_utcnow
     yield datetime.date, "today", _make_today

@@ -18,6 +18,7 @@ import concurrent.futures
 import itertools
 import os
 import random
+import ssl
 import sys
 import tempfile
 import threading
@@ -32,6 +33,7 @@ from .dispatch import Dispatcher, Replacement, Value, functions, method
 if TYPE_CHECKING:
     from ..host import Host
 
+_uname = os.uname
 # 1582-10-15, where the time in a UUID starts, in steps of 100 ns before 1970.
 UUID_EPOCH = 0x01B21DD213814000
 
@@ -105,6 +107,35 @@ def cpu_count(host: Host) -> int:
 
 def getloadavg(host: Host) -> tuple[float, float, float]:
     return 0.0, 0.0, 0.0
+
+
+def _pid(host: Host, *pid: int) -> int:
+    """Return the process's own number for its group and session too."""
+    return getpid(host)
+
+
+def uname(host: Host) -> Any:
+    """os.uname: the machine's system, under the name of the host."""
+    system, _, *rest = _uname()
+    return os.uname_result((system, host.name, *rest))
+
+
+def times(host: Host) -> Any:
+    """os.times: CPU time is not simulated, and is 0."""
+    return os.times_result((0.0, 0.0, 0.0, 0.0, host.monotonic_ns() / 1e9))
+
+
+def affinity(host: Host, pid: int, /) -> set[int]:
+    return set(range(cpu_count(host)))
+
+
+def exit_now(host: Host, status: int = 1, /) -> None:
+    """os._exit, os.abort: the host's program ends here, without its finally blocks."""
+    host.kill()
+
+
+def yield_now(host: Host) -> None:
+    host.world.sched.yield_to_others()
 
 
 # Hashes
@@ -215,6 +246,15 @@ def replacements() -> Iterable[Replacement]:
             "cpu_count": cpu_count,
             "process_cpu_count": cpu_count,
             "getloadavg": getloadavg,
+            "getpgrp": _pid,
+            "getpgid": _pid,
+            "getsid": _pid,
+            "uname": uname,
+            "times": times,
+            "sched_getaffinity": affinity,
+            "sched_yield": yield_now,
+            "_exit": exit_now,
+            "abort": exit_now,
         },
     )
     instance: Any = random._inst
@@ -223,6 +263,7 @@ def replacements() -> Iterable[Replacement]:
     ]
     yield from functions(random, {name: _module_function(name) for name in bound})
     yield random.Random, "seed", method(_seed)
+    yield from functions(ssl, {"RAND_bytes": urandom})
     yield uuid, "getnode", lambda original: Dispatcher(original, getnode)
     yield asyncio.tasks, "as_completed", _make_as_completed
     for kind in NUMBERED:

@@ -15,7 +15,9 @@ from __future__ import annotations
 import concurrent.futures.process
 import contextlib
 import multiprocessing.process
+import multiprocessing.synchronize
 import os
+import ssl
 import subprocess
 import sys
 import sysconfig
@@ -40,6 +42,14 @@ FILES = "use open() and os.* by their names: they are the host's disk"
 SOCKETS = "make sockets inside the run, by socket.socket"
 THREADS = "start threads inside the run, by threading"
 LIBRARIES = "load it before the run"
+MACHINE = "leave the real process as it is"
+# What changes the real process, for all hosts at once.
+OF_THE_PROCESS = (
+    *("nice", "setpriority", "setpgid", "setpgrp", "setsid", "setuid", "setgid", "seteuid"),
+    *("setegid", "setreuid", "setregid", "setresuid", "setresgid", "setgroups", "initgroups"),
+    *("sched_setaffinity", "sched_setparam", "sched_setscheduler", "chroot", "setns", "unshare"),
+    *("openpty", "login_tty", "posix_openpt", "tcsetpgrp"),
+)
 
 # Audit events, with what they mean and the way out.
 REFUSED: dict[str, tuple[str, str]] = {
@@ -223,6 +233,13 @@ def replacements() -> Iterable[Replacement]:
         )
     }
     yield from functions(os, processes)
+    yield from functions(os, {name: refuse(f"os.{name}", MACHINE) for name in OF_THE_PROCESS})
+    yield ssl.SSLContext, "wrap_socket", method(_wrap_socket)
+    yield (
+        multiprocessing.synchronize.SemLock,
+        "__init__",
+        _refused_method("a lock of multiprocessing", "use a lock of threading"),
+    )
     yield (
         multiprocessing.process.BaseProcess,
         "start",
@@ -234,6 +251,12 @@ def replacements() -> Iterable[Replacement]:
         _refused_method("a ProcessPoolExecutor", "use a ThreadPoolExecutor: its threads are tasks"),
     )
     yield subprocess.Popen, "__init__", _refused_method("a subprocess", CHILD)
+
+
+def _wrap_socket(
+    host: Host, original: Any, self: ssl.SSLContext, sock: Any, *args: Any, **kwargs: Any
+) -> Any:
+    raise escaped("TLS on a blocking socket", "use asyncio's streams with ssl=, or wrap_bio")
 
 
 def _refused_method(what: str, way_out: str) -> Callable[[Any], Any]:

@@ -117,6 +117,9 @@ def _other(module: Any) -> Iterable[Replacement]:
         if name in module.__dict__:
             yield module, name, make
     for name, value in list(module.__dict__.items()):
+        if name.startswith("_"):
+            # Its names for the classes of asyncio.
+            continue
         if isinstance(value, type) and issubclass(value, asyncio.AbstractEventLoop):
             yield module, name, _make_loop_class
         elif isinstance(value, type) and name.endswith("EventLoopPolicy"):

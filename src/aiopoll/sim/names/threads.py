@@ -17,6 +17,7 @@ import concurrent.futures.thread
 import contextlib
 import itertools
 import queue
+import signal
 import sys
 import threading
 import weakref
@@ -313,6 +314,10 @@ def _submit(host: Host, original: Any, self: Any, fn: Any, /, *args: Any, **kwar
     return original(self, fn, *args, **kwargs)
 
 
+def interrupt_main(host: Host, signum: int = signal.SIGINT, /) -> None:
+    signal.raise_signal(signum)
+
+
 def _make_lock(original: Any) -> Any:
     if isinstance(original, type):
         return lookalike(original, lambda host: Lock(), Lock)
@@ -358,6 +363,7 @@ def replacements() -> Iterable[Replacement]:
             "start_new": start_new_thread,
             "start_joinable_thread": start_joinable_thread,
             "_set_sentinel": set_sentinel,
+            "interrupt_main": interrupt_main,
         },
     )
     yield from functions(
