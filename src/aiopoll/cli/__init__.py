@@ -16,12 +16,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises SystemExit, as argparse does, for arguments that are wrong and for --help.
     """
     # Here, for the processes that `aiopoll run` reaches need but one module of this package.
-    from aiopoll.cli import bench, doctor, run
+    from aiopoll.cli import bench, doctor, run, sim
 
     parser = argparse.ArgumentParser(prog="aiopoll", description="Linux AIO poll for Python.")
     parser.add_argument("--version", action="version", version=f"aiopoll {__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in (run, bench, doctor):
+    for command in (run, bench, doctor, sim):
         command.add_parser(subparsers)
     arguments = parser.parse_args(argv)
     handler: Callable[[argparse.Namespace], int] = arguments.handler

@@ -40,13 +40,17 @@ class Runner(Protocol):
 
 @dataclass(frozen=True)
 class Wishes:
-    """What a caller wants of a failing run. `test` is "path::name"."""
+    """What a caller wants of a failing run. `test` is "path::name".
+
+    `replayed` is the tape file that the run repeats, if it does: then no other is written.
+    """
 
     test: str
     shrink: bool = True
     runs: int = RUNS_MAX
     folder: Path = field(default_factory=lambda: Path(FOLDER))
     trace: Path | None = None
+    replayed: Path | None = None
     width: int = WIDTH
     color: bool = False
     progress: Callable[[Shrinker[Outcome]], None] | None = None
@@ -66,12 +70,15 @@ class Finding:
 def follow_up(run: Runner, outcome: Outcome, wishes: Wishes) -> Finding:
     """Return the finding of a failing outcome. OSError if its files cannot be written."""
     assert outcome.error is not None
-    path = save(tape_path(wishes, outcome), tape_file(outcome, wishes.test))
+    path = wishes.replayed or save(tape_path(wishes, outcome), tape_file(outcome, wishes.test))
     seed, deviations = outcome.tape.seed, outcome.tape.deviations
+    # Of a tape that no seed makes, only the file repeats the run.
+    is_of_seed = outcome.tape.strategy.name in ("uniform", "pct")
+    option = f"--sim-seed={seed}" if is_of_seed else f"--sim-replay={_argument(path)}"
     context = Context(
         commands=[
-            f"pytest {shlex.quote(wishes.test)} --sim-seed={seed}",
-            f"aiopoll sim replay {shlex.quote(relative(str(path)))}",
+            f"pytest {shlex.quote(wishes.test)} {option}",
+            f"aiopoll sim replay {_argument(path)}",
         ],
         hash_seed=hash_seed(),
     )
@@ -95,7 +102,8 @@ def follow_up(run: Runner, outcome: Outcome, wishes: Wishes) -> Finding:
         if not shrinker.is_deterministic:
             difference = difference_of(run, deviations, seed)
     if context.is_deterministic:
-        save(path, tape_file(again, wishes.test, outcome.tape.strategy.name))
+        if wishes.replayed is None:
+            save(path, tape_file(again, wishes.test, outcome.tape.strategy.name))
         again, draws = narrated(run, again)
         context = replace(context, draws=draws)
     else:
@@ -109,10 +117,18 @@ def follow_up(run: Runner, outcome: Outcome, wishes: Wishes) -> Finding:
     return Finding(again, report, path, pages, difference)
 
 
-def difference_of(run: Runner, deviations: Sequence[Deviation], seed: int) -> Difference | None:
-    """Return where two runs of a tape differ."""
+def _argument(path: Path) -> str:
+    return shlex.quote(relative(str(path)))
+
+
+def difference_of(
+    run: Runner, deviations: Sequence[Deviation], seed: int, times: int = 2
+) -> Difference | None:
+    """Return where a run of a tape differs from the first of `times`, None if none does."""
     return first_difference(
-        lambda tape, trace: run(tape, trace=trace), lambda: replay_of(deviations, seed=seed)
+        lambda tape, trace: run(tape, trace=trace),
+        lambda: replay_of(deviations, seed=seed),
+        times=times,
     )
 
 

@@ -49,6 +49,7 @@ class Session:
         self._drawn: int = 0
         self._idle: list[str] = []
         settings.seed, settings.seeds = option.sim_seed, option.sim_seeds
+        self._replayed: Path | None = Path(option.sim_replay) if option.sim_replay else None
         if option.sim_replay:
             try:
                 self.replay = load(option.sim_replay)
@@ -63,9 +64,8 @@ class Session:
             return None
         return self.replay.hash_seed
 
-    @property
-    def folder(self) -> Path:
-        """The folder of tapes; git leaves it out."""
+    def _folder(self) -> Path:
+        """Return the folder of tapes, which git leaves out."""
         folder = self.config.rootpath / FOLDER
         folder.mkdir(exist_ok=True)
         ignored = folder / ".gitignore"
@@ -102,8 +102,9 @@ class Session:
             wishes = Wishes(
                 test=item.nodeid,
                 shrink=self.shrink and self.replay is None,
-                folder=self.folder,
+                folder=self._folder(),
                 trace=self._page_of(item),
+                replayed=self._replayed,
                 progress=self._terminal.shrinking,
             )
             finding = follow_up(run, outcome, wishes)
