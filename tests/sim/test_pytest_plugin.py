@@ -145,16 +145,16 @@ def test_without_shrinking_the_tape_is_as_found(pytester: pytest.Pytester, run):
     assert whole > len(json.loads(tape.read_text("utf-8"))["deviations"]) == 1
 
 
-def counted(pytester: pytest.Pytester, count: str = "") -> str:
+def counted(pytester: pytest.Pytester) -> str:
     pytester.makepyfile(f"""
-        import asyncio, os
+        import os
+        from aiopoll.sim import inside
         from aiopoll.sim.testing import test
 
         @test(seeds=12)
         async def test_seeds(world):
-            with open({str(pytester.path / "seeds")!r}, "a") as file:
+            with inside.outside(), open({str(pytester.path / "seeds")!r}, "a") as file:
                 file.write(f"{{world.seed}} {{os.getpid()}}\\n")
-            {count}
     """)
     return str(pytester.path / "seeds")
 
