@@ -382,3 +382,27 @@ def racing() -> str:
     for thread in threads:
         thread.join()
     return "".join(log)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_lock_wakes_its_waiters_in_every_order(seed: int) -> None:
+    """A waiter that was woken, and found the lock taken again, waits on; it is not forgotten."""
+
+    def program() -> int:
+        semaphore = threading.Semaphore(2)
+        done: list[int] = []
+
+        def work() -> None:
+            for _ in range(2):
+                with semaphore:
+                    time.sleep(1)
+                    done.append(1)
+
+        threads = [threading.Thread(target=work) for _ in range(7)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return len(done)
+
+    assert inside(program, seed=seed) == 14

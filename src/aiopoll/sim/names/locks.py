@@ -72,12 +72,14 @@ class Lock:
         "_maker",
         "_owner",
         "_purpose",
+        "_waiters",
         "_world",
     )
 
     def __init__(self, purpose: str | None = None, *, is_quiet: bool = False) -> None:
         self._purpose = purpose
         self._head: WaitQueueHead | None = None
+        self._waiters = 0
         self._locked = False
         # A name: neither the owner nor the world must live as long as the lock.
         self._owner = ""
@@ -93,6 +95,7 @@ class Lock:
     def _begin_anew(self) -> None:
         """Be free: the world in which the lock was taken last is over, and its owner is gone."""
         self._head, self._locked, self._owner, self._world = None, False, "", worlds_ended
+        self._waiters = 0
 
     def _take(self) -> bool:
         if self._locked:
@@ -125,10 +128,13 @@ class Lock:
             self._head = WaitQueueHead(sched, "lock")
         head = self._head
         expires_ns = None if wait_ns is None else sched.clock.now_ns + wait_ns
+        self._waiters += 1
         try:
             return sleep_on(host, head, self._take, expires_ns, self._describe)
         finally:
-            if not head.active:
+            # One that was woken, and has not run yet, is on no queue and may go back to this one.
+            self._waiters -= 1
+            if not self._waiters:
                 self._head = None
 
     def _describe(self) -> str:
