@@ -142,6 +142,8 @@ class FileTable:
     files: dict[int, File] = field(default_factory=dict)
     # The numbers below `_unused` that were closed. Those that a table got otherwise are passed by.
     _closed: list[int] = field(default_factory=list)
+    # Those without close-on-exec: a flag alone, as there is no exec.
+    inheritable: set[int] = field(default_factory=set)
     _unused: int = 0
 
     def install(self, file: File) -> int:
@@ -179,6 +181,7 @@ class FileTable:
         """Free the number and drop its reference; requests in flight keep theirs."""
         file = self.get(fd)
         del self.files[fd]
+        self.inheritable.discard(fd)
         if fd < self._unused:
             heapq.heappush(self._closed, fd)
         self.filp_close(file)

@@ -37,6 +37,8 @@ class FileSyscalls(NameSyscalls, AttrSyscalls, ReaddirSyscalls, CopySyscalls, Lo
 
     # CLOCK_REALTIME, which the times of files are by. A host may have its own.
     realtime_ns: Callable[[], int]
+    # What has no name: memfds, and files of the machine outside.
+    memory: SuperBlock
 
     def mount_root(self, pool: EntropyPool, root: SuperBlock | None = None) -> None:
         """Mount `root`, or an empty file system, at /, and the devices at /dev."""
@@ -47,6 +49,8 @@ class FileSyscalls(NameSyscalls, AttrSyscalls, ReaddirSyscalls, CopySyscalls, Lo
         self.net.unix_names = UnixNames(self, make_parents=root is None)
         self.root = SuperBlock() if root is None else root
         self._attach(self.root)
+        self.memory = SuperBlock()
+        self._attach(self.memory)
         devices = self._mount("/dev", SuperBlock()).root
         for minor, name, f_op, private in (
             (3, "null", null_fops, None),
@@ -114,6 +118,16 @@ class FileSyscalls(NameSyscalls, AttrSyscalls, ReaddirSyscalls, CopySyscalls, Lo
         else:
             self._may_open(node, walk, flags, exclusive)
         return self.files.install(self._open_node(node, flags))
+
+    @syscall
+    def memfd_create(self, name: str) -> int:
+        """Open a file in memory that has no name in any directory."""
+        return self.install_inode(Inode(self.memory, 0o777), os.O_RDWR)
+
+    def install_inode(self, inode: Inode, flags: int) -> int:
+        """Open a file that the caller has made, and that no directory has."""
+        inode.nlink = 0
+        return self.files.install(open_inode(inode, flags, self.sched))
 
     def _create_file(self, walk: Walk, mode: int) -> Inode:
         if walk.directory.dead:

@@ -31,7 +31,7 @@ from ..kernel.hrtimer import HrTimer
 from ..kernel.kernel import BOOT_TIME_NS, Kernel
 from ..kernel.sched import TaskExit
 from ..kernel.uapi import NSEC_PER_SEC
-from . import inside
+from . import inside, standard
 from .disk import Disk
 from .history import History
 from .host import Host
@@ -196,6 +196,7 @@ class World:
         )
         kernel.first.machine = host
         kernel.realtime_ns = host.realtime_ns
+        standard.reserve(kernel)
         kernel.trace = self.trace
         self.network.attach(host.name, host.address, kernel.net)
         return kernel

@@ -100,7 +100,6 @@ REFUSED: dict[str, tuple[str, str]] = {
     "os.listdir": ("a real directory", FILES),
     "os.scandir": ("a real directory", FILES),
     "os.chdir": ("the working directory of the machine", FILES),
-    "shutil.rmtree": ("a change of a real directory", FILES),
     "sqlite3.connect": (
         "a database of C, which writes real files",
         "use one in memory, made before",
@@ -207,7 +206,7 @@ def _imports() -> bool:
 
 OWN_CALLERS = {
     os.path.join(OWN, *parts)
-    for parts in (("kernel", "sched.py"), ("sim", "sched.py"), ("sim", "names", "files.py"))
+    for parts in (("kernel", "sched.py"), ("sim", "sched.py"), ("sim", "names", "paths.py"))
 }
 
 
