@@ -116,6 +116,18 @@ def test_a_tape_repeats_a_failure_without_shrinking(pytester: pytest.Pytester, r
     assert "before 'worker" in result.stdout.str()
 
 
+def test_a_kept_tape_fails_before_the_seeds(pytester: pytest.Pytester, run):
+    pytester.makepyfile(RACE)
+    seed = seed_of(run())
+    (tape,) = (pytester.path / ".sim").glob("*.json")
+    tape.rename(pytester.path / "kept.json")
+    assert seed > 0
+    pytester.makepyfile(RACE.replace("seeds=500", "seeds=1"))
+    run("-k", "race").assert_outcomes(passed=1)
+    pytester.makepyfile(RACE.replace("seeds=500", "seeds=1, tapes=['kept.json']"))
+    assert seed_of(run("-k", "race")) == seed
+
+
 def test_a_damaged_tape_is_a_usage_error(pytester: pytest.Pytester, run):
     pytester.makepyfile(RACE)
     (pytester.path / "a.json").write_text("{")

@@ -6,6 +6,8 @@ import inspect
 import pytest
 
 from aiopoll import sim
+from aiopoll.sim.tape import tape_of
+from aiopoll.sim.tapefile import TapeFile, save
 
 
 @pytest.fixture
@@ -61,6 +63,31 @@ def test_a_seed_of_the_command_line_is_the_only_one(monkeypatch) -> None:
     monkeypatch.setattr("aiopoll.sim.testing.settings.seed", 17)
     program()
     assert seen == [17]
+
+
+def test_a_kept_tape_is_run_before_the_seeds(tmp_path) -> None:
+    failing = next(
+        outcome
+        for outcome in (race.sim_test.run(tape_of(seed), {}) for seed in range(60))
+        if outcome.failed
+    )
+    deviations = failing.deviations
+    kept = save(tmp_path / "kept.json", TapeFile("race", 7, "uniform", deviations, python="3.1"))
+    seen: list[int] = []
+
+    @sim.test(seeds=3, tapes=[kept])
+    async def program(world: sim.World) -> None:
+        seen.append(world.seed)
+        await race.program(world)
+
+    with pytest.raises(AssertionError, match="an increment was lost"):
+        program()
+    assert seen == [7]
+
+
+def test_a_path_alone_is_no_sequence_of_tapes() -> None:
+    with pytest.raises(TypeError, match=r"\['kept.json'\]"):
+        sim.test(tapes="kept.json")
 
 
 def test_it_is_a_plain_function_for_runners() -> None:

@@ -132,6 +132,11 @@ class Session:
         if self.replay is not None:
             outcome: Outcome = run(self.replay.tape())
             return outcome
+        for tape in test.kept_tapes():
+            outcome = run(tape)
+            effects.append(outcome.effects)
+            if outcome.error is not None:
+                return outcome
         last: list[Outcome] = []
 
         def fails(seed: int) -> bool:

@@ -3,7 +3,8 @@
 Facts: pytest collects a function by its name and passes fixtures by the names of its parameters. So
 `test` makes a plain function of a program: without `world`, and with the other parameters.
 
-Rule: seeds are tried in order from 0, so that a test fails by the same one everywhere. The first
+Rule: tapes that the test keeps come first, whatever Python recorded them: each is one more order to
+try. Seeds are tried in order from 0, so that a test fails by the same one everywhere. The first
 failure ends the search, is made plain (shrink.py), and is raised as the program raised it, with the
 report as a note. What a command line asks for is in `settings`, which pytest_plugin.py fills.
 """
@@ -12,12 +13,15 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Coroutine
+import os
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .run import Outcome, run_once
 from .tape import SCHEDULES, Tape, tape_of
+from .tapefile import load
 
 if TYPE_CHECKING:
     from .chaos import Chaos
@@ -35,6 +39,7 @@ class Options:
     faults: Chaos | None = None
     time_limit: float | None = TIME_LIMIT
     schedule: str = "mixed"
+    tapes: tuple[str | os.PathLike[str], ...] = ()
 
 
 @dataclass
@@ -79,10 +84,24 @@ class SimTest:
         """Return a fresh tape of `seed`."""
         return tape_of(seed, self.options.schedule)
 
+    def kept_tapes(self) -> Iterator[Tape]:
+        """Return the tapes that the test keeps; none where one seed is asked for.
+
+        TapeError, OSError.
+        """
+        if settings.seed is None:
+            folder = Path(inspect.getfile(self.program)).parent
+            for path in self.options.tapes:
+                yield load(folder / path, any_python=True).tape()
+
     def search(self, fixtures: dict[str, Any]) -> Outcome | None:
-        """Return the outcome of the first seed that fails, or None."""
+        """Return the outcome of the first tape or seed that fails, or None."""
         if settings.search is not None:
             return settings.search(self, fixtures)
+        for tape in self.kept_tapes():
+            outcome = self.run(tape, fixtures)
+            if outcome.failed:
+                return outcome
         for seed in self.seeds():
             outcome = self.run(self.tape_of(seed), fixtures)
             if outcome.failed:
@@ -108,18 +127,23 @@ def test(
     faults: Chaos | None = None,
     time_limit: float | None = TIME_LIMIT,
     schedule: str = "mixed",
+    tapes: Sequence[str | os.PathLike[str]] = (),
 ) -> Any:
     """Make a test of a coroutine function that takes a World; pytest collects it as it is.
 
     It runs by the tapes of `seeds` seeds, until one fails. `time_limit` is in seconds of the
-    world's clock. `schedule` is uniform, pct or mixed. TypeError unless it is a coroutine function
-    whose first parameter is the world; ValueError for an unknown schedule or no seeds.
+    world's clock. `schedule` is uniform, pct or mixed. `tapes` are files of earlier failures, run
+    before the seeds; paths begin at the folder of the test's file. TypeError unless it is a
+    coroutine function whose first parameter is the world; ValueError for an unknown schedule or no
+    seeds.
     """
     if seeds < 1:
         raise ValueError(f"a test runs at least one seed, not {seeds}")
     if schedule not in SCHEDULES:
         raise ValueError(f"schedule is one of {', '.join(SCHEDULES)}, not {schedule!r}")
-    options = Options(seeds, faults, time_limit, schedule)
+    if isinstance(tapes, (str, os.PathLike)):
+        raise TypeError(f"tapes are a sequence of paths: [{tapes!r}]")
+    options = Options(seeds, faults, time_limit, schedule, tuple(tapes))
 
     def decorate(program: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., None]:
         if not inspect.iscoroutinefunction(program):
