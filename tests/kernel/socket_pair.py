@@ -25,6 +25,7 @@ SOCKETS = {
     "tcp": (INET, STREAM),
     "udp": (INET, DGRAM),
     "tcp6": (INET6, STREAM),
+    "udp6": (INET6, DGRAM),
     "stream": (UNIX, STREAM),
     "dgram": (UNIX, DGRAM),
     "seqpacket": (UNIX, SEQPACKET),
@@ -33,7 +34,7 @@ PAIRS = {"stream pair": STREAM, "dgram pair": DGRAM, "seqpacket pair": SEQPACKET
 KINDS = (*SOCKETS, *PAIRS, "tcp pair", "itself")
 OBJECTS_MAX = 10
 OOB, PEEK, WAITALL = socket.MSG_OOB, socket.MSG_PEEK, socket.MSG_WAITALL
-SIZES = (1, 0, 7, 500, 1400, 1, 3000, 60_000, 65_507, 65_508, 65_536, 300_000)
+SIZES = (1, 0, 7, 500, 1400, 1, 3000, 60_000, 65_507, 65_508, 65_527, 65_528, 65_536, 300_000)
 LIMIT = 1400
 SOL = socket.SOL_SOCKET
 # Linux draws these names.
@@ -92,6 +93,10 @@ class Socket:
     @property
     def used(self):
         return bool(self.marks)
+
+    @property
+    def six(self):
+        return self.kind.endswith("6")
 
     def use(self):
         self.marks.add("used")
@@ -237,9 +242,9 @@ class SocketPair:
                 if not sock.unix or not name:
                     return "/none"
                 return name if isinstance(name, bytes) else f"/{os.path.basename(name)}"
-            loopback = "::1" if asking.kind == "tcp6" else "127.0.0.1"
-            # A listener on "::" takes connections of IPv4 on Linux alone.
-            other_family = sock.unix or (sock.kind == "tcp6") != (asking.kind == "tcp6")
+            loopback = "::1" if asking.six else "127.0.0.1"
+            # A socket on "::" takes what comes over IPv4 on Linux alone.
+            other_family = sock.unix or sock.six != asking.six
             return loopback, 1 if other_family else name[1] or 1
 
         return find
@@ -254,9 +259,8 @@ class SocketPair:
                 return
             self.both("bind", "bind", self.fd(sock), name)
             return
-        six = sock.kind == "tcp6"
-        wildcard = "::" if six else "0.0.0.0"
-        hosts = ("::1",) if six else ("127.0.0.1", "127.0.0.2")
+        wildcard = "::" if sock.six else "0.0.0.0"
+        hosts = ("::1",) if sock.six else ("127.0.0.1", "127.0.0.2")
         host = (*hosts, wildcard)[number % (len(hosts) + 1)]
         shared = other.kind == sock.kind and not other.used and not sock.used
         if number % 2 and shared and self.holds_port(other):

@@ -2,7 +2,7 @@
 
 Facts: a datagram arrives or is dropped. One for an unbound port comes back as an error to a
 connected sender (ECONNREFUSED), at its next call. Room is the receiver's rcvbuf.
-Left out: multicast, broadcast, corking, fragmentation (65,507 bytes are the limit).
+Left out: multicast, broadcast, corking, fragmentation.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ from .socket import (
 )
 from .wire import UDP_HEADERS, Packet
 
+# What fits into a packet: IPv6 does not count its own header.
 UDP_MAX = 65_507
+UDP6_MAX = 65_527
 # How much of the datagram its error carries back.
 ICMP_QUOTE = 28
 # The bytes before the data in its block, and the size of the block for small datagrams.
@@ -101,9 +103,11 @@ def udp_connect(sk: UdpSock, address: Address, nowait: bool) -> None:
 def udp_sendmsg(sk: UdpSock, data: bytes, flags: int, address: Address, nowait: bool) -> int:
     # Also where it fails: inet_send_prepare.
     sk.autobind()
-    if len(data) > 0xFFFF:
+    six = sk.family == socket.AF_INET6
+    # Crude checks that IPv4 makes first, and IPv6 not at all.
+    if len(data) > 0xFFFF and not six:
         raise error(errno.EMSGSIZE)
-    if flags & MSG_OOB:
+    if flags & MSG_OOB and not six:
         raise error(errno.EOPNOTSUPP)
     if address is not None:
         host, port = sk.parse_destination(address)
@@ -115,7 +119,7 @@ def udp_sendmsg(sk: UdpSock, data: bytes, flags: int, address: Address, nowait: 
         raise error(errno.EDESTADDRREQ)
     if host in ANY:
         host = sk.loopback
-    if len(data) > UDP_MAX:
+    if len(data) > (UDP6_MAX if six else UDP_MAX):
         raise error(errno.EMSGSIZE)
     sk.raise_error()
     if sk.sk_shutdown & SEND_SHUTDOWN:
