@@ -7,7 +7,7 @@ import struct
 
 from aiopoll.kernel.uapi import EPOLLOUT
 
-INET, UNIX = socket.AF_INET, socket.AF_UNIX
+INET, INET6, UNIX = socket.AF_INET, socket.AF_INET6, socket.AF_UNIX
 STREAM, DGRAM, SEQPACKET = socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET
 NB = os.O_NONBLOCK
 ANYWHERE = ("127.0.0.1", 0)
@@ -556,3 +556,33 @@ def test_a_tcp_send_buffer_that_is_full(both):
         while k.poll([(server, 1)], 100_000_000)[0]:
             k.read(server, 65_536)
         run(lambda: k.poll([(client, EPOLLOUT)], 1_000_000_000))
+
+
+def test_options_of_other_levels_and_unknown_ones(both):
+    numbers = {
+        socket.SOL_SOCKET: (*range(2, 7), 9, 10, 18, 19, 9999),
+        socket.IPPROTO_TCP: (1, 3, 4, 5, 6, 7, 8, 12, 9999),
+        socket.IPPROTO_IP: (1, 2, 33, 34, 9999),
+        socket.IPPROTO_IPV6: (16, 26),
+        socket.IPPROTO_UDP: (1,),
+        99: (1,),
+    }
+
+    @both
+    def scenario(k, run):
+        for family in (INET, INET6, UNIX):
+            for kind in (STREAM, DGRAM):
+                fd = k.socket(family, kind)
+                for level, options in numbers.items():
+                    for option in options:
+                        # Linux gives TCP's buffers other sizes.
+                        if (level, option) == (socket.SOL_SOCKET, 7):
+                            continue
+                        run(k.getsockopt, fd, level, option)
+                linger = socket.SO_LINGER
+                for value in (1, b"1234", ABORT):
+                    run(k.setsockopt, fd, socket.SOL_SOCKET, linger, value)
+                for level in (6, 41, 99):
+                    run(k.setsockopt, fd, level, 1, 1) if level != 41 or family != INET6 else None
+                for option in (socket.SO_TYPE, socket.SO_ERROR, socket.SO_SNDLOWAT, 9999):
+                    run(k.setsockopt, fd, socket.SOL_SOCKET, option, 1)

@@ -21,6 +21,7 @@ from .fork import Process, ProcessSyscalls
 from .fs import FileSyscalls
 from .inode import SuperBlock
 from .mmap import MapSyscalls
+from .net.options import OptionSyscalls
 from .net.scm import MessageSyscalls
 from .net.socket import Net, SocketSyscalls
 from .net.tcp import tcp_init
@@ -56,6 +57,7 @@ class Kernel(
     EventPollSyscalls,
     SocketSyscalls,
     MessageSyscalls,
+    OptionSyscalls,
 ):
     """An in-process kernel: its methods are system calls, which raise OSError as os.* does.
 

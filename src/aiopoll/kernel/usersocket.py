@@ -264,7 +264,7 @@ class KernelSocket:
         """Return an option as an int, or with `buflen` as bytes."""
         value = self._kernel.getsockopt(self._fd, level, option)
         if not buflen:
-            return value
+            return int.from_bytes(value[:4], "little") if isinstance(value, bytes) else value
         parts = value if isinstance(value, tuple) else (value,)
         size = 8 if len(parts) > 1 else 4
         if any(not isinstance(part, int) for part in parts):

@@ -10,7 +10,7 @@ readiness does not depend on the file. `sock_get_poll_head` returns None, "canno
 the protocol has no `poll_mask`.
 
 Left out: busy polling, MSG_TRUNC in place of the data, MSG_WAITALL with MSG_PEEK, socket filters,
-memory pressure, unknown options (they are stored and returned, without an error).
+memory pressure.
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ from ..uapi import (
     EPOLLRDNORM,
     EPOLLWRBAND,
     EPOLLWRNORM,
-    NSEC_PER_SEC,
     PAGE_SIZE,
     error,
 )
@@ -366,36 +365,8 @@ socket_file_ops: FileOperations = FileOperations(
 )
 
 
-SWITCHES = {
-    *[
-        (socket.SOL_SOCKET, option)
-        for option in (
-            socket.SO_REUSEADDR,
-            socket.SO_REUSEPORT,
-            socket.SO_KEEPALIVE,
-            socket.SO_BROADCAST,
-        )
-    ],
-    (socket.IPPROTO_TCP, socket.TCP_NODELAY),
-}
-READ_ONLY = (
-    socket.SO_TYPE,
-    socket.SO_DOMAIN,
-    socket.SO_PROTOCOL,
-    socket.SO_ERROR,
-    socket.SO_ACCEPTCONN,
-)
-
-
-def timeval_ns(value: tuple[int, int]) -> int | None:
-    """Return (seconds, microseconds) in nanoseconds; None, for ever, if they are zero. EDOM."""
-    if not 0 <= value[1] < 1_000_000:
-        raise error(errno.EDOM)
-    return value[0] * NSEC_PER_SEC + value[1] * 1000 or None
-
-
 class SocketSyscalls(SyscallTable):
-    """socket, socketpair, bind, listen, accept4, connect, send, recv, shutdown and options.
+    """socket, socketpair, bind, listen, accept4, connect, send, recv and shutdown.
 
     Addresses are those of the socket module: (host, port) pairs and Unix paths.
     """
@@ -511,48 +482,3 @@ class SocketSyscalls(SyscallTable):
         if sk.ops.shutdown is None:
             raise error(errno.EOPNOTSUPP)
         sk.ops.shutdown(sk, how + 1)
-
-    @syscall
-    def setsockopt(self, fd: int, level: int, option: int, value: Any) -> None:
-        """Set an option; one without a meaning here is stored, and getsockopt returns it.
-
-        ENOPROTOOPT for read-only options, EDOM for invalid times.
-        """
-        sk, _ = self._sock(fd)
-        if sk.ops.setsockopt is not None and sk.ops.setsockopt(sk, level, option, value):
-            return
-        if (level, option) in SWITCHES:
-            value = int(bool(value))
-        elif level == socket.SOL_SOCKET:
-            if option in READ_ONLY:
-                raise error(errno.ENOPROTOOPT)
-            # Linux doubles the value, for its own bookkeeping.
-            if option == socket.SO_SNDBUF:
-                sk.sndbuf = max(2 * min(int(value), WMEM_DEFAULT), 4608)
-            elif option == socket.SO_RCVBUF:
-                sk.rcvbuf = max(2 * min(int(value), WMEM_DEFAULT), 2304)
-            elif option == socket.SO_SNDTIMEO:
-                sk.sndtimeo_ns = timeval_ns(value)
-            elif option == socket.SO_RCVTIMEO:
-                sk.rcvtimeo_ns = timeval_ns(value)
-        sk.options[level, option] = value
-
-    @syscall
-    def getsockopt(self, fd: int, level: int, option: int) -> Any:
-        """Return the value of an option; 0 for one that was never set. Clears SO_ERROR."""
-        sk, _ = self._sock(fd)
-        if level == socket.SOL_SOCKET:
-            if option == socket.SO_ERROR:
-                code, sk.sk_err = sk.sk_err, 0
-                return code
-            known = {
-                socket.SO_TYPE: sk.type,
-                socket.SO_DOMAIN: sk.family,
-                socket.SO_PROTOCOL: sk.protocol,
-                socket.SO_ACCEPTCONN: int(sk.state == TCP_LISTEN),
-                socket.SO_SNDBUF: sk.sndbuf,
-                socket.SO_RCVBUF: sk.rcvbuf,
-            }
-            if option in known:
-                return known[option]
-        return sk.options.get((level, option), sk.default_options.get((level, option), 0))
