@@ -438,6 +438,16 @@ def test_chaos_draws_faults_and_puts_them_right() -> None:
     assert effects == [result_of(program, seed, faults=plan) for seed in SEEDS]
 
 
+def test_a_plan_for_all_links_names_none_without_traffic() -> None:
+    async def program(world: World) -> None:
+        world.host("one", serve)
+        world.host("two", serve)
+        await world.sleep(2)
+
+    plan = sim.chaos(loss=0.5, duplicate=0.5, reorder=0.5)
+    assert outcome_of(program, faults=plan).effects == {}
+
+
 def test_chaos_alone_does_not_hide_a_deadlock() -> None:
     async def program(world: World) -> None:
         world.host("idle", serve)

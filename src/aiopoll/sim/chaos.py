@@ -144,17 +144,25 @@ class _Plan:
                     write_errors=chaos.disk_errors,
                     fsync_errors=chaos.disk_errors,
                 )
-            for other in self.known:
-                if chaos.loss or chaos.duplicate or chaos.reorder or chaos.latency is not None:
-                    world.link(
-                        name,
-                        other,
-                        latency=chaos.latency,
-                        loss=chaos.loss or None,
-                        duplicate=chaos.duplicate or None,
-                        reorder=chaos.reorder or None,
-                    )
+            if chaos.loss or chaos.duplicate or chaos.reorder or chaos.latency is not None:
+                for other in self.known:
+                    self._shake(name, other)
             self.known.add(name)
+
+    def _shake(self, one: str, other: str) -> None:
+        chaos, network = self.chaos, self.world.network
+        before = set(network.effects)
+        network.link(
+            one,
+            other,
+            latency=chaos.latency,
+            loss=chaos.loss or None,
+            duplicate=chaos.duplicate or None,
+            reorder=chaos.reorder or None,
+        )
+        # The plan is for all links: that one of them has no traffic is no fault that did nothing.
+        for effect in set(network.effects) - before:
+            del network.effects[effect]
 
     def _victims(self) -> list[Host]:
         world = self.world
