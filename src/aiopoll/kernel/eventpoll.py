@@ -134,6 +134,8 @@ class EventPoll:
 
     def send_events(self, maxevents: int) -> list[tuple[int, int]]:
         """Poll the ready items again and report those that still are, oldest first."""
+        if not self.rdllist:
+            return []
         events: list[tuple[int, int]] = []
         batch, self.rdllist = list(self.rdllist), {}
         pt = PollTable(None)

@@ -56,7 +56,7 @@ class Header:
         self.ack: int = transfer.rcv_nxt
         self.edge: int = transfer.edge
         self.echo: int = transfer.echo
-        self.sacked: tuple[int, ...] = tuple(transfer.early)
+        self.sacked: tuple[int, ...] = tuple(transfer.early) if transfer.early else ()
 
 
 class Transfer(TimedFlow):
@@ -219,10 +219,14 @@ class Transfer(TimedFlow):
         sk = self.sk
         if sk.state in (TCP_SYN_SENT, TCP_SYN_RECV, TCP_CLOSE):
             return
+        queue = sk.write_queue
         if self.nr_lost:
             self._retransmit_lost()
-        queue = sk.write_queue
-        packet_max = self.net.wire.packet_max(self.name[0], self.name[2]) if queue else 0
+        elif not queue and not sk.fin_queued:
+            return
+        packet_max = WIRE_MSS
+        if len(queue) > 1 or (queue and len(queue[0][0]) > WIRE_MSS):
+            packet_max = self.net.wire.packet_max(self.name[0], self.name[2])
         while queue and sk.window > 0 and self.in_flight < self.cwnd:
             room = min(sk.window, self.cwnd - self.in_flight, packet_max)
             data, urgent = queue.popleft()
@@ -410,8 +414,9 @@ class Transfer(TimedFlow):
         else:
             # CUBIC, where it is as friendly as Reno: 3 (1 - 0.7) / (1 + 0.7) of a segment.
             self.cwnd += WIRE_MSS * acked * 53 // (100 * self.cwnd)
-        if (socket.SOL_SOCKET, socket.SO_SNDBUF) not in self.sk.options:
-            self.sk.sndbuf = max(self.sk.sndbuf, min(3 * self.cwnd, WMEM_MAX))
+        sk = self.sk
+        if 3 * self.cwnd > sk.sndbuf and (socket.SOL_SOCKET, socket.SO_SNDBUF) not in sk.options:
+            sk.sndbuf = max(sk.sndbuf, min(3 * self.cwnd, WMEM_MAX))
 
     def _segment_arrives(self, segment: Segment, serial: int) -> None:
         if serial > self.echo:
@@ -452,6 +457,8 @@ class Transfer(TimedFlow):
             self.window_max = max(self.window_max, min(4 * self.copied, RMEM_MAX))
             self.copied, self.copied_since_ns = 0, now_ns
         left = self.edge - self.rcv_nxt
+        if 2 * left > self.window_max:
+            return
         opened = self._window_edge() - self.rcv_nxt
         enough = max(left, min(self.window_max // 2, 2 * WIRE_MSS))
         if opened - left >= enough and self.sk.state != TCP_CLOSE:
