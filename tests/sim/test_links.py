@@ -64,11 +64,17 @@ def test_addresses_of_others_cannot_be_bound() -> None:
     machines.host("two")
     fails_with(errno.EADDRNOTAVAIL, lambda: machines.listen(one, "10.0.0.2"))
     fails_with(errno.EADDRNOTAVAIL, lambda: machines.listen(one, "10.0.0.9"))
-    machines.listen(one, "10.0.0.1")
-    client = machines.connect(one, "10.0.0.1")
-    machines.run()
-    # Within the machine, and from the address that it goes to.
-    assert client.address(False)[0] == "10.0.0.1"
+
+
+def test_a_machine_reaches_its_own_addresses() -> None:
+    machines = Machines()
+    one = machines.host("one", "10.0.0.1", "10.0.0.11")
+    listener = machines.listen(one)
+    for address in one.addresses:
+        client = machines.connect(one, address)
+        machines.run()
+        # From the address that it goes to, and not over the wire.
+        assert client.address(False)[0] == accept(listener).address(True)[0] == address
     assert machines.packets == []
 
 

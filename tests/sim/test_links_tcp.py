@@ -85,8 +85,11 @@ def test_segments_stay_in_order_on_uneven_links() -> None:
         machines.run(0.001)
     machines.run(2)
     assert receive(server) == b"".join(b"%03d" % number for number in range(50))
-    arrivals = [packet["arrive_ns"] for packet in machines.packets if packet["src"] == "one"]
-    assert arrivals == sorted(set(arrivals))
+    # In the order of their arrival.
+    packets = [packet for packet in machines.packets if packet["src"] == "one"]
+    for moment in ("sent_ns", "arrive_ns"):
+        moments = [packet[moment] for packet in packets]
+        assert moments == sorted(set(moments))
 
 
 def test_a_lost_segment_costs_a_timeout() -> None:
@@ -116,6 +119,28 @@ def test_what_follows_shows_a_loss_at_once() -> None:
     assert receive(server) == b"firstlaterlater"
     assert machines.now - begin < 0.2
     assert whats(machines, "one").count("data") == 4
+
+
+def test_a_lost_tail_is_probed_for() -> None:
+    machines, _, _, client, server = machines_with_pair(latency=0.01)
+    send(client, b"first")
+    machines.network.link("one", "two", loss=1.0)
+    machines.run(0.001)
+    send(client, b"last")
+    machines.network.link("one", "two", loss=0.0)
+    # Two round trips later, and not after a timeout.
+    machines.run(0.08)
+    assert receive(server) == b"firstlast"
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.001])
+def test_each_segment_has_its_chance_to_be_lost(loss: float) -> None:
+    machines, _, _, client, server = machines_with_pair()
+    machines.network.link("one", "two", loss=loss)
+    send(client, bytes(14_480))
+    machines.run(1)
+    assert len(receive(server)) == 14_480
+    assert whats(machines, "one").count("data") == (10 if loss else 1)
 
 
 @pytest.mark.parametrize("lost", ["SYN", "SYN-ACK", "ACK"])
@@ -290,6 +315,7 @@ def test_a_power_cut_is_noticed_by_those_that_ask(keepalive: bool) -> None:
     # Probes were sent and taken.
     assert ("probe" in whats(machines, "two")) is keepalive
     assert server.state == TCP_ESTABLISHED
+    send(client, b"data")
     machines.network.detach("one")
     machines.run(36)
     assert (error_of(server) == "ETIMEDOUT") is keepalive
@@ -372,6 +398,8 @@ def test_a_fin_is_sent_until_it_is_there() -> None:
     machines.network.heal()
     machines.run(20)
     assert server.state == TCP_CLOSE
+    assert error_of(server) == ""
+    assert machines.packets[-1]["what"] == "ACK"
 
 
 def test_an_orphan_waits_a_minute_for_the_other_fin() -> None:
