@@ -410,6 +410,8 @@ class World:
         # Finalizers would warn of what a machine that is off has not closed.
         with warnings.catch_warnings(), quiet_finalizers():
             warnings.simplefilter("ignore", ResourceWarning)
+            # Of the frames that a crash has left in the middle of their work.
+            warnings.filterwarnings("ignore", "coroutine .* never awaited", RuntimeWarning)
             for host in self.hosts.values():
                 for loop in host.take_loops():
                     sched.current = loop.task

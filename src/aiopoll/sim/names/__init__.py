@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..world import World
 
 PARTS = (
+    "imports",
     "clock",
     "entropy",
     "threads",

@@ -6,7 +6,8 @@ of the machine would let results depend on it.
 
 Rule: what the host's tree has is the host's. Else reading goes on to the machine, below sys.prefix,
 the entries of sys.path, the folder of the host's program and a few data directories. Such a file
-is read whole when it is opened. Writing never reaches the machine: a file that is changed is first
+is read whole when it is opened. Such reads are not in the trace: caches of the process decide
+whether they are made at all. Writing never reaches the machine: a file that is changed is first
 copied to the host's disk, and a directory that is written to is made there.
 Left out: removal of what lies on the machine (ENOENT).
 """
@@ -131,6 +132,19 @@ def checked(path: Any, function: str, *, descriptor: bool = False) -> Any:
     return path
 
 
+@contextlib.contextmanager
+def untraced(host: Host, place: str | None) -> Iterator[None]:
+    """Keep calls that may end on the machine out of the trace."""
+    kernel = host.kernel
+    trace = kernel.trace
+    if place is not None:
+        kernel.trace = None
+    try:
+        yield
+    finally:
+        kernel.trace = trace
+
+
 def or_machine(
     host: Host,
     path: Any,
@@ -139,14 +153,13 @@ def or_machine(
     real: Callable[[str], T],
 ) -> T:
     """Return what the host says of a path, or else what the machine says, if hosts may ask."""
+    place = machine_path(host, path, dir_fd)
     with named(path):
         try:
-            return simulated()
+            with untraced(host, place):
+                return simulated()
         except OSError as exc:
-            if exc.errno not in ABSENT:
-                raise
-            place = machine_path(host, path, dir_fd)
-            if place is None:
+            if exc.errno not in ABSENT or place is None:
                 raise
             try:
                 return real(place)
@@ -221,11 +234,12 @@ def open_path(
     writes = flags & os.O_ACCMODE != os.O_RDONLY or flags & (os.O_CREAT | os.O_TRUNC)
     with named(path):
         if not flags & os.O_CREAT:
+            place = machine_path(host, path, dir_fd)
             try:
-                return kernel.open(path, flags, mode, dir_fd)
+                with untraced(host, None if writes else place):
+                    return kernel.open(path, flags, mode, dir_fd)
             except OSError as exc:
-                place = machine_path(host, path, dir_fd) if exc.errno in ABSENT else None
-                if place is None:
+                if exc.errno not in ABSENT or place is None:
                     raise
                 try:
                     inode = load(host, place)
