@@ -48,7 +48,7 @@ def test_a_wheel_of_stripped_modules_and_types_passes(tmp_path: Path, name: str)
         ({MODULE.format("i386-linux-gnu"): WITHOUT_SYMBOLS}, "another machine"),
         ({MODULE: WITHOUT_SYMBOLS + b".symtab\0"}, "symbols"),
         ({MODULE: WITHOUT_SYMBOLS + b".debug_info\0"}, "symbols"),
-        ({"aiopoll/noise.py": random.Random(1).randbytes(1_500_000)}, "bytes"),
+        ({"aiopoll/noise.py": random.Random(1).randbytes(wheels.SIZE_MAX)}, "bytes"),
     ],
 )
 @pytest.mark.parametrize("name", TARGETS)
