@@ -272,12 +272,13 @@ def test_many_packets_are_drawn_in_part(tmp_path: Path):
     events = [packet("n0", "n1", number * 1000, number * 1000 + MS) for number in range(20_000)]
     found = timeline_of(Outcome(replay_of([], seed=1), None, events, elapsed_ns=20 * MS))
     program = """
-      const legend = () => element("legend").text(), before = legend();
+      const legend = () => element("legend").text(), before = legend(), calls = drawn.calls;
       for (let i = 0; i < 8; i++) document.fire("keydown", { key: "+" });
       frame();
-      [before, legend()]
+      [before, legend(), calls]
     """
-    before, after = browse(found, tmp_path, program)
+    before, after, calls = browse(found, tmp_path, program)
+    assert 20_000 < calls < 60_000
     assert "Every 4th of 20,000 packets is drawn" in before
     assert "Every" not in after
 

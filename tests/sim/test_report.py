@@ -49,6 +49,8 @@ def test_parts_add_phrases_of_their_own(monkeypatch: pytest.MonkeyPatch):
     phrase(r"(\S+) clock")(lambda match, draw: f"{match[1]}'s clock jumped {draw.value} s")
     assert in_words(Draw(Deviation("n3 clock", 0, 2))) == "n3's clock jumped 2 s"
     assert in_words(Draw(Deviation("n3 clock skew", 0, 2))).startswith("n3 clock skew")
+    phrase(r"n3 step")(lambda match, draw: "the part's own words")
+    assert in_words(Draw(Deviation("n3 step", 0, 2))) == "the part's own words"
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,23 @@ def test_values_are_lowered_to_about_the_smallest():
     assert 4_900_000 < delay.value <= 5_600_000
 
 
+def test_families_that_do_not_matter_go_at_once():
+    """Most of the draws of one label are needed, among those of forty others."""
+
+    def program(tape: Tape) -> None:
+        count = 0
+        for _ in range(60):
+            for link in range(40):
+                tape.choose(f"n{link}>n0 delay", 1000)
+            count += bool(tape.choose("hosts", 3))
+        assert count < 20
+
+    outcome = first_failure(program)
+    assert len(outcome.tape.deviations) > 2000
+    shrinker = Shrinker(run_of(program), outcome, runs_max=150)
+    assert len(shrinker.shrink().tape.deviations) == 20
+
+
 def test_a_failure_of_the_plain_order_needs_two_runs():
     def program(tape: Tape) -> None:
         for _ in range(100):
