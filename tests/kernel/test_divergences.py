@@ -19,6 +19,8 @@ from aiopoll import Context, Iocb, probe
 from aiopoll.kernel import aio_abi as abi
 from aiopoll.kernel.uapi import BADPTR, EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLPRI, EPOLLRDHUP
 
+from .calls import LinuxCalls
+
 pytestmark = pytest.mark.skipif(
     not probe().aio_poll, reason="this kernel has no AIO poll to compare with"
 )
@@ -247,3 +249,69 @@ def test_urgent_data_of_unix_streams(kernel):
     with left, right:
         assert left.send(b"x", socket.MSG_OOB) == 1
         assert right.recv(1, socket.MSG_OOB) == b"x"
+
+
+def test_time_wait(kernel):
+    def closed_by_the_client(k):
+        listener, client = (k.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(2))
+        k.bind(listener, ("127.0.0.1", 0))
+        k.listen(listener)
+        k.connect(client, k.getsockname(listener))
+        server, _ = k.accept4(listener)
+        port = k.getsockname(client)[1]
+        for fd in (client, server):
+            k.close(fd)
+        k.bind(k.socket(socket.AF_INET, socket.SOCK_STREAM), ("127.0.0.1", port))
+
+    closed_by_the_client(kernel)
+    calls = LinuxCalls(None)
+    with pytest.raises(OSError, match=r"\[Errno 98\]"):
+        closed_by_the_client(calls)
+    calls.halt()
+
+
+def test_mapped_addresses(kernel):
+    def connect_over_ipv4(k):
+        listener = k.socket(socket.AF_INET6, socket.SOCK_STREAM)
+        k.bind(listener, ("::", 0))
+        k.listen(listener)
+        k.connect(
+            k.socket(socket.AF_INET, socket.SOCK_STREAM), ("127.0.0.1", k.getsockname(listener)[1])
+        )
+
+    with pytest.raises(ConnectionRefusedError):
+        connect_over_ipv4(kernel)
+    calls = LinuxCalls(None)
+    connect_over_ipv4(calls)
+    calls.halt()
+
+
+def test_sockets_in_their_own_queues(kernel):
+    def poll_the_other_end(k, timeout_ns):
+        one, two = k.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        rights = struct.pack("i", two)
+        k.sendmsg(one, [b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+        k.close(two)
+        # A Unix socket that is closed begins the collection.
+        for fd in k.socketpair(socket.AF_UNIX, socket.SOCK_STREAM):
+            k.close(fd)
+        return k.poll([(one, 0)], timeout_ns)
+
+    assert poll_the_other_end(kernel, 0) == [0]
+    calls = LinuxCalls(None)
+    assert poll_the_other_end(calls, 5_000_000_000)[0] & EPOLLHUP
+    calls.halt()
+
+
+def test_empty_packet_unread(kernel):
+    def poll_after_the_close(k):
+        one, two = k.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        k.sendto(one, b"")
+        k.close(two)
+        return k.poll([(one, 0)], 0)
+
+    assert poll_after_the_close(kernel) == [EPOLLERR | EPOLLHUP]
+    calls = LinuxCalls(None)
+    release = tuple(map(int, platform.release().split(".")[:2]))
+    assert poll_after_the_close(calls) == [EPOLLHUP if release >= (6, 17) else EPOLLERR | EPOLLHUP]
+    calls.halt()
