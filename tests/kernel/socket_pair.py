@@ -322,7 +322,7 @@ class SocketPair:
 
     def size(self, sock, number):
         size = SIZES[number % len(SIZES)]
-        # An empty packet that was not read resets the peer before 6.17.
+        # See the divergence empty_packet_unread.
         if sock.kind == "seqpacket":
             return size or 1
         # Room for streams of TCP is Linux's own affair.

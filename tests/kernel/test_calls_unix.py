@@ -128,7 +128,7 @@ def test_order_of_errors_of_datagrams(both):
             for address in ("/none", "\0none", None):
                 for data in (big, fits):
                     for flags in (OOB, 0):
-                        # Without a peer it was ENOTCONN before 6.14, whatever the size.
+                        # Without a peer older kernels say ENOTCONN, whatever the size.
                         if fd != alone or address is not None or data is fits:
                             run(k.sendto, fd, data, flags, address)
         bound(k, "/stream", STREAM)

@@ -3,8 +3,8 @@
 Facts: a queue that holds more than ten messages makes its senders wait. A connected socket takes
 messages from its peer alone. When a connection goes, what its peer sent is lost.
 Sequenced packets are connected as streams are, and sent and received as datagrams.
-Rule: errors come in today's order: size, own state and room first, then name, peer, its room.
-Left out: socket filters; before 6.14 a missing peer came before the size.
+Rule: errors come in the order of 6.18: size, own state and room first, then name, peer, its room.
+Left out: socket filters; in older kernels a missing peer comes before the size.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def unix_dgram_sendmsg(
         raise error(errno.EOPNOTSUPP)
     if len(data) > sk.sndbuf - 32:
         raise error(errno.EMSGSIZE)
-    # The memory comes first, sock_alloc_send_pskb; the peer after it since 6.14.
+    # The memory comes first, sock_alloc_send_pskb; today the peer comes after it.
     while True:
         sk.raise_error()
         if sk.sk_shutdown & SEND_SHUTDOWN:
