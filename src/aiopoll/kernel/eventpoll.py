@@ -83,9 +83,9 @@ class EpItem:
         ep = self.ep
         if self not in ep.rdllist:
             ep.rdllist[self] = None
-        somebody_waits = ep.wq.active
+        somebody_waits = bool(ep.wq.entries)
         ep.wq.wake_up(EPOLLIN)
-        if ep.poll_wait.active:
+        if ep.poll_wait.entries:
             ep.poll_wait.wake_up(EPOLLIN | EPOLLRDNORM)
         if not self.events & EPOLLEXCLUSIVE:
             return 1

@@ -94,11 +94,18 @@ class WaitQueueHead:
     def wake_up(self, key: int = 0, nr_exclusive: int = 1) -> int:
         """Wake all shared waiters and `nr_exclusive` exclusive ones (0: all of them)."""
         lock = self.lock
-        if not self.entries and lock.owner is None and not lock.sched.preemptive:
-            # As waitqueue_active() before a wake-up: with one task there is none to race with.
+        if lock.sched.preemptive or lock.owner is not None:
+            with lock:
+                return self.wake_up_locked(key, nr_exclusive)
+        # With one task there is none to race with: as waitqueue_active() before a wake-up, and
+        # the lock without its places to be interrupted.
+        if not self.entries:
             return 0
-        with lock:
+        lock.owner = lock.sched.current
+        try:
             return self.wake_up_locked(key, nr_exclusive)
+        finally:
+            lock.owner = None
 
     def wake_up_all(self, key: int = 0) -> int:
         return self.wake_up(key, 0)

@@ -53,6 +53,7 @@ MSG_DONTWAIT = int(socket.MSG_DONTWAIT)
 MSG_TRUNC = int(socket.MSG_TRUNC)
 MSG_WAITALL = int(socket.MSG_WAITALL)
 MSG_NOSIGNAL = int(socket.MSG_NOSIGNAL)
+O_NONBLOCK = os.O_NONBLOCK
 
 RCV_SHUTDOWN = 1
 SEND_SHUTDOWN = 2
@@ -378,8 +379,13 @@ class SocketSyscalls(SyscallTable):
         return self.files.install(file)
 
     def _sock(self, fd: int) -> tuple[Sock, bool]:
-        file = self.fget(fd)
-        return sock_of(file), file.nonblocking
+        # As fget, sock_of and File.nonblocking, in one: every call on a socket comes here.
+        file = self.sched.current.process.files.files.get(fd)
+        if file is None:
+            raise error(errno.EBADF)
+        if file.f_op is not socket_file_ops:
+            raise error(errno.ENOTSOCK)
+        return file.private_data, file.f_flags & O_NONBLOCK != 0
 
     def _create(self, family: int, kind: int, protocol: int) -> Sock:
         if kind & ~(0xF | os.O_NONBLOCK | os.O_CLOEXEC) or kind & 0xF >= SOCK_MAX:
