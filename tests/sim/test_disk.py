@@ -329,3 +329,15 @@ def test_a_direct_write_on_its_way_is_torn():
     n1.kernel.join(n1.kernel.spawn(lambda: None))
     n1.crash(torn=True)
     assert n1.read("/f") == NEW[:1536] + OLD[1536:]
+
+
+@pytest.mark.parametrize("flushed", [False, True])
+def test_the_cache_of_the_device_may_lose_direct_writes(flushed):
+    """Until the next fsync of any file: that flushes the device."""
+    n1 = Machine(("n1 torn f cache", 0, 1))
+    n1.save("/f", OLD)
+    n1.write("/f", NEW, flags=os.O_RDWR | os.O_DIRECT)
+    if flushed:
+        n1.save("/other", b"")
+    n1.crash(torn=True)
+    assert n1.read("/f") == (NEW if flushed else OLD)

@@ -2,14 +2,15 @@
 
 Facts: a write goes to the page cache; fsync(2) brings data and metadata to the device, fdatasync
 the data and what is needed to read it back, which includes the size. A direct write goes to the
-device, and its blocks are found again if they were the file's before. Names are the directory's
+device, whose own cache may lose it until the next fsync of any file, and its blocks are found again
+if they were the file's before. Names are the directory's
 data: fsync of the file does not write them. When writeback fails, the pages are marked clean all
 the same; each open file reports the error once, and the next fsync succeeds.
 
 Rule: nothing reaches the device by itself, however long it takes. Changes of directories are
 operations in an order. One of them is on the device only together with those that it builds on: a
 name's earlier changes, the emptying of a directory before its removal. A rename is one operation.
-Left out: barriers of the device's own cache, checksums, journal replay that takes time.
+Left out: checksums, journal replay that takes time.
 """
 
 from __future__ import annotations
@@ -85,6 +86,8 @@ class Device:
         self.media: Media = Media() if media is None else media
         self.stored: dict[Node, Stored] = {}
         self.journal: list[DirectoryOperation] = []
+        # What was there before the writes that are in the device's own cache alone.
+        self.unflushed: dict[Inode, dict[int, bytes]] = {}
         # Writes on their way: the device may have a part of one when the power goes.
         self.in_flight: dict[int, tuple[Inode, int, bytes]] = {}
         self._next_flight = 0
@@ -106,7 +109,8 @@ class Device:
         stored.ctime_ns = node.ctime_ns
 
     def sync_file(self, inode: Inode, datasync: bool) -> None:
-        """Bring a regular file to the device."""
+        """Bring a regular file to the device, whose own cache is flushed with it."""
+        self.unflushed.clear()
         stored = self.of(inode)
         if inode.size < stored.size or inode.cut < stored.size:
             cut_pages(stored, min(inode.size, inode.cut))
@@ -130,6 +134,8 @@ class Device:
             if page is None:
                 continue
             if known:
+                before = self.unflushed.setdefault(inode, {})
+                before.setdefault(index, stored.pages[index])
                 stored.pages[index] = bytes(page)
             else:
                 inode.unmapped[index] = None
@@ -157,6 +163,7 @@ class Device:
                 node.write_out()
 
     def _commit(self, wanted: Callable[[DirectoryOperation], bool]) -> None:
+        self.unflushed.clear()
         slots: set[tuple[int, str]] = set()
         emptied: list[Directory] = []
         taken: list[DirectoryOperation] = []

@@ -12,12 +12,13 @@ plain value of every draw is the untorn result, so a shrunk tape shows which sur
     "n1 rename kept"           whether a directory operation survived; also create, link, unlink …
     "n1 torn log.bin"          nothing of the un-fsynced data, a prefix, a subset of pages, all
     "n1 torn log.bin write"    how many sectors of a direct write on its way reached the device
+    "n1 torn log.bin cache"    whether the device's own cache lost the direct writes since a flush
     "n1 fsync delay"           nanoseconds above the shortest; also write, read
     "n1 fsync error"           whether an operation fails with EIO; also write, read, close
     "n1 full", "n1 short write", "n1 slow fsync"
 
 Cost: a file that was fsynced is in memory twice.
-Left out: bits that rot, writes to the wrong place, and a device that comes back without its cache.
+Left out: bits that rot, writes to the wrong place.
 """
 
 from __future__ import annotations
@@ -254,6 +255,11 @@ class Disk:
     def _tear(self, name: str, inode: Inode, stored: Stored) -> None:
         """Draw what the device has of one file's un-fsynced data."""
         label = f"{self.name} torn {name}"
+        unflushed = self.device.unflushed.get(inode)
+        if unflushed and self.tape.choose(f"{label} cache", 2):
+            # The device had direct writes in its own cache.
+            self._survived("cache lost", name)
+            stored.pages.update(unflushed)
         self._tear_writes(label, inode, stored)
         if not (inode.nlink or inode.opens):
             return

@@ -51,9 +51,10 @@ def _replacements() -> Iterable[Replacement]:
 
 
 def _late() -> Iterable[Replacement]:
-    from . import loops
+    from . import async_files, loops
 
     yield from loops.late()
+    yield from async_files.late()
 
 
 def _values() -> Iterable[Value]:
