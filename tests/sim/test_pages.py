@@ -268,6 +268,16 @@ def test_an_empty_run_has_a_page_too(tmp_path: Path):
 
 
 @pytest.mark.subprocess
+def test_a_long_run_that_failed_is_shown_from_its_end(tmp_path: Path):
+    events = [packet("n0", "n1", number * MS, number * MS + 1) for number in range(10_000)]
+    tape = replay_of([], seed=1)
+    for error, shown in ((failed("x"), "9.0 s to 10.0 s"), (None, "0.0 s to 10.2 s")):
+        found = timeline_of(Outcome(tape, error, events, elapsed_ns=10_000 * MS))
+        seen = browse(found, tmp_path, 'element("range").textContent')
+        assert re.sub(r"(\.\d)\d*", r"\1", seen) == shown
+
+
+@pytest.mark.subprocess
 def test_many_packets_are_drawn_in_part(tmp_path: Path):
     events = [packet("n0", "n1", number * 1000, number * 1000 + MS) for number in range(20_000)]
     found = timeline_of(Outcome(replay_of([], seed=1), None, events, elapsed_ns=20 * MS))

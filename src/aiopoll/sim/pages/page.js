@@ -38,6 +38,12 @@ for (const m of run.messages) if (m[ARRIVE] >= 0) longest = Math.max(longest, m[
 const latencies = run.messages.filter((m) => m[ARRIVE] >= 0).map((m) => m[ARRIVE] - m[SENT]).sort((a, b) => a - b);
 const typical = latencies.length ? latencies[latencies.length >> 1] : end / 100;
 const isLost = (m) => m[ARRIVE] < 0;
+// The mark that follows each one in its lane: its words end there.
+const following = new Array(run.marks.length), latest = new Map();
+for (let i = run.marks.length - 1; i >= 0; i--) {
+  following[i] = latest.get(run.marks[i][1]);
+  latest.set(run.marks[i][1], i);
+}
 const events = [
   ...run.marks.map((m, i) => ({ at: m[0], host: m[1], kind: m[2], text: m[3], mark: i })),
   ...run.messages.map((m, i) => ({ m, i })).filter(({ m }) => isLost(m)).map(({ m, i }) => ({
@@ -262,10 +268,14 @@ function drawHost(c, host) {
     if (right - left > 30) c.fillText(fitted(c, span[4], right - left - 12), left + 7, bottom - 10);
     drawn.push({ kind: "span", span, box: [left, bottom - 18, Math.max(4, right - left), 16] });
   }
+  const reached = hostRows[host].map(() => 0);
   for (const span of hostSpans[host]) {
     const left = Math.max(GUTTER, x(span[2])), right = Math.min(width + 4, x(span[3]));
     if (right < GUTTER || left > width) continue;
     const row = hostRows[host].indexOf(span[1]), y = top + 6 + row * ROW;
+    // One span a pixel: more of them show nothing.
+    if (right - reached[row] < 0.7) continue;
+    reached[row] = right;
     const plain = ["False", "None", "0", ""].includes(span[4]);
     const color = PALETTE[theme][(valueColors.get(span[1]).get(span[4]) + span[1] * 3) % 8];
     const wide = Math.max(1.5, right - left - 1);
@@ -302,10 +312,14 @@ function firstAfter(time) {
 function drawMessages(c) {
   const from = firstAfter(view.start - longest), to = firstAfter(view.end);
   const stride = Math.max(1, Math.ceil((to - from) / MESSAGES_MAX));
+  let count = 0;
+  for (let i = from; i < to; i++) if (isLost(run.messages[i])) count++;
+  const lostStride = Math.max(1, Math.ceil(count / MESSAGES_MAX * 4));
+  count = 0;
   const alpha = Math.max(0.18, Math.min(0.9, 300 / Math.max(1, (to - from) / stride)));
   for (let i = from; i < to; i++) {
     const m = run.messages[i], lost = isLost(m);
-    if (stride > 1 && i % stride && !lost) continue;
+    if (lost ? count++ % lostStride : i % stride) continue;
     const x1 = x(m[SENT]), y1 = baselines[m[SRC]], y2 = baselines[m[DST]];
     let x2, yEnd = y2;
     if (lost) {
@@ -388,8 +402,8 @@ function drawMarks(c) {
     // Its words, where there is room up to the next mark of the lane.
     const before = last.get(m[1]);
     if (before === undefined || px - before > 8) {
-      const following = run.marks.slice(i + 1, i + 40).find((other) => other[1] === m[1] && other[0] > m[0]);
-      const room = (following ? Math.min(width, x(following[0])) : width) - px - 14;
+      const next = run.marks[following[i]];
+      const room = (next ? Math.min(width, x(next[0])) : width) - px - 14;
       if (room > 40 && m[1] >= 0) {
         c.font = "11px system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif";
         c.textAlign = "left";
@@ -718,6 +732,12 @@ fill();
 new ResizeObserver(redraw).observe($("stage"));
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 dark.addEventListener("change", () => setTheme(dark.matches ? "dark" : "light"));
+// A long run that failed is shown from its end: about as many packets as can be told apart.
+if (run.failed && run.messages.length > 4 * LIST_MAX) {
+  const since = run.messages[run.messages.length - LIST_MAX][SENT];
+  view.end = run.end + (run.end - since) * 0.03;
+  view.start = since;
+}
 const asked = new URLSearchParams(location.hash.slice(1));
 setTheme(asked.get("theme") || (dark.matches ? "dark" : "light"));
 if (asked.get("from")) show(Number(asked.get("from")) * 1e9, Number(asked.get("to")) * 1e9);
