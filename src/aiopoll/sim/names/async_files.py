@@ -19,19 +19,11 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from .async_file import FileStatistics, disk_of, file_statistics, the_host, waited
+from .binary_file import BinaryFile
 from .dispatch import Dispatcher, Lookalike, Replacement
 from .escape import refuse
-from .file_objects import (
-    BinaryFile,
-    FileStatistics,
-    Opening,
-    TextFile,
-    disk_of,
-    file_statistics,
-    open_async,
-    the_host,
-    waited,
-)
+from .file_objects import Opening, TextFile, open_async
 
 if TYPE_CHECKING:
     from ..host import Host
