@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 from typing import Any
 
 from aiopoll.sim.run import run_once
@@ -16,8 +17,8 @@ async def waits_for_ever(ended: list[str], name: str) -> None:
         ended.append(name)
 
 
-def run(program: Any) -> None:
-    outcome = run_once(program, tape_of(0))
+def run(program: Any, seed: int = 0) -> None:
+    outcome = run_once(program, tape_of(seed))
     if outcome.error is not None:
         raise outcome.error
 
@@ -88,3 +89,38 @@ def test_open_transports_are_left_without_a_warning() -> None:
         assert transport.is_closing()
         # Warnings are errors here.
         transport.__del__()
+
+
+def test_calls_that_the_end_cuts_off_are_no_failures() -> None:
+    cut_off: list[int] = []
+
+    async def writer() -> None:
+        while True:
+            await asyncio.sleep(0.0001)
+            # Nor can the file be closed after a crash, which is an OSError.
+            with open("/log", "a+b") as file:
+                file.seek(0)
+                file.read()
+                file.write(b"x" * 100)
+                file.flush()
+                try:
+                    os.fsync(file.fileno())
+                except BaseException:
+                    cut_off.append(file.fileno())
+                    raise
+
+    async def program(world: World) -> None:
+        host = world.host("writer", writer)
+        world.always("no call is cut off", lambda: not cut_off)
+        await world.sleep(0.01)
+        # A call that a crash cuts off stands still until the end.
+        host.crash()
+        host.restart()
+        await world.sleep(0.01)
+
+    runs_cut_off = 0
+    for seed in range(10):
+        cut_off.clear()
+        run(program, seed)
+        runs_cut_off += len(cut_off)
+    assert runs_cut_off

@@ -92,6 +92,8 @@ class WorldScheduler(Scheduler):
         self._first_step: StepTask | None = None
         self._gone: Any = taken_lock()
         self._ended = False
+        # The task whose step ended the run.
+        self._last: Task | None = None
         self._closing = False
         self._problem: BaseException | None = None
 
@@ -149,6 +151,12 @@ class WorldScheduler(Scheduler):
     def end(self) -> None:
         """Let `drive` return once the current step is over."""
         self._ended = True
+        self._last = self.current
+
+    @property
+    def over(self) -> bool:
+        """Whether the run has ended: what still runs unwinds, and nothing that it does counts."""
+        return self._ended
 
     def fail(self, problem: BaseException) -> None:
         """End the run with an error, the first one given."""
@@ -194,7 +202,7 @@ class WorldScheduler(Scheduler):
             gc.collect(1)
         if task.state == TASK_RUNNING:
             self.ready.append(task)
-        if self.after_step is not None:
+        if self.after_step is not None and (not self._ended or task is self._last):
             self.after_step(task)
 
     def _next_or_end(self) -> Task | None:

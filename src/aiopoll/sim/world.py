@@ -206,6 +206,9 @@ class World:
         if host is self.main_host:
             self.sched.end()
             return
+        if self.sched.over:
+            # A call was cut off by the end of the world, and the program made an error of that.
+            return
         self.observe("exit", host=host.name, error=repr(host.error) if host.error else None)
         if not host.may_fail and is_failure(host.error):
             assert host.error is not None
