@@ -17,7 +17,7 @@ import os
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
 from .run import Outcome, run_once
 from .tape import SCHEDULES, Tape, tape_of
@@ -26,6 +26,8 @@ from .tapefile import load
 if TYPE_CHECKING:
     from .chaos import Chaos
     from .world import World
+
+Program = Callable[..., Coroutine[Any, Any, Any]]
 
 TIME_LIMIT = 3600.0
 """Seconds of the world's clock after which a test fails by TimeoutError, unless it says."""
@@ -61,7 +63,7 @@ settings: Settings = Settings()
 class SimTest:
     """A program with its options; calling it searches for a seed that fails."""
 
-    def __init__(self, program: Callable[..., Coroutine[Any, Any, Any]], options: Options) -> None:
+    def __init__(self, program: Program, options: Options) -> None:
         self.program = program
         self.options = options
 
@@ -120,15 +122,43 @@ class SimTest:
         raise outcome.error
 
 
+class PlainTest(Protocol):
+    """What `test` makes: a function for pytest, with the program and how it is run."""
+
+    __name__: str
+    program: Program
+    options: Options
+    sim_test: SimTest
+
+    def __call__(self, **fixtures: Any) -> None:
+        """Raise what the first failing tape or seed raises."""
+
+
+@overload
+def test(function: Program, /) -> PlainTest: ...
+
+
+@overload
 def test(
-    function: Callable[..., Coroutine[Any, Any, Any]] | None = None,
+    *,
+    seeds: int = ...,
+    faults: Chaos | None = ...,
+    time_limit: float | None = ...,
+    schedule: str = ...,
+    tapes: Sequence[str | os.PathLike[str]] = ...,
+) -> Callable[[Program], PlainTest]: ...
+
+
+def test(
+    function: Program | None = None,
+    /,
     *,
     seeds: int = 100,
     faults: Chaos | None = None,
     time_limit: float | None = TIME_LIMIT,
     schedule: str = "mixed",
     tapes: Sequence[str | os.PathLike[str]] = (),
-) -> Any:
+) -> PlainTest | Callable[[Program], PlainTest]:
     """Make a test of a coroutine function that takes a World; pytest collects it as it is.
 
     It runs by the tapes of `seeds` seeds, until one fails. `time_limit` is in seconds of the
@@ -145,7 +175,7 @@ def test(
         raise TypeError(f"tapes are a sequence of paths: [{tapes!r}]")
     options = Options(seeds, faults, time_limit, schedule, tuple(tapes))
 
-    def decorate(program: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., None]:
+    def decorate(program: Program) -> PlainTest:
         if not inspect.iscoroutinefunction(program):
             raise TypeError(f"{program!r} is not a coroutine function: async def name(world)")
         parameters = [*inspect.signature(program).parameters.values()]
@@ -164,7 +194,8 @@ def test(
         attributes.sim_test = simulated
         attributes.program = program
         attributes.options = options
-        return checked
+        made: PlainTest = attributes
+        return made
 
     return decorate if function is None else decorate(function)
 
