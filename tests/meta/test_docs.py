@@ -9,7 +9,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
-OTHERS = {"socket", "asyncio", "operator", "_default_executor"}  # names that are not the package's
+# Names that are not the package's.
+OTHERS = {"socket", "asyncio", "operator", "_default_executor", "os", "threading"}
 EXAMPLE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 EXAMPLES = [
     pytest.param(code, id=f"{page.relative_to(ROOT)}:{number}")
@@ -67,7 +68,7 @@ def test_explanations_name_files_and_functions_that_exist() -> None:
     bodies: dict[str, str] = {}
     for name, body in re.findall(r"^(?:cdef )?class (\w+)(.*(?:\n(?!\S).*)*)", text, re.MULTILINE):
         bodies[name] = bodies.get(name, "") + body
-    for name in ("aio-layer", "event-loop", "files", "flows", "performance"):
+    for name in ("aio-layer", "event-loop", "files", "flows", "performance", "simulation"):
         text = (ROOT / "docs" / "explanation" / f"{name}.md").read_text(encoding="utf-8")
         for token in re.findall(r"`([\w./]+)(?:\(\))?`", text):
             if "/" in token:
