@@ -1,13 +1,13 @@
 """The toy programs of tests/sim/toys by simloom, another simulator for asyncio, and by ours.
 
-    python -m benchmarks.simloom_toys [--seeds N] [--repeat N] [--schedule NAME] [NAME ...]
+    python -m benchmarks.simloom_toys [--seeds N] [--twins N] [--schedule NAME] [NAME ...]
 
 Both run the same programs, in this process and this Python: simloom needs 3.12. A World of simloom
 is given the methods that the toys call. Toys that use files, a clock that jumps, or a connection
 that nothing resets are left out: simloom has none of these.
 
 The columns: how many of the seeds show the bug, how many seeds of the twin raise an alarm, and
-seeds per second. Without simloom, the ours alone are printed.
+seeds of the twin per second of processor time. Without simloom, ours alone are printed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import importlib
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from tests.sim.toys import Toy, load_all
@@ -150,50 +151,60 @@ def fails_with_ours(toy: Toy, fixed: bool, seed: int, schedule: str) -> bool:
 Fails = Callable[[Toy, bool, int, str], bool]
 
 
-def measure(
-    fails: Fails, toy: Toy, seeds: int, repeat: int, schedule: str
-) -> tuple[int, int, float]:
-    """Return the failing seeds, those of the twin, and the twin's seeds per second.
+@dataclass
+class Peer:
+    """A simulator and what it did with one toy."""
 
-    The twin's runs are whole ones: a run that fails early would be a fast one.
+    name: str
+    fails: Fails
+    schedule: str
+    found: int = 0
+    alarms: int = 0
+    seconds: float = 0.0
+
+
+def measure(toy: Toy, peers: list[Peer], seeds: int, twins: int) -> None:
+    """Run the toy by each simulator, seed by seed: what else the machine does meets both alike.
+
+    The twin's runs are timed, since each is a whole one: a run that fails early is a fast one.
     """
-    found = sum(fails(toy, False, seed, schedule) for seed in range(seeds))
-    alarms, rates = 0, []
-    for _ in range(repeat):
-        begin = time.perf_counter()
-        alarms = sum(fails(toy, True, seed, schedule) for seed in range(seeds))
-        rates.append(seeds / (time.perf_counter() - begin))
-    return found, alarms, statistics.median(rates)
+    for seed in range(seeds):
+        for peer in peers:
+            peer.found += peer.fails(toy, False, seed, peer.schedule)
+    for seed in range(twins):
+        for peer in peers:
+            begin = time.process_time()
+            peer.alarms += peer.fails(toy, True, seed, peer.schedule)
+            peer.seconds += time.process_time() - begin
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.simloom_toys", description=__doc__)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--seeds", type=int, default=200)
-    parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("--twins", type=int, default=50)
     parser.add_argument("--schedule", default="random", help="simloom's: random, pct:auto")
     options = parser.parse_args()
     toys = [toy for toy in load_all() if toy.portable]
     if options.names:
         toys = [toy for toy in toys if toy.name in options.names]
-    peers: list[tuple[str, Fails, str]] = [("aiopoll.sim", fails_with_ours, "mixed")]
     if simloom is None:
         print("simloom is not installed: ours alone")
-    else:
-        version = getattr(simloom, "__version__", "")
-        peers.append((f"simloom {version}", fails_with_simloom, options.schedule))
     form = "{:20} {:14} {:>6} {:>12} {:>8}"
     print(form.format("toy", "simulator", "found", "twin alarms", "seeds/s"))
     ratios = []
     for toy in toys:
-        rates = []
-        for name, fails, schedule in peers:
-            found, alarms, rate = measure(fails, toy, options.seeds, options.repeat, schedule)
-            rates.append(rate)
-            print(form.format(toy.name, name, found, alarms, f"{rate:.0f}"), flush=True)
-        if len(rates) == 2:
-            ratios.append(rates[0] / rates[1])
-            print(f"{'':20} {'ratio':14} {'':6} {'':12} {ratios[-1]:8.2f}", flush=True)
+        peers = [Peer("aiopoll.sim", fails_with_ours, "mixed")]
+        if simloom is not None:
+            name = f"simloom {simloom.__version__}"
+            peers.append(Peer(name, fails_with_simloom, options.schedule))
+        measure(toy, peers, options.seeds, options.twins)
+        for peer in peers:
+            rate = f"{options.twins / peer.seconds:.0f}"
+            print(form.format(toy.name, peer.name, peer.found, peer.alarms, rate), flush=True)
+        if len(peers) == 2:
+            ratios.append(peers[1].seconds / peers[0].seconds)
+            print(form.format("", "ratio", "", "", f"{ratios[-1]:.2f}"), flush=True)
     if ratios:
         print(f"geometric mean of the ratios: {statistics.geometric_mean(ratios):.2f}")
 

@@ -70,3 +70,7 @@ def test_twin_raises_no_alarm_in_2000_seeds(name: str) -> None:
     for seed in range(2000):
         error = run(name, True, tape_of(seed)).error
         assert error is None, f"seed {seed}: {error!r}"
+
+
+def test_toys_are_twenty() -> None:
+    assert len(NAMES) == len(set(NAMES)) == 20

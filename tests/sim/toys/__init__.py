@@ -1,4 +1,4 @@
-"""Programs with a bug each, as they happen, and their repaired twins.
+"""Twenty programs with a bug each, as they happen, and their repaired twins.
 
 A module has `program(world, fixed)`: hosts with ordinary asyncio code, and a condition that shows
 the bug. The twin differs by a few lines. `PORTABLE` says that it needs no file, no clock that jumps
@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from aiopoll.sim.world import World
 
 NAMES = (
+    "raft_double_vote",
+    "lost_fsync",
+    "torn_tail",
+    "lost_rename",
+    "two_phase_commit",
     "retried_increment",
     "stale_lease",
     "wall_clock_lock",

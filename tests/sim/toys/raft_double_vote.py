@@ -103,10 +103,10 @@ async def program(world: World, fixed: bool) -> None:
     nodes = [world.host(name, node, name) for name in NAMES]
     world.always("one election a term", lambda: len(elected) == len(set(elected)))
     await world.sleep(0.2)
-    for _ in range(6):
-        await world.sleep(world.tape.between("until crash", 20, 300) / 1000)
+    for _ in range(10):
+        await world.sleep(world.tape.between("until crash", 20, 150) / 1000)
         victim = nodes[world.tape.choose("which crashes", 3)]
         victim.crash()
-        await world.sleep(world.tape.between("until restart", 1, 100) / 1000)
+        await world.sleep(world.tape.between("until restart", 1, 60) / 1000)
         victim.restart()
     await world.eventually("a leader", lambda: bool(elected), within=5)

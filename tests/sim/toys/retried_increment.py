@@ -48,7 +48,7 @@ async def program(world: World, fixed: bool) -> None:
     await world.sleep(0.1)
     clients = [world.host(name, client, name) for name in ("c0", "c1")]
     for host in clients:
-        world.link(host, "counter", latency=(0.001, 0.025))
+        world.link(host, "counter", latency=(0.001, 0.022))
     done = lambda: sum(operation.is_certain for operation in world.history) == 8  # noqa: E731
     await world.eventually("all have counted", done, within=60)
     world.linearizable(world.history, Counter())
