@@ -14,6 +14,7 @@ import json
 import os
 import random
 import select
+import shutil
 import struct
 import subprocess
 import sys
@@ -56,6 +57,8 @@ def missing() -> str | None:
     """Return what this machine lacks for namespaces with a link, or None."""
     if os.geteuid() != 0:
         return "root"
+    if lacking := [tool for tool in ("ip", "tc", "chrt") if shutil.which(tool) is None]:
+        return ", ".join(lacking)
     probe = f"aiopoll-probe-{os.getpid()}"
     try:
         run("ip", "netns", "add", probe)
