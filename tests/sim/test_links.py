@@ -322,6 +322,7 @@ def test_packets_of_a_paused_host_wait() -> None:
     assert all_datagrams(other) == all_datagrams(sk) == []
     assert [packet["fate"] for packet in machines.packets] == ["held", "held"]
     machines.network.resume("two")
+    machines.run()
     assert all_datagrams(other) == [b"first", b"second"]
     machines.run(1)
     assert all_datagrams(sk) == [b"back"]

@@ -374,6 +374,7 @@ def test_a_reset_meets_both_ends() -> None:
     three = machines.host("three")
     others = machines.pair(three, two)
     assert machines.network.reset("two", "one") == 1
+    machines.run()
     assert error_of(client) == error_of(server) == "ECONNRESET"
     assert [sk.state for sk in others] == [TCP_ESTABLISHED] * 2
     assert machines.network.reset("two", "one") == 0

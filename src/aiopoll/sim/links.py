@@ -151,7 +151,8 @@ class Network(Wire):
         site.paused = False
         held, site.held = site.held, []
         for action in held:
-            action()
+            # Packets arrive in interrupt context only, where no task gets in between.
+            self.sched.raise_softirq(action)
 
     def _site(self, name: str) -> Site:
         if name not in self.sites:
@@ -278,7 +279,7 @@ class Network(Wire):
         sites = {self._known(one), self._known(other)}
         found = [flow for flow in self._flows if self._ends(flow) == sites]
         for flow in found:
-            flow.abort()
+            self.sched.raise_softirq(flow.abort)
         self._count(f"reset {one} {other}: connections reset", len(found))
         return len(found)
 
