@@ -1,4 +1,4 @@
-"""docs/tutorial/find-a-bug.md: its program, the bugs that it finds, and its code on the page."""
+"""The pages on the simulator: the tutorial's program and bugs, and names that exist."""
 
 import importlib
 import re
@@ -10,13 +10,17 @@ from types import ModuleType
 
 import pytest
 
+from aiopoll import sim
 from aiopoll.sim.history import NotLinearizable
 from aiopoll.sim.run import Outcome
+from aiopoll.sim.tape import Plain, Tape
 from aiopoll.sim.testing import SimTest
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-PAGE = (ROOT / "docs" / "tutorial" / "find-a-bug.md").read_text(encoding="utf-8")
+DOCS = ROOT / "docs"
+PAGES = ["reference/sim.md", "how-to/test-a-service.md", "tutorial/find-a-bug.md"]
+PAGE = (DOCS / "tutorial" / "find-a-bug.md").read_text(encoding="utf-8")
 PROGRAM = (EXAMPLES / "sim_store.py").read_text(encoding="utf-8")
 TESTS = (EXAMPLES / "test_sim_store.py").read_text(encoding="utf-8")
 MODULES = ("sim_store", "test_sim_store")
@@ -78,3 +82,27 @@ def test_each_bug_of_the_page_is_found(load: Load, left_out: str, name: str) -> 
 )
 def test_the_page_shows_code_of_the_files(code: str) -> None:
     assert code in PROGRAM or code in TESTS or code in PROGRAM.replace(WRITE_BACK, "")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_names_on_the_pages_exist(page: str) -> None:
+    text = (DOCS / page).read_text(encoding="utf-8")
+    owners = {"sim": sim, "world": sim.World(Tape(Plain())), "host": sim.Host}
+    found = set(re.findall(r"(?<![\w/.])(sim|world|host)\.(\w+)\b(?!\.md)", text))
+    assert found
+    # Of an instance, or of a file's name.
+    assert {(owner, name) for owner, name in found if not hasattr(owners[owner], name)} <= {
+        ("host", "state"),
+        ("host", "disk"),
+        ("sim", "md"),
+    }
+
+
+def test_the_reference_has_each_public_name() -> None:
+    text = (DOCS / "reference" / "sim.md").read_text(encoding="utf-8")
+    names = [name for name in vars(sim) if not name.startswith("_")]
+    public = [name for name in names if not isinstance(getattr(sim, name), ModuleType)]
+    assert len(public) > 10
+    assert [name for name in public if not re.search(rf"\b{name}\b", text)] == []
+    of_chaos = list(vars(sim.chaos()))
+    assert [name for name in of_chaos if f"`{name}" not in text] == []
