@@ -37,6 +37,7 @@ from typing import Literal, NamedTuple, TypeVar
 from kv_manifest import (
     Damaged,
     Manifest,
+    make_directory,
     path_of,
     read_manifest,
     sync_directory,
@@ -223,7 +224,7 @@ class Log:
 
     async def open(self) -> None:
         """Applies the records in the directory, and prepares for more."""
-        self.directory.mkdir(parents=True, exist_ok=True)
+        make_directory(self.directory)
         self._lock = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

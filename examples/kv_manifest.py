@@ -72,6 +72,17 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
     sync_directory(directory)
 
 
+def make_directory(directory: Path) -> None:
+    """Makes the directory and its parents; their names are on the device when this returns."""
+    directory = directory.absolute()
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    for path in reversed(missing):
+        path.mkdir(exist_ok=True)
+    # The directory's own name too where it was there: its maker may have died before this.
+    for path in missing or [directory]:
+        sync_directory(path.parent)
+
+
 def sync_directory(directory: Path) -> None:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
