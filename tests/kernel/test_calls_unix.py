@@ -206,6 +206,12 @@ def test_bound_and_bound_again(both):
             run(lambda fd=fd: os.path.basename(k.getsockname(fd)))
             # A refused name leaves nothing behind.
             run(k.bind, k.socket(UNIX, kind), f"/new{kind}")
+            if kind != DGRAM:
+                # An accepted socket has the name of its listener.
+                k.connect(k.socket(UNIX, kind | NB), f"/taken{kind}")
+                child, _ = k.accept4(taken)
+                for name in (f"/taken{kind}", f"/child{kind}", ""):
+                    run(k.bind, child, name)
             # The name stays when its socket has gone.
             k.close(taken)
             run(k.bind, k.socket(UNIX, kind), f"/taken{kind}")

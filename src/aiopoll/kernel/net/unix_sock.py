@@ -105,19 +105,22 @@ def unix_key(sk: UnixSock, name: str | bytes) -> str | bytes:
 
 
 def unix_bind(sk: UnixSock, address: Address) -> None:
-    """Take a name. EINVAL if there is one: checked last for a path, which is created first."""
+    """Take a name. EINVAL if there is one: checked last for a path, which is created first.
+
+    An accepted socket has the name of its listener.
+    """
     address = unix_name(address)
     if address == "":
-        if sk.bound_name is not None:
+        if sk.name:
             return
         sk.net.next_autobind += 1
         address = b"\0%05x" % sk.net.next_autobind
-    if sk.bound_name is not None and isinstance(address, bytes):
+    if sk.name and isinstance(address, bytes):
         raise error(errno.EINVAL)
     key = unix_key(sk, address)
     if key in sk.net.unix_names:
         raise error(errno.EADDRINUSE)
-    if sk.bound_name is not None:
+    if sk.name:
         raise error(errno.EINVAL)
     sk.net.unix_names[key] = sk
     sk.name = sk.bound_name = address
