@@ -60,6 +60,6 @@ async def program(world: World, fixed: bool) -> None:
     await world.sleep(1)
     if world.tape.chance("the service has a hiccup", 0.2):
         hiccup = world.tape.between("length of the hiccup in ms", 100, 500) / 1000
-    await world.sleep(3)
+    await world.sleep(2)
     calm = lambda: world.now() - min(served.values()) < 1  # noqa: E731
-    await world.eventually("each is served again", calm, within=5)
+    await world.eventually("each is served again", calm, within=4)
