@@ -150,3 +150,25 @@ def test_names_are_restored_after_a_run_that_fails() -> None:
         inside(program)
     assert (vars(time), vars(datetime), bound_monotonic, bound_datetime) == before
     assert time.time is REAL[0]
+
+
+def test_a_method_that_was_called_often_is_found_anew() -> None:
+    """CPython keeps what it found in a class, at the very line that asks."""
+
+    def years() -> set[int]:
+        return {datetime.datetime.now().year for _ in range(200)} | {
+            datetime.date.today().year for _ in range(200)
+        }
+
+    assert 2018 not in years()
+    assert inside(years) == {2018}
+    assert 2018 not in years()
+    assert inside(years) == {2018}
+
+
+def test_a_sleep_of_nothing_takes_a_microsecond() -> None:
+    def program() -> int:
+        time.sleep(0)
+        return time.monotonic_ns()
+
+    assert inside(program) == 1000
