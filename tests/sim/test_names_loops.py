@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import os
+import select
 import signal
 import time
 from asyncio import new_event_loop as bound_new_event_loop
@@ -79,11 +80,9 @@ def test_a_new_loop_is_the_worlds(way: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("name", ["asyncio", "aiopoll", "uvloop", "rloop"])
+@pytest.mark.parametrize("name", ["asyncio", "aiopoll", "uvloop"])
 def test_run_is_the_worlds(name: str) -> None:
     module: Any = pytest.importorskip(name)
-    if not hasattr(module, "run"):
-        pytest.skip("no run()")
 
     async def program(world: World) -> Any:
         result: list[Any] = []
@@ -207,3 +206,26 @@ def test_loops_take_signals() -> None:
         return log
 
     assert inside(program) == [("hup", 2.0)]
+
+
+def test_the_abstract_loop_stays_what_it_is() -> None:
+    """Packages of loops have names of their own for the classes of asyncio."""
+    before = [asyncio.AbstractEventLoop]
+    assert inside(lambda: asyncio.AbstractEventLoop is before[0])
+
+
+def test_a_signal_does_not_lengthen_a_wait() -> None:
+    async def program(world: World) -> list[float]:
+        log: list[float] = []
+
+        def node() -> None:
+            signal.signal(signal.SIGALRM, lambda *_: log.append(time.monotonic()))
+            signal.setitimer(signal.ITIMER_REAL, 1, 1)
+            assert select.select([], [], [], 2.5) == ([], [], [])
+            log.append(time.monotonic())
+
+        world.host("node", node)
+        await asyncio.sleep(10)
+        return log
+
+    assert inside(program) == [1.0, 2.0, 2.5]
