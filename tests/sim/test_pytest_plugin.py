@@ -125,7 +125,8 @@ def test_a_kept_tape_fails_before_the_seeds(pytester: pytest.Pytester, run):
     pytester.makepyfile(RACE.replace("seeds=500", "seeds=1"))
     run("-k", "race").assert_outcomes(passed=1)
     pytester.makepyfile(RACE.replace("seeds=500", "seeds=1, tapes=['kept.json']"))
-    assert seed_of(run("-k", "race")) == seed
+    result = run("-k", "race")
+    result.stdout.fnmatch_lines([f"seed {seed}, after 500 ms *", "*--sim-replay=*"])
 
 
 def test_a_damaged_tape_is_a_usage_error(pytester: pytest.Pytester, run):
@@ -273,6 +274,42 @@ def test_a_run_that_differs_shows_where(pytester: pytest.Pytester, run):
     ])  # fmt: skip
 
 
+def test_faults_that_never_did_anything_are_named(pytester: pytest.Pytester, run):
+    pytester.makepyfile("""
+        import asyncio
+        from aiopoll import sim
+
+        async def idle():
+            await asyncio.sleep(10)
+
+        async def talks(host):
+            reader, writer = await asyncio.open_connection("n0", 80)
+
+        async def serves():
+            async with await asyncio.start_server(lambda *ends: None, "0.0.0.0", 80):
+                await asyncio.sleep(10)
+
+        @sim.test(seeds=3)
+        async def test_idle(world):
+            world.host("n0", idle)
+            world.host("n1", idle)
+            world.partition("n0", "n1")
+            await world.sleep(1)
+
+        @sim.test(seeds=3)
+        async def test_talks(world):
+            world.host("n0", serves)
+            world.host("n1", talks)
+            world.partition("n0", "n1")
+            await world.sleep(1)
+    """)
+    result = run()
+    result.assert_outcomes(passed=2)
+    lines = [line for line in result.outlines if "did nothing" in line]
+    assert len(lines) == 1
+    assert "::test_idle: did nothing in 3 runs: partition n0 | n1: packets lost" in lines[0]
+
+
 def test_plain_functions_run_without_the_plugin(pytester: pytest.Pytester, run):
     pytester.makepyfile(RACE)
     result = pytester.runpytest_subprocess("-p", "no:aiopoll_sim", *PLUGIN[4:])
@@ -306,6 +343,12 @@ def test_a_fixed_order_is_kept(pytester: pytest.Pytester, run):
     result = run("-s", PYTHONHASHSEED="5")
     assert "seed 5" in result.stdout.str()
     assert "again" not in result.stdout.str()
+
+
+def test_the_command_of_a_failure_has_its_order(pytester: pytest.Pytester, run):
+    path = pytester.makepyfile(RACE).name
+    result = run("-k", "race", "--no-sim-shrink", PYTHONHASHSEED="5")
+    result.stdout.fnmatch_lines([f"  PYTHONHASHSEED=5 pytest {path}::test_race --sim-seed=*"])
 
 
 def test_a_replay_takes_the_order_of_its_tape(pytester: pytest.Pytester, run):

@@ -75,9 +75,11 @@ def follow_up(run: Runner, outcome: Outcome, wishes: Wishes) -> Finding:
     # Of a tape that no seed makes, only the file repeats the run.
     is_of_seed = outcome.tape.strategy.name in ("uniform", "pct")
     option = f"--sim-seed={seed}" if is_of_seed else f"--sim-replay={_argument(path)}"
+    # pytest fixes the order of sets to that of 0, if none is given.
+    order = "" if hash_seed() in ("0", "random") else f"PYTHONHASHSEED={hash_seed()} "
     context = Context(
         commands=[
-            f"pytest {shlex.quote(wishes.test)} {option}",
+            f"{order}pytest {shlex.quote(wishes.test)} {option}",
             f"aiopoll sim replay {_argument(path)}",
         ],
         hash_seed=hash_seed(),
