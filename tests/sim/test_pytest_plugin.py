@@ -172,16 +172,47 @@ def counted(pytester: pytest.Pytester) -> str:
     return str(pytester.path / "seeds")
 
 
-def test_each_seed_is_run_once(pytester: pytest.Pytester, run):
+def seeds_in(path: Path) -> list[int]:
+    return [int(line.split()[0]) for line in path.read_text().splitlines()]
+
+
+def test_each_seed_is_run_once_and_the_first_compared(pytester: pytest.Pytester, run):
     path = Path(counted(pytester))
     run().assert_outcomes(passed=1)
-    assert [int(line.split()[0]) for line in path.read_text().splitlines()] == list(range(12))
+    assert seeds_in(path) == [*range(12), 0, 0]
 
 
 def test_the_number_of_seeds_can_be_given(pytester: pytest.Pytester, run):
     path = Path(counted(pytester))
     run("--sim-seeds=5").assert_outcomes(passed=1)
-    assert len(path.read_text().splitlines()) == 5
+    assert seeds_in(path) == [*range(5), 0, 0]
+
+
+def test_one_seed_alone_is_run_once(pytester: pytest.Pytester, run):
+    path = Path(counted(pytester))
+    run("--sim-seed=5").assert_outcomes(passed=1)
+    assert seeds_in(path) == [5]
+
+
+def test_a_passing_test_that_differs_is_named(pytester: pytest.Pytester, run):
+    pytester.makepyfile("""
+        import asyncio
+        from aiopoll import sim
+
+        runs = []
+
+        @sim.test(seeds=5)
+        async def test_counts(world):
+            runs.append(1)
+            await asyncio.sleep(len(runs))
+    """)
+    result = run()
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines([
+        "aiopoll.sim: *::test_counts: Two runs of one tape differ from line *",
+        "One: *",
+        "The other: *",
+    ])  # fmt: skip
 
 
 @pytest.mark.parametrize("option", ["--sim-jobs=3", "-n3"])
@@ -189,8 +220,9 @@ def test_seeds_are_run_by_several_processes(pytester: pytest.Pytester, run, opti
     path = Path(counted(pytester))
     run(option, "--sim-seeds=30").assert_outcomes(passed=1)
     lines = [line.split() for line in path.read_text().splitlines()]
-    assert sorted(int(seed) for seed, _ in lines) == list(range(30))
-    assert len({pid for _, pid in lines}) == 3
+    # The first seed runs twice more, to be compared.
+    assert sorted(int(seed) for seed, _ in lines) == [0, 0, *range(30)]
+    assert len({pid for _, pid in lines}) == 4
 
 
 def test_jobs_fail_by_the_same_seed_as_one(pytester: pytest.Pytester, run):

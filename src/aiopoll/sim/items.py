@@ -3,6 +3,7 @@
 Rule: the test fails as its program did, with its own error and traceback; the report is a section
 of its own beneath it. What the program skips is skipped. Tapes are kept in `.sim/` of the root
 folder, which has a .gitignore of its own.
+A test that passes has its first seed run twice more: what differs then is named at the end.
 Cost: an error that a process of --sim-jobs found is raised again here, by one more run.
 """
 
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from .determinism import first_difference
 from .failure import place_of, trimmed
 from .followup import FOLDER, Wishes, file_name, follow_up, narrated, write_pages
 from .jobs import Progress, first_failing
@@ -47,7 +49,7 @@ class Session:
         self.trace: Path | None = Path(option.sim_trace) if option.sim_trace else None
         self.replay: TapeFile | None = None
         self._drawn: int = 0
-        self._idle: list[str] = []
+        self._remarks: list[str] = []
         settings.seed, settings.seeds = option.sim_seed, option.sim_seeds
         self._replayed: Path | None = Path(option.sim_replay) if option.sim_replay else None
         if option.sim_replay:
@@ -92,6 +94,8 @@ class Session:
             effects: list[dict[str, int]] = []
             outcome = self._search(test, run, effects)
             self._count_effects(item.nodeid, effects)
+            if outcome is None or outcome.error is None:
+                self._compare(item.nodeid, test, run)
             if outcome is None or outcome.error is None:
                 if self.trace is not None and outcome is not None and not self._drawn:
                     again, draws = narrated(run, outcome)
@@ -176,19 +180,31 @@ class Session:
         else:
             report.sections.append(("simulation", text))
 
+    def _compare(self, name: str, test: SimTest, run: Any) -> None:
+        """Run the first seed of a test that passed twice, and keep where the two runs differ."""
+        seeds = test.seeds()
+        if self.replay is not None or len(seeds) < 2:
+            return
+        digests = {run(test.tape_of(seeds[0]), digest=True).digest for _ in range(2)}
+        if len(digests) > 1:
+            found = first_difference(
+                lambda tape, trace: run(tape, trace=trace), lambda: test.tape_of(seeds[0])
+            )
+            self._remarks.append(f"{name}: {found or 'two runs of seed 0 differ, now and then'}")
+
     def _count_effects(self, name: str, runs: Sequence[dict[str, int]]) -> None:
         """Keep the faults that did nothing in any run, of those that half of the runs had."""
         names = Counter(effect for effects in runs for effect in effects)
-        self._idle += [
+        self._remarks += [
             f"{name}: did nothing in {count:,} runs: {effect}"
             for effect, count in names.items()
             if 2 * count >= len(runs) and not any(effects.get(effect) for effects in runs)
         ]
 
     def summary(self) -> Iterator[str]:
-        """Return what the faults of tests that passed did not do."""
-        for line in self._idle:
-            yield f"aiopoll.sim: {line}"
+        """Return what is to be said of tests that passed: idle faults, runs that differ."""
+        for text in self._remarks:
+            yield f"aiopoll.sim: {text}"
 
 
 class Left(Exception):
