@@ -37,6 +37,7 @@ class Chaos:
     partitions: float = 0.0
     crashes: float = 0.0
     kills: float = 0.0
+    resets: float = 0.0
     pauses: float = 0.0
     clocks: float = 0.0
     loss: float = 0.0
@@ -59,6 +60,7 @@ def chaos(
     partitions: float = 0.0,
     crashes: float = 0.0,
     kills: float = 0.0,
+    resets: float = 0.0,
     pauses: float = 0.0,
     clocks: float = 0.0,
     loss: float = 0.0,
@@ -73,16 +75,17 @@ def chaos(
 ) -> Chaos:
     """Return a plan of faults, which the tape of each run draws.
 
-    `partitions`, `crashes`, `kills`, `pauses`, `clocks` and `names` (failures of name look-ups) are
-    rates: how many begin in a second on average, at most 1. `loss`, `duplicate`, `reorder` and
-    `latency` are of every link, see World.link. `slow_fsync` and `disk_errors` are the parts of
-    disk operations that are slow, or fail. Crashes tear writes if `torn`. No fault begins after
-    `until` seconds. ValueError for values out of range.
+    `partitions`, `crashes`, `kills`, `resets` (of connections), `pauses`, `clocks` and `names`
+    (failures of name look-ups) are rates: how many begin in a second on average, at most 1.
+    `loss`, `duplicate`, `reorder` and `latency` are of every link, see World.link. `slow_fsync`
+    and `disk_errors` are the parts of disk operations that are slow, or fail. Crashes tear writes
+    if `torn`. No fault begins after `until` seconds. ValueError for values out of range.
     """
     plan = Chaos(
         partitions=partitions,
         crashes=crashes,
         kills=kills,
+        resets=resets,
         pauses=pauses,
         clocks=clocks,
         loss=loss,
@@ -122,6 +125,7 @@ class _Plan:
             return
         for name, rate, begin in (
             ("partition", self.chaos.partitions, self._partition),
+            ("reset", self.chaos.resets, self._reset),
             ("crash", self.chaos.crashes, self._crash),
             ("kill", self.chaos.kills, self._kill),
             ("pause", self.chaos.pauses, self._pause),
@@ -199,9 +203,18 @@ class _Plan:
         if not chosen:
             chosen = [rest.pop()]
         oneway = tape.chance(f"chaos {name} one way", 0.3)
-        self.world.partition(chosen, rest, oneway=oneway)
+        partition = self.world.partition(chosen, rest, oneway=oneway)
         self._count(name)
-        self._later(name, self.world.heal)
+        self._later(name, lambda: self.world.heal(partition))
+
+    def _reset(self, name: str) -> None:
+        """Reset what is open between two hosts; that of the test is one of them too."""
+        one = self._victim(name)
+        others = [host for host in self.world.hosts.values() if host is not one]
+        if one is not None and others:
+            other = others[self.world.tape.choose(f"chaos {name} with", len(others))]
+            if self.world.reset(one, other):
+                self._count(name)
 
     def _crash(self, name: str) -> None:
         host = self._victim(name)

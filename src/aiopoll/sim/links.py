@@ -70,6 +70,16 @@ class Link:
         self.reorder_label: str = f"{self.name} reorder"
 
 
+@dataclass(frozen=True, eq=False)
+class Partition:
+    """Links between two sides that lose every packet; `name` is that of its effect."""
+
+    name: str
+    links: list[Link]
+    side_a: Sequence[str]
+    side_b: Sequence[str]
+
+
 class Site:
     """A host's place in the network. `net` is None while the host is down."""
 
@@ -97,7 +107,7 @@ class Network(Wire):
         self.sites: dict[str, Site] = {}
         self.by_address: dict[str, Site] = {}
         self.effects: dict[str, int] = {}
-        self._partitions: list[tuple[str, list[Link]]] = []
+        self._partitions: list[Partition] = []
         self._flows: dict[Flow, None] = {}
         self._failing: dict[str, tuple[int, int | None]] = {}
 
@@ -254,8 +264,13 @@ class Network(Wire):
                 link.low_ns = link.high_ns = 0
         return link
 
-    def partition(self, side_a: Sequence[str], side_b: Sequence[str], oneway: bool = False) -> None:
-        """Lose every packet between two sides; if `oneway`, those from the first to the second."""
+    def partition(
+        self, side_a: Sequence[str], side_b: Sequence[str], oneway: bool = False
+    ) -> Partition:
+        """Lose every packet between two sides; if `oneway`, those from the first to the second.
+
+        Returns what `heal` ends it by.
+        """
         arrow = ">" if oneway else "|"
         name = f"partition {' '.join(side_a)} {arrow} {' '.join(side_b)}: packets lost"
         pairs = [(a, b) for a in side_a for b in side_b if a != b]
@@ -264,15 +279,22 @@ class Network(Wire):
         links = [self._link(self._site(a), self._site(b)) for a, b in pairs]
         for link in links:
             link.cuts += 1
-        self._partitions.append((name, links))
+        partition = Partition(name, links, side_a, side_b)
+        self._partitions.append(partition)
         self.effects.setdefault(name, 0)
+        return partition
 
-    def heal(self) -> None:
-        """End every partition. What was lost meanwhile stays lost; TCP sends it again."""
-        for _, links in self._partitions:
-            for link in links:
+    def heal(self, partition: Partition | None = None) -> bool:
+        """End a partition, or every one; returns whether there was one to end.
+
+        What was lost meanwhile stays lost; TCP sends it again.
+        """
+        ended = [each for each in self._partitions if partition is None or each is partition]
+        for each in ended:
+            for link in each.links:
                 link.cuts -= 1
-        self._partitions.clear()
+            self._partitions.remove(each)
+        return bool(ended)
 
     def reset(self, one: str, other: str) -> int:
         """Reset the connections between two hosts; returns how many there were."""
@@ -319,9 +341,9 @@ class Network(Wire):
         link = source.links.get(target.name) or self._link(source, target)
         sent_ns = self.clock.now_ns
         if link.cuts:
-            for name, links in self._partitions:
-                if link in links:
-                    self._count(name)
+            for partition in self._partitions:
+                if link in partition.links:
+                    self._count(partition.name)
             self._lost(link, packet, sent_ns)
             return
         if link.loss and self.tape.chance(link.loss_label, link.loss):

@@ -197,7 +197,9 @@ def idle_faults(events: Sequence[Event]) -> list[str]:
             open_.append(event)
             idle.append(event)
         elif event.kind == "heal":
-            open_.clear()
+            # Without sides it ends all of them.
+            sides = sides_of(event)
+            open_ = [each for each in open_ if "side_a" in event.data and sides_of(each) != sides]
         elif open_ and event.kind == "packet" and _is_lost(event):
             for partition in open_:
                 if partition in idle and _is_cut(partition, event):

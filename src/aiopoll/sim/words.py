@@ -278,7 +278,7 @@ def _chaos(match: re.Match[str], draw: Draw) -> str:
     return f"a fault began: {draw.happened or match['kind']}"
 
 
-@phrase(r"chaos (?P<kind>[a-z ]+?) (?P<what>whom|lasts|one way|jump|back|drift|side of \S+)")
+@phrase(r"chaos (?P<kind>[a-z ]+?) (?P<what>whom|with|lasts|one way|jump|back|drift|side of \S+)")
 def _chaos_detail(match: re.Match[str], draw: Draw) -> str:
     what = match["what"]
     head = f"the {ordinal(draw.number)} {match['kind']}"

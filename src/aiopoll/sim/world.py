@@ -35,7 +35,7 @@ from . import inside, standard
 from .disk import Disk
 from .history import History
 from .host import Host
-from .links import Network
+from .links import Network, Partition
 from .names import installed
 from .sched import StepTask, WorldScheduler
 
@@ -277,16 +277,28 @@ class World:
             oneway=oneway,
         )
 
-    def partition(self, one: Hosts, other: Hosts, *, oneway: bool = False) -> None:
-        """Let no packet pass between the two sides; `oneway`: none from `one` to `other`."""
+    def partition(self, one: Hosts, other: Hosts, *, oneway: bool = False) -> Partition:
+        """Let no packet pass between the two sides; `oneway`: none from `one` to `other`.
+
+        Returns what `heal` ends it by, alone.
+        """
         sides = self._names(one), self._names(other)
         self.observe("partition", side_a=sides[0], side_b=sides[1], oneway=oneway)
-        self.network.partition(*sides, oneway=oneway)
+        return self.network.partition(*sides, oneway=oneway)
 
-    def heal(self) -> None:
-        """End every partition."""
-        self.observe("heal")
-        self.network.heal()
+    def heal(self, partition: Partition | None = None) -> None:
+        """End `partition`, or without one every partition."""
+        if self.network.heal(partition):
+            sides: dict[str, Any] = {}
+            if partition is not None:
+                sides = {"side_a": partition.side_a, "side_b": partition.side_b}
+            self.observe("heal", **sides)
+
+    def reset(self, one: Host | str, other: Host | str) -> int:
+        """Reset the connections between two hosts; returns how many there were."""
+        number = self.network.reset(self.the_host(one).name, self.the_host(other).name)
+        self.observe("reset", one=str(one), other=str(other), connections=number)
+        return number
 
     # Conditions
 

@@ -170,6 +170,8 @@ def _add(found: Timeline, spans: _Spans, event: Event) -> None:
         spans.end(host, DOWN, at_ns)
     elif event.kind == "partition":
         spans.set(None, f"{PARTITION} {sides_of(event)}", sides_of(event), at_ns)
+    elif event.kind == "heal" and "side_a" in data:
+        spans.end(None, f"{PARTITION} {sides_of(event)}", at_ns)
     elif event.kind == "heal":
         spans.end_host(None, at_ns, PARTITION)
     found.marks.append(Mark(at_ns, host, event.kind, event_text(event)))
