@@ -23,6 +23,7 @@ from typing import Any, Protocol
 
 from ..kernel.trace import TraceFunction, format_call
 from .failure import is_program
+from .inside import outside
 from .tape import Key, Strategy, Tape
 from .waiting import line_of
 
@@ -144,11 +145,13 @@ def stack_of(frame: FrameType | None) -> list[str]:
     while frame is not None:
         frames.append(frame)
         frame = frame.f_back
-    own = [frame for frame in frames if is_program(frame.f_code.co_filename)] or frames[:3]
-    return [
-        line_of(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
-        for frame in reversed(own[:_FRAMES_MAX])
-    ]
+    # The sources are files of the real machine, and reading them is no part of the run.
+    with outside():
+        own = [frame for frame in frames if is_program(frame.f_code.co_filename)] or frames[:3]
+        return [
+            line_of(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+            for frame in reversed(own[:_FRAMES_MAX])
+        ]
 
 
 def observe(run: Run, make: Callable[[], Tape], sensor: Sensor) -> None:

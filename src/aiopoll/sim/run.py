@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..kernel.trace import TraceDigest
 from ..kernel.trace import waiting as waiting_threads
+from . import inside
 from .tape import Deviation, Tape, tape_of
 from .waiting import describe_tasks
 from .world import Event, World
@@ -135,7 +136,10 @@ def waiting_tasks(world: World) -> list[str]:
     lines: list[str] = []
     for host in world.hosts.values():
         for loop in host.loops:
-            lines += describe_tasks(host.name, sorted(asyncio.all_tasks(loop), key=hash))
+            tasks = sorted(asyncio.all_tasks(loop), key=hash)
+            # The sources that are shown are files of the real machine.
+            with inside.outside():
+                lines += describe_tasks(host.name, tasks)
     # The main task of the scheduler is the caller of `run`.
     return lines + [line for line in waiting_threads(world.sched) if not line.startswith("main ")]
 
