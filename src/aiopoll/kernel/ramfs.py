@@ -20,7 +20,7 @@ import stat
 from .file import File, FileOperations
 from .inode import Node, SuperBlock
 from .sched import Scheduler
-from .uapi import LONG_MAX, O_ACCMODE, PAGE_SIZE, error
+from .uapi import LONG_MAX, PAGE_SIZE, error
 from .writeback import transfer, wait_for_media
 
 SECTOR_SIZE = 512
@@ -153,7 +153,8 @@ class Inode(Node):
 
 
 def open_inode(inode: Inode, flags: int, sched: Scheduler) -> File:
-    if flags & os.O_TRUNC and flags & O_ACCMODE != os.O_RDONLY:
+    if flags & os.O_TRUNC:
+        # Also with O_RDONLY, which POSIX leaves open.
         inode.truncate(0)
     inode.opens += 1
     file = File(sched, ramfs_fops, flags, inode)

@@ -256,12 +256,14 @@ def _kept(match: re.Match[str], draw: Draw) -> str:
     return f"{match['host']}'s crash kept an {what}"
 
 
-@phrase(r"(?P<host>\S+) torn (?P<file>\S+)(?: (?P<part>pages|sectors|page|write))?")
+@phrase(r"(?P<host>\S+) torn (?P<file>\S+)(?: (?P<part>pages|sectors|page|write|cache))?")
 def _torn(match: re.Match[str], draw: Draw) -> str:
     host, file = match["host"], match["file"]
     part = match["part"]
     if part in ("pages", "page"):
         return f"{draw.value} is how much of {file} survived {host}'s crash ({part})"
+    if part == "cache":
+        return f"{host}'s crash lost what its device had of {file} in its own cache"
     if part is not None:
         return f"{host}'s crash tore a write to {file} after {draw.value} sectors"
     if draw.value == KEPT:
