@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from aiopoll.kernel.aio_abi import IOCB_CMD_PWRITE, RWF_DSYNC, Iocb
 from aiopoll.kernel.uapi import PAGE_SIZE
 from aiopoll.sim.disk import KEPT, PREFIX, SUBSET
 
@@ -148,6 +149,17 @@ def test_rwf_dsync_is_durable(n1):
     fd = n1.kernel.open("/f", os.O_RDWR)
     n1.kernel.pwritev2(fd, b"data", 0, 2)
     assert n1.disk.durable("/f") == b"data"
+
+
+@pytest.mark.parametrize(("flags", "durable"), [(0, b""), (RWF_DSYNC, b"data")])
+def test_aio_writes_are_durable_if_they_ask_for_it(n1, flags, durable):
+    n1.save("/f", b"")
+    fd, ctx = n1.kernel.open("/f", os.O_RDWR), n1.kernel.io_setup(1)
+    iocb = Iocb(IOCB_CMD_PWRITE, fd, aio_nbytes=4, aio_rw_flags=flags)
+    iocb.memory = bytearray(b"data")
+    assert n1.kernel.io_submit(ctx, 1, [iocb]) == 1
+    assert n1.read("/f") == b"data"
+    assert n1.disk.durable("/f") == durable
 
 
 def test_direct_writes_keep_data_but_no_size(n1):
