@@ -26,8 +26,8 @@ MODULES: list[dict[str, Any]] = tomllib.loads(DATA.read_text(encoding="utf-8"))[
 STATES = {"simulated", "refused", "outside", "pure"}
 BOOT = 1_522_281_600
 AT_ITS_LINE = r"outside of the simulated world, at .*(<string>:1|test_boundary\.py:\d+): "
-# Their parts have tests and replacements of their own, and no expression here.
-FILES = ("aiopoll.sim.names.files", "aiopoll.sim.names.async_files")
+# Of these the table has the names that programs use most; their own tests have all.
+FILES = tuple(f"aiopoll.sim.names.{part}" for part in ("files", "async_files", "imports"))
 
 
 def entries(kind: str) -> list[Any]:
@@ -234,6 +234,9 @@ SHOWN_AS = {
     ),
     "multiprocessing.process.BaseProcess.start": "multiprocessing.Process",
     "multiprocessing.synchronize.SemLock.__init__": "multiprocessing.Lock",
+    "multiprocessing.connection.Pipe": "multiprocessing.Pipe",
+    "multiprocessing.connection.SocketClient": "multiprocessing.connection.Client",
+    "multiprocessing.connection.Listener.__init__": "multiprocessing.connection.Listener",
     "subprocess.Popen.__init__": "subprocess.Popen",
 }
 

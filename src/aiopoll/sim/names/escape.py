@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import concurrent.futures.process
 import contextlib
+import multiprocessing.connection
 import multiprocessing.process
 import multiprocessing.synchronize
 import os
@@ -233,6 +234,17 @@ def replacements() -> Iterable[Replacement]:
     }
     yield from functions(os, processes)
     yield from functions(os, {name: refuse(f"os.{name}", MACHINE) for name in OF_THE_PROCESS})
+    # Its objects hold the machine's os.close as a default, and would close a real descriptor.
+    pipes = {
+        name: refuse(f"multiprocessing's {name}", "use a queue of threading, or a socket")
+        for name in ("Pipe", "Client", "SocketClient")
+    }
+    yield from functions(multiprocessing.connection, pipes)
+    yield (
+        multiprocessing.connection.Listener,
+        "__init__",
+        _refused_method("multiprocessing's Listener", "use a socket"),
+    )
     yield ssl.SSLContext, "wrap_socket", method(_wrap_socket)
     yield (
         multiprocessing.synchronize.SemLock,
