@@ -232,6 +232,7 @@ SHOWN_AS = {
     "concurrent.futures.process.ProcessPoolExecutor.__init__": (
         "concurrent.futures.ProcessPoolExecutor"
     ),
+    "multiprocessing.connection._ConnectionBase.__init__": "multiprocessing.Pool",
     "multiprocessing.process.BaseProcess.start": "multiprocessing.Process",
     "multiprocessing.synchronize.SemLock.__init__": "multiprocessing.Lock",
     "multiprocessing.connection.Pipe": "multiprocessing.Pipe",

@@ -251,6 +251,12 @@ def replacements() -> Iterable[Replacement]:
         "__init__",
         _refused_method("a lock of multiprocessing", "use a lock of threading"),
     )
+    # It has the real os.close in a default argument, for numbers that are a host's.
+    yield (
+        multiprocessing.connection._ConnectionBase,
+        "__init__",
+        _refused_method("a connection of multiprocessing", "use a socket"),
+    )
     yield (
         multiprocessing.process.BaseProcess,
         "start",
