@@ -83,7 +83,8 @@ class Pair:
         # looked before the next operation changes the state. Socket data wakes with a key that is
         # too broad, and a poll that it completed falsely is armed again now.
         done = [what[0] for what, _, _ in self.trace[before:]]
-        notified = {"write", "read"} & set(done) and self.notifying & self.requests.keys()
+        changes = operation == "notify" or {"write", "read"} & set(done)
+        notified = changes and self.notifying & self.requests.keys()
         if notified or ({"close", "shutdown", "write", "urgent"} & set(done) and self.socket):
             self.reap()
         self.socket = False

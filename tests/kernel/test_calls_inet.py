@@ -226,6 +226,12 @@ def test_ports_that_nothing_asked_for_are_given_back(both):
             run(host, k, fd)
             run(has_port, k, fd)
             run(k.bind, fd, ANYWHERE)
+            # The address of a bind before is kept, though this one asked for none.
+            k.connect(fd, None)
+            run(k.bind, fd, ("0.0.0.0", 0))
+            run(k.connect, fd, address)
+            run(k.connect, fd, None)
+            run(host, k, fd)
             # Reset.
             server, _ = k.accept4(listener)
             k.close(server)

@@ -178,7 +178,9 @@ def inet_bind(sk: InetSock, address: Address) -> None:
     if sk.port or sk.state != TCP_CLOSE:
         raise error(errno.EINVAL)
     sk.get_port(host, port)
-    sk.host_locked, sk.port_locked = host not in ANY, port != 0
+    # Once set they stay, also for a second bind.
+    sk.host_locked = sk.host_locked or host not in ANY
+    sk.port_locked = sk.port_locked or port != 0
 
 
 def inet_getname(sk: InetSock, peer: int) -> Address:
