@@ -10,9 +10,10 @@ Left out: what a failure looks like (report.py), and making it plainer (shrink.p
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,7 +22,7 @@ from ..kernel.trace import waiting as waiting_threads
 from . import inside
 from .tape import Deviation, Tape, tape_of
 from .waiting import describe_tasks
-from .world import Event, World
+from .world import Event, World, quiet_finalizers
 
 if TYPE_CHECKING:
     from ..kernel.trace import TraceFunction
@@ -94,8 +95,22 @@ def run_once(
     summing = TraceDigest()
     if digest and trace is None:
         trace = summing
-    world = World(tape, faults=faults, time_limit=time_limit, recording=recording, trace=trace)
-    outcome = Outcome(seed=tape.seed, tape=tape, events=world.events)
+    outcome = Outcome(seed=tape.seed, tape=tape)
+
+    def run() -> None:
+        world = World(tape, faults=faults, time_limit=time_limit, recording=recording, trace=trace)
+        if prepare is not None:
+            prepare(world)
+        _run(world, program, name, outcome)
+
+    with _collected():
+        run()
+    outcome.digest = summing.value
+    return outcome
+
+
+def _run(world: World, program: Program, name: str, outcome: Outcome) -> None:
+    """Run `program` in `world`, and note in `outcome` what came of it."""
 
     async def main() -> Any:
         return await program(world)
@@ -104,14 +119,7 @@ def run_once(
         outcome.waiting = waiting_tasks(world)
 
     world.before_end = before_end
-    if prepare is not None:
-        prepare(world)
-    collecting = gc.isenabled()
-    gc.disable()
-    # What is there already is not looked at again: a collection costs what the world has made.
-    frozen = gc.get_freeze_count()
-    if not frozen:
-        gc.freeze()
+    outcome.events = world.events
     try:
         # A test ends with its world; a program ends its tasks first.
         outcome.result = world.run(main, name=name, graceful=name != "test")
@@ -119,16 +127,34 @@ def run_once(
         raise
     except BaseException as exc:
         outcome.error = exc
+    outcome.elapsed_ns = world.sched.clock.now_ns
+    outcome.steps = world.sched.steps
+    outcome.effects = {**world.network.effects, **world.effects}
+    # Else the tape, which is kept, would keep the world.
+    elapsed_ns = outcome.elapsed_ns
+    outcome.tape.now_ns = lambda: elapsed_ns
+
+
+@contextlib.contextmanager
+def _collected() -> Iterator[None]:
+    """Collect cycles at the end of the block, of what was made in it, and not before.
+
+    What is there already is frozen meanwhile: a collection costs what the world has made.
+    """
+    collecting = gc.isenabled()
+    frozen = gc.get_freeze_count()
+    gc.disable()
+    if not frozen:
+        gc.freeze()
+    try:
+        yield
+        with quiet_finalizers():
+            gc.collect()
     finally:
         if not frozen:
             gc.unfreeze()
         if collecting:
             gc.enable()
-    outcome.elapsed_ns = world.sched.clock.now_ns
-    outcome.steps = world.sched.steps
-    outcome.digest = summing.value
-    outcome.effects = {**world.network.effects, **world.effects}
-    return outcome
 
 
 def waiting_tasks(world: World) -> list[str]:

@@ -54,7 +54,11 @@ def is_failure(error: BaseException | None) -> bool:
 
 @contextlib.contextmanager
 def quiet_finalizers() -> Iterator[None]:
-    """Let TaskExit in a finalizer pass in silence: its machine is off."""
+    """Let finalizers be silent: their machines are off, so what they complain of has no effect.
+
+    They would warn of what was not closed, and of coroutines that a crash kept from being awaited.
+    TaskExit ends those that ask their machine for something.
+    """
     hook = sys.unraisablehook
 
     def quiet(unraisable: Any) -> None:
@@ -63,7 +67,10 @@ def quiet_finalizers() -> Iterator[None]:
 
     sys.unraisablehook = quiet
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            warnings.filterwarnings("ignore", "coroutine .* never awaited", RuntimeWarning)
+            yield
     finally:
         sys.unraisablehook = hook
 
@@ -422,11 +429,7 @@ class World:
         for host in self.hosts.values():
             host.turn_off()
         sched.close()
-        # Finalizers would warn of what a machine that is off has not closed.
-        with warnings.catch_warnings(), quiet_finalizers():
-            warnings.simplefilter("ignore", ResourceWarning)
-            # Of the frames that a crash has left in the middle of their work.
-            warnings.filterwarnings("ignore", "coroutine .* never awaited", RuntimeWarning)
+        with quiet_finalizers():
             for host in self.hosts.values():
                 for loop in host.take_loops():
                     sched.current = loop.task

@@ -67,7 +67,32 @@ _with_values: list[Any] = []
 _with_end: list[Any] = []
 
 
-_patches: Patches | None = None
+_known: list[Patches] = []
+
+
+def _patches() -> Patches:
+    """Return the patches of this process."""
+    if not _known:
+        from . import threads
+
+        _with_values.extend(part for part in _parts() if hasattr(part, "values"))
+        _with_end.extend(part for part in _parts() if hasattr(part, "end"))
+        _known.append(Patches(_replacements(), _late, _values, threads.shared, threads.real))
+    return _known[0]
+
+
+@contextlib.contextmanager
+def kept() -> Iterator[None]:
+    """Leave the stand-ins in their places between the worlds of this block.
+
+    Outside of a world they call the originals.
+    """
+    patches = _patches()
+    patches.keep()
+    try:
+        yield
+    finally:
+        patches.let_go()
 
 
 @contextlib.contextmanager
@@ -75,16 +100,12 @@ def installed(world: World) -> Iterator[None]:
     """Give the ordinary names the meaning of `world` while entered. RuntimeError if one runs."""
     from . import escape, threads
 
-    global _patches
-    if _patches is None:
-        _with_values.extend(part for part in _parts() if hasattr(part, "values"))
-        _with_end.extend(part for part in _parts() if hasattr(part, "end"))
-        _patches = Patches(_replacements(), _late, _values, threads.shared, threads.real)
-    _patches.install()
+    patches = _patches()
+    patches.install()
     try:
         with threads.registered(), escape.watched():
             yield
     finally:
-        _patches.restore()
+        patches.restore()
         for part in _with_end:
             part.end()

@@ -104,8 +104,10 @@ class Patches:
         self._stand_ins: dict[int, tuple[Any, Any]] = {}
         self._originals: dict[int, tuple[Any, Any]] = {}
         self._scanned: dict[int, tuple[ModuleType, int]] = {}
-        self._installed: list[tuple[Place, Any]] = []
+        self._installed: dict[tuple[int, str], Place] = {}
+        self._begun: list[Place] = []
         self.active: bool = False
+        self.kept: int = 0
         for owner, name, make in replacements:
             self._add(owner, name, make)
 
@@ -127,7 +129,10 @@ class Patches:
         self._places[id(owner), name] = Place(owner, name, found, stand_in)
 
     def install(self) -> None:
-        """Put every stand-in in its place. RuntimeError if they are in already."""
+        """Put every stand-in in its place, and begin the values of a run.
+
+        RuntimeError if a run has begun already.
+        """
         if self.active:
             raise RuntimeError("a world runs already in this process, and worlds do not nest")
         self.active = True
@@ -135,26 +140,48 @@ class Patches:
             for owner, name, make in self._late():
                 self._add(owner, name, make)
             self._scan()
-            for place in self._places.values():
+            for key, place in self._places.items():
+                if key in self._installed:
+                    continue
                 before = place.get()
                 if before is place.original:
-                    self._installed.append((place, before))
                     place.put(place.stand_in)
+                elif before is not place.stand_in:
+                    continue
+                self._installed[key] = place
             for owner, name, begin in self._values():
                 place = Place(owner, name, owner.__dict__.get(name, MISSING), begin())
-                self._installed.append((place, place.original))
+                self._begun.append(place)
                 place.put(place.stand_in)
         except BaseException:
             self.restore()
             raise
 
     def restore(self) -> None:
+        """End a run: take the stand-ins out, unless they are kept for the next one."""
+        while self._begun:
+            place = self._begun.pop()
+            place.put(place.original)
+        self.active = False
+        if not self.kept:
+            self._take_out()
+
+    def _take_out(self) -> None:
         """Take every stand-in out, also of the modules that were imported meanwhile."""
         while self._installed:
-            place, before = self._installed.pop()
-            place.put(before)
+            _, place = self._installed.popitem()
+            place.put(place.original)
         self._scan(restoring=True)
-        self.active = False
+
+    def keep(self) -> None:
+        """Let the stand-ins stay between runs: they cost half of a short one."""
+        self.kept += 1
+
+    def let_go(self) -> None:
+        """End a `keep`."""
+        self.kept -= 1
+        if not self.kept and not self.active:
+            self._take_out()
 
     def _scan(self, *, restoring: bool = False) -> None:
         """Search the modules that are new or have grown."""
