@@ -22,6 +22,7 @@ from typing import Any
 
 from tests.sim.toys import Toy, load_all
 
+from aiopoll.sim import names
 from aiopoll.sim.history import History
 from aiopoll.sim.run import run_once
 from aiopoll.sim.tape import tape_of
@@ -205,7 +206,8 @@ def main() -> None:
         if simloom is not None:
             name = f"simloom {simloom.__version__}"
             peers.append(Peer(name, fails_with_simloom, options.schedule))
-        measure(toy, peers, options.seeds, options.twins, options.repeat)
+        with names.kept():  # as sim.test does
+            measure(toy, peers, options.seeds, options.twins, options.repeat)
         for peer in peers:
             rate = f"{options.twins / peer.seconds:.0f}"
             print(form.format(toy.name, peer.name, peer.found, peer.alarms, rate), flush=True)

@@ -1,6 +1,8 @@
 """Hosts: what they run, how they end, and what a crash, a pause and a clock do to them."""
 
 import asyncio
+import contextlib
+import os
 import signal
 import sys
 import time
@@ -104,6 +106,91 @@ def test_a_file_runs_as_main(tmp_path: Path) -> None:
         return await ask("api")
 
     assert result_of(program) == b"hello\n"
+
+
+def test_hosts_have_arguments_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "program.py"
+    path.write_text(
+        "import sys, time, argparse\n"
+        "time.sleep(1)\n"
+        "parser = argparse.ArgumentParser()\n"
+        "parser.add_argument('--name')\n"
+        "assert sys.argv[0].endswith('program.py')\n"
+        "print(parser.parse_args().name, file=open('/name', 'w'))\n"
+    )
+
+    async def program(world: World) -> list[bytes]:
+        hosts = [world.host(name, str(path), "--name", name.upper()) for name in ("a", "b")]
+        await asyncio.gather(*(host.wait() for host in hosts))
+        found = []
+        for host in hosts:
+            host.kernel.sync()
+            found.append(host.disk.durable("/name"))
+        return found
+
+    before = sys.argv
+    assert result_of(program) == [b"A\n", b"B\n"]
+    assert sys.argv is before
+
+
+def test_the_environment_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def program(world: World) -> None:
+        os.environ["AIOPOLL_PLANTED"] = "1"
+
+    result_of(program)
+    assert "AIOPOLL_PLANTED" not in os.environ
+
+
+def test_waiting_for_a_host_returns_its_result() -> None:
+    async def main() -> str:
+        await asyncio.sleep(3)
+        return "done"
+
+    async def program(world: World) -> tuple[str, float]:
+        host = world.host("one", main)
+        await world.sleep(1)
+        host.crash()
+        world.after(1, host.restart)
+        result = await host.wait()
+        assert await host.wait() == result
+        failing = world.host("two", divides, may_fail=True)
+        with pytest.raises(ZeroDivisionError):
+            await failing.wait()
+        return result, world.now()
+
+    assert result_of(program) == ("done", 5.0)
+
+
+def test_an_escape_in_a_handler_ends_the_run() -> None:
+    async def escapes(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        os.fork()
+
+    async def main() -> None:
+        async with await asyncio.start_server(escapes, "0.0.0.0", 80) as server:
+            await server.serve_forever()
+
+    async def program(world: World) -> None:
+        world.host("api", main)
+        await world.sleep(1)
+        _, writer = await asyncio.open_connection("api", 80)
+        await world.sleep(1)
+        writer.close()
+
+    assert isinstance(outcome_of(program).error, sim.Escaped)
+
+
+def test_effects_of_disks_are_in_the_outcome() -> None:
+    async def main() -> None:
+        with contextlib.suppress(OSError), open("/x", "wb") as file:
+            file.write(b"x")
+
+    async def program(world: World) -> None:
+        host = world.host("one", main, start=False)
+        host.disk.faults(write_errors=1.0)
+        host.start()
+        await host.wait()
+
+    assert any(name.startswith("one ") for name in outcome_of(program).effects)
 
 
 def test_an_asgi_application_is_served() -> None:

@@ -183,7 +183,6 @@ def _explore(arguments: argparse.Namespace) -> int:
             test.program,
             preemptions=arguments.preemptions,
             limit=arguments.limit,
-            faults=options.faults,
             time_limit=options.time_limit,
         )
     except RuntimeError as error:

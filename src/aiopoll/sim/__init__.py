@@ -14,6 +14,9 @@ from .chaos import Chaos as Chaos
 from .chaos import chaos as chaos
 from .explore import Exploration as Exploration
 from .explore import explore as explore
+from .history import NotLinearizable as NotLinearizable
+from .history import NotSerializable as NotSerializable
+from .history import Undecided as Undecided
 from .host import Host as Host
 from .host import HostState as HostState
 from .inside import Escaped as Escaped
@@ -23,6 +26,7 @@ from .inside import note as note
 from .run import Outcome as Outcome
 from .run import run as run
 from .sched import Livelock as Livelock
+from .tapefile import TapeError as TapeError
 from .testing import test as test
 from .world import NeverHeld as NeverHeld
 from .world import World as World

@@ -14,13 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from .run import Outcome, Program, run_once
 from .tape import Key, Plain, Tape
-
-if TYPE_CHECKING:
-    from .chaos import Chaos
 
 
 class Prefix(Plain):
@@ -66,7 +62,6 @@ def explore(
     *,
     preemptions: int = 2,
     limit: int = 100_000,
-    faults: Chaos | None = None,
     time_limit: float | None = None,
 ) -> Exploration:
     """Run `program` in every order with up to `preemptions` choices that are not the plain one.
@@ -81,7 +76,7 @@ def explore(
             raise RuntimeError(f"more than {limit} orders: bound preemptions, or raise the limit")
         runs += 1
         strategy = Prefix(prefix)
-        outcome = run_once(program, Tape(strategy), faults=faults, time_limit=time_limit)
+        outcome = run_once(program, Tape(strategy), time_limit=time_limit)
         if outcome.failed:
             return Exploration(runs, outcome)
         prefix = following(strategy, preemptions)

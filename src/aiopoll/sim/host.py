@@ -74,6 +74,9 @@ class Host:
         self.args = args
         self.port = port
         self.disk = disk
+        # sys.argv of its program, and futures of those that wait for its end.
+        self.argv: list[str] | None = None
+        self._waiters: list[asyncio.Future[None]] = []
         # Whether its program may end by an exception, without that of the run.
         self.may_fail = False
         # Whether the tasks that the program leaves are cancelled, as asyncio.run does.
@@ -175,7 +178,7 @@ class Host:
         world = self.world
         self.starts += 1
         self.state = SimpleNamespace()
-        self.result = self.error = None
+        self.result = self.error = self.argv = None
         self._loop_count = 0
         self.random = random.Random(f"{world.seed} {self.name} {self.starts}")
         if self._kernel is None:
@@ -252,6 +255,24 @@ class Host:
             kernel = self._kernel
             for process in list(kernel.processes.values()):
                 kernel.exit_process(process)
+
+    async def wait(self) -> Any:
+        """Wait until the program has ended; returns its result. Raises what ended it.
+
+        A crash is no end: after it this waits for the end of the next start.
+        """
+        while self.phase is not HostState.EXITED:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter
+        if self.error is not None:
+            raise self.error
+        return self.result
+
+    def take_waiters(self) -> list[asyncio.Future[None]]:
+        """Return the futures of those that still wait for the program's end."""
+        waiters, self._waiters = self._waiters, []
+        return [waiter for waiter in waiters if not waiter.done()]
 
     def turn_off(self) -> None:
         """End the machine with its world: it has no kernel any more, and no open file."""

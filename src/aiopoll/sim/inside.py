@@ -20,7 +20,10 @@ get_ident = _thread.get_ident
 
 
 class Escaped(RuntimeError):
-    """The program asked for a thing of the real machine: the seed does not decide its result."""
+    """The program asked for a thing of the real machine: the seed does not decide its result.
+
+    Where a loop would only log it, as of a task that is not awaited, it ends the run.
+    """
 
 
 class _Place:

@@ -42,7 +42,7 @@ from ..kernel.selector import KernelSelector
 from ..kernel.signal import Killed
 from ..kernel.uapi import NSEC_PER_SEC
 from ..kernel.wait import WaitQueueEntry
-from .inside import host
+from .inside import Escaped, host
 from .names.escape import CHILD, escaped
 from .sched import StepTask
 from .waiting import name_of
@@ -336,8 +336,15 @@ class SimEventLoop(asyncio.SelectorEventLoop):
             clock.cancel(self._timer)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """As asyncio's; the end of what a machine without power left unfinished is no error."""
-        if not isinstance(context.get("exception"), TaskExit):
+        """As asyncio's, but for two errors.
+
+        The end of what a machine without power left unfinished is none. An Escaped that would be
+        no more than logged ends the run.
+        """
+        error = context.get("exception")
+        if isinstance(error, Escaped):
+            self._sched.fail(error)
+        if not isinstance(error, TaskExit):
             super().call_exception_handler(context)
 
     # Running

@@ -14,11 +14,61 @@ import inspect
 import os
 import runpy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, MutableSequence
 from typing import TYPE_CHECKING, Any
+
+from . import inside
 
 if TYPE_CHECKING:
     from .host import Host
+
+
+class Arguments(MutableSequence[str]):
+    """sys.argv in a world: that of the host whose code looks at it, at first the process's."""
+
+    def __init__(self, real: list[str]) -> None:
+        self._real = real
+
+    @property
+    def _data(self) -> list[str]:
+        host = inside.host()
+        if host is None:
+            return self._real
+        if host.argv is None:
+            host.argv = [*self._real]
+        return host.argv
+
+    def __repr__(self) -> str:
+        return repr(self._data)
+
+    def __eq__(self, other: object) -> bool:
+        return self._data == (other._data if isinstance(other, Arguments) else other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._data[index]
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self._data[index] = value
+
+    def __delitem__(self, index: Any) -> None:
+        del self._data[index]
+
+    def __add__(self, other: list[str]) -> list[str]:
+        return self._data + other
+
+    def __radd__(self, other: list[str]) -> list[str]:
+        return other + self._data
+
+    def insert(self, index: int, value: str) -> None:
+        self._data.insert(index, value)
+
+    def copy(self) -> list[str]:
+        return [*self._data]
 
 
 def program_of(host: Host) -> Callable[[], Any]:
@@ -72,7 +122,7 @@ def _module(name: str, args: tuple[Any, ...]) -> Callable[[], Any]:
     """Run a file or a module as `python FILE ARGS` and `python -m MODULE ARGS` do."""
 
     def run() -> Any:
-        sys.argv = [name, *map(str, args)]
+        sys.argv[:] = [name, *map(str, args)]
         if not name.endswith(".py"):
             return runpy.run_module(name, run_name="__main__")
         folder = os.path.dirname(os.path.abspath(name))

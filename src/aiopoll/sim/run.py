@@ -130,6 +130,10 @@ def _run(world: World, program: Program, name: str, outcome: Outcome) -> None:
     outcome.elapsed_ns = world.sched.clock.now_ns
     outcome.steps = world.sched.steps
     outcome.effects = {**world.network.effects, **world.effects}
+    for host in world.hosts.values():
+        if host.disk is not None:
+            for effect, number in host.disk.effects.items():
+                outcome.effects[f"{host.name} {effect}"] = number
     # Else the tape, which is kept, would keep the world.
     elapsed_ns = outcome.elapsed_ns
     outcome.tape.now_ns = lambda: elapsed_ns

@@ -21,6 +21,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
+import socket
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -37,6 +39,7 @@ from .history import History
 from .host import Host
 from .links import Network, Partition
 from .names import installed
+from .programs import Arguments
 from .sched import StepTask, WorldScheduler
 
 if TYPE_CHECKING:
@@ -216,6 +219,8 @@ class World:
         if self.sched.over:
             # A call was cut off by the end of the world, and the program made an error of that.
             return
+        for waiter in host.take_waiters():
+            waiter.set_result(None)
         self.observe("exit", host=host.name, error=repr(host.error) if host.error else None)
         if not host.may_fail and is_failure(host.error):
             assert host.error is not None
@@ -300,6 +305,16 @@ class World:
             if partition is not None:
                 sides = {"side_a": partition.side_a, "side_b": partition.side_b}
             self.observe("heal", **sides)
+
+    def fail_name(
+        self, name: str, error: int = socket.EAI_AGAIN, until: float | None = None
+    ) -> None:
+        """Let look-ups of `name` raise gaierror(error), until the clock shows `until` seconds."""
+        self.network.fail_name(name, error, until)
+
+    def heal_name(self, name: str) -> None:
+        """End what fail_name began."""
+        self.network.heal_name(name)
 
     def reset(self, one: Host | str, other: Host | str) -> int:
         """Reset the connections between two hosts; returns how many there were."""
@@ -409,7 +424,9 @@ class World:
         place.world = self
         ident = inside.get_ident()
         place.threads.add(ident)
-        argv, path = sys.argv, [*sys.path]
+        argv, path, environ = sys.argv, [*sys.path], dict(os.environ)
+        named: Any = Arguments(argv)
+        sys.argv = named
         try:
             with installed(self):
                 try:
@@ -422,6 +439,9 @@ class World:
             place.threads.discard(ident)
             place.world = None
             sys.argv, sys.path[:] = argv, path
+            if environ != os.environ:
+                os.environ.clear()
+                os.environ.update(environ)
 
     def _close(self) -> None:
         """Let everything unwind that was left: machines are off, so none of it has an effect."""
@@ -437,7 +457,10 @@ class World:
             gc.collect()
 
     def after(self, seconds: float, function: Callable[[], object]) -> HrTimer:
-        """Call `function` when `seconds` have passed; returns the timer."""
+        """Call `function` when `seconds` have passed: a crash, say; returns the timer.
+
+        It runs between two steps, as no host's code. What it raises ends the run.
+        """
         timer = HrTimer(function)
         self.sched.clock.start(timer, self.sched.clock.now_ns + round(seconds * NSEC_PER_SEC))
         return timer
