@@ -205,11 +205,18 @@ class Host:
         loop = self.loops[0]
         try:
             self.result = await run()
-        except Exception as exc:
+        except (SystemExit, KeyboardInterrupt, TaskExit):
+            # asyncio lets these end the loop.
+            raise
+        except BaseException as exc:
+            if self.world.sched.over:
+                raise
             self.error = exc
         if not self.graceful:
             self._exited()
             return
+        # What the end has scheduled runs, such as the closing of a generator.
+        await asyncio.sleep(0)
         left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         for task in sorted(left, key=hash):
             task.cancel()
@@ -225,13 +232,19 @@ class Host:
                 # As `lambda: node(3)` gives it.
                 with asyncio.Runner(loop_factory=SimEventLoop) as runner:
                     self.result = runner.run(self.result)
-        except (Exception, SystemExit, Killed) as exc:
+        except TaskExit:
+            raise
+        except BaseException as exc:
             self.error = exc
         self._exited()
 
     def ended(self, error: BaseException) -> None:
         """Take note that the program was ended from within: by SystemExit or a signal."""
         self.error = error
+        for loop in self.loops:
+            if loop.main_task is not None and loop.main_task.done():
+                # As asyncio.run does: the error is not one that nothing has looked at.
+                loop.main_task.exception()
         self._exited()
 
     def _exited(self) -> None:
@@ -330,6 +343,15 @@ class Host:
 
     def restart(self) -> None:
         """Start the machine again, or its program if only that has ended; a running one crashes."""
+        sched = self.world.sched
+        if sched.current.process.machine is self:
+            # Its own code stops here, at the latest: others must start it.
+            sched.raise_softirq(self._restart)
+            self.crash()
+            self._stop_here()
+        self._restart()
+
+    def _restart(self) -> None:
         if self.phase in (HostState.RUNNING, HostState.PAUSED):
             self.crash()
         self.world.observe("restart", host=self.name)

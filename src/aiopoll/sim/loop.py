@@ -25,6 +25,7 @@ import heapq
 import inspect
 import itertools
 import math
+import sys
 from asyncio import events
 from collections.abc import Callable
 from typing import Any
@@ -112,6 +113,8 @@ class SimEventLoop(asyncio.SelectorEventLoop):
         self.main_task: asyncio.Task[Any] | None = None
         self._left: set[asyncio.Task[Any]] = set()
         self._kernel_selector = KernelSelector(machine.kernel)
+        self._firstiter = self._asyncgen_firstiter_hook  # type: ignore[attr-defined]
+        self._finalizer = self._asyncgen_finalizer_hook  # type: ignore[attr-defined]
         super().__init__(self._kernel_selector)
         self._clock_resolution = 1 / NSEC_PER_SEC
         self._ep: Any = machine.kernel.fget(self._kernel_selector.fileno()).private_data
@@ -214,6 +217,7 @@ class SimEventLoop(asyncio.SelectorEventLoop):
                 if self._sched.trace is not None:
                     self._trace(handle)
                 events._set_running_loop(self)
+                sys.set_asyncgen_hooks(self._firstiter, self._finalizer)
                 try:
                     if not handle.cancelled():
                         handle._run()
@@ -384,10 +388,10 @@ class SimEventLoop(asyncio.SelectorEventLoop):
         self._sched.clock.cancel(self._timer)
         if self._sleeper is not None:
             self._sched.wake_up_process(self._sleeper)
-        elif isinstance(self._failure, SystemExit):
-            self.host.ended(self._failure)
         elif self._failure is not None:
-            raise self._failure
+            self.host.ended(self._failure)
+        elif self.main_task is not None and not self.main_task.done():
+            self.host.ended(RuntimeError("Event loop stopped before Future completed."))
 
     def is_running(self) -> bool:
         return self._active
@@ -451,12 +455,13 @@ class SimEventLoop(asyncio.SelectorEventLoop):
         def body() -> None:
             try:
                 result = func(*args)
-            except Exception as exc:
+            except TaskExit:
+                raise
+            except BaseException as exc:
                 self.call_soon(settle, future.set_exception, exc)
             else:
                 self.call_soon(settle, future.set_result, result)
-            finally:
-                self._thread_ended()
+            self._thread_ended()
 
         def start() -> None:
             self._threads += 1

@@ -21,6 +21,7 @@ a program are cooperative here, and a race between two of their instructions is 
 from __future__ import annotations
 
 import gc
+import sys
 from _thread import allocate_lock, get_ident, start_new_thread
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -120,6 +121,9 @@ class WorldScheduler(Scheduler):
 
     def spawn(self, function: Callable[[], Any], name: str) -> Task:
         """Start a task with a stack, of the process that the current task belongs to."""
+        if self._ended:
+            # What unwinds starts nothing.
+            raise TaskExit
 
         def body() -> Any:
             place.threads.add(get_ident())
@@ -144,7 +148,11 @@ class WorldScheduler(Scheduler):
 
     def drive(self) -> None:
         """Run the world until `end` is called. Raises what was given to `fail`."""
-        self._drive(self._first, self._next())
+        hooks = sys.get_asyncgen_hooks()
+        try:
+            self._drive(self._first, self._next())
+        finally:
+            sys.set_asyncgen_hooks(*hooks)
         if self._problem is not None:
             raise self._problem
 
@@ -328,8 +336,8 @@ class WorldScheduler(Scheduler):
         if self._closing:
             self._gone.release()
             return
-        chosen = self._next_or_end()
-        if chosen is None or self._ended:
+        chosen = None if self._ended else self._next_or_end()
+        if chosen is None:
             self._return_to_first()
         else:
             self._resume(chosen)

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 from ..kernel.hrtimer import HrTimer
 from ..kernel.kernel import BOOT_TIME_NS, Kernel
 from ..kernel.sched import TaskExit
+from ..kernel.signal import Killed
 from ..kernel.uapi import NSEC_PER_SEC
 from . import inside, standard
 from .disk import Disk
@@ -52,7 +53,7 @@ def is_failure(error: BaseException | None) -> bool:
     """Return whether a program that ended so has failed: a signal or status 0 is no failure."""
     if isinstance(error, SystemExit):
         return error.code not in (None, 0)
-    return isinstance(error, Exception)
+    return error is not None and not isinstance(error, (Killed, KeyboardInterrupt))
 
 
 @contextlib.contextmanager
