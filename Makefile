@@ -126,8 +126,9 @@ test-install:
 
 # The long comparison of aiopoll.kernel with the Linux underneath.
 conformance: $(VENV)/.built
-	AIOPOLL_DIFFERENTIAL_OPERATIONS=100000 $(BIN)/python -m pytest -o faulthandler_timeout=1800 \
-		tests/conformance $(addprefix tests/kernel/test_,differential.py socket_differential.py) $(PYTEST_ARGS)
+	AIOPOLL_DIFFERENTIAL_OPERATIONS=100000 AIOPOLL_LINKS=1 \
+		$(BIN)/python -m pytest -o faulthandler_timeout=1800 tests/conformance tests/sim/test_netem.py \
+		$(addprefix tests/kernel/test_,differential.py socket_differential.py) $(PYTEST_ARGS)
 
 # AIOPOLL_SOAK multiplies the number of connections, timers, signals and examples;
 # AIOPOLL_SOAK_SECONDS is how long descriptors change hands on each backend: half an hour for both.
@@ -136,7 +137,7 @@ AIOPOLL_SOAK_SECONDS ?= 900
 soak: $(VENV)/.built
 	AIOPOLL_SOAK=$(AIOPOLL_SOAK) AIOPOLL_SOAK_SECONDS=$(AIOPOLL_SOAK_SECONDS) AIOPOLL_SOAK_RATE=1000 \
 		$(BIN)/python -m pytest -o faulthandler_timeout=0 \
-		tests/stress tests/leaks $(PYTEST_ARGS)
+		tests/stress tests/leaks $(addprefix tests/sim/test_,toys.py kv.py generated.py) $(PYTEST_ARGS)
 
 # Each in a copy of the checkout; tools/mutants.toml has the faults.
 mutants: $(VENV)/.built

@@ -1,5 +1,7 @@
 """Generated programs: run equals run equals replay, by the full trace."""
 
+from collections.abc import Callable
+
 import pytest
 
 from aiopoll.sim.run import Outcome, run_once
@@ -30,7 +32,9 @@ def test_run_equals_run_equals_replay() -> None:
     assert check(range(40)) > 1000
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("hundred", range(10))
-def test_a_thousand_generated_programs_repeat(hundred: int) -> None:
-    assert check(range(100 * hundred, 100 * hundred + 100)) > 2000
+@pytest.mark.soak
+@pytest.mark.parametrize("part", range(4))
+def test_many_generated_programs_repeat(part: int, soak: Callable[[int], int]) -> None:
+    """AIOPOLL_SOAK=10 tries a thousand programs."""
+    count = soak(25)
+    assert check(range(40 + part * count, 40 + part * count + count)) > 10 * count

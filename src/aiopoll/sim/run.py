@@ -143,20 +143,18 @@ def _run(world: World, program: Program, name: str, outcome: Outcome) -> None:
 def _collected() -> Iterator[None]:
     """Collect cycles at the end of the block, of what was made in it, and not before.
 
-    What is there already is frozen meanwhile: a collection costs what the world has made.
+    What is there already is frozen meanwhile: a collection costs what the world has made. Whether
+    the program has frozen objects itself is not asked, for that counts them all.
     """
     collecting = gc.isenabled()
-    frozen = gc.get_freeze_count()
     gc.disable()
-    if not frozen:
-        gc.freeze()
+    gc.freeze()
     try:
         yield
         with quiet_finalizers():
             gc.collect()
     finally:
-        if not frozen:
-            gc.unfreeze()
+        gc.unfreeze()
         if collecting:
             gc.enable()
 
