@@ -33,11 +33,23 @@ from ..kernel.signal import Killed
 from ..kernel.uapi import NSEC_PER_SEC
 from .loop import SimEventLoop
 from .programs import program_of
-from .sched import StepTask
+from .sched import StepTask, WorldScheduler
+from .stopping import refuse
 
 if TYPE_CHECKING:
     from .disk import Disk
     from .world import World
+
+
+class NoFiles(dict[int, Any]):
+    """The descriptors of a machine that is off: a call that has one ends the code that made it."""
+
+    def __init__(self, sched: WorldScheduler) -> None:
+        super().__init__()
+        self.sched = sched
+
+    def get(self, fd: int, default: Any = None) -> Any:
+        refuse(self.sched.over)
 
 
 class HostState(enum.Enum):
@@ -106,7 +118,7 @@ class Host:
     def kernel(self) -> Kernel:
         """Return the kernel that runs now. TaskExit ends code of a machine that is off."""
         if self._kernel is None:
-            raise TaskExit
+            refuse(self.world.sched.over)
         return self._kernel
 
     @property
@@ -293,7 +305,7 @@ class Host:
         if kernel is not None:
             kernel.halted = True
             for process in kernel.processes.values():
-                process.files.files.clear()
+                process.files.files = NoFiles(self.world.sched)
 
     def take_loops(self) -> list[SimEventLoop]:
         """Return the loops of every start, and forget them."""

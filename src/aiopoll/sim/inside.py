@@ -29,11 +29,13 @@ class Escaped(RuntimeError):
 class _Place:
     """The world that runs in this process, if one does."""
 
-    __slots__ = ("threads", "world")
+    __slots__ = ("caller", "threads", "world")
 
     def __init__(self) -> None:
         self.world: World | None = None
         self.threads: set[int] = set()
+        # The thread that runs the world, and gets what comes of it.
+        self.caller: int = 0
 
 
 place: _Place = _Place()

@@ -21,13 +21,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 import heapq
 import inspect
 import itertools
 import math
 import sys
 from asyncio import events
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..kernel.hrtimer import HrTimer
@@ -46,6 +47,7 @@ from ..kernel.wait import WaitQueueEntry
 from .inside import Escaped, host
 from .names.escape import CHILD, escaped
 from .sched import StepTask
+from .stopping import close
 from .waiting import name_of
 
 CANDIDATES_MAX = 32
@@ -426,14 +428,23 @@ class SimEventLoop(asyncio.SelectorEventLoop):
         while left := asyncio.all_tasks(self) - unwound:
             for task in sorted(left, key=hash):
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
-                # Whatever the program does now, it is over: also what it raises.
-                with contextlib.suppress(BaseException):
-                    task.get_coro().close()
+                # Where it awaits once more it stands, and is closed there.
+                close(task.get_coro(), functools.partial(self._as_current, task))
             unwound |= left
         self._ready.clear()  # type: ignore[attr-defined]
         self._scheduled.clear()  # type: ignore[attr-defined]
         self._left.clear()
         self._closed = True
+
+    @contextlib.contextmanager
+    def _as_current(self, task: asyncio.Task[Any]) -> Iterator[None]:
+        events._set_running_loop(self)
+        asyncio.tasks._enter_task(self, task)
+        try:
+            yield
+        finally:
+            asyncio.tasks._leave_task(self, task)
+            events._set_running_loop(None)
 
     # Threads, names and signals
 

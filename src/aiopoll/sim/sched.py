@@ -39,6 +39,7 @@ from ..kernel.sched import (
 )
 from ..kernel.trace import WAKE
 from .inside import place
+from .stopping import calm, foot, refuse
 
 if TYPE_CHECKING:
     from ..kernel.fork import Process
@@ -123,13 +124,15 @@ class WorldScheduler(Scheduler):
         """Start a task with a stack, of the process that the current task belongs to."""
         if self._ended:
             # What unwinds starts nothing.
-            raise TaskExit
+            refuse()
 
+        @foot
         def body() -> Any:
             place.threads.add(get_ident())
             try:
                 return function()
             finally:
+                calm()
                 place.threads.discard(get_ident())
 
         task = super().spawn(body, name)
@@ -192,6 +195,7 @@ class WorldScheduler(Scheduler):
         if gate is not self._first and not self._closing:
             self._return_to_first()
 
+    @foot
     def _step(self, task: StepTask, gate: Any) -> None:
         self.current = task
         if gate is self._first:
@@ -205,6 +209,8 @@ class WorldScheduler(Scheduler):
         finally:
             if gate is self._first:
                 self._first_step = None
+            if self._ended:
+                calm()
         self.steps += 1
         if not self.steps & COLLECT_MASK:
             gc.collect(1)
@@ -269,7 +275,7 @@ class WorldScheduler(Scheduler):
 
     def _give_way(self, me: Task) -> None:
         if self._ended:
-            raise TaskExit
+            refuse()
         chosen = self._next_or_end()
         if chosen is me:
             self.switches += 1
@@ -352,7 +358,7 @@ class WorldScheduler(Scheduler):
         for task in waiting:
             self.current = task
             task.gate.release()
-            # A program that catches even TaskExit stays behind, asleep for ever.
+            # A program that spins, and makes no call, stays behind.
             self._gone.acquire(timeout=1.0)
         for gate in self._idle:
             if gate is not self._first:

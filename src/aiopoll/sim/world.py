@@ -61,12 +61,13 @@ def quiet_finalizers() -> Iterator[None]:
     """Let finalizers be silent: their machines are off, so what they complain of has no effect.
 
     They would warn of what was not closed, and of coroutines that a crash kept from being awaited.
-    TaskExit ends those that ask their machine for something.
+    TaskExit ends those that ask their machine for something. What awaits as it is closed is over.
     """
     hook = sys.unraisablehook
 
     def quiet(unraisable: Any) -> None:
-        if unraisable.exc_type is not TaskExit:
+        ignored = str(unraisable.exc_value).endswith("ignored GeneratorExit")
+        if not ignored and not issubclass(unraisable.exc_type, TaskExit):
             hook(unraisable)
 
     sys.unraisablehook = quiet
@@ -425,6 +426,7 @@ class World:
         place.world = self
         ident = inside.get_ident()
         place.threads.add(ident)
+        place.caller = ident
         argv, path, environ = sys.argv, [*sys.path], dict(os.environ)
         named: Any = Arguments(argv)
         sys.argv = named
