@@ -67,6 +67,24 @@ def test_an_interrupt_ends_the_program_alone(wrap: Any) -> None:
     assert isinstance(found, KeyboardInterrupt)
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(0), SystemExit(3)])
+def test_asyncio_run_raises_what_ends_its_loop(error: BaseException) -> None:
+    cleaned: list[str] = []
+
+    def main() -> None:
+        try:
+            asyncio.run(raising(error)())
+        except BaseException as exc:
+            cleaned.append(type(exc).__name__)
+            time.sleep(1)
+            raise
+
+    outcome = end_of(main, may_fail=True)
+    assert outcome.error is None
+    assert outcome.result == (HostState.EXITED, error)
+    assert cleaned == [type(error).__name__]
+
+
 @pytest.mark.parametrize("wrap", [lambda main: main, in_a_loop_of_its_own])
 def test_a_main_whose_loop_is_stopped_ends(wrap: Any) -> None:
     async def main() -> None:

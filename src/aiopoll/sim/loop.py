@@ -376,18 +376,21 @@ class SimEventLoop(asyncio.SelectorEventLoop):
                 sleeper.state = TASK_UNINTERRUPTIBLE
                 sched.schedule()
         finally:
+            self._halt()
             self._sleeper = None
-            self._end_forever()
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
 
-    def _end_forever(self) -> None:
+    def _halt(self) -> None:
         self._active = False
         self._stopping = False
         self._todo = 0
         self.task.state = TASK_INTERRUPTIBLE
         self._sched.clock.cancel(self._timer)
+
+    def _end_forever(self) -> None:
+        self._halt()
         if self._sleeper is not None:
             self._sched.wake_up_process(self._sleeper)
         elif self._failure is not None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..kernel.trace import TraceDigest
 from ..kernel.trace import waiting as waiting_threads
 from . import inside
+from .interrupts import held
 from .tape import Deviation, Tape, tape_of
 from .waiting import describe_tasks
 from .world import Event, World, quiet_finalizers
@@ -99,11 +100,12 @@ def run_once(
 
     def run() -> None:
         world = World(tape, faults=faults, time_limit=time_limit, recording=recording, trace=trace)
+        interrupted(world.sched)
         if prepare is not None:
             prepare(world)
         _run(world, program, name, outcome)
 
-    with _collected():
+    with held() as interrupted, _collected():
         run()
     outcome.digest = summing.value
     return outcome

@@ -39,6 +39,7 @@ from ..kernel.sched import (
 )
 from ..kernel.trace import WAKE
 from .inside import place
+from .interrupts import raise_in
 from .stopping import calm, foot, refuse
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
 
 NO_PROGRESS_MAX = 1_000_000
 """Steps without any passing of time after which a program is said to spin."""
+
+PATIENCE_S = 1.0
+"""Seconds of the real machine after which a thread that control-C has ended must give way."""
 
 COLLECT_MASK = 0x3FFF
 """The collector of cycles runs each time that the number of steps has none of these bits."""
@@ -97,6 +101,8 @@ class WorldScheduler(Scheduler):
         # The task whose step ended the run.
         self._last: Task | None = None
         self._closing = False
+        # The thread of the real machine that has the control now.
+        self._running = get_ident()
         self._problem: BaseException | None = None
 
     def now(self) -> int:
@@ -128,7 +134,8 @@ class WorldScheduler(Scheduler):
 
         @foot
         def body() -> Any:
-            place.threads.add(get_ident())
+            self._running = get_ident()
+            place.threads.add(self._running)
             try:
                 return function()
             finally:
@@ -153,7 +160,7 @@ class WorldScheduler(Scheduler):
         """Run the world until `end` is called. Raises what was given to `fail`."""
         hooks = sys.get_asyncgen_hooks()
         try:
-            self._drive(self._first, self._next())
+            self._drive(self._first, self._next_or_end())
         finally:
             sys.set_asyncgen_hooks(*hooks)
         if self._problem is not None:
@@ -185,7 +192,7 @@ class WorldScheduler(Scheduler):
                 self.switches += 1
                 self._idle.append(gate)
                 chosen.gate.release()
-                gate.acquire()
+                self._wait(gate, gate is self._first)
                 if self._ended or self._closing:
                     break
                 chosen = self.current
@@ -229,6 +236,8 @@ class WorldScheduler(Scheduler):
     def _next(self) -> Task:
         """Run what interrupts do and let time pass until the choice falls on a task."""
         while True:
+            if self.interrupted:
+                raise TaskExit
             while self.softirqs or self.works:
                 if self.softirqs:
                     self._run_softirq()
@@ -290,12 +299,34 @@ class WorldScheduler(Scheduler):
             self._return_to_first()
         else:
             raise TaskExit
-        me.gate.acquire()
+        self._wait(me.gate, me is self._first_step)
         if isinstance(me, StepTask):
             me.suspended = False
             self._suspended.remove(me)
         if self._ended:
             raise TaskExit
+
+    def _wait(self, gate: Any, on_caller: bool) -> None:
+        """Wait at `gate` while another thread runs; a run that is interrupted waits no longer."""
+        if not on_caller:
+            gate.acquire()
+        else:
+            waited = 0
+            while not gate.acquire(timeout=PATIENCE_S):
+                waited += self.interrupted
+                if waited > 1:
+                    raise_in(self._running)
+        self._running = get_ident()
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether control-C has ended the run."""
+        return isinstance(self._problem, KeyboardInterrupt)
+
+    @property
+    def steps_on_caller(self) -> bool:
+        """Whether a step stands on the stack of the thread that called `drive`."""
+        return self._first_step is not None and self._running == place.caller
 
     def yield_to_others(self) -> None:
         """sched_yield: let the choice fall anew, on the current task too."""
@@ -314,10 +345,14 @@ class WorldScheduler(Scheduler):
             start_new_thread(self._driver, (taken_lock(),))
 
     def _driver(self, gate: Any) -> None:
-        ident = get_ident()
+        self._running = ident = get_ident()
         place.threads.add(ident)
         try:
             self._drive(gate, self.current)
+        except TaskExit:
+            # Control-C has found this thread between two steps.
+            if not self._closing:
+                self._return_to_first()
         finally:
             place.threads.discard(ident)
             if self._closing:
