@@ -15,6 +15,8 @@ from aiopoll.sim import World
 from aiopoll.sim.run import Outcome, run_once
 from aiopoll.sim.tape import tape_of
 
+pytest.importorskip("aiopoll.files")
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SERVER = str(EXAMPLES / "kv.py")
 KEYS = 8

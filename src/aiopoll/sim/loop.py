@@ -114,7 +114,8 @@ class SimEventLoop(asyncio.SelectorEventLoop):
         self._handlers: dict[int, events.Handle] = {}
         self.main_task: asyncio.Task[Any] | None = None
         self._left: set[asyncio.Task[Any]] = set()
-        self._kernel_selector = KernelSelector(machine.kernel)
+        self._kernel = machine.kernel
+        self._kernel_selector = KernelSelector(self._kernel)
         self._firstiter = self._asyncgen_firstiter_hook  # type: ignore[attr-defined]
         self._finalizer = self._asyncgen_finalizer_hook  # type: ignore[attr-defined]
         super().__init__(self._kernel_selector)
@@ -403,6 +404,10 @@ class SimEventLoop(asyncio.SelectorEventLoop):
 
     def close(self) -> None:
         """As asyncio's."""
+        if self._kernel.halted:
+            # By a finalizer, after the world is over.
+            self.unwind()
+            return
         if self._active:
             raise RuntimeError("Cannot close a running event loop")
         self._handlers.clear()

@@ -12,6 +12,7 @@ Left out: C code that raises no audit event (numpy's generators, getaddrinfo of 
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures.process
 import contextlib
 import multiprocessing.connection
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import inside
 from ..inside import Escaped
-from .dispatch import Replacement, functions, method
+from .dispatch import Replacement, function, functions, method
 
 if TYPE_CHECKING:
     from ..host import Host
@@ -234,6 +235,9 @@ def replacements() -> Iterable[Replacement]:
     }
     yield from functions(os, processes)
     yield from functions(os, {name: refuse(f"os.{name}", MACHINE) for name in OF_THE_PROCESS})
+    # A loop of 3.14 asks when it is made, for subprocesses that it might start.
+    if hasattr(asyncio.unix_events, "can_use_pidfd"):
+        yield asyncio.unix_events, "can_use_pidfd", function(lambda host: False)
     # Its objects hold the machine's os.close as a default, and would close a real descriptor.
     pipes = {
         name: refuse(f"multiprocessing's {name}", "use a queue of threading, or a socket")
