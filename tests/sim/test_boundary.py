@@ -223,6 +223,7 @@ def test_every_replacement_is_in_the_table() -> None:
 # Replacements under the name by which programs know them.
 SHOWN_AS = {
     "asyncio.tasks.as_completed": "asyncio.as_completed",
+    "asyncio.unix_events.can_use_pidfd": "os.pidfd_open",
     "asyncio.unix_events._UnixSelectorEventLoop": "asyncio.SelectorEventLoop",
     "asyncio.unix_events._UnixDefaultEventLoopPolicy._loop_factory": (
         "asyncio.get_event_loop_policy"
