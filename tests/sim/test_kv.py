@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from aiopoll.sim import World
+from aiopoll.sim import Host, World
 from aiopoll.sim.run import Outcome, run_once
 from aiopoll.sim.tape import tape_of
 
@@ -80,19 +80,19 @@ class Client:
         assert self.acknowledged <= value <= self.sent, what
 
 
-async def survive(world: World) -> int:
-    host = world.host(
-        "kv",
-        SERVER,
-        *("--host", "0.0.0.0", "--directory", "/data", "--segment-mib", "1"),
-        may_fail=True,
-    )
+def start(world: World) -> Host:
+    options = ("--host", "0.0.0.0", "--directory", "/data", "--segment-mib", "1")
+    return world.host("kv", SERVER, *options, may_fail=True)
+
+
+async def survive(world: World, torn: bool = True) -> int:
+    host = start(world)
     clients = [Client(world, number) for number in range(KEYS)]
     await up(world)
     for _ in range(CRASHES):
         writers = [asyncio.create_task(client.write()) for client in clients]
         await world.sleep(0.2 + world.tape.choose("time to the crash", 100) / 1000)
-        host.crash(torn=True)
+        host.crash(torn=torn)
         for writer in writers:
             writer.cancel()
         await asyncio.gather(*writers, return_exceptions=True)
@@ -138,6 +138,47 @@ def test_acknowledged_writes_survive_power_cuts() -> None:
 def test_many_power_cuts_lose_nothing(soak: Callable[[int], int]) -> None:
     """AIOPOLL_SOAK=50 tries the thousand seeds that the server is held to."""
     check(range(20, 20 + soak(20)))
+
+
+def test_power_cuts_that_lose_all_unsynced_data_lose_nothing() -> None:
+    async def program(world: World) -> int:
+        return await survive(world, torn=False)
+
+    for seed in range(5):
+        outcome = run_once(program, tape_of(seed), time_limit=600)
+        assert outcome.error is None, seed
+        assert outcome.result > KEYS
+
+
+def test_it_serves_from_its_disk() -> None:
+    async def program(world: World) -> bytes:
+        host = start(world)
+        client = Client(world, 0)
+        await up(world)
+        reader, writer = await client.connect()
+        assert await client.command(reader, writer, "SET", "a", "1") == b"+OK\r\n"
+        assert await client.command(reader, writer, "INCR", "a") == b":2\r\n"
+        assert await client.command(reader, writer, "GET", "a") == b"2"
+        information = await client.command(reader, writer, "INFO")
+        writer.close()
+        assert host.disk is not None
+        directory: Any = host.disk.root.root.entries["data"]
+        assert sorted(directory.entries) == ["000001.log", "000002.log", "manifest"]
+        return information
+
+    outcome = run_once(program, tape_of(1), time_limit=600)
+    assert outcome.error is None
+    assert b"files_aio_writes" in outcome.result
+
+
+def test_a_server_that_forgets_its_directory_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It loses its segments or its manifest, and says so or has no keys."""
+    import kv_log
+    import kv_manifest
+
+    for module in (kv_log, kv_manifest):
+        monkeypatch.setattr(module, "sync_directory", lambda directory: None)
+    assert any(isinstance(run(seed).error, AssertionError) for seed in range(20))
 
 
 def test_without_its_fsync_writes_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:

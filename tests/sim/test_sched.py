@@ -10,7 +10,7 @@ import pytest
 
 from aiopoll.kernel.sched import TASK_INTERRUPTIBLE
 from aiopoll.kernel.wait import schedule_hrtimeout
-from aiopoll.sim import Deadlock, Livelock, World
+from aiopoll.sim import Deadlock, Livelock, World, run
 from aiopoll.sim.run import Outcome, run_once
 from aiopoll.sim.tape import Plain, Tape, replay_of, tape_of
 
@@ -82,6 +82,15 @@ def test_waiting_for_nothing_is_a_deadlock_with_its_tasks() -> None:
     heading, place = outcome.waiting
     assert heading == "test: main waits"
     assert place.endswith("in program: await asyncio.get_running_loop().create_future()")
+
+
+def test_a_deadlock_of_a_program_names_what_waits() -> None:
+    async def program() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    with pytest.raises(Deadlock) as caught:
+        run(program(), seed=1)
+    assert "test_sched.py" in "".join(caught.value.__notes__)
 
 
 def test_spinning_without_time_is_a_livelock(monkeypatch) -> None:

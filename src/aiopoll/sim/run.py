@@ -17,10 +17,12 @@ from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..kernel.sched import Deadlock
 from ..kernel.trace import TraceDigest
 from ..kernel.trace import waiting as waiting_threads
 from . import inside
 from .interrupts import held
+from .sched import Livelock
 from .tape import Deviation, Tape, tape_of
 from .waiting import describe_tasks
 from .world import Event, World, quiet_finalizers
@@ -198,6 +200,8 @@ def run(
     outcome = run_once(program, tape_of(seed), faults=faults, time_limit=time_limit, name="main")
     if outcome.error is not None:
         outcome.error.add_note(f"seed {seed}")
+        if isinstance(outcome.error, (Deadlock, Livelock, TimeoutError)):
+            outcome.error.add_note("\n".join(["what waits:", *outcome.waiting]))
         raise outcome.error
     result: T = outcome.result
     return result
