@@ -6,6 +6,7 @@ AIOPOLL_SANITIZE=thread builds with ThreadSanitizer (`make test-tsan` sets it).
 """
 
 import os
+import sys
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -78,7 +79,10 @@ class BuildExtensions(build_ext):
 if __name__ == "__main__":  # the processes that run Cython may import this file too
     setup(
         cmdclass={"build_ext": BuildExtensions},
-        ext_modules=[
+        # The kernel and the simulator are Python, and are all that other systems can use.
+        ext_modules=[]
+        if sys.platform != "linux"
+        else [
             Extension(
                 SHARED,
                 [str(SRC.joinpath(*SHARED.split(".")).with_suffix(".c"))],

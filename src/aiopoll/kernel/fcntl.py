@@ -15,10 +15,10 @@ import termios
 from typing import Final
 
 from .syscall import SyscallTable, syscall
-from .uapi import error
+from .uapi import O_DIRECT, O_NOATIME, error
 
 FIONBIO: Final = 0x5421
-SETFL_MASK = os.O_APPEND | os.O_NONBLOCK | os.O_DIRECT | os.O_NOATIME
+SETFL_MASK = os.O_APPEND | os.O_NONBLOCK | O_DIRECT | O_NOATIME
 # These matter to open alone.
 OPENING = os.O_CREAT | os.O_EXCL | os.O_NOCTTY | os.O_TRUNC | os.O_CLOEXEC
 NR_OPEN: Final = 1 << 20
@@ -44,7 +44,7 @@ class FcntlSyscalls(SyscallTable):
         if cmd == fcntl.F_GETFL:
             return file.f_flags & ~OPENING
         if cmd == fcntl.F_SETFL:
-            if arg & os.O_DIRECT & ~file.f_flags and not file.f_op.seekable:
+            if arg & O_DIRECT & ~file.f_flags and not file.f_op.seekable:
                 raise error(errno.EINVAL)
             file.f_flags = file.f_flags & ~SETFL_MASK | arg & SETFL_MASK
             return 0

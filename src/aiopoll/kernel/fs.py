@@ -25,10 +25,10 @@ from .readdir import ReaddirSyscalls, open_directory
 from .sendfile import CopySyscalls
 from .signal import Handler
 from .syscall import syscall
-from .uapi import LONG_MAX, O_ACCMODE, error
+from .uapi import LONG_MAX, O_ACCMODE, O_TMPFILE, error
 
 # Without O_DIRECTORY, which O_TMPFILE has in it.
-TMPFILE_BIT = os.O_TMPFILE & ~os.O_DIRECTORY
+TMPFILE_BIT = O_TMPFILE & ~os.O_DIRECTORY
 RWF_DSYNC, RWF_SYNC, RWF_APPEND = 2, 4, 0x10
 
 

@@ -20,7 +20,7 @@ import stat
 from .file import File, FileOperations
 from .inode import Node, SuperBlock
 from .sched import Scheduler
-from .uapi import LONG_MAX, PAGE_SIZE, error
+from .uapi import LONG_MAX, O_DIRECT, PAGE_SIZE, error
 from .writeback import transfer, wait_for_media
 
 SECTOR_SIZE = 512
@@ -182,7 +182,7 @@ def write_back(file: File, pos: int, count: int, nowait: bool) -> None:
 def ramfs_read(file: File, count: int, pos: int | None, nowait: bool) -> bytes:
     inode: Inode = file.private_data
     start = pos or 0
-    direct = bool(file.f_flags & os.O_DIRECT)
+    direct = bool(file.f_flags & O_DIRECT)
     if direct:
         write_back(file, start, count, nowait)
     if inode.sb.device is not None and count and (direct or inode.cold):
@@ -204,7 +204,7 @@ def ramfs_write(file: File, data: bytes, pos: int | None, nowait: bool) -> int:
         return 0
     start = inode.size if file.f_flags & os.O_APPEND else pos or 0
     count = inode.sb.write_checks(file, start, len(data))
-    direct = bool(file.f_flags & os.O_DIRECT)
+    direct = bool(file.f_flags & O_DIRECT)
     device = inode.sb.device
     if direct:
         write_back(file, start, len(data), nowait)

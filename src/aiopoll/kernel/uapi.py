@@ -8,6 +8,7 @@ Left out: every number that no module of this package uses.
 from __future__ import annotations
 
 import os
+import socket
 from typing import Final
 
 EPOLLIN: Final = 0x001
@@ -38,6 +39,27 @@ O_ACCMODE: Final = 0o3
 LONG_MAX: Final = (1 << 63) - 1
 PAGE_SIZE: Final = 4096
 NSEC_PER_SEC: Final = 1_000_000_000
+
+# What the socket and os modules of other systems lack, by Linux' numbers: the kernel in here is
+# Linux on them too.
+O_DIRECT: Final[int] = int(getattr(os, "O_DIRECT", 0o40000))
+O_NOATIME: Final[int] = int(getattr(os, "O_NOATIME", 0o1000000))
+O_TMPFILE: Final[int] = int(getattr(os, "O_TMPFILE", 0o20000000 | os.O_DIRECTORY))
+AF_ALG: Final[int] = int(getattr(socket, "AF_ALG", 38))
+ALG_SET_KEY: Final[int] = int(getattr(socket, "ALG_SET_KEY", 1))
+MSG_MORE: Final[int] = int(getattr(socket, "MSG_MORE", 0x8000))
+MSG_NOSIGNAL: Final[int] = int(getattr(socket, "MSG_NOSIGNAL", 0x4000))
+SO_DOMAIN: Final[int] = int(getattr(socket, "SO_DOMAIN", 39))
+SO_PROTOCOL: Final[int] = int(getattr(socket, "SO_PROTOCOL", 38))
+TCP_INFO: Final[int] = int(getattr(socket, "TCP_INFO", 11))
+TCP_LINGER2: Final[int] = int(getattr(socket, "TCP_LINGER2", 8))
+TCP_QUICKACK: Final[int] = int(getattr(socket, "TCP_QUICKACK", 12))
+TCP_SYNCNT: Final[int] = int(getattr(socket, "TCP_SYNCNT", 7))
+TCP_USER_TIMEOUT: Final[int] = int(getattr(socket, "TCP_USER_TIMEOUT", 18))
+TCP_KEEPIDLE: Final[int] = int(getattr(socket, "TCP_KEEPIDLE", 4))
+SCM_CREDENTIALS: Final[int] = int(getattr(socket, "SCM_CREDENTIALS", 2))
+SOCK_CLOEXEC: Final[int] = int(getattr(socket, "SOCK_CLOEXEC", 0o2000000))
+SOCK_NONBLOCK: Final[int] = int(getattr(socket, "SOCK_NONBLOCK", 0o4000))
 
 
 class BadAddress:

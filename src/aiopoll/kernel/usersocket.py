@@ -19,7 +19,16 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .file import Buffer
-from .uapi import EPOLLIN, EPOLLOUT, NSEC_PER_SEC, error
+from .uapi import (
+    EPOLLIN,
+    EPOLLOUT,
+    NSEC_PER_SEC,
+    SO_DOMAIN,
+    SO_PROTOCOL,
+    SOCK_CLOEXEC,
+    SOCK_NONBLOCK,
+    error,
+)
 
 if TYPE_CHECKING:
     from .kernel import Kernel
@@ -28,7 +37,7 @@ T = TypeVar("T")
 
 # The socket module's own, which are Python: they ask a socket for its methods alone.
 _stock: Any = socket.socket
-_KINDS = ~(socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+_KINDS = ~(SOCK_NONBLOCK | SOCK_CLOEXEC)
 
 
 class KernelSocket:
@@ -49,11 +58,11 @@ class KernelSocket:
         self._kernel = kernel
         fd = kernel.socket(family, type, proto) if fileno is None else fileno
         self._timeout: float | None = None
-        domain = kernel.getsockopt(fd, socket.SOL_SOCKET, socket.SO_DOMAIN)
+        domain = kernel.getsockopt(fd, socket.SOL_SOCKET, SO_DOMAIN)
         kind = kernel.getsockopt(fd, socket.SOL_SOCKET, socket.SO_TYPE)
         self.family: socket.AddressFamily = socket.AddressFamily(domain)
         self.type: socket.SocketKind = socket.SocketKind(kind)
-        self.proto: int = int(kernel.getsockopt(fd, socket.SOL_SOCKET, socket.SO_PROTOCOL))
+        self.proto: int = int(kernel.getsockopt(fd, socket.SOL_SOCKET, SO_PROTOCOL))
         self._fd = fd
         self._file: Any = kernel.fget(fd)
         self._process = kernel.sched.current.process
@@ -61,7 +70,7 @@ class KernelSocket:
         self._closed = False
         # How many files of makefile() use it.
         self._io_refs = 0
-        if fileno is None and type & socket.SOCK_NONBLOCK:
+        if fileno is None and type & SOCK_NONBLOCK:
             self._timeout = 0.0
 
     def __enter__(self) -> KernelSocket:

@@ -22,11 +22,14 @@ from typing import Any
 
 from ..net.socket import Address, MsgHdr, Net, ProtoOps, Sock
 from ..uapi import (
+    AF_ALG,
+    ALG_SET_KEY,
     EPOLLIN,
     EPOLLOUT,
     EPOLLRDNORM,
     EPOLLWRBAND,
     EPOLLWRNORM,
+    MSG_MORE,
     PAGE_SIZE,
     error,
 )
@@ -112,7 +115,7 @@ def alg_setsockopt(sk: AlgSock, level: int, option: int, value: Any) -> bool:
     """Set the key, for ALG_SET_KEY. EINVAL for a length that the algorithm does not have."""
     if level != socket.SOL_ALG:
         return False
-    if option != socket.ALG_SET_KEY or not sk.kind:
+    if option != ALG_SET_KEY or not sk.kind:
         raise error(errno.ENOPROTOOPT)
     if sk.kind == "skcipher" and len(value) not in (16, 24, 32):
         raise error(errno.EINVAL)
@@ -139,7 +142,7 @@ def hash_sendmsg(sk: AlgSock, data: bytes, flags: int, address: Address, nowait:
         sk.hash = new_hash(sk)
         sk.digest = None
     sk.hash.update(data)
-    sk.more = bool(flags & socket.MSG_MORE)
+    sk.more = bool(flags & MSG_MORE)
     if not sk.more:
         sk.digest = sk.hash.digest()
     return len(data)
@@ -181,7 +184,7 @@ def skcipher_sendmsg(sk: AlgSock, data: bytes, flags: int, address: Address, now
         sk.wait(lambda: len(sk.pending) < sk.sndbuf, sk.sndtimeo_ns)
     part = data[: sk.sndbuf - len(sk.pending)]
     sk.pending += part
-    sk.more = bool(flags & socket.MSG_MORE)
+    sk.more = bool(flags & MSG_MORE)
     sk.data_ready()
     return len(part)
 
@@ -236,4 +239,4 @@ algif_ops: ProtoOps = ProtoOps(
 
 
 def alg_init(net: Net) -> None:
-    net.create[socket.AF_ALG, socket.SOCK_SEQPACKET] = alg_create
+    net.create[AF_ALG, socket.SOCK_SEQPACKET] = alg_create

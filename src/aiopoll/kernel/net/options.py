@@ -14,7 +14,16 @@ import socket
 from typing import Any
 
 from ..syscall import SyscallTable, syscall
-from ..uapi import NSEC_PER_SEC, error
+from ..uapi import (
+    NSEC_PER_SEC,
+    SO_DOMAIN,
+    SO_PROTOCOL,
+    TCP_INFO,
+    TCP_LINGER2,
+    TCP_QUICKACK,
+    TCP_SYNCNT,
+    error,
+)
 from .socket import TCP_LISTEN, WMEM_DEFAULT, Sock, sock_of
 
 SOL = socket.SOL_SOCKET
@@ -27,12 +36,12 @@ SWITCHES = {
 }
 READ_ONLY = {
     (SOL, socket.SO_TYPE),
-    (SOL, socket.SO_DOMAIN),
-    (SOL, socket.SO_PROTOCOL),
+    (SOL, SO_DOMAIN),
+    (SOL, SO_PROTOCOL),
     (SOL, socket.SO_ERROR),
     (SOL, socket.SO_ACCEPTCONN),
     (SOL, socket.SO_SNDLOWAT),
-    (socket.IPPROTO_TCP, socket.TCP_INFO),
+    (socket.IPPROTO_TCP, TCP_INFO),
 }
 LINGER_SIZE = 8
 TCP_INFO_SIZE = 232
@@ -40,10 +49,10 @@ DEFAULTS = {
     (SOL, socket.SO_LINGER): bytes(LINGER_SIZE),
     (SOL, socket.SO_RCVLOWAT): 1,
     (SOL, socket.SO_SNDLOWAT): 1,
-    (socket.IPPROTO_TCP, socket.TCP_QUICKACK): 1,
+    (socket.IPPROTO_TCP, TCP_QUICKACK): 1,
     (socket.IPPROTO_TCP, socket.TCP_MAXSEG): 536,
-    (socket.IPPROTO_TCP, socket.TCP_SYNCNT): 6,
-    (socket.IPPROTO_TCP, socket.TCP_LINGER2): 60,
+    (socket.IPPROTO_TCP, TCP_SYNCNT): 6,
+    (socket.IPPROTO_TCP, TCP_LINGER2): 60,
     (socket.IPPROTO_IP, socket.IP_TTL): 64,
     (socket.IPPROTO_IP, socket.IP_MULTICAST_TTL): 1,
     (socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP): 1,
@@ -125,15 +134,15 @@ class OptionSyscalls(SyscallTable):
                 return code
             known = {
                 socket.SO_TYPE: sk.type,
-                socket.SO_DOMAIN: sk.family,
-                socket.SO_PROTOCOL: sk.protocol,
+                SO_DOMAIN: sk.family,
+                SO_PROTOCOL: sk.protocol,
                 socket.SO_ACCEPTCONN: int(sk.state == TCP_LISTEN),
                 socket.SO_SNDBUF: sk.sndbuf,
                 socket.SO_RCVBUF: sk.rcvbuf,
             }
             if option in known:
                 return known[option]
-        elif (level, option) == (socket.IPPROTO_TCP, socket.TCP_INFO):
+        elif (level, option) == (socket.IPPROTO_TCP, TCP_INFO):
             return bytes([sk.state]).ljust(TCP_INFO_SIZE, b"\0")
         name = level, option
         return sk.options.get(name, sk.default_options.get(name, DEFAULTS.get(name, 0)))

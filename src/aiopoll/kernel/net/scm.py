@@ -19,7 +19,7 @@ from collections.abc import Iterable
 
 from ..file import Buffer, File
 from ..syscall import SyscallTable, syscall
-from ..uapi import error
+from ..uapi import SCM_CREDENTIALS, error
 from .socket import MSG_DONTWAIT, Address, MsgHdr, sock_of, sock_recvmsg
 
 SCM_MAX_FD = 253
@@ -68,7 +68,7 @@ class MessageSyscalls(SyscallTable):
             for level, kind, data in ancdata:
                 if level != socket.SOL_SOCKET:
                     continue
-                if kind not in (socket.SCM_RIGHTS, socket.SCM_CREDENTIALS):
+                if kind not in (socket.SCM_RIGHTS, SCM_CREDENTIALS):
                     raise error(errno.EINVAL)
                 if kind == socket.SCM_RIGHTS:
                     count = len(data) // INT_SIZE
@@ -108,7 +108,7 @@ class MessageSyscalls(SyscallTable):
 def check_control(ancdata: Iterable[Control]) -> None:
     """sock_cmsg_send: a family without descriptors ignores them. EINVAL for unknown kinds."""
     for level, kind, _ in ancdata:
-        if level == socket.SOL_SOCKET and kind not in (socket.SCM_RIGHTS, socket.SCM_CREDENTIALS):
+        if level == socket.SOL_SOCKET and kind not in (socket.SCM_RIGHTS, SCM_CREDENTIALS):
             raise error(errno.EINVAL)
 
 

@@ -40,6 +40,7 @@ from ..uapi import (
     EPOLLRDNORM,
     EPOLLWRBAND,
     EPOLLWRNORM,
+    MSG_NOSIGNAL,
     PAGE_SIZE,
     error,
 )
@@ -52,7 +53,6 @@ MSG_PEEK = int(socket.MSG_PEEK)
 MSG_DONTWAIT = int(socket.MSG_DONTWAIT)
 MSG_TRUNC = int(socket.MSG_TRUNC)
 MSG_WAITALL = int(socket.MSG_WAITALL)
-MSG_NOSIGNAL = int(socket.MSG_NOSIGNAL)
 O_NONBLOCK = os.O_NONBLOCK
 
 RCV_SHUTDOWN = 1

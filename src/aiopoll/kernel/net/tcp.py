@@ -24,6 +24,7 @@ from ..uapi import (
     EPOLLPRI,
     EPOLLRDNORM,
     EPOLLWRNORM,
+    TCP_USER_TIMEOUT,
     error,
 )
 from .inet import ANY, inet_bind, inet_getname, is_local
@@ -343,7 +344,7 @@ def tcp_setsockopt(sk: TcpSock, level: int, option: int, value: Any) -> bool:
     if level == socket.IPPROTO_TCP and option in KEEPALIVE_LIMITS:
         if not 1 <= int(value) <= KEEPALIVE_LIMITS[option]:
             raise error(errno.EINVAL)
-    elif level == socket.IPPROTO_TCP and option == socket.TCP_USER_TIMEOUT:
+    elif level == socket.IPPROTO_TCP and option == TCP_USER_TIMEOUT:
         if int(value) < 0:
             raise error(errno.EINVAL)
     elif (level, option) == (socket.SOL_SOCKET, socket.SO_KEEPALIVE):

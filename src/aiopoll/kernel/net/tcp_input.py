@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ..hrtimer import HrTimer
 from ..uapi import (
     NSEC_PER_SEC,
+    TCP_KEEPIDLE,
 )
 from .inet import InetSock, lookup_listeners
 from .socket import (
@@ -62,7 +63,7 @@ class TcpSock(InetSock):
 
     table = "tcp"
     default_options: ClassVar[dict[tuple[int, int], Any]] = {
-        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE): 7200,
+        (socket.IPPROTO_TCP, TCP_KEEPIDLE): 7200,
         (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL): 75,
         (socket.IPPROTO_TCP, socket.TCP_KEEPCNT): 9,
     }

@@ -20,7 +20,7 @@ import socket
 from collections import deque
 
 from ..hrtimer import HrTimer
-from ..uapi import NSEC_PER_SEC
+from ..uapi import NSEC_PER_SEC, TCP_KEEPIDLE, TCP_USER_TIMEOUT
 from .socket import TCP_FIN_WAIT2, TCP_SYN_RECV, Net
 from .tcp_input import TcpSock
 from .wire import Flow
@@ -38,7 +38,7 @@ TAIL_PROBE_MIN_NS = 2 * NSEC_PER_MSEC
 # Segments that arrive before an ACK is sent at once.
 ACK_EVERY = 2
 KEEPALIVE_LIMITS = {
-    socket.TCP_KEEPIDLE: 32_767,
+    TCP_KEEPIDLE: 32_767,
     socket.TCP_KEEPINTVL: 32_767,
     socket.TCP_KEEPCNT: 127,
 }
@@ -185,12 +185,12 @@ class TimedFlow(Flow):
         return int(sk.options.get((level, option), sk.default_options.get((level, option), 0)))
 
     def _user_timeout_ns(self) -> int:
-        return self._option(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) * NSEC_PER_MSEC
+        return self._option(socket.IPPROTO_TCP, TCP_USER_TIMEOUT) * NSEC_PER_MSEC
 
     def arm_keepalive(self) -> None:
         """Begin to count idle time, if SO_KEEPALIVE is set."""
         if self._option(socket.SOL_SOCKET, socket.SO_KEEPALIVE):
-            idle_ns = self._option(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) * NSEC_PER_SEC
+            idle_ns = self._option(socket.IPPROTO_TCP, TCP_KEEPIDLE) * NSEC_PER_SEC
             self.clock.start(self.keep_timer, max(self.heard_ns + idle_ns, self.clock.now_ns))
 
     def was_orphaned(self) -> None:
@@ -207,7 +207,7 @@ class TimedFlow(Flow):
             return
         if not self._option(socket.SOL_SOCKET, socket.SO_KEEPALIVE):
             return
-        wait_ns = self._option(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) * NSEC_PER_SEC
+        wait_ns = self._option(socket.IPPROTO_TCP, TCP_KEEPIDLE) * NSEC_PER_SEC
         idle_ns = now_ns - self.heard_ns
         if self.unacked or sk.write_queue:
             # The retransmissions will find out.

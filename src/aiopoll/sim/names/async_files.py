@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from ...kernel.uapi import O_DIRECT, O_TMPFILE
 from .async_file import FileStatistics, disk_of, file_statistics, the_host, waited
 from .binary_file import BinaryFile
 from .dispatch import Dispatcher, Lookalike, Replacement
@@ -205,7 +206,7 @@ def temporary_file(
     direct = options.pop("direct", False)
 
     def unnamed(path: Any, flags: int) -> int:
-        return os.open(directory, os.O_TMPFILE | os.O_RDWR | (flags & os.O_DIRECT), 0o600)
+        return os.open(directory, O_TMPFILE | os.O_RDWR | (flags & O_DIRECT), 0o600)
 
     if direct:
         path = os.path.join(directory, f"tmp{os.urandom(8).hex()}")

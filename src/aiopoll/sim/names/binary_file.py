@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ...kernel.ramfs import SECTOR_SIZE, Inode
+from ...kernel.uapi import O_DIRECT
 from .async_file import OFFSET_MAX, AsyncFile, FileStatistics, disk_of, offset_of, totals, waited
 from .paths import open_path
 from .raw_files import open_file
@@ -371,6 +372,6 @@ def _direct_opener(host: Host, writes: bool) -> Callable[[Any, int], int]:
     def opener(path: Any, flags: int) -> int:
         if writes:
             flags = flags & ~(os.O_ACCMODE | os.O_APPEND) | os.O_RDWR
-        return open_path(host, path, flags | os.O_DIRECT, 0o666)
+        return open_path(host, path, flags | O_DIRECT, 0o666)
 
     return opener

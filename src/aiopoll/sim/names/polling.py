@@ -16,7 +16,7 @@ import selectors
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ...kernel.uapi import EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD
+from ...kernel.uapi import EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLIN, EPOLLOUT, EPOLLPRI
 from .. import inside
 from .dispatch import Lookalike, Replacement, function
 
@@ -163,9 +163,7 @@ class Epoll:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def register(
-        self, fd: Any, eventmask: int = select.EPOLLIN | select.EPOLLPRI | select.EPOLLOUT
-    ) -> None:
+    def register(self, fd: Any, eventmask: int = EPOLLIN | EPOLLPRI | EPOLLOUT) -> None:
         self._kernel.epoll_ctl(self._open(), EPOLL_CTL_ADD, fileno(fd), eventmask)
 
     def modify(self, fd: Any, eventmask: int) -> None:

@@ -20,6 +20,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from ...kernel.uapi import SOCK_CLOEXEC
 from ...kernel.usersocket import KernelSocket
 from .. import inside
 from .dispatch import Lookalike, Replacement, functions
@@ -375,7 +376,7 @@ def socketpair(
     host: Host, family: int | None = None, type: int = socket.SOCK_STREAM, proto: int = 0
 ) -> tuple[Socket, Socket]:
     one, two = host.kernel.socketpair(
-        socket.AF_UNIX if family is None else family, type & ~socket.SOCK_CLOEXEC, proto
+        socket.AF_UNIX if family is None else family, type & ~SOCK_CLOEXEC, proto
     )
     return Socket(fileno=one), Socket(fileno=two)
 
