@@ -140,7 +140,7 @@ def test_many_power_cuts_lose_nothing(soak: Callable[[int], int]) -> None:
     check(range(20, 20 + soak(20)))
 
 
-def test_power_cuts_that_lose_all_unsynced_data_lose_nothing() -> None:
+def test_power_cuts_without_torn_writes_lose_nothing() -> None:
     async def program(world: World) -> int:
         return await survive(world, torn=False)
 
