@@ -289,7 +289,10 @@ class EventPollSyscalls(SyscallTable):
         self, ep: EventPoll, maxevents: int, timeout_ns: int | None
     ) -> list[tuple[int, int]]:
         if timeout_ns is not None and timeout_ns <= 0:
-            return ep.send_events(maxevents)
+            found = ep.send_events(maxevents)
+            if not found:
+                self.sched.found_nothing()
+            return found
         expires_ns = None if timeout_ns is None else self.sched.clock.now_ns + timeout_ns
         while True:
             # A ready item may turn out stale: then the wait goes on for the rest of its time.

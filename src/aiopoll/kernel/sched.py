@@ -322,6 +322,9 @@ class Scheduler:
             me.state = TASK_RUNNING
             raise failure
 
+    def found_nothing(self) -> None:
+        """Take note of a call that found nothing, and did not wait: a loop of them may spin."""
+
     @staticmethod
     def is_runnable(task: Task) -> bool:
         """Whether the task could run now: it neither sleeps nor spins."""

@@ -171,6 +171,8 @@ def do_poll(sched: Scheduler, look: Callable[[PollTable], int], timeout_ns: int 
             if signal_pending(sched):
                 raise error(errno.EINTR)
             if not in_time:
+                if not timeout_ns:
+                    sched.found_nothing()
                 return 0
             in_time = table.schedule_timeout(expires_ns)
     finally:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from errno import EAGAIN
 from typing import Concatenate, ParamSpec, TypeVar
 
 from .file import File, FileTable
@@ -51,6 +52,8 @@ def syscall(function: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S,
         try:
             result = function(self, *args, **kwargs)
         except OSError as exc:
+            if exc.errno == EAGAIN:
+                sched.found_nothing()
             if self.trace is not None:
                 self.trace(
                     sched.clock.now_ns,

@@ -20,6 +20,7 @@ a program are cooperative here, and a race between two of their instructions is 
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import sys
 from _thread import allocate_lock, get_ident, start_new_thread
@@ -48,6 +49,11 @@ if TYPE_CHECKING:
 
 NO_PROGRESS_MAX = 1_000_000
 """Steps without any passing of time after which a program is said to spin."""
+
+SPIN_MAX = 1_000_000
+NOTHING = 100
+"""A task spins that asks SPIN_MAX times at one instant; where it finds nothing, each counts so."""
+NSEC_PER_USEC = 1_000
 
 PATIENCE_S = 1.0
 """Seconds of the real machine after which a thread that control-C has ended must give way."""
@@ -101,6 +107,10 @@ class WorldScheduler(Scheduler):
         # The task whose step ended the run.
         self._last: Task | None = None
         self._closing = False
+        # The task that asks without waiting, the instant, and how often.
+        self._spinner: Task | None = None
+        self._spin_at_ns = -1
+        self._spun = 0
         # The thread of the real machine that has the control now.
         self._running = get_ident()
         self._problem: BaseException | None = None
@@ -305,6 +315,21 @@ class WorldScheduler(Scheduler):
             self._suspended.remove(me)
         if self._ended:
             raise TaskExit
+
+    def found_nothing(self) -> None:
+        self.spins(NOTHING)
+
+    def spins(self, weight: int) -> None:
+        """Let a microsecond pass if the current task has asked too often at this instant."""
+        now_ns, me = self.clock.now_ns, self.current
+        if self._spin_at_ns != now_ns or self._spinner is not me:
+            self._spin_at_ns, self._spinner, self._spun = now_ns, me, 0
+        self._spun += weight
+        if self._spun > SPIN_MAX and me.process.machine is not None and not self._ended:
+            # A signal's handler runs when the call returns.
+            with contextlib.suppress(InterruptedError):
+                me.process.machine.kernel.nanosleep(NSEC_PER_USEC)
+            self._spin_at_ns = self.clock.now_ns
 
     def _wait(self, gate: Any, on_caller: bool) -> None:
         """Wait at `gate` while another thread runs; a run that is interrupted waits no longer."""

@@ -117,7 +117,11 @@ class Lock:
         if not self._is_quiet:
             switch_point(host)
         if not self._take() and (wait_ns == 0 or not self._wait(host, wait_ns)):
+            if wait_ns == 0:
+                host.world.sched.found_nothing()
             return False
+        # One that is taken again and again guards what a loop may ask for.
+        host.world.sched.spins(10)
         self._owner = host.world.sched.current.name
         return True
 
