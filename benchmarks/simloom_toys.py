@@ -22,9 +22,8 @@ from typing import Any
 
 from tests.sim.toys import Toy, load_all
 
-from aiopoll.sim import names
 from aiopoll.sim.history import History
-from aiopoll.sim.run import run_once
+from aiopoll.sim.run import run_once, searching
 from aiopoll.sim.tape import tape_of
 
 try:
@@ -206,7 +205,7 @@ def main() -> None:
         if simloom is not None:
             name = f"simloom {simloom.__version__}"
             peers.append(Peer(name, fails_with_simloom, options.schedule))
-        with names.kept():  # as sim.test does
+        with searching():  # as sim.test does
             measure(toy, peers, options.seeds, options.twins, options.repeat)
         for peer in peers:
             rate = f"{options.twins / peer.seconds:.0f}"

@@ -3,7 +3,12 @@
 import asyncio
 import gc
 import os
+import threading
+import time
+import types
 from typing import Any
+
+import pytest
 
 from aiopoll.sim.run import run_once
 from aiopoll.sim.tape import tape_of
@@ -124,3 +129,56 @@ def test_calls_that_the_end_cuts_off_are_no_failures() -> None:
         run(program, seed)
         runs_cut_off += len(cut_off)
     assert runs_cut_off
+
+
+def worlds() -> int:
+    return sum(type(thing) is World for thing in gc.get_objects())
+
+
+async def in_a_thread(world: World) -> None:
+    await asyncio.to_thread(time.sleep, 1)
+
+
+async def of_a_crash(world: World) -> None:
+    def main() -> None:
+        asyncio.run(asyncio.sleep(1000))
+
+    host = world.host("one", main)
+    await world.sleep(1)
+    host.crash()
+    await world.sleep(1)
+
+
+async def that_fails(world: World) -> None:
+    raise ZeroDivisionError("planted")
+
+
+async def of_a_file(world: World) -> None:
+    world.host("one", __file__.replace("test_collected", "idle_program"))
+    await world.sleep(1)
+
+
+@pytest.mark.parametrize("program", [in_a_thread, of_a_crash, that_fails, of_a_file])
+@pytest.mark.parametrize("caller", ["main", "another"])
+def test_no_world_outlives_its_run(program: Any, caller: str) -> None:
+    """Else memory grows by each seed: what is frozen by the next run is not collected."""
+    gc.collect()
+    before = worlds()
+    modules = sum(type(thing) is types.ModuleType for thing in gc.get_objects())
+    found: list[int] = []
+
+    def runs() -> None:
+        for seed in range(3):
+            run_once(program, tape_of(seed))
+            found.append(worlds() - before)
+
+    if caller == "main":
+        runs()
+    else:
+        thread = threading.Thread(target=runs)
+        thread.start()
+        thread.join()
+    # An error holds the frames of the world that it ended, until the next one begins.
+    assert found == ([1, 1, 1] if program is that_fails else [0, 0, 0])
+    gc.collect()
+    assert sum(type(thing) is types.ModuleType for thing in gc.get_objects()) <= modules + 1

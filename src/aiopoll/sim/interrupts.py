@@ -38,7 +38,10 @@ def held() -> Iterator[Callable[[WorldScheduler], None]]:
         threading.current_thread() is not threading.main_thread()
         or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
     ):
-        yield schedulers.append
+        try:
+            yield schedulers.append
+        finally:
+            schedulers.clear()
         return
     came = False
 

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import gc
 import traceback
+import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..kernel.sched import Deadlock
 from ..kernel.trace import TraceDigest
 from ..kernel.trace import waiting as waiting_threads
-from . import inside
+from . import inside, names
 from .interrupts import held
 from .sched import Livelock
 from .tape import Deviation, Tape, tape_of
@@ -102,12 +103,14 @@ def run_once(
 
     def run() -> None:
         world = World(tape, faults=faults, time_limit=time_limit, recording=recording, trace=trace)
+        _collector.last_world = weakref.ref(world)
         interrupted(world.sched)
         if prepare is not None:
             prepare(world)
         _run(world, program, name, outcome)
 
-    with held() as interrupted, _collected():
+    # In this order: what holds interrupts back holds the scheduler too.
+    with _collected(), held() as interrupted:
         run()
     outcome.digest = summing.value
     return outcome
@@ -143,6 +146,38 @@ def _run(world: World, program: Program, name: str, outcome: Outcome) -> None:
     outcome.tape.now_ns = lambda: elapsed_ns
 
 
+class _Collector:
+    """What is known of the collector of cycles between runs."""
+
+    def __init__(self) -> None:
+        # How many searches go on: what there was before the first one is frozen.
+        self.searches = 0
+        self.last_world: weakref.ref[World] | None = None
+
+    def forgotten(self) -> bool:
+        """Return whether the world of the last run is still there, as after a failure."""
+        return self.last_world is not None and self.last_world() is not None
+
+
+_collector = _Collector()
+
+
+@contextlib.contextmanager
+def searching() -> Iterator[None]:
+    """Make many runs cheap: stand-ins stay, and collections see what the runs have made alone."""
+    if not _collector.searches:
+        gc.collect()
+        gc.freeze()
+    _collector.searches += 1
+    try:
+        with names.kept():
+            yield
+    finally:
+        _collector.searches -= 1
+        if not _collector.searches:
+            gc.unfreeze()
+
+
 @contextlib.contextmanager
 def _collected() -> Iterator[None]:
     """Collect cycles at the end of the block, of what was made in it, and not before.
@@ -152,13 +187,18 @@ def _collected() -> Iterator[None]:
     """
     collecting = gc.isenabled()
     gc.disable()
-    gc.freeze()
+    if not _collector.searches:
+        if _collector.forgotten():
+            # Frozen, it would stay for ever.
+            gc.collect()
+        gc.freeze()
     try:
         yield
         with quiet_finalizers():
             gc.collect()
     finally:
-        gc.unfreeze()
+        if not _collector.searches:
+            gc.unfreeze()
         if collecting:
             gc.enable()
 

@@ -25,6 +25,7 @@ import gc
 import sys
 from _thread import allocate_lock, get_ident, start_new_thread
 from collections.abc import Callable
+from time import sleep
 from typing import TYPE_CHECKING, Any
 
 from ..kernel.sched import (
@@ -103,6 +104,7 @@ class WorldScheduler(Scheduler):
         self._first: Any = taken_lock()
         self._first_step: StepTask | None = None
         self._gone: Any = taken_lock()
+        self._idents: set[int] = set()
         self._ended = False
         # The task whose step ended the run.
         self._last: Task | None = None
@@ -146,6 +148,7 @@ class WorldScheduler(Scheduler):
         def body() -> Any:
             self._running = get_ident()
             place.threads.add(self._running)
+            self._idents.add(self._running)
             try:
                 return function()
             finally:
@@ -372,6 +375,7 @@ class WorldScheduler(Scheduler):
     def _driver(self, gate: Any) -> None:
         self._running = ident = get_ident()
         place.threads.add(ident)
+        self._idents.add(ident)
         try:
             self._drive(gate, self.current)
         except TaskExit:
@@ -425,3 +429,8 @@ class WorldScheduler(Scheduler):
                 gate.release()
                 self._gone.acquire(timeout=1.0)
         self._idle.clear()
+        # A thread holds the world until its last frame is gone, and what is held is not collected.
+        for _ in range(1000):
+            if self._idents.isdisjoint(sys._current_frames()):
+                break
+            sleep(0)

@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
-from . import names
-from .run import Outcome, run_once
+from .run import Outcome, run_once, searching
 from .tape import SCHEDULES, Tape, tape_of
 from .tapefile import load
 
@@ -113,7 +112,7 @@ class SimTest:
 
     def check(self, fixtures: dict[str, Any]) -> None:
         """Raise what the first failing seed raises."""
-        with names.kept():
+        with searching():
             self._check(fixtures)
 
     def _check(self, fixtures: dict[str, Any]) -> None:

@@ -163,6 +163,7 @@ class Patches:
             place = self._begun.pop()
             place.put(place.original)
         self.active = False
+        self._forget_unloaded()
         if not self.kept:
             self._take_out()
 
@@ -182,6 +183,16 @@ class Patches:
         self.kept -= 1
         if not self.kept and not self.active:
             self._take_out()
+
+    def _forget_unloaded(self) -> None:
+        """Let modules go that are not loaded any more: a host's program is one in each run."""
+        loaded = {id(module) for module in sys.modules.values()}
+        for number in [number for number in self._scanned if number not in loaded]:
+            module, _ = self._scanned.pop(number)
+            for name in list(vars(module)):
+                place = self._places.pop((number, name), None)
+                if place is not None and self._installed.pop((number, name), None) is not None:
+                    place.put(place.original)
 
     def _scan(self, *, restoring: bool = False) -> None:
         """Search the modules that are new or have grown."""
