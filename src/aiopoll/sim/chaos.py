@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from ..kernel.uapi import NSEC_PER_SEC
 from .host import HostState
+from .links import latency_to_ns
 
 if TYPE_CHECKING:
     from .host import Host
@@ -101,6 +102,10 @@ def chaos(
     for name, value in vars(plan).items():
         if name not in ("latency", "torn", "until") and not 0 <= value <= 1:
             raise ValueError(f"{name} is from 0 to 1, not {value}")
+    if latency is not None:
+        latency_to_ns(latency)
+    if until is not None and not until >= 0:
+        raise ValueError(f"until is in seconds of the world's clock, not {until}")
     return plan
 
 

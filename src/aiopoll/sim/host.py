@@ -22,7 +22,9 @@ import asyncio
 import contextlib
 import enum
 import inspect
+import math
 import random
+import signal
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -159,7 +161,7 @@ class Host:
         CLOCK_REALTIME alone, as settimeofday does. ValueError unless drift is above -1.
         """
         if drift is not None:
-            if drift <= -1:
+            if not -1 < drift < math.inf:
                 raise ValueError("drift is a part of one: 200e-6 is 200 microseconds a second")
             self._host_base_ns = self.monotonic_ns()
             self._world_base_ns = self.world.sched.clock.now_ns
@@ -323,7 +325,12 @@ class Host:
             self._stop_here()
 
     def signal(self, signo: int) -> None:
-        """Send `signo` to the program, as kill(1) does. ProcessLookupError if none runs."""
+        """Send `signo` to the program, as kill(1) does. ProcessLookupError if none runs.
+
+        ValueError if there is no such signal.
+        """
+        if not 1 <= signo < signal.NSIG:
+            raise ValueError(f"{signo} is no signal: signal.SIGTERM, say")
         if self.phase not in (HostState.RUNNING, HostState.PAUSED):
             raise ProcessLookupError(f"{self.name} runs no program")
         kernel = self.kernel

@@ -230,7 +230,7 @@ class Network(Wire):
                 raise ValueError(f"{name} is a part of one, not {part}")
         if bandwidth is not None and not bandwidth > 0:
             raise ValueError(f"bandwidth is above zero, not {bandwidth}")
-        latency_ns = None if latency is None else _latency_ns(latency)
+        latency_ns = None if latency is None else latency_to_ns(latency)
         links = [self._link(self._site(one), self._site(other))]
         if not oneway:
             links.append(self._link(self._site(other), self._site(one)))
@@ -419,8 +419,12 @@ class Network(Wire):
         self.effects[effect] = self.effects.get(effect, 0) + number
 
 
-def _latency_ns(latency: Latency) -> tuple[int, int]:
-    low, high = (latency, latency) if isinstance(latency, (int, float)) else latency
+def latency_to_ns(latency: Latency) -> tuple[int, int]:
+    try:
+        low, high = (latency, latency) if isinstance(latency, (int, float)) else latency
+        low, high = float(low), float(high)
+    except (TypeError, ValueError):
+        raise ValueError(f"a latency is seconds, or (low, high) of them, not {latency!r}") from None
     if not 0 <= low <= high < float("inf"):
         raise ValueError(f"a latency is 0 <= low <= high seconds, not {latency}")
     return round(low * NSEC_PER_SEC), round(high * NSEC_PER_SEC)

@@ -171,8 +171,10 @@ def test(
     coroutine function whose first parameter is the world; ValueError for an unknown schedule or no
     seeds.
     """
-    if seeds < 1:
-        raise ValueError(f"a test runs at least one seed, not {seeds}")
+    if not isinstance(seeds, int) or seeds < 1:
+        raise ValueError(f"a test runs at least one seed, not {seeds!r}")
+    if time_limit is not None and not time_limit > 0:
+        raise ValueError(f"time_limit is above zero seconds, or None, not {time_limit}")
     if schedule not in SCHEDULES:
         raise ValueError(f"schedule is one of {', '.join(SCHEDULES)}, not {schedule!r}")
     if isinstance(tapes, (str, os.PathLike)):

@@ -21,6 +21,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import itertools
+import math
 import os
 import socket
 import sys
@@ -38,7 +40,7 @@ from . import inside, standard
 from .disk import Disk
 from .history import History
 from .host import Host
-from .links import Network, Partition
+from .links import Network, Partition, is_number
 from .names import installed
 from .programs import Arguments
 from .sched import StepTask, WorldScheduler
@@ -177,18 +179,22 @@ class World:
         start: bool = True,
         may_fail: bool = False,
     ) -> Host:
-        """Add a machine that runs `main`, see Host; returns it. ValueError if the name is taken.
+        """Add a machine that runs `main`, see Host; returns it.
 
         An exception that ends `main`, or a status other than 0, fails the run, unless it
-        `may_fail`. Without `main`, returns the host of that name. KeyError if there is none.
+        `may_fail`. Without `main`, returns the host of that name. ValueError if the name or the
+        address is taken, or is none; KeyError if there is no host of that name.
         """
         if main is None:
-            return self.hosts[name]
+            return self.the_host(name)
+        if not isinstance(name, str) or not name or any(map(str.isspace, name)):
+            raise ValueError(f"the name of a host is a word, not {name!r}")
         if name in self.hosts:
             raise ValueError(f"there is a host {name!r} already")
         if address is None:
-            number = len(self.hosts) + 1
-            address = f"10.0.{number >> 8}.{number & 0xFF}"
+            address = self._free_address()
+        elif not is_number(address):
+            raise ValueError(f"an address is in figures, as 10.1.0.1, not {address!r}")
         host = Host(self, name, address, main, args, port=port)
         host.may_fail = may_fail
         host.disk = Disk(name, self.tape, self.sched.clock, self.observe)
@@ -196,6 +202,13 @@ class World:
         if start:
             host.start()
         return host
+
+    def _free_address(self) -> str:
+        """Return the first address from the number of the next host on that no host has."""
+        taken = {host.address for host in self.hosts.values()}
+        numbers = itertools.count(len(self.hosts) + 1)
+        addresses = (f"10.0.{number >> 8}.{number & 0xFF}" for number in numbers)
+        return next(address for address in addresses if address not in taken)
 
     def boot(self, host: Host) -> Kernel:
         """Return a kernel for `host` with its disk and its address, attached to the network."""
@@ -251,7 +264,10 @@ class World:
 
     def the_host(self, host: Host | str) -> Host:
         """Return the host itself, for a name too. KeyError, ValueError if of another world."""
-        found = self.hosts[host if isinstance(host, str) else host.name]
+        name = host if isinstance(host, str) else host.name
+        found = self.hosts.get(name)
+        if found is None:
+            raise KeyError(f"there is no host {name!r}; there are {', '.join(self.hosts)}")
         if not isinstance(host, str) and host is not found:
             raise ValueError(f"{host!r} belongs to another world")
         return found
@@ -294,9 +310,14 @@ class World:
     def partition(self, one: Hosts, other: Hosts, *, oneway: bool = False) -> Partition:
         """Let no packet pass between the two sides; `oneway`: none from `one` to `other`.
 
-        Returns what `heal` ends it by, alone.
+        Returns what `heal` ends it by, alone. ValueError for a side without hosts, or a host on
+        both.
         """
         sides = self._names(one), self._names(other)
+        if not sides[0] or not sides[1]:
+            raise ValueError("each side of a partition has a host, else it cuts nothing")
+        if both := [name for name in sides[0] if name in sides[1]]:
+            raise ValueError(f"{', '.join(both)} is on both sides of the partition")
         self.observe("partition", side_a=sides[0], side_b=sides[1], oneway=oneway)
         return self.network.partition(*sides, oneway=oneway)
 
@@ -328,6 +349,8 @@ class World:
 
     def always(self, name: str, condition: Callable[[], object]) -> None:
         """Check `condition` after every step: the run fails at the first at which it is false."""
+        if not callable(condition):
+            raise TypeError(f"the condition {name!r} is a function without parameters: lambda: …")
         self._watch(_Watch(name, condition))
 
     async def eventually(
@@ -391,7 +414,10 @@ class World:
         """Return whether the program should misbehave at `site`, as it may: slow, small, early.
 
         A quarter of the runs have a site at all; those fire with `probability` each time.
+        ValueError unless it is from 0 to 1.
         """
+        if not 0 <= probability <= 1:
+            raise ValueError(f"probability is from 0 to 1, not {probability}")
         active = self._buggified.get(site)
         if active is None:
             active = self._buggified[site] = self.tape.chance(f"buggify {site} at all", 0.25)
@@ -462,8 +488,11 @@ class World:
     def after(self, seconds: float, function: Callable[[], object]) -> HrTimer:
         """Call `function` when `seconds` have passed: a crash, say; returns the timer.
 
-        It runs between two steps, as no host's code. What it raises ends the run.
+        It runs between two steps, as no host's code. What it raises ends the run. ValueError for
+        seconds below 0.
         """
+        if not 0 <= seconds < math.inf:
+            raise ValueError(f"a fault comes after some seconds from now, not {seconds}")
         timer = HrTimer(function)
         self.sched.clock.start(timer, self.sched.clock.now_ns + round(seconds * NSEC_PER_SEC))
         return timer
