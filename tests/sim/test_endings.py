@@ -1,6 +1,7 @@
 """Ends of programs: every way that a main ends, as asyncio.run and the kernel have it."""
 
 import asyncio
+import signal
 import sys
 import threading
 import time
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from aiopoll.kernel.signal import Killed
 from aiopoll.sim import Host, HostState, World
 from aiopoll.sim.run import Outcome, run_once
 from aiopoll.sim.tape import tape_of
@@ -114,6 +116,30 @@ def test_what_a_thread_raises_reaches_its_waiter(error: BaseException) -> None:
         return host.result
 
     assert run_once(program, tape_of(1)).result == type(error).__name__
+
+
+@pytest.mark.parametrize("way", ["asyncio", "signal", "default", "SIGINT"])
+def test_a_signal_reaches_a_loop_of_ones_own(way: str) -> None:
+    async def serve() -> str:
+        stopped = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        if way == "asyncio":
+            loop.add_signal_handler(signal.SIGTERM, stopped.set)
+        elif way == "signal":
+            signal.signal(signal.SIGTERM, lambda *args: loop.call_soon_threadsafe(stopped.set))
+        await stopped.wait()
+        return "stopped"
+
+    async def program(world: World) -> Any:
+        host = world.host("n", lambda: asyncio.run(serve()), may_fail=True)
+        await world.sleep(1)
+        host.signal(signal.SIGINT if way == "SIGINT" else signal.SIGTERM)
+        await world.sleep(1)
+        return host.phase, host.result, type(host.error)
+
+    ends = {"default": (None, Killed), "SIGINT": (None, KeyboardInterrupt)}
+    expected = ends.get(way, ("stopped", type(None)))
+    assert run_once(program, tape_of(1)).result == (HostState.EXITED, *expected)
 
 
 @pytest.mark.parametrize("place", ["task", "callback", "thread", "shutdown"])

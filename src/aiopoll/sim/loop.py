@@ -37,7 +37,6 @@ from ..kernel.sched import (
     TASK_DEAD,
     TASK_INTERRUPTIBLE,
     TASK_RUNNING,
-    TASK_UNINTERRUPTIBLE,
     TaskExit,
 )
 from ..kernel.selector import KernelSelector
@@ -374,7 +373,10 @@ class SimEventLoop(asyncio.SelectorEventLoop):
         self.start()
         try:
             while self._active:
-                sleeper.state = TASK_UNINTERRUPTIBLE
+                if set(sleeper.pending) - sleeper.blocked:
+                    self.host.kernel.signals.deliver()
+                    continue
+                sleeper.state = TASK_INTERRUPTIBLE
                 sched.schedule()
         finally:
             self._halt()
