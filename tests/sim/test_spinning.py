@@ -38,6 +38,14 @@ def asks_a_lock() -> None:
         pass
 
 
+def asks_whether_it_is_locked() -> None:
+    lock = threading.Lock()
+    lock.acquire()
+    later(lock.release)
+    while lock.locked():
+        pass
+
+
 def asks_a_thread() -> None:
     thread = later(int)
     while thread.is_alive():
@@ -114,6 +122,7 @@ def asks_in_a_task() -> None:
 
 MAINS = [
     asks_a_lock,
+    asks_whether_it_is_locked,
     asks_a_thread,
     asks_a_queue,
     asks_a_socket,

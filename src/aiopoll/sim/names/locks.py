@@ -158,6 +158,10 @@ class Lock:
                 switch_point(host)
 
     def locked(self) -> bool:
+        host = inside.host() if self._locked else None
+        if host is not None:
+            # A loop may wait for it so, as for the end of a thread since 3.13.
+            host.world.sched.found_nothing()
         return self._locked
 
     def __enter__(self) -> bool:
