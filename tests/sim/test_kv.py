@@ -171,6 +171,35 @@ def test_it_serves_from_its_disk() -> None:
     assert b"files_aio_writes" in outcome.result
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_redis_clients_use_it_unmodified(seed: int) -> None:
+    redis = pytest.importorskip("redis")
+    asynchronous = pytest.importorskip("redis.asyncio")
+
+    async def program(world: World) -> list[Any]:
+        start(world)
+        await up(world)
+        client = asynchronous.Redis(host="kv", port=6380)
+        async with client:
+            found = [await client.set("a", "1"), await client.incr("a"), await client.get("a")]
+            async with client.pipeline(transaction=False) as pipeline:
+                found += await pipeline.set("b", "x").get("b").delete("a").execute()
+
+        def blocking() -> Any:
+            with redis.Redis(host="kv", port=6380) as other:
+                return other.get("b")
+
+        return [*found, await asyncio.to_thread(blocking)]
+
+    # The first run reads the versions of packages, which importlib.metadata then keeps.
+    runs = [run_once(program, tape_of(seed), digest=True) for _ in range(3)]
+    for outcome in runs:
+        if outcome.error is not None:
+            raise outcome.error
+        assert outcome.result == [True, 2, b"2", True, b"x", 1, b"x"]
+    assert runs[1].digest == runs[2].digest
+
+
 def test_a_server_that_forgets_its_directory_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """It loses its segments or its manifest, and says so or has no keys."""
     import kv_log
