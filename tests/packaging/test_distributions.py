@@ -39,7 +39,15 @@ MADE_FOR_THE_SDIST = ("PKG-INFO", "setup.cfg", "src/aiopoll.egg-info/")
 LITTER = ("{}.c", "{}" + SUFFIX, "__pycache__/{}.cpython-311.pyc")
 
 # The suffixes of the sources, and those of the wheel's files made from them.
-IN_THE_WHEEL = {".py": ".py", ".pyi": ".pyi", ".pyx": SUFFIX, ".typed": ".typed"}
+IN_THE_WHEEL = {
+    ".py": ".py",
+    ".pyi": ".pyi",
+    ".pyx": SUFFIX,
+    ".typed": ".typed",
+    ".html": ".html",
+    ".css": ".css",
+    ".js": ".js",
+}
 
 SHARED = "_cyutility"
 """The module that Cython makes of what all compiled modules have in common."""

@@ -385,7 +385,7 @@ class WorldScheduler(Scheduler):
         finally:
             place.threads.discard(ident)
             if self._closing:
-                self._gone.release()
+                self._release_closer()
 
     def _return_to_first(self) -> None:
         """Let the caller of `drive` go on: it is idle, or the stack of a step that has blocked."""
@@ -404,7 +404,7 @@ class WorldScheduler(Scheduler):
         for joiner in task.joiners:
             self.wake_up_process(joiner)
         if self._closing:
-            self._gone.release()
+            self._release_closer()
             return
         chosen = None if self._ended else self._next_or_end()
         if chosen is None:
@@ -413,6 +413,11 @@ class WorldScheduler(Scheduler):
             self._resume(chosen)
 
     # The end
+
+    def _release_closer(self) -> None:
+        """Let `close` go on, unless it has waited too long for the thread before."""
+        with contextlib.suppress(RuntimeError):
+            self._gone.release()
 
     def close(self) -> None:
         """End every thread of the world: those that wait in a program unwind, one by one."""

@@ -103,7 +103,8 @@ class Lookalike(type):
         return super().__instancecheck__(instance)
 
     def __subclasscheck__(cls, subclass: type) -> bool:
-        if "original" in cls.__dict__ and issubclass(subclass, cls.kinds):
+        # By the bases alone: an abstract class asks its subclasses, of which this is one.
+        if "original" in cls.__dict__ and any(kind in subclass.__mro__ for kind in cls.kinds):
             return True
         return super().__subclasscheck__(subclass)
 
