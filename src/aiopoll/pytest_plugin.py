@@ -35,7 +35,7 @@ WORDS = re.compile(rb"aiopoll\.sim\b|from aiopoll import [^\n]*\bsim\b")
 FILES_MAX = 5000
 
 session_key: pytest.StashKey[items.Session] = pytest.StashKey()
-unpinned_key = pytest.StashKey[str]()
+unpinned_key: pytest.StashKey[str] = pytest.StashKey[str]()
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:

@@ -50,16 +50,16 @@ class SuperBlock:
     ) -> None:
         self.pages_max: int | None = None if size is None else -(-size // PAGE_SIZE)
         self.pages: int | None = self.pages_max
-        self.s_maxbytes = s_maxbytes
-        self.device = device
-        self.dev = 0
+        self.s_maxbytes: int = s_maxbytes
+        self.device: Device | None = device
+        self.dev: int = 0
         # Of the kernel that mounted it.
         self.signals: Signals | None = None
         self.now_ns: Callable[[], int] = _boot_time
         # The directory of another file system that this one covers.
         self.mountpoint: Directory | None = None
-        self.inodes = 0
-        self.next_ino = FIRST_INO
+        self.inodes: int = 0
+        self.next_ino: int = FIRST_INO
         self.root: Directory = Directory(self, 0o755, None)
         self.root.ino = ROOT_INO
 
@@ -118,11 +118,13 @@ class Node:
 
     def __init__(self, sb: SuperBlock, mode: int) -> None:
         self.sb = sb
-        self.ino = sb.new_ino()
-        self.mode = self.kind | mode & 0o7777
-        self.atime_ns = self.mtime_ns = self.ctime_ns = sb.now_ns()
+        self.ino: int = sb.new_ino()
+        self.mode: int = self.kind | mode & 0o7777
+        self.atime_ns: int = sb.now_ns()
+        self.mtime_ns: int = self.atime_ns
+        self.ctime_ns: int = self.atime_ns
         # Its pages are freed when neither a name nor an open file is left.
-        self.nlink = 1
+        self.nlink: int = 1
         self.opens = 0
         self.locks: FileLocks | None = None
 

@@ -47,7 +47,7 @@ class Inode(Node):
         self.unmapped: dict[int, None] = {}
         self.cold: set[int] = set()
         # The smallest size since the device had the file as it was.
-        self.cut = LONG_MAX
+        self.cut: int = LONG_MAX
         self.syncs = 0
         # errseq_t: how often writeback has failed.
         self.wb_err = 0

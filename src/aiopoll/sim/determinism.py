@@ -71,7 +71,7 @@ class Traced:
     """A strategy whose draws are lines of the trace."""
 
     def __init__(self, strategy: Strategy, tape: Tape, trace: TraceFunction) -> None:
-        self.name = strategy.name
+        self.name: str = strategy.name
         self._strategy = strategy
         self._tape = tape
         self._trace = trace

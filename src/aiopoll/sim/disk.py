@@ -56,9 +56,9 @@ class DiskMedia(Media):
         self.tape = tape
         self.effect = effect
         self.errors: dict[str, float] = {"read": 0.0, "write": 0.0, "fsync": 0.0, "close": 0.0}
-        self.short_writes = 0.0
-        self.full = 0.0
-        self.slow_fsync = 0.0
+        self.short_writes: float = 0.0
+        self.full: float = 0.0
+        self.slow_fsync: float = 0.0
         self.delay_s = DELAY_S
         self.waited = False
         """Whether the caller has waited already, without blocking its thread."""

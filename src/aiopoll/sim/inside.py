@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import _thread
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .host import Host
     from .world import World
 
-get_ident = _thread.get_ident
+get_ident: Callable[[], int] = _thread.get_ident
 
 
 class Escaped(RuntimeError):

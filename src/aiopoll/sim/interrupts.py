@@ -27,7 +27,7 @@ from . import inside
 if TYPE_CHECKING:
     from .sched import WorldScheduler
 
-scheduler_file = os.path.join(os.path.dirname(os.path.abspath(__file__)), "sched.py")
+scheduler_file: str = os.path.join(os.path.dirname(os.path.abspath(__file__)), "sched.py")
 
 
 @contextlib.contextmanager

@@ -35,7 +35,7 @@ _OUTCOMES = (pytest.skip.Exception, pytest.fail.Exception, pytest.exit.Exception
 _PASSED_ON = (pytest.skip.Exception, pytest.xfail.Exception, pytest.exit.Exception)
 REPORT_SECONDS = 0.2
 outside_key: pytest.StashKey[bool] = pytest.StashKey()
-report_key = pytest.StashKey[str]()
+report_key: pytest.StashKey[str] = pytest.StashKey[str]()
 
 
 class Session:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ..kernel.hrtimer import HrTimer
+from ..kernel.hrtimer import Clock, HrTimer
 from ..kernel.net.socket import Net
 from ..kernel.net.wire import PACKET_MAX, WIRE_MSS, Flow, Packet, Wire
 from ..kernel.sched import Scheduler
@@ -101,7 +101,7 @@ class Network(Wire):
         self, sched: Scheduler, tape: Draws, observe: Callable[..., None] | None = None
     ) -> None:
         self.sched = sched
-        self.clock = sched.clock
+        self.clock: Clock = sched.clock
         self.tape = tape
         self._observe = observe
         self.sites: dict[str, Site] = {}

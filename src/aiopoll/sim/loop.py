@@ -98,7 +98,7 @@ class SimEventLoop(asyncio.SelectorEventLoop):
         self._step_label = f"{name} step"
         self._events_label = f"{name} events"
         self._timers_label = f"{name} timers"
-        self.task = StepTask(name, self._sched.current.process, self._step)
+        self.task: StepTask = StepTask(name, self._sched.current.process, self._step)
         self._timer = HrTimer(self._wake)
         self._in_step = False
         self._active = False

@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Generic, Protocol, TypeVar
 
-from .failure import failure_of
+from .failure import Failure, failure_of
 from .tape import Deviation, Key, Tape, replay_of
 
 RUNS_MAX = 400
@@ -87,7 +87,7 @@ class Shrinker(Generic[O]):
         self.runs: int = 0
         self.runs_max: int = runs_max
         self.is_deterministic: bool = True
-        self.failure = failure_of(outcome.error)
+        self.failure: Failure = failure_of(outcome.error)
         self._run = run
         self._seed = outcome.tape.seed
         self._progress = progress

@@ -79,8 +79,8 @@ class Uniform:
     name = "uniform"
 
     def __init__(self, seed: int) -> None:
-        self.random = random.Random(f"tape {seed}")
-        self.restless = self.random.choice((0.02, 0.1, 0.3, 1.0))
+        self.random: random.Random = random.Random(f"tape {seed}")
+        self.restless: float = self.random.choice((0.02, 0.1, 0.3, 1.0))
 
     def choose(self, key: Key, alternatives: int) -> int:
         return int(self.random.random() * alternatives)

@@ -36,7 +36,7 @@ class InetSock(Sock):
         self.host_locked = False
         self.port_locked = False
         # inet_sport: getsockname still shows a port that was given back.
-        self.last_port = 0
+        self.last_port: int = 0
 
     def address(self, peer: bool) -> Address:
         host, port = self.peer_host, self.peer_port

@@ -222,7 +222,7 @@ class Net:
         self.connections: dict[tuple[str, int, str, int], Any] = {}
         # The file system has the paths among them, and sets this.
         self.unix_names: dict[str | bytes, Any] = {}
-        self.next_port = 32_768
+        self.next_port: int = 32_768
         self.next_autobind = 0
 
     def skip_ports(self, count: int) -> None:

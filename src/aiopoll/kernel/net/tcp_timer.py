@@ -19,7 +19,7 @@ import errno
 import socket
 from collections import deque
 
-from ..hrtimer import HrTimer
+from ..hrtimer import Clock, HrTimer
 from ..uapi import NSEC_PER_SEC, TCP_KEEPIDLE, TCP_USER_TIMEOUT
 from .socket import TCP_FIN_WAIT2, TCP_SYN_RECV, Net
 from .tcp_input import TcpSock
@@ -58,11 +58,11 @@ class Segment:
     __slots__ = ("data", "end", "fate", "fin", "sent_ns", "seq", "serial", "times", "urgent")
 
     def __init__(self, seq: int, data: bytes, urgent: bool, fin: bool) -> None:
-        self.seq = seq
-        self.end = seq + len(data) + fin
-        self.data = data
-        self.urgent = urgent
-        self.fin = fin
+        self.seq: int = seq
+        self.end: int = seq + len(data) + fin
+        self.data: bytes = data
+        self.urgent: bool = urgent
+        self.fin: bool = fin
         self.fate: Fate = Fate.IN_FLIGHT
         self.sent_ns: int = 0
         # The number of the last transmission, of all that this end makes.
@@ -77,7 +77,7 @@ class TimedFlow(Flow):
         super().__init__()
         self.sk = sk
         self.net: Net = sk.net
-        self.clock = sk.net.sched.clock
+        self.clock: Clock = sk.net.sched.clock
         self.unacked: deque[Segment] = deque()
         self.srtt_ns: int = 0
         self.rttvar_ns: int = 0

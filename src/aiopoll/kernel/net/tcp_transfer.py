@@ -51,7 +51,7 @@ class Header:
     __slots__ = ("ack", "echo", "edge", "sacked", "segment", "serial")
 
     def __init__(self, transfer: Transfer, segment: Segment | None) -> None:
-        self.segment = segment
+        self.segment: Segment | None = segment
         self.serial: int = segment.serial if segment is not None else 0
         self.ack: int = transfer.rcv_nxt
         self.edge: int = transfer.edge
@@ -65,7 +65,7 @@ class Transfer(TimedFlow):
     def __init__(self, sk: TcpSock) -> None:
         super().__init__(sk)
         # The socket gives its name up before the last packets are sent.
-        self.name = (sk.host, sk.port, sk.peer_host, sk.peer_port)
+        self.name: tuple[str, int, str, int] = (sk.host, sk.port, sk.peer_host, sk.peer_port)
         self.peer: Transfer | None = None
         # Of one that a SYN made: where it is accepted.
         self.listener: TcpSock | None = None

@@ -65,15 +65,15 @@ class Packet:
         body: Any = None,
         flow: Flow | None = None,
     ) -> None:
-        self.net = net
-        self.source = source
-        self.destination = destination
-        self.protocol = protocol
-        self.kind = kind
-        self.size = size
-        self.arrive = arrive
-        self.body = body
-        self.flow = flow
+        self.net: Net = net
+        self.source: str = source
+        self.destination: str = destination
+        self.protocol: str = protocol
+        self.kind: str = kind
+        self.size: int = size
+        self.arrive: Callable[[Net, Packet], None] = arrive
+        self.body: Any = body
+        self.flow: Flow | None = flow
 
 
 class Wire:

@@ -155,7 +155,7 @@ class History:
         self.operations: list[Operation] = []
         self._events = itertools.count(1)
         self._last_event = 0
-        self.now_s = now or (lambda: float(self._last_event))
+        self.now_s: Callable[[], float] = now or (lambda: float(self._last_event))
 
     def next_event(self) -> int:
         """Return the number of an event that happens now."""

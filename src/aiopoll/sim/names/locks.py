@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 NSEC_PER_SEC = 1_000_000_000
 TIMEOUT_MAX = _thread.TIMEOUT_MAX
 SWITCH_PROBABILITY = 0.25
-real_allocate_lock = _thread.allocate_lock
+real_allocate_lock: Any = _thread.allocate_lock
 real_local = _thread._local
 
 
@@ -58,7 +58,7 @@ def timeout_ns(blocking: bool, timeout: float) -> int | None:
 
 
 # How many worlds are over: a lock that was taken in one of them is free.
-worlds_ended = 0
+worlds_ended: int = 0
 
 
 class Lock:
@@ -171,7 +171,9 @@ class Lock:
         self.release()
 
     # As `_thread.lock` has them.
-    acquire_lock, release_lock, locked_lock = acquire, release, locked
+    acquire_lock: Any = acquire
+    release_lock: Any = release
+    locked_lock: Any = locked
 
     def _at_fork_reinit(self) -> None:
         self._begin_anew()

@@ -50,10 +50,10 @@ class Place:
     __slots__ = ("name", "namespace", "original", "owner", "stand_in")
 
     def __init__(self, owner: Any, name: str, original: Any, stand_in: Any) -> None:
-        self.owner = owner
-        self.name = name
-        self.original = original
-        self.stand_in = stand_in
+        self.owner: Any = owner
+        self.name: str = name
+        self.original: Any = original
+        self.stand_in: Any = stand_in
         # A module's names are assigned directly; a class wants setattr, unless it is of C.
         self.namespace: dict[str, Any] | None = None
         if isinstance(owner, ModuleType):

@@ -305,8 +305,8 @@ class _FileType(Lookalike, abc.ABCMeta):
 class FileIO(SimFileIO, metaclass=_FileType):
     """What `io.FileIO` is inside."""
 
-    original = io.FileIO
-    kinds = (io.FileIO, SimFileIO)
+    original: type = io.FileIO
+    kinds: tuple[type, ...] = (io.FileIO, SimFileIO)
     simulate = None
 
 

@@ -59,7 +59,7 @@ class Socket(KernelSocket, metaclass=Lookalike):
     """What `socket.socket` is inside: a socket of the host that makes it."""
 
     original = real_socket
-    kinds = (real_socket, KernelSocket)
+    kinds: tuple[type, ...] = (real_socket, KernelSocket)
     simulate = None
 
     def __init__(
