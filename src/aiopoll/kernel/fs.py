@@ -39,6 +39,9 @@ class FileSyscalls(NameSyscalls, AttrSyscalls, ReaddirSyscalls, CopySyscalls, Lo
     realtime_ns: Callable[[], int]
     # What has no name: memfds, and files of the machine outside.
     memory: SuperBlock
+    # Of NameSyscalls: mount_root writes them.
+    mounts: dict[Directory, SuperBlock]
+    root: SuperBlock
 
     def mount_root(self, pool: EntropyPool, root: SuperBlock | None = None) -> None:
         """Mount `root`, or an empty file system, at /, and the devices at /dev."""

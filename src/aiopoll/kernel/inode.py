@@ -173,6 +173,9 @@ class Node:
 class Directory(Node):
     """A directory: `parent` is None for a root, and stays after the directory was removed."""
 
+    # Of Node: its methods here write it.
+    nlink: int
+
     kind = stat.S_IFDIR
 
     def __init__(self, sb: SuperBlock, mode: int, parent: Directory | None) -> None:

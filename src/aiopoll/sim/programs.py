@@ -15,7 +15,7 @@ import os
 import runpy
 import sys
 from collections.abc import Callable, MutableSequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from . import inside
 
@@ -44,7 +44,7 @@ class Arguments(MutableSequence[str]):
     def __eq__(self, other: object) -> bool:
         return self._data == (other._data if isinstance(other, Arguments) else other)
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None]  # type: ignore[assignment]
 
     def __len__(self) -> int:
         return len(self._data)

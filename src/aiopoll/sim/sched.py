@@ -89,6 +89,11 @@ class StepTask(Task):
 class WorldScheduler(Scheduler):
     """The kernel's scheduler with step tasks, whose choices come from `tape`."""
 
+    # Of Scheduler: its methods here write them.
+    wakeups: int
+    switches: int
+    current: Task
+
     def __init__(self, tape: Tape, realtime_offset_ns: int) -> None:
         super().__init__(Choice(), realtime_offset_ns)
         self.tape = tape

@@ -45,7 +45,7 @@ READ_ONLY = {
 }
 LINGER_SIZE = 8
 TCP_INFO_SIZE = 232
-DEFAULTS = {
+DEFAULTS: dict[tuple[int, int], Any] = {
     (SOL, socket.SO_LINGER): bytes(LINGER_SIZE),
     (SOL, socket.SO_RCVLOWAT): 1,
     (SOL, socket.SO_SNDLOWAT): 1,

@@ -62,6 +62,12 @@ class Header:
 class Transfer(TimedFlow):
     """One end of a connection between machines: what its socket has beyond a local one."""
 
+    # Of TimedFlow: its methods here write them.
+    backoff: int
+    stalled_ns: int
+    heard_ns: int
+    deadline_ns: int | None
+
     def __init__(self, sk: TcpSock) -> None:
         super().__init__(sk)
         # The socket gives its name up before the last packets are sent.

@@ -60,8 +60,8 @@ def unknown_function(model: Model, operation: Operation) -> ValueError:
 class Register(Model):
     """One value: `read()` and `write(value)`."""
 
-    reads = frozenset({"read"})
-    writes = frozenset({"write"})
+    reads: frozenset[str] = frozenset({"read"})
+    writes: frozenset[str] = frozenset({"write"})
 
     def __init__(self, initial: Hashable = None) -> None:
         self.value = initial
@@ -91,8 +91,8 @@ class CasRegister(Register):
 class KeyValue(Model):
     """A map: `get(key)`, `put(key, value)`, `delete(key)`, `cas(key, old, new)`."""
 
-    reads = frozenset({"get"})
-    writes = frozenset({"put", "delete"})
+    reads: frozenset[str] = frozenset({"get"})
+    writes: frozenset[str] = frozenset({"put", "delete"})
 
     def __init__(self, initial: Hashable = None) -> None:
         self.value = initial
@@ -120,8 +120,8 @@ class KeyValue(Model):
 class Counter(Model):
     """A number: `read()`, and `add(n)`, `increment()` with the new value as their result."""
 
-    reads = frozenset({"read"})
-    writes = frozenset({"add", "increment"})
+    reads: frozenset[str] = frozenset({"read"})
+    writes: frozenset[str] = frozenset({"add", "increment"})
 
     def __init__(self, initial: int = 0) -> None:
         self.value = initial
@@ -143,7 +143,7 @@ class Counter(Model):
 class Queue(Model):
     """First in, first out: `enqueue(value)`; `dequeue()` gives None where it is empty."""
 
-    writes = frozenset({"enqueue"})
+    writes: frozenset[str] = frozenset({"enqueue"})
 
     def initial(self) -> State:
         return ()
@@ -160,7 +160,7 @@ class Queue(Model):
 class Lock(Model):
     """A lock: `acquire()` waits, `try_acquire()` gives a bool, `release()` is the holder's."""
 
-    writes = frozenset({"acquire", "release"})
+    writes: frozenset[str] = frozenset({"acquire", "release"})
 
     def initial(self) -> State:
         return None
@@ -180,8 +180,8 @@ class Lock(Model):
 class Set(Model):
     """A set: `add(value)`, `remove(value)`, `contains(value)` and `members()`."""
 
-    reads = frozenset({"contains", "members"})
-    writes = frozenset({"add", "remove"})
+    reads: frozenset[str] = frozenset({"contains", "members"})
+    writes: frozenset[str] = frozenset({"add", "remove"})
 
     def initial(self) -> State:
         return frozenset()

@@ -62,7 +62,7 @@ class BinaryFile(AsyncFile):
         self.mode: str = raw.mode
         self._fd: int = raw.fileno()
         status = self._kernel.fstat(self._fd)
-        self.streaming = not stat.S_ISREG(status.st_mode)
+        self.streaming: bool = not stat.S_ISREG(status.st_mode)
         self.append_offset: int = status.st_size
         self.alignment: int = SECTOR_SIZE if direct else 1
         base: Any = _Bounced(self, raw) if direct else raw

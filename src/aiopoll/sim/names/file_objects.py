@@ -28,7 +28,7 @@ class TextFile(AsyncFile):
         self._io = text
         self._lock = asyncio.Lock()
         self._host = buffer._host
-        self.streaming = buffer.streaming
+        self.streaming: bool = buffer.streaming
         self.name: Any = buffer.name
 
     def __repr__(self) -> str:
