@@ -4,22 +4,19 @@ AIOPOLL_DIFFERENTIAL_OPERATIONS sets how many operations the random scenarios ha
 `make conformance` asks for 100,000. A failure prints the scenario and how to run it again.
 """
 
-import os
-
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aiopoll import Context, probe
 
 from .drivers import CONTEXTS, KINDS
 from .pair import OPERATIONS, Pair
+from .random_operations import OPERATIONS_EACH, scenarios
 
 pytestmark = pytest.mark.skipif(
     not probe().aio_poll, reason="this kernel has no AIO poll to compare with"
 )
-OPERATIONS_IN_ALL = int(os.environ.get("AIOPOLL_DIFFERENTIAL_OPERATIONS", "4000"))
-OPERATIONS_EACH = 40
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +45,7 @@ step = st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 23), st.integers(0,
 
 
 @pytest.mark.slow
-@settings(
-    max_examples=OPERATIONS_IN_ALL // OPERATIONS_EACH,
-    deadline=None,
-    derandomize=True,
-    print_blob=True,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
+@scenarios()
 @given(
     start=st.lists(st.sampled_from(KINDS), min_size=1, max_size=4),
     steps=st.lists(step, min_size=OPERATIONS_EACH, max_size=OPERATIONS_EACH),

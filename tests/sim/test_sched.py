@@ -11,6 +11,7 @@ import pytest
 from aiopoll.kernel.sched import TASK_INTERRUPTIBLE
 from aiopoll.kernel.wait import schedule_hrtimeout
 from aiopoll.sim import Deadlock, Livelock, World, run
+from aiopoll.sim.failure import failure_of
 from aiopoll.sim.run import Outcome, run_once
 from aiopoll.sim.tape import Plain, Tape, replay_of, tape_of
 
@@ -264,7 +265,7 @@ def test_an_error_of_the_program_is_the_outcome() -> None:
 
     outcome = outcome_of(program)
     assert isinstance(outcome.error, ZeroDivisionError)
-    assert outcome.signature()[0] == "ZeroDivisionError"
+    assert failure_of(outcome.error).kind == "ZeroDivisionError"
 
 
 def test_a_world_inside_of_a_world_is_refused() -> None:

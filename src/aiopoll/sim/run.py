@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import traceback
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
@@ -59,23 +58,6 @@ class Outcome:
     @property
     def deviations(self) -> list[Deviation]:
         return self.tape.deviations
-
-    def signature(self) -> tuple[str, str, int]:
-        """Return the type of the error and the place it was raised at: what failed, in short."""
-        return error_signature(self.error)
-
-
-def error_signature(error: BaseException | None) -> tuple[str, str, int]:
-    """Return (type, file, line) of an error: the innermost line that is not the simulator's."""
-    if error is None:
-        return ("", "", 0)
-    frames = traceback.extract_tb(error.__traceback__)
-    own = __file__.rsplit("/", 2)[0]
-    outside = [frame for frame in frames if not frame.filename.startswith(own)]
-    name = type(error).__qualname__
-    for frame in reversed(outside or frames):
-        return (name, frame.filename, frame.lineno or 0)
-    return (name, "", 0)
 
 
 def run_once(
