@@ -29,6 +29,7 @@ TIMEOUT_MAX = _thread.TIMEOUT_MAX
 SWITCH_PROBABILITY = 0.25
 real_allocate_lock: Any = _thread.allocate_lock
 real_local = _thread._local
+real_lock = _thread.LockType
 
 
 def maker() -> str:
@@ -299,7 +300,7 @@ class SharedLock:
 
     def __init__(self, real: Any) -> None:
         self._real = real
-        self._make: Any = Lock if isinstance(real, _thread.LockType) else RLock
+        self._make: Any = Lock if isinstance(real, real_lock) else RLock
         self._worlds: tuple[Any, Any] = (None, None)
 
     def _lock(self) -> Any:

@@ -140,15 +140,7 @@ class Patches:
             for owner, name, make in self._late():
                 self._add(owner, name, make)
             self._scan()
-            for key, place in self._places.items():
-                if key in self._installed:
-                    continue
-                before = place.get()
-                if before is place.original:
-                    place.put(place.stand_in)
-                elif before is not place.stand_in:
-                    continue
-                self._installed[key] = place
+            self._put_in()
             for owner, name, begin in self._values():
                 place = Place(owner, name, owner.__dict__.get(name, MISSING), begin())
                 self._begun.append(place)
@@ -166,13 +158,29 @@ class Patches:
         self._forget_unloaded()
         if not self.kept:
             self._take_out()
+        # Also where the stand-ins stay: all modules of a run that bound an object that was made in
+        # it, a lock or a local, must get the same real one in its place.
+        self._scan(restoring=True)
+        if self.kept:
+            self._put_in()
+
+    def _put_in(self) -> None:
+        """Put every stand-in in whose place has the original, or the stand-in by an import."""
+        for key, place in self._places.items():
+            if key in self._installed:
+                continue
+            before = place.get()
+            if before is place.original:
+                place.put(place.stand_in)
+            elif before is not place.stand_in:
+                continue
+            self._installed[key] = place
 
     def _take_out(self) -> None:
-        """Take every stand-in out, also of the modules that were imported meanwhile."""
+        """Take every stand-in out."""
         while self._installed:
             _, place = self._installed.popitem()
             place.put(place.original)
-        self._scan(restoring=True)
 
     def keep(self) -> None:
         """Let the stand-ins stay between runs: they cost half of a short one."""
@@ -183,6 +191,7 @@ class Patches:
         self.kept -= 1
         if not self.kept and not self.active:
             self._take_out()
+            self._scan(restoring=True)
 
     def _forget_unloaded(self) -> None:
         """Let modules go that are not loaded any more: a host's program is one in each run."""
@@ -221,7 +230,7 @@ class Patches:
             elif number in originals:
                 # Bound during a run: by `from time import monotonic` of a module imported in it.
                 stand_in, original = originals[number]
-                if restoring:
+                if restoring and (id(module), name) not in self._installed:
                     namespace[name] = original
             elif type(value) in SHARED_TYPES and (made := self._shared(value)) is not None:
                 original, stand_in = value, made

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from ...kernel.sched import TaskExit
 from ...kernel.signal import Killed
 from .dispatch import Replacement, Value, function, functions, lookalike, method
-from .locks import Local, Lock, RLock, SharedLocal, SharedLock, let_go
+from .locks import Local, Lock, RLock, SharedLocal, SharedLock, let_go, real_local
 
 if TYPE_CHECKING:
     from ...kernel.sched import Task
@@ -40,7 +40,7 @@ FIRST_IDENT = 0x1000_000
 REAL: dict[type, Callable[[], Any]] = {
     Lock: _thread.allocate_lock,
     RLock: _thread.RLock,
-    Local: _thread._local,
+    Local: real_local,
 }
 
 
@@ -180,7 +180,7 @@ def registered() -> Iterator[None]:
 
 def shared(value: Any) -> Any:
     """Return the stand-in for a lock or a local in the globals of a module."""
-    return SharedLocal(value) if type(value) is _thread._local else SharedLock(value)
+    return SharedLocal(value) if type(value) is real_local else SharedLock(value)
 
 
 _real: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
