@@ -63,8 +63,5 @@ cdef class LoopCore(TimerOwner):
     cdef int drop_cancelled(self) except -1
     cdef int64_t sleep_time(self) except? -2
     cdef int run_debug(self, object handle) except -1
-    cdef object watch(self, object file, int direction, callback, tuple args, object context)
-    cdef bint unwatch(self, object file, int direction) except -1
-    cdef int descriptor(self, object file) except? -1
 
 cdef object future_for(object loop)

@@ -1,11 +1,11 @@
-"""The compiled half of the event loop: callbacks, timers, iterations, and watched files.
+"""The compiled half of the event loop: callbacks, timers and iterations.
 
 Facts.  asyncio.BaseEventLoop keeps its state in attributes (_ready, _debug, _stopping, …) that
 its own methods, CPython's tests and debuggers read and write.  What a class before it in the
 method resolution order defines as a data descriptor takes the place of such an attribute.
 
 Rule.  LoopCore stands before asyncio's class and overrides what runs for every callback:
-call_soon, call_at, the iteration, the watching of files.  The attributes that asyncio names keep
+call_soon, call_at, the iteration.  The attributes that asyncio names keep
 their names and meaning, `_ready` with a queue, `_transports` with a table and `_scheduled` with a
 view of our own that have the methods of asyncio's.
 
@@ -25,17 +25,14 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from aiopoll.aio.free_threading cimport FREE_THREADED
 from aiopoll.loop.handle_queue cimport HandleQueue
 from aiopoll.loop.handles cimport (
-    TimerOwner, cancel_handle, check_here, drop_handle, format_handle, gc_track, is_cancelled,
-    is_elsewhere, is_scheduled, new_handle, new_timer_handle, run_handle, set_gc_tracking,
-    set_scheduled,
+    TimerOwner, check_here, drop_handle, format_handle, gc_track, is_cancelled, is_elsewhere,
+    is_scheduled, new_handle, new_timer_handle, run_handle, set_gc_tracking, set_scheduled,
 )
 from aiopoll.loop.transports.table cimport TransportTable
-from aiopoll.reactor.descriptor cimport is_of, owner_of
 from aiopoll.reactor.epoll_reactor cimport EpollReactor
 from aiopoll.reactor.mixed_reactor cimport MixedReactor
 from aiopoll.reactor.reactor cimport Reactor
 from aiopoll.reactor.ready_queue cimport nr_waiting
-from aiopoll.reactor.registration cimport GIVEN, READ, WRITE, Registration
 from aiopoll.reactor.runnable cimport Runnable
 
 import asyncio
@@ -496,100 +493,6 @@ cdef class LoopCore(TimerOwner):
         finally:
             self._current_handle = None
         return 0
-
-    # Files
-
-    cdef int descriptor(self, object file) except? -1:
-        """The descriptor of what add_reader takes; ValueError for anything else."""
-        if isinstance(file, int):
-            fd = file
-        else:
-            try:
-                fd = int(file.fileno())
-            except (AttributeError, TypeError, ValueError):
-                raise ValueError(f"Invalid file object: {file!r}") from None
-        if fd < 0:
-            raise ValueError(f"Invalid file descriptor: {fd}")
-        return fd
-
-    cdef object watch(self, object file, int direction, callback, tuple args, object context):
-        cdef int fd
-        self.check_open()
-        check_here(self)
-        fd = self.descriptor(file)
-        if self._debug:
-            handle = asyncio.Handle(callback, args, self, context)
-        else:
-            handle = new_handle(callback, args, self, context)
-            set_gc_tracking(handle, False, False)
-        previous = self.reactor.callback_of(fd, direction)
-        self.reactor.register(fd, direction, handle, GIVEN, owner_of(file))
-        if previous is not None:
-            cancel_handle(previous, self._debug)
-        return handle
-
-    cdef bint unwatch(self, object file, int direction) except -1:
-        cdef Registration registration
-        cdef int fd
-        if self._closed:
-            return False
-        if is_elsewhere(self):  # a finalizer's thread, mostly
-            self.call_soon_threadsafe(self._remove_writer if direction else self._remove_reader, file)
-            return True
-        try:
-            fd = self.descriptor(file)
-        except ValueError:
-            fd = self.reactor.descriptor_of(file)  # closed while it was watched
-            if fd < 0:
-                raise
-        registration = self.reactor.find(fd)
-        if registration is None or not is_of(registration, owner_of(file)):
-            return False
-        handle = self.reactor.unregister(registration, direction)
-        if handle is None:
-            return False
-        cancel_handle(handle, self._debug)
-        return True
-
-    def _add_reader(self, fd, callback, *args, context=None):
-        return self.watch(fd, READ, callback, args, context)
-
-    def _remove_reader(self, fd):
-        return self.unwatch(fd, READ)
-
-    def _add_writer(self, fd, callback, *args, context=None):
-        return self.watch(fd, WRITE, callback, args, context)
-
-    def _remove_writer(self, fd):
-        return self.unwatch(fd, WRITE)
-
-    def add_reader(self, fd, callback, *args):
-        """Calls `callback` in each iteration that finds the file ready for reading.
-
-        Replaces an earlier reader of the file.  Raises RuntimeError if a transport has it,
-        OSError if it is not open or, as with epoll, cannot be waited for.
-        """
-        self._ensure_fd_no_transport(fd)
-        self.watch(fd, READ, callback, args, None)
-
-    def remove_reader(self, fd):
-        """Forgets the reader of a file, before it is closed; False if there is none."""
-        self._ensure_fd_no_transport(fd)
-        return self.unwatch(fd, READ)
-
-    def add_writer(self, fd, callback, *args):
-        """Like add_reader, for writing."""
-        self._ensure_fd_no_transport(fd)
-        self.watch(fd, WRITE, callback, args, None)
-
-    def remove_writer(self, fd):
-        """Forgets the writer of a file, before it is closed; False if there is none."""
-        self._ensure_fd_no_transport(fd)
-        return self.unwatch(fd, WRITE)
-
-    def _watched(self):
-        """The registrations: descriptor to (reader, writer)."""
-        return {} if self.reactor is None or self.reactor.closed else self.reactor.watched()
 
 
 cdef object future_for(object loop):

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from aiopoll.loop.core import LoopCore
+from aiopoll.loop.file_watcher import FileWatcher
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
@@ -17,7 +17,7 @@ class SelectorView(selectors.BaseSelector):
     `close` closes the loop's reactor, for this is where asyncio's `close` comes by.
     """
 
-    def __init__(self, core: LoopCore) -> None:
+    def __init__(self, core: FileWatcher) -> None:
         self._core = core
 
     def get_map(self) -> Mapping["FileDescriptorLike", SelectorKey]:

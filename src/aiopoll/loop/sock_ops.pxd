@@ -3,6 +3,7 @@
 from libc.stdint cimport uint8_t
 
 from aiopoll.loop.core cimport LoopCore
+from aiopoll.loop.file_watcher cimport FileWatcher
 from aiopoll.reactor.registration cimport Registration
 from aiopoll.reactor.runnable cimport Runnable
 
@@ -18,7 +19,7 @@ cdef class Wait(Runnable):
     cdef object attempt(self)
     cdef int stop(self) except -1
 
-cdef class SockMethods(LoopCore):
+cdef class SockMethods(FileWatcher):
     cdef uint8_t recv_pages  # what recv_bytes() keeps, of all its sockets
 
     cdef object begin(self, Wait wait, object sock, int direction)

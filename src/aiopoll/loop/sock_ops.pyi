@@ -4,7 +4,7 @@ from typing import Any
 from _typeshed import ReadableBuffer, WriteableBuffer
 from typing_extensions import disjoint_base
 
-from aiopoll.loop.core import LoopCore
+from aiopoll.loop.file_watcher import FileWatcher
 from aiopoll.reactor.runnable import Runnable
 
 @disjoint_base
@@ -34,7 +34,7 @@ class SendTo(Wait): ...
 class Accept(Wait): ...
 
 @disjoint_base
-class SockMethods(LoopCore):
+class SockMethods(FileWatcher):
     async def sock_recv(self, sock: socket, n: int) -> bytes: ...
     async def sock_recv_into(self, sock: socket, buf: WriteableBuffer) -> int: ...
     async def sock_recvfrom(self, sock: socket, bufsize: int) -> tuple[bytes, Any]: ...

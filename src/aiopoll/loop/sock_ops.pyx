@@ -30,6 +30,7 @@ from libc.errno cimport EAGAIN, EALREADY, EBADF, EINPROGRESS, EINTR, errno
 from posix.unistd cimport close
 
 from aiopoll.loop.core cimport LoopCore
+from aiopoll.loop.file_watcher cimport FileWatcher
 from aiopoll.loop.handles cimport cancel_handle
 from aiopoll.loop.transports.recv_buffer cimport READ_SIZE, read_buffer, recv_bytes
 from aiopoll.loop.transports.sockaddr cimport (
@@ -302,7 +303,7 @@ cdef class Connect(Wait):
         raise OSError(code, f"Connect call failed {address_to_python(&self.peer)}")
 
 
-cdef class SockMethods(LoopCore):
+cdef class SockMethods(FileWatcher):
     """The sock_* methods that EventLoop puts before asyncio's."""
 
     cdef object begin(self, Wait wait, object sock, int direction):
