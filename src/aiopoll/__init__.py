@@ -36,6 +36,10 @@ if typing.TYPE_CHECKING:
     from aiopoll.loop import install as install
     from aiopoll.loop import new_event_loop as new_event_loop
     from aiopoll.loop import run as run
+    from aiopoll.loop.monitor.metrics import Histogram as Histogram
+    from aiopoll.loop.monitor.metrics import LoopMetrics as LoopMetrics
+    from aiopoll.loop.monitor.metrics import ThreadPoolMetrics as ThreadPoolMetrics
+    from aiopoll.loop.monitor.metrics import Timings as Timings
     from aiopoll.loop.streams.streams import StreamReader as StreamReader
     from aiopoll.loop.streams.streams import StreamReaderProtocol as StreamReaderProtocol
     from aiopoll.loop.streams.streams import StreamWriter as StreamWriter
@@ -75,6 +79,7 @@ _MODULES = {
         "write_bytes",
     ),
     "loop": ("EventLoop", "EventLoopPolicy", "alias_uvloop", "install", "new_event_loop", "run"),
+    "loop.monitor.metrics": ("Histogram", "LoopMetrics", "ThreadPoolMetrics", "Timings"),
     "loop.streams.streams": ("StreamReader", "StreamReaderProtocol", "StreamWriter"),
     "support": ("Support", "probe"),
     "reactor.statistics": ("ReactorStatistics",),
@@ -99,8 +104,10 @@ __all__ = [
     "EventLoop",
     "EventLoopPolicy",
     "FileStatistics",
+    "Histogram",
     "IoEvent",
     "Iocb",
+    "LoopMetrics",
     "NamedTemporaryFile",
     "Path",
     "ReactorStatistics",
@@ -113,6 +120,8 @@ __all__ = [
     "TemporaryDirectory",
     "TemporaryFile",
     "TextFile",
+    "ThreadPoolMetrics",
+    "Timings",
     "accelerate_streams",
     "alias_uvloop",
     "copyfile",

@@ -24,7 +24,11 @@ USE = re.compile(
     r"""(?:\.|\bdef |["']|^ {4}|\bcdef public \w+ )(_[A-Za-z]\w*)(?<!__)""", re.MULTILINE
 )
 
-OURS = {"_exit": "os._exit()"}
+OURS = {
+    "_exit": "os._exit()",
+    "_threads": "ThreadPoolExecutor._threads",
+    "_value": "Semaphore._value, of threading",
+}
 """Names that are not asyncio's where the loop uses them."""
 
 

@@ -1,4 +1,4 @@
-"""The options of a loop: its backend and its busy polling, checked."""
+"""The options of a loop that the environment can set, checked."""
 
 import os
 
@@ -50,3 +50,16 @@ def forced_wait() -> str | None:
     if wait not in (None, "ring", "set", "both"):
         raise ValueError(f"AIOPOLL_WAIT must be ring, set or both, not {wait!r}")
     return wait
+
+
+def requested_metrics(metrics: bool | None) -> bool:
+    """Whether to measure: the argument, or AIOPOLL_METRICS where that is None.
+
+    Raises ValueError for a value of the variable other than 0 and 1.
+    """
+    if metrics is not None:
+        return metrics
+    wanted = os.environ.get("AIOPOLL_METRICS") or "0"
+    if wanted not in ("0", "1"):
+        raise ValueError(f"AIOPOLL_METRICS must be 0 or 1, not {wanted!r}")
+    return wanted == "1"

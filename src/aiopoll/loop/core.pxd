@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from aiopoll.loop.handles cimport TimerOwner
+from aiopoll.loop.monitor.meter cimport Meter
 from aiopoll.loop.transports.table cimport TransportTable
 from aiopoll.reactor.reactor cimport Reactor
 from aiopoll.reactor.runnable cimport Runnable
@@ -33,13 +34,17 @@ cdef class LoopCore(TimerOwner):
     cdef bint makes_futures  # a subclass has a create_future of its own
     cdef dict future_options
     cdef bint forever
-    cdef uint32_t callbacks  # counts those that were run
+    cdef uint64_t callbacks  # counts those that were run
+    cdef Meter meter  # None while nothing is measured
     cdef public bint _gather_writes
     cdef list held  # streams whose writes the kernel holds back until the callback ends
     cdef uint64_t more_sends
     cdef uint64_t pushes
     cdef Runnable running  # whose protocol is called
     cdef TransportTable transports
+    cdef uint64_t bytes_received
+    cdef uint64_t bytes_sent
+    cdef uint64_t tasks_created
     cdef bytes datagram_room  # where batches of datagrams are received; None: there were none yet
     cdef public bint _closed
     cdef public bint _stopping
@@ -62,6 +67,7 @@ cdef class LoopCore(TimerOwner):
     cdef int fit_timers(self) except -1
     cdef int drop_cancelled(self) except -1
     cdef int64_t sleep_time(self) except? -2
+    cdef int run_observed(self, object handle) except -1
     cdef int run_debug(self, object handle) except -1
 
 cdef object future_for(object loop)

@@ -28,6 +28,7 @@ from aiopoll.loop.handles cimport (
     TimerOwner, check_here, drop_handle, format_handle, gc_track, is_cancelled, is_elsewhere,
     is_scheduled, new_handle, new_timer_handle, run_handle, set_gc_tracking, set_scheduled,
 )
+from aiopoll.loop.monitor.meter cimport Meter
 from aiopoll.loop.transports.table cimport TransportTable
 from aiopoll.reactor.epoll_reactor cimport EpollReactor
 from aiopoll.reactor.mixed_reactor cimport MixedReactor
@@ -87,6 +88,7 @@ cdef class LoopCore(TimerOwner):
     @_ready.setter
     def _ready(self, queue):
         self.ready = self.reactor.ready = HandleQueue(queue)
+        self.ready.measure(self.meter is not None)
         self.reactor.report = self._report_unwatched
 
     @property
@@ -151,6 +153,34 @@ cdef class LoopCore(TimerOwner):
         self.check_open()
         return self.reactor.statistics()._replace(more_sends=self.more_sends, pushes=self.pushes)
 
+    def start_metrics(self):
+        """Measures callbacks, polls and sleeps from now on, for metrics(); again does nothing.
+
+        RuntimeError once the loop is closed.
+        """
+        self.check_open()
+        if self.meter is None:
+            self.ready.measure(True)
+            self.meter = Meter()
+
+    def stop_metrics(self):
+        """Measures no longer; what was measured is dropped.  Again does nothing."""
+        if self.meter is not None:
+            self.meter = None
+            self.ready.measure(False)
+            self.ready.now_ns = 0
+            self.reactor.sleep_time.on = False
+            self.reactor.sleep_time.woken_at_ns = 0
+
+    def _measured(self):
+        """What Meter.read() returns; None while nothing is measured."""
+        return None if self.meter is None else self.meter.read()
+
+    def _counted(self):
+        """Returns counters: callbacks, tasks, connections, bytes received and sent."""
+        return (self.callbacks, self.tasks_created, self.transports.added, self.bytes_received,
+                self.bytes_sent)
+
     def events_pending(self):
         """Whether files are ready that this iteration does not know of yet.
 
@@ -175,6 +205,8 @@ cdef class LoopCore(TimerOwner):
         hooks = sys.get_asyncgen_hooks()
         # No context manager: an interrupt that drops it half entered is lost in its end.
         claimed = claim_wakeup(self._csock)
+        if self.meter is not None:
+            self.meter.begin_run()
         self.forever = True
         try:
             super(LoopCore, self).run_forever()
@@ -231,8 +263,10 @@ cdef class LoopCore(TimerOwner):
         if (self.future_options is None or self._task_factory is not None or self._debug or options
                 or asyncio.tasks.Task is not Task
                 or BaseEventLoop.create_task is not create_task_of_asyncio):
+            self.tasks_created += 1
             return BaseEventLoop.create_task(self, coro, name=name, context=context, **options)
         self.check_open()
+        self.tasks_created += 1
         if name is None and context is None:
             return PyObject_Call(Task, (coro, ), self.future_options)
         return Task(coro, loop=self, name=name, context=context)
@@ -418,8 +452,11 @@ cdef class LoopCore(TimerOwner):
 
         timeout_ns: how long to wait at most; negative for as long as it takes.
         """
+        cdef Meter meter = self.meter
         cdef double end
         cdef int64_t sleep_ns
+        if meter is not None:
+            meter.begin_poll(self.reactor)
         if self.timers_cancelled:
             self.drop_cancelled()
         if nr_waiting(self.ready) or self._stopping:
@@ -435,10 +472,14 @@ cdef class LoopCore(TimerOwner):
         if self.timers.count:
             end = <double>self.time() + self._clock_resolution
             while self.timers.count and self.timers.timers[0].when < end:
+                if meter is not None:
+                    self.ready.now_ns = meter.due_at_ns(end - self.timers.timers[0].when)
                 self.ready.push(self.pop_timer())
         if timer_heap_is_sparse(&self.timers):
             self.fit_timers()
         nr_waiting(self.ready)  # takes what other threads have posted meanwhile
+        if meter is not None:
+            meter.end_poll(self.reactor)
         return 0
 
     def _select(self, timeout):
@@ -462,10 +503,8 @@ cdef class LoopCore(TimerOwner):
                 break  # a callback has emptied the queue
             handle = self.ready.pop()
             self.callbacks += 1
-            if self._debug:
-                gc_track(handle)
-                if not is_cancelled(handle):
-                    self.run_debug(handle)
+            if self._debug or self.meter is not None:
+                self.run_observed(handle)
             else:
                 run_handle(handle)
             if PyList_GET_SIZE(self.held):
@@ -479,6 +518,23 @@ cdef class LoopCore(TimerOwner):
         self.held = []
         for stream in held:
             stream.push()
+        return 0
+
+    cdef int run_observed(self, object handle) except -1:
+        """Runs a callback in debug mode, or while it is measured."""
+        cdef Meter meter = self.meter
+        if meter is not None:
+            meter.begin_callback(self.ready)
+        try:
+            if not self._debug:
+                run_handle(handle)
+            else:
+                gc_track(handle)
+                if not is_cancelled(handle):
+                    self.run_debug(handle)
+        finally:
+            if meter is not None:
+                meter.end_callback()
         return 0
 
     cdef int run_debug(self, object handle) except -1:

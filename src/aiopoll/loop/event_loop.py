@@ -13,10 +13,16 @@ from contextvars import Context
 from typing import Any, TypeVar
 
 from aiopoll.aio.missed_wakeups import require_wakeups
-from aiopoll.loop.backend import busy_poll_ns, forced_wait, requested_backend
+from aiopoll.loop.backend import (
+    busy_poll_ns,
+    forced_wait,
+    requested_backend,
+    requested_metrics,
+)
 from aiopoll.loop.core import LoopCore
 from aiopoll.loop.dns import is_numeric_name, numeric_addresses
 from aiopoll.loop.fork_signals import mark_pipe, unmark_pipe
+from aiopoll.loop.monitor.metrics import LoopMetrics, read_metrics
 from aiopoll.loop.pipes import check_pipe
 from aiopoll.loop.selector_view import SelectorView
 from aiopoll.loop.sendfile import seek_to, send_by_sendfile, send_for_transport
@@ -64,6 +70,8 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         kernel put the pieces into one segment (MSG_MORE); the process itself never holds any back.
     compiled_streams: whether asyncio.StreamReader, StreamReaderProtocol and StreamWriter are this
         package's on this loop, so that all that asyncio and programs make of them is.
+    metrics: whether to measure from the start, as start_metrics() does; None for what the
+        environment variable AIOPOLL_METRICS says: 1 for True.
     Raises OSError for backend "aio" where AIO poll is not to be had; the text names the cause and
     the fix.
     """
@@ -73,6 +81,7 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
     _signal_handlers: dict[int, asyncio.Handle]
     _transports: Any
     _accept_connection: Callable[..., None]
+    _default_executor: Any
 
     def __init__(
         self,
@@ -82,7 +91,9 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         busy_poll: str | float = "auto",
         gather_writes: bool = True,
         compiled_streams: bool = True,
+        metrics: bool | None = None,
     ) -> None:
+        measure = requested_metrics(metrics)
         wanted = requested_backend(backend)
         spin_ns = busy_poll_ns(busy_poll, wanted)
         self.backend_reason: str | None = None
@@ -109,6 +120,8 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         self._compiled_streams = compiled_streams
         if compiled_streams:
             put_into_asyncio()
+        if measure:
+            self.start_metrics()
 
     def _open_with_slots(self, backend: str, nr_events: int | None, spin_ns: int) -> None:
         """Opens the reactor with the slots asked for, or with those that are to be had."""
@@ -425,6 +438,10 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         if is_numeric_name(flags):
             return socket.getnameinfo(sockaddr, flags)
         return await super().getnameinfo(sockaddr, flags)
+
+    def metrics(self) -> LoopMetrics:
+        """The numbers of the loop; any thread may ask.  RuntimeError once the loop is closed."""
+        return read_metrics(self)
 
     def remove_signal_handler(self, sig: int) -> bool:
         """Removes what add_signal_handler added; False if there was nothing."""

@@ -4,13 +4,11 @@ from contextvars import Context
 from typing import Any, TypeVarTuple
 
 from _typeshed import FileDescriptorLike
-from typing_extensions import disjoint_base
 
 from aiopoll.loop.core import LoopCore
 
 _Ts = TypeVarTuple("_Ts")
 
-@disjoint_base
 class FileWatcher(LoopCore):
     def _watched(self) -> dict[int, tuple[Handle | None, Handle | None]]: ...
     def _add_reader(

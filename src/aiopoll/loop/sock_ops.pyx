@@ -24,7 +24,7 @@ Cost.  A try that finds nothing is a system call, and a wait is one epoll_ctl.
 from cpython.buffer cimport (
     PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from libc.errno cimport EAGAIN, EALREADY, EBADF, EINPROGRESS, EINTR, errno
 from posix.unistd cimport close
@@ -145,12 +145,16 @@ cdef class Recv(Wait):
             check_number(self.sock, self.fd)
             data = recv_bytes(self.fd, self.room, MSG_DONTWAIT,
                               &(<SockMethods>self.loop).recv_pages, &code)
-            return data if data is not None else outcome(-1, code)
+            if data is None:
+                return outcome(-1, code)
+            self.loop.bytes_received += PyBytes_GET_SIZE(data)
+            return data
         data = PyBytes_FromStringAndSize(NULL, self.room)
         check_number(self.sock, self.fd)
         count = c_recv(self.fd, PyBytes_AS_STRING(data), self.room, MSG_DONTWAIT)
         if count < 0:
             return outcome(count, errno)
+        self.loop.bytes_received += count
         return data if count == self.room else data[:count]
 
 
@@ -168,6 +172,7 @@ cdef class RecvInto(Wait):
             code = errno
         finally:
             PyBuffer_Release(&view)
+        self.loop.bytes_received += max(0, count)
         return outcome(count, code)
 
 
@@ -186,6 +191,7 @@ cdef class RecvFrom(Wait):
         count = c_recvfrom(self.fd, room, self.room, MSG_DONTWAIT, &sender.sa, &sender.length)
         if count < 0:
             return outcome(count, errno)
+        self.loop.bytes_received += count
         return PyBytes_FromStringAndSize(room, count), address_to_python(&sender)
 
 
@@ -207,6 +213,7 @@ cdef class RecvFromInto(Wait):
             code = errno
         finally:
             PyBuffer_Release(&view)
+        self.loop.bytes_received += max(0, count)
         return (count, address_to_python(&sender)) if count >= 0 else outcome(count, code)
 
 
@@ -229,6 +236,7 @@ cdef class SendAll(Wait):
         if count < 0:
             return outcome(count, errno)
         self.sent += count
+        self.loop.bytes_sent += count
         return None if self.sent == self.view.len else NOT_YET
 
     cdef int stop(self) except -1:
@@ -255,6 +263,7 @@ cdef class SendTo(Wait):
             code = errno
         finally:
             PyBuffer_Release(&view)
+        self.loop.bytes_sent += max(0, count)
         return outcome(count, code)
 
 

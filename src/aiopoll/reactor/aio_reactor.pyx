@@ -30,6 +30,7 @@ from libc.errno cimport EAGAIN, EBADF, EINVAL
 from libc.stdint cimport int64_t, uint32_t
 
 from aiopoll.aio cimport abi
+from aiopoll.aio.clock cimport clock_ns
 from aiopoll.aio.fork_guard cimport fork_guard_use, process_guard
 from aiopoll.aio.ring cimport ring_cancel, ring_pending
 from aiopoll.reactor.reactor cimport (
@@ -43,8 +44,8 @@ from aiopoll.reactor.registration cimport (
 from aiopoll.reactor.request_source cimport SOURCE_TAG
 from aiopoll.reactor.ring_reactor cimport (
     CANCELLED_NS, CANCELLED_TRIES, DISPATCH, POLL_IN_FLIGHT, REARM_ONLY, Delivery, RingReactor,
-    busy_poll_clock, busy_poll_init, poll_pool_at, poll_pool_find, poll_pool_has_cancelled,
-    poll_pool_release, poll_request,
+    busy_poll_init, poll_pool_at, poll_pool_find, poll_pool_has_cancelled, poll_pool_release,
+    poll_request,
 )
 
 import os
@@ -194,7 +195,7 @@ cdef class AioReactor(RingReactor):
     cdef int defer(self, Registration registration, object error) except -1:
         """Defers a file for which neither a slot nor epoll space is left; reports it once."""
         self.deferred.append(registration)
-        self.retry_at_ns = busy_poll_clock() + RETRY_NS
+        self.retry_at_ns = clock_ns() + RETRY_NS
         if not registration.reported:
             registration.reported = True
             self.report(registration.fd, error)
@@ -206,7 +207,7 @@ cdef class AioReactor(RingReactor):
         cdef list deferred = self.deferred
         cdef Registration registration
         cdef int direction
-        if busy_poll_clock() < self.retry_at_ns:
+        if clock_ns() < self.retry_at_ns:
             return 0
         self.deferred = []
         for registration in deferred:

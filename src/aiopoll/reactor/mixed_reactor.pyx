@@ -27,6 +27,7 @@ submission, nothing is missed then.
 cimport cython
 from libc.stdint cimport int64_t, uint64_t
 
+from aiopoll.aio.clock cimport clock_ns
 from aiopoll.aio.ring cimport ring_pending
 from aiopoll.reactor.aio_reactor cimport AioReactor
 from aiopoll.reactor.reactor cimport EPOLL_CTL_DEL, POLL_IN, epoll_ctl
@@ -34,7 +35,7 @@ from aiopoll.reactor.registration cimport (
     LEVEL, READ, RING, RING_END, SPECULATING, SPECULATIVELY, WRITE, Registration, in_epoll,
     needs_read,
 )
-from aiopoll.reactor.ring_reactor cimport REARM_ONLY, busy_poll_clock, poll_pool_cancel
+from aiopoll.reactor.ring_reactor cimport REARM_ONLY, poll_pool_cancel
 
 cdef extern from "<poll.h>" nogil:
     struct pollfd:
@@ -211,10 +212,10 @@ cdef class MixedReactor(AioReactor):
         self.nr_done = 0
         try:
             if may_look:
-                start = busy_poll_clock()
+                start = clock_ns()
             self.poll_epoll(timeout_ns)
             if may_look:
-                may_look = busy_poll_clock() - start < self.busy.budget_ns
+                may_look = clock_ns() - start < self.busy.budget_ns
             if timeout_ns != 0 or self.nr_dispatched:
                 self.in_vain = 0
             else:

@@ -41,6 +41,15 @@ cdef extern from "wakeup.h" nogil:
     int wakeup_detach(Wakeup *wakeup, bint forked)
     void wakeup_drain(Wakeup *wakeup)
 
+cdef extern from "sleep_time.h" nogil:
+    ctypedef struct SleepTime "struct sleep_time":
+        bint on
+        int64_t woken_at_ns
+        int64_t slept_ns
+
+    void sleep_time_begin(SleepTime *sleep)
+    void sleep_time_end(SleepTime *sleep)
+
 from aiopoll.reactor.ready_queue cimport ReadyQueue
 from aiopoll.reactor.registration cimport Registration, State
 
@@ -61,6 +70,7 @@ cdef class Reactor:
     cdef Py_ssize_t nr_in_epoll
     cdef int epoll_fd
     cdef Wakeup wakeup
+    cdef SleepTime sleep_time
     cdef int use_pwait2
     cdef bint polling  # a call of poll(), drain() or their like runs
     cdef uint64_t made_in  # fork_guard_now() of the process that made it

@@ -439,8 +439,10 @@ cdef class Reactor:
                                &self.use_pwait2)
         else:
             with nogil:
+                sleep_time_begin(&self.sleep_time)
                 count = wait_epoll(self.epoll_fd, self.epoll_room, self.epoll_events, timeout_ns,
                                    &self.use_pwait2)
+                sleep_time_end(&self.sleep_time)
             self.after_sleep()
         if count == -EINTR:
             PyErr_CheckSignals()
@@ -509,6 +511,8 @@ cdef class Reactor:
 
     cdef int after_sleep(self) noexcept:
         wakeup_after_sleep(&self.wakeup)
+        if self.sleep_time.woken_at_ns:
+            self.ready.now_ns = self.sleep_time.woken_at_ns  # what is ready now was not before
         return 0
 
     cdef int wake(self) noexcept:

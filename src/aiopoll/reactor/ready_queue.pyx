@@ -14,14 +14,18 @@ Failure prevented.  A loop that was forgotten with callbacks in its queue goes w
 The collector clears the list, in whose place no memory is then, before it drops the queue, which
 asks the list for what it holds; or a finalizer that runs late calls call_soon().
 
-Cost.  The list never shrinks: eight bytes for each callback that ever waited at once.
+Cost.  The list never shrinks: eight bytes for each callback that ever waited at once.  While the
+time that items wait is measured, another eight, and a reading of the clock for each.
 """
 
 cimport cython
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE, PyList_SET_ITEM
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
+from libc.stdint cimport int64_t
 
+from aiopoll.aio.clock cimport clock_ns
 from aiopoll.aio.free_threading cimport (
     FREE_THREADED, flag_is_up, flag_lower, flag_raise, is_this_thread,
 )
@@ -46,6 +50,8 @@ cdef inline int put(ReadyQueue queue, object item) except -1:
     Py_INCREF(item)
     PyList_SET_ITEM(queue.slots, at, item)
     Py_XDECREF(none)
+    if queue.times != NULL:
+        queue.times[at] = queue.now_ns or clock_ns()
     queue.count += 1
     return 0
 
@@ -63,6 +69,7 @@ cdef class ReadyQueue:
     def __dealloc__(self):
         if self.slots is not None:
             self.clear()
+        PyMem_Free(self.times)
 
     @cython.final
     cdef int push(self, object item) except -1:
@@ -94,13 +101,31 @@ cdef class ReadyQueue:
         Py_INCREF(None)
         PyList_SET_ITEM(self.slots, self.head, None)
         Py_XDECREF(<PyObject *>item)
+        if self.times != NULL:
+            self.since_ns = self.times[self.head]
         self.head = (self.head + 1) & self.mask
         self.count -= 1
         return item
 
+    cdef int measure(self, bint on) except -1:
+        """Keeps from now on, or no longer, when each item was pushed: `since_ns`."""
+        cdef int64_t *times = NULL
+        cdef Py_ssize_t i
+        if on:
+            times = <int64_t *>PyMem_Malloc((self.mask + 1) * sizeof(int64_t))
+            if times == NULL:
+                raise MemoryError
+            self.since_ns = clock_ns()
+            for i in range(self.mask + 1):
+                times[i] = self.since_ns
+        PyMem_Free(self.times)
+        self.times = times
+        return 0
+
     @cython.final
     cdef int grow(self) except -1:
         cdef list slots = [None] * ((self.mask + 1) * 2), old = self.slots
+        cdef int64_t *times = NULL
         cdef Py_ssize_t i, at
         cdef PyObject *item
         cdef PyObject *none = <PyObject *>None
@@ -109,12 +134,20 @@ cdef class ReadyQueue:
             return 0
         if self.count <= self.mask:
             return 0  # the allocation has run a finalizer that came here first
+        if self.times != NULL:
+            times = <int64_t *>PyMem_Malloc(len(slots) * sizeof(int64_t))
+            if times == NULL:
+                raise MemoryError
         for i in range(self.count):
             at = (self.head + i) & self.mask
             item = <PyObject *>PyList_GET_ITEM(old, at)
             Py_INCREF(<object>item)
             PyList_SET_ITEM(slots, i, <object>item)
             Py_XDECREF(none)
+            if times != NULL:
+                times[i] = self.times[at]
+        PyMem_Free(self.times)
+        self.times = times
         self.slots = slots  # the old list gives back its references when it goes
         self.mask = len(slots) - 1
         self.head = 0

@@ -4,7 +4,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from aiopoll.aio cimport abi
 from aiopoll.aio.ring cimport Ring, RingBatch
-from aiopoll.reactor.reactor cimport EVENTS_MAX, Reactor
+from aiopoll.reactor.reactor cimport EVENTS_MAX, Reactor, SleepTime
 from aiopoll.reactor.request_source cimport RequestSource
 
 cdef extern from "<stdbool.h>":
@@ -58,8 +58,7 @@ cdef extern from "busy_poll.h" nogil:
 
     void busy_poll_init(busy_poll *busy, int64_t budget_ns, bint adaptive)
     long busy_poll_wait(busy_poll *busy, Ring *ring, abi.io_event *events, long nr,
-                        int64_t timeout_ns, _Bool *slept)
-    int64_t busy_poll_clock()
+                        int64_t timeout_ns, SleepTime *sleep, _Bool *slept)
 
 cdef enum:
     CANCELLED_NS = 1000000  # how long to wait for the event of a cancelled request, and how often

@@ -28,6 +28,7 @@ from libc.errno cimport EAGAIN, EINTR, EINVAL, ENOSYS, EPERM
 from libc.stdint cimport int64_t, uint32_t
 
 from aiopoll.aio cimport abi
+from aiopoll.aio.clock cimport clock_ns
 from aiopoll.aio.context_cache cimport keep_context, open_context
 from aiopoll.aio.fork_guard cimport fork_guard_use, process_guard
 from aiopoll.aio.ring cimport (
@@ -267,7 +268,7 @@ cdef class RingReactor(Reactor):
         self.sleeps += 1
         with nogil:
             count = busy_poll_wait(&self.busy, &self.ring, self.events, EVENTS_MAX, timeout_ns,
-                                   &slept)
+                                   &self.sleep_time, &slept)
         self.sleeps -= not slept
         self.after_sleep()
         if count == -EINTR:
@@ -306,7 +307,7 @@ cdef class RingReactor(Reactor):
         After DRAIN_NS it gives up: a context with requests in flight is destroyed, not kept.
         """
         cdef Registration registration
-        cdef int64_t end_ns = busy_poll_clock() + DRAIN_NS
+        cdef int64_t end_ns = clock_ns() + DRAIN_NS
         self.polling = True  # disarm() does not wait for each one then
         try:
             for registration in self.registrations:
@@ -315,7 +316,7 @@ cdef class RingReactor(Reactor):
                     self.disarm(registration, 1)
             poll_pool_cancel(&self.pool, &self.ring, self.epoll_fd, self.wakeup.fd)
             self.take_queue(0)
-            while self.pool.in_flight and busy_poll_clock() < end_ns:
+            while self.pool.in_flight and clock_ns() < end_ns:
                 self.wait_events(CANCELLED_NS, REARM_ONLY)
         finally:
             self.polling = False

@@ -198,6 +198,7 @@ cdef class DatagramReader(FdReader):
             if errno != EAGAIN and errno != EINTR:
                 self.tell_error(errno)
             return False
+        self.loop.bytes_received += count
         self.call(PyBytes_FromStringAndSize(read_buffer(), count), &sender)
         return True
 
@@ -223,6 +224,8 @@ cdef class DatagramReader(FdReader):
         empty[0] = took < count
         self.batch = [PyBytes_FromStringAndSize(room + i * SLOT_SIZE, self.slots[i].size)
                       for i in range(took)]
+        for i in range(took):
+            self.loop.bytes_received += self.slots[i].size
         self.at = 0
         self.offset = 0
         self.sent = False
@@ -329,6 +332,8 @@ cdef class DatagramReader(FdReader):
             if code == EAGAIN or code == EINTR:
                 return 0
             self.transport._protocol.error_received(OSError(code, os.strerror(code)))
+        else:
+            self.loop.bytes_sent += count
         return 1
 
     cdef int run_of(self, list pieces, Py_ssize_t first, iovec *vectors) except -1:
@@ -357,6 +362,12 @@ cdef class DatagramReader(FdReader):
             count += 1
             if size < segment and by_segments:
                 break
+        return count
+
+    cdef int count_sent(self, const iovec *vectors, int count) noexcept:
+        cdef int i
+        for i in range(count):
+            self.loop.bytes_sent += vectors[i].iov_len
         return count
 
     def send_run(self, list pieces not None, Py_ssize_t first, receiver):
@@ -391,10 +402,11 @@ cdef class DatagramReader(FdReader):
         self.sent = True
         if <int>vectors[0].iov_len > self.segment_max:
             # An error that the peer's host has sent would be lost to sendmmsg.
-            return 0 if to == NULL else max(0, send_datagrams(self.fd, vectors, count, to))
+            return 0 if to == NULL else self.count_sent(
+                vectors, max(0, send_datagrams(self.fd, vectors, count, to)))
         code = send_segments(self.fd, vectors, count, vectors[0].iov_len, to)
         if code == 0:
-            return count
+            return self.count_sent(vectors, count)
         if code == EAGAIN or code == EINTR:
             return 0
         if code == EINVAL or code == EMSGSIZE:
@@ -422,6 +434,7 @@ class DatagramTransport(SelectorDatagramTransport):
         reader.family = sock.family
         reader.sock = sock
         reader.fd = self._sock_fd
+        reader.loop = loop
         reader.transport = self
         reader.connected = bool(self._extra["peername"])
         reader.segment_max = -1

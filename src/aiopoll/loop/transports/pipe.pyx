@@ -28,6 +28,7 @@ from posix.fcntl cimport F_GETFL, F_SETFL, O_NONBLOCK, fcntl
 from posix.stat cimport S_ISCHR, S_ISFIFO, S_ISSOCK, fstat, struct_stat
 from posix.unistd cimport close, read, write
 
+from aiopoll.loop.core cimport LoopCore
 from aiopoll.loop.transports.fd_reader cimport FdReader
 from aiopoll.reactor.descriptor cimport has_number
 
@@ -60,6 +61,12 @@ cdef enum:
 
 cdef object failure(int code):
     return OSError(code, os.strerror(code))
+
+
+cdef int count_sent(object loop, ssize_t written) except -1:
+    if isinstance(loop, LoopCore):
+        (<LoopCore>loop).bytes_sent += written
+    return 0
 
 
 @cython.final
@@ -156,6 +163,7 @@ cdef class PipeReader(FdReader):
         if count == 0:
             self.transport._ended()
         elif count > 0:
+            self.loop.bytes_received += count
             data = PyBytes_FromStringAndSize(room, count)
             try:
                 self.transport._protocol.data_received(data)
@@ -271,6 +279,7 @@ class WritePipeTransport(unix_events._UnixWritePipeTransport):
         if not self._buffer:
             try:
                 written = (<PipeEnd>self._end).send(data)
+                count_sent(self._loop, written)
             except (SystemExit, KeyboardInterrupt):
                 raise
             except BaseException as error:
@@ -299,6 +308,7 @@ class WritePipeTransport(unix_events._UnixWritePipeTransport):
         assert self._buffer, "Data should not be empty"
         try:
             written = (<PipeEnd>self._end).send(self._buffer)
+            count_sent(self._loop, written)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:

@@ -192,6 +192,7 @@ cdef class Stream(Connection):
         if not data:
             self.on_eof_or_error(0 if data is not None else -1, code)
             return False
+        self.loop.bytes_received += PyBytes_GET_SIZE(data)
         try:
             if self.compiled:
                 (<CompiledProtocol>self.protocol).receive(data)
@@ -234,6 +235,7 @@ cdef class Stream(Connection):
         if count <= 0:
             self.on_eof_or_error(count, code)
             return False
+        self.loop.bytes_received += count
         try:
             self.protocol.buffer_updated(count)
         except (SystemExit, KeyboardInterrupt):
@@ -252,6 +254,7 @@ cdef class Stream(Connection):
         if count <= 0:
             self.on_eof_or_error(count, errno)
             return False
+        self.loop.bytes_received += count
         try:
             (<BufferedSink>self.protocol).received(read_buffer(), count)
         except (SystemExit, KeyboardInterrupt):
@@ -341,8 +344,8 @@ cdef class Stream(Connection):
     cdef int send_flags(self) except -1:
         """The flags for the data that is written now."""
         cdef LoopCore loop = self.loop
-        if self.callback != loop.callbacks:
-            self.callback = loop.callbacks
+        if self.callback != <uint32_t>loop.callbacks:
+            self.callback = <uint32_t>loop.callbacks
             self.expected = self.written
             self.written = 0
         if self.written < 0xFF:
@@ -378,6 +381,7 @@ cdef class Stream(Connection):
             sent = c_send(self.fd, data, size, flags)
             code = errno
         if sent >= 0:
+            self.loop.bytes_sent += sent
             return sent
         if code == EAGAIN or code == EINTR:
             return 0
@@ -397,6 +401,7 @@ cdef class Stream(Connection):
 
     cdef int drop_sent(self, Py_ssize_t taken) except -1:
         """Drops from the queue the bytes that the kernel has taken."""
+        self.loop.bytes_sent += taken
         self.size -= taken
         return self.queue.drop(taken, self.size)
 

@@ -43,6 +43,7 @@ cdef class TransportTable:
             if fd >= self.room:
                 self.grow(fd + 1)
             self.by_fd[fd] = <PyObject *>transport
+            self.added += 1
         return 0
 
     cdef int grow(self, Py_ssize_t least) except -1:

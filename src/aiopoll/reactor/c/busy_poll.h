@@ -24,9 +24,10 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <time.h>
 
+#include "clock.h"
 #include "ring.h"
+#include "sleep_time.h"
 
 #define BUSY_POLL_SKIP_MAX 1023u
 #define BUSY_POLL_LOOKS 32	/* between two readings of the clock */
@@ -50,14 +51,6 @@ struct busy_poll {
 static inline void busy_poll_init(struct busy_poll *busy, int64_t budget_ns, bool adaptive)
 {
 	*busy = (struct busy_poll){ .budget_ns = budget_ns, .adaptive = adaptive };
-}
-
-static inline int64_t busy_poll_clock(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
 static inline void busy_poll_relax(void)
@@ -105,7 +98,7 @@ static inline uint32_t busy_poll_most(uint32_t one, uint32_t limit)
 static inline bool busy_poll_spin(struct busy_poll *busy, const struct aio_ring *ring,
 				  int64_t timeout_ns)
 {
-	int64_t limit = busy->budget_ns, start = busy_poll_clock(), before, now = start;
+	int64_t limit = busy->budget_ns, start = clock_ns(), before, now = start;
 	bool found, lost;
 
 	if (timeout_ns >= 0 && timeout_ns < limit)
@@ -114,7 +107,7 @@ static inline bool busy_poll_spin(struct busy_poll *busy, const struct aio_ring 
 	do {
 		before = now;
 		found = busy_poll_look(ring);
-		now = busy_poll_clock();
+		now = clock_ns();
 		lost = now - before > BUSY_POLL_LOST_NS;
 	} while (!found && !lost && now - start < limit);
 	busy->hits += found;
@@ -143,18 +136,21 @@ static inline bool busy_poll_spin(struct busy_poll *busy, const struct aio_ring 
  * Call it without the GIL.
  */
 static inline long busy_poll_wait(struct busy_poll *busy, struct ring *ring,
-				  struct io_event *events, long nr, int64_t timeout_ns, bool *slept)
+				  struct io_event *events, long nr, int64_t timeout_ns,
+				  struct sleep_time *sleep, bool *slept)
 {
 	bool looks = busy->budget_ns && ring->mapped;
-	int64_t start = looks ? busy_poll_clock() : 0;
+	int64_t start = looks ? clock_ns() : 0;
 	long count;
 
 	*slept = !(looks && busy_poll_due(busy) && busy_poll_spin(busy, ring->mapped, timeout_ns));
 	if (!*slept)
 		return ring_reap(ring, events, nr);
+	sleep_time_begin(sleep);
 	count = ring_wait(ring, events, nr, timeout_ns);
+	sleep_time_end(sleep);
 	if (looks)
-		busy->quick = busy_poll_clock() - start < busy->budget_ns;
+		busy->quick = clock_ns() - start < busy->budget_ns;
 	return count;
 }
 
