@@ -1,4 +1,10 @@
-/* The clock of the package: CLOCK_MONOTONIC, in nanoseconds. */
+/*
+ * The clock of the package: CLOCK_MONOTONIC, in nanoseconds.
+ *
+ * Facts.  clock_gettime(2) of it is no system call where the vDSO has it: 20 to 30 ns.
+ *
+ * Rule.  All times that are compared are readings of this clock.
+ */
 #ifndef AIOPOLL_CLOCK_H
 #define AIOPOLL_CLOCK_H
 
