@@ -1,6 +1,7 @@
 """Plans of faults: what they draw, what they put right, and what they leave alone."""
 
 import asyncio
+from collections.abc import Callable
 
 from aiopoll import sim
 from aiopoll.sim import World
@@ -97,3 +98,33 @@ def test_buggify_fires_inside_of_a_world_alone() -> None:
     fired = [result_of(program, seed) for seed in range(40)]
     assert 0 in fired
     assert any(fired)
+
+
+def test_each_fault_of_a_plan_lasts_for_a_while() -> None:
+    async def program(world: World) -> list[float]:
+        lasting: list[float] = []
+        after, fail_name = world.after, world.network.fail_name
+
+        def note_after(delay: float, function: Callable[[], object]) -> object:
+            if delay != 1.0:  # the plan's own second
+                lasting.append(delay)
+            return after(delay, function)
+
+        def note_failure(name: str, error: int = 0, until: float | None = None) -> None:
+            assert until is not None
+            lasting.append(until - world.now())
+            fail_name(name, error, until)
+
+        world.after = note_after  # type: ignore[method-assign, assignment]
+        world.network.fail_name = note_failure  # type: ignore[method-assign]
+        for number in range(3):
+            world.host(f"n{number}", serve)
+        await world.sleep(300)
+        return lasting
+
+    for rates in ({"names": 0.9}, {"pauses": 0.9}, {"partitions": 0.9}, {"kills": 0.9}):
+        plan = sim.chaos(**rates)
+        times = [time for seed in SEEDS for time in result_of(program, seed, faults=plan)]
+        assert len(times) > 300, rates
+        assert 0.099 < min(times) < 0.5, rates
+        assert 9 < max(times) < 10.1, rates

@@ -187,10 +187,14 @@ class _Plan:
             return None
         return victims[self.world.tape.choose(f"chaos {name} whom", len(victims))]
 
+    def _lasts(self, name: str) -> float:
+        """Draw how long a fault lasts, in seconds."""
+        grains = (LASTS_NS[1] - LASTS_NS[0]) // GRAIN_NS + 1
+        drawn = self.world.tape.choose(f"chaos {name} lasts", grains)
+        return (LASTS_NS[0] + drawn * GRAIN_NS) / NSEC_PER_SEC
+
     def _later(self, name: str, function: Callable[[], object]) -> None:
-        grains = (LASTS_NS[1] - LASTS_NS[0]) // GRAIN_NS
-        lasts_ns = LASTS_NS[0] + self.world.tape.choose(f"chaos {name} lasts", grains) * GRAIN_NS
-        self.world.after(lasts_ns / NSEC_PER_SEC, function)
+        self.world.after(self._lasts(name), function)
 
     def _count(self, name: str) -> None:
         effects = self.world.effects
@@ -260,8 +264,6 @@ class _Plan:
     def _name(self, name: str) -> None:
         host = self._victim(name)
         if host is not None:
-            grains = (LASTS_NS[1] - LASTS_NS[0]) // GRAIN_NS
-            lasts_ns = self.world.tape.choose(f"chaos {name} lasts", grains) * GRAIN_NS
-            until = self.world.now() + lasts_ns / NSEC_PER_SEC
+            until = self.world.now() + self._lasts(name)
             self.world.network.fail_name(host.name, until=until)
             self._count(name)
