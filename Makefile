@@ -1,4 +1,4 @@
-# make run: serve the example on AIO poll.
+# make run: serve the documentation, and a page that shows the loop at work.
 # make check: lint, types and the quick tests, in a minute.  make test: lint and the whole suite.
 #   In twice as many processes as there are cores: PROCESSES=1 for less, PYTEST_ARGS for pytest.
 # make conformance: the long comparison with the Linux underneath.
@@ -71,12 +71,14 @@ check-machine:
 	@echo '#include <stdio.h>' | $${CC:-gcc} -E - >/dev/null 2>&1 || { echo "make: the C library has no headers: apt-get install libc6-dev" >&2; exit 1; }
 
 $(VENV)/.tools: pyproject.toml | check-machine
+	@echo "make: installing tools and the programs of the tests into $(VENV); the first time takes minutes"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --group build --group test
 	@touch $@
 
 $(VENV)/.built: $(VENV)/.tools $(SOURCES)
+	@echo "make: compiling the package; the first time takes a minute or two"
 	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --editable .
 	@touch $@
 

@@ -1,4 +1,4 @@
-"""Serves the files of docs/ with aiohttp, and under /stats the counters of the event loop.
+"""Serves docs/ with aiohttp, and a page that draws what the event loop does.
 
 aiopoll run examples/site.py [--host HOST] [--port PORT] [--workers N]
 
@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import contextlib
 import html
+import json
 import os
 import signal
 import socket
@@ -19,38 +20,94 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from aiohttp import web
+from site_files import Files
+from site_live import Live
 
 import aiopoll
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+HERE = Path(__file__).resolve().parent
+DOCS = HERE.parent / "docs"
+
+LOAD_CONNECTIONS_MAX = 500
+LOAD_SECONDS_MAX = 60
+LOAD = web.AppKey("load", set[asyncio.Task[None]])
+FILES = web.AppKey("files", Files)
+
+PAGES = [path.relative_to(DOCS).as_posix() for path in sorted(DOCS.rglob("*.md"))]
+PATHS = {f"docs/{page}": DOCS / page for page in PAGES}
+PATHS |= {f"page/{path.name}": path for path in (HERE / "site_page").iterdir()}
 
 
-PAGES = {path.relative_to(DOCS).as_posix(): path for path in sorted(DOCS.rglob("*.md"))}
-"""By the name in a request: no path from a client reaches the file system."""
-
-
-def render_index() -> str:
+def render_pages() -> str:
     links = "".join(
         f'<li><a href="/docs/{html.escape(page)}">{html.escape(page)}</a></li>' for page in PAGES
     )
-    return (
-        "<!doctype html><title>aiopoll</title><h1>aiopoll</h1>"
-        f'<ul>{links}</ul><p><a href="/stats">counters of the event loop</a></p>'
-    )
+    head = '<!doctype html><html lang="en"><title>aiopoll</title><link rel="icon" href="data:,">'
+    return f"{head}<h1>aiopoll</h1><ul>{links}</ul>"
 
 
-INDEX = render_index()
+INDEX = render_pages()
 
 
 async def index(request: web.Request) -> web.Response:
+    return await request.app[FILES].serve("page/index.html")
+
+
+async def file(request: web.Request) -> web.Response:
+    return await request.app[FILES].serve(request.path.lstrip("/"))
+
+
+async def pages(request: web.Request) -> web.Response:
     return web.Response(text=INDEX, content_type="text/html")
 
 
-async def page(request: web.Request) -> web.StreamResponse:
-    path = PAGES.get(request.match_info["path"])
-    if path is None:
-        raise web.HTTPNotFound
-    return web.FileResponse(path, headers={"Content-Type": "text/plain; charset=utf-8"})
+def check_load(asked: object) -> tuple[int, float]:
+    """The connections and seconds of a request for load; ValueError for others."""
+    match asked:
+        case {"connections": int(connections), "seconds": int() | float() as seconds}:
+            if not 1 <= connections <= LOAD_CONNECTIONS_MAX:
+                raise ValueError(f"connections must be from 1 to {LOAD_CONNECTIONS_MAX}")
+            if not 0 < seconds <= LOAD_SECONDS_MAX:
+                raise ValueError(f"seconds must be from 0 to {LOAD_SECONDS_MAX}")
+            return connections, float(seconds)
+    raise ValueError("an object with connections and seconds is expected")
+
+
+async def load(request: web.Request) -> web.Response:
+    """Starts a process that puts load on the address of this request: one at a time."""
+    try:
+        connections, seconds = check_load(await request.json())
+    except (json.JSONDecodeError, ValueError) as error:
+        raise web.HTTPBadRequest(text=f"{error}\n") from None
+    if request.app[LOAD]:
+        raise web.HTTPConflict(text="there is load already\n")
+    transport = request.transport
+    assert transport is not None
+    host, port = transport.get_extra_info("sockname")[:2]
+    task = asyncio.create_task(run_load(host, port, connections, seconds), name="load")
+    request.app[LOAD].add(task)
+    task.add_done_callback(request.app[LOAD].discard)
+    return web.json_response({"connections": connections, "seconds": seconds})
+
+
+async def run_load(host: str, port: int, connections: int, seconds: float) -> None:
+    program = [sys.executable, str(HERE / "site_load.py"), host, str(port)]
+    arguments = [str(connections), str(seconds), "/stats", "/docs/index.md", "/block"]
+    process = await asyncio.create_subprocess_exec(*program, *arguments)
+    try:
+        await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def end_load(app: web.Application) -> None:
+    running = app[LOAD]
+    tasks = list(running)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def stats(request: web.Request) -> web.Response:
@@ -119,10 +176,21 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.workers < 1:
         parser.error("--workers must be 1 or more")
-    app = web.Application()
+    live = Live()
+    app = web.Application(middlewares=[live.count])
+    files = app[FILES] = Files(PATHS)
+    app[LOAD] = set()
+    app.on_shutdown.append(live.close)
+    app.on_shutdown.append(end_load)
+    app.on_cleanup.append(files.close)
     app.router.add_get("/", index)
+    app.router.add_get("/page/{name}", file)
+    app.router.add_get("/block", files.block)
+    app.router.add_get("/live", live.listen)
+    app.router.add_post("/load", load)
     app.router.add_get("/stats", stats)
-    app.router.add_get("/docs/{path:.+}", page)
+    app.router.add_get("/docs/", pages)
+    app.router.add_get("/docs/{path:.+}", file)
     try:
         serve(app, arguments.host, arguments.port, arguments.workers)
     except OSError as error:  # the port is taken, for one

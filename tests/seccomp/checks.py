@@ -226,12 +226,12 @@ def server() -> None:
         while b"http://" not in (line := await process.stdout.readline()):
             assert line, "it ended"
         port = int(re.findall(rb"http://[\d.]+:(\d+)", line)[0])
-        for path in ("/", "/stats"):
+        for path in ("/docs/", "/stats"):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(f"GET {path} HTTP/1.0\r\n\r\n".encode())
             head, _, body = (await reader.read()).partition(b"\r\n\r\n")
             assert head.split(None, 2)[1] == b"200", head
-            assert (b"docs/index.md" if path == "/" else b'"submitted"') in body, body
+            assert (b"docs/index.md" if path == "/docs/" else b'"submitted"') in body, body
             writer.close()
         print(json.loads(body)["submitted"])
         process.send_signal(signal.SIGINT)
