@@ -28,7 +28,7 @@ class Live:
     """Samples the running loop for those that listen, and only while some do."""
 
     def __init__(self) -> None:
-        self.listeners: set[asyncio.Queue[Sample]] = set()
+        self.listeners: set[asyncio.Queue[Sample | None]] = set()
         self.requests = 0
         self.times: list[float] = []
         self.kept: list[list[float]] = []
@@ -55,21 +55,23 @@ class Live:
             headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
         )
         await response.prepare(request)
-        queue: asyncio.Queue[Sample] = asyncio.Queue()
+        queue: asyncio.Queue[Sample | None] = asyncio.Queue()
         self.listeners.add(queue)
         if self.sampler is None or self.sampler.done():
             self.sampler = asyncio.create_task(self.sample(), name="samples of the page")
         try:
-            while True:
-                data = json.dumps(await queue.get())
-                await response.write(f"data: {data}\n\n".encode())
+            while (sample := await queue.get()) is not None:
+                await response.write(f"data: {json.dumps(sample)}\n\n".encode())
+            return response
         except ConnectionResetError:
             return response
         finally:
             self.listeners.discard(queue)
 
     async def close(self, app: web.Application) -> None:
-        """Ends the sampling with the site."""
+        """Ends the streams with the site, which would wait for them else."""
+        for queue in self.listeners:
+            queue.put_nowait(None)
         if self.sampler is not None:
             self.sampler.cancel()
 

@@ -43,8 +43,11 @@ def url() -> Iterator[str]:
                 assert line, process.stderr.read() if process.stderr else ""
                 found = re.search(r"http://[\d.]+:\d+", line)
             yield found[0]
-            process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=60)
+            with urllib.request.urlopen(f"{found[0]}/live", timeout=60) as stream:
+                assert stream.readline().startswith(b"data: ")
+                process.send_signal(signal.SIGINT)
+                # aiohttp would wait a minute for a page that is open.
+                _, err = process.communicate(timeout=40)
         finally:
             process.kill()
     assert (process.returncode, err) == (0, "")
