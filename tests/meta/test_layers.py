@@ -27,8 +27,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "libaio": {"aio"},
     "selector": {"aio", "reactor", "support"},
     "streams": {"loop"},
+    "prometheus": {"loop"},
+    "otel": {"loop"},
     "cli": {
-        *("aio", "support", "libaio", "selector", "kernel", "sim", "files", "loop", "streams", "")
+        *("aio", "support", "libaio", "selector", "kernel", "sim", "files", "loop", "streams"),
+        *("prometheus", ""),
     },
     "gunicorn": set(),
     "pytest_plugin": {"sim"},

@@ -19,14 +19,19 @@ import aiopoll.kernel
 SCRIPT = Path(sys.prefix, "bin", "aiopoll")
 
 
-NEED_PYTEST = ("aiopoll.pytest_plugin", "aiopoll.sim.items")
-"""Modules that pytest imports."""
+NEED = {
+    "aiopoll.pytest_plugin": "pytest",
+    "aiopoll.sim.items": "pytest",
+    "aiopoll.prometheus": "prometheus_client",
+    "aiopoll.otel": "opentelemetry",
+}
+"""Modules that need others, which may not be there."""
 
 
 def import_every_module() -> None:
     assert Path(sys.prefix) in Path(aiopoll.__file__).parents, aiopoll.__file__
     for module in pkgutil.walk_packages(aiopoll.__path__, "aiopoll."):
-        if module.name not in NEED_PYTEST or importlib.util.find_spec("pytest"):
+        if module.name not in NEED or importlib.util.find_spec(NEED[module.name]):
             importlib.import_module(module.name)
         print(module.name)
 

@@ -1,6 +1,7 @@
 """aiopoll run: runs a program as `python PROGRAM` does, on loops of ours."""
 
 import argparse
+import importlib
 import io
 import os
 import runpy
@@ -9,6 +10,7 @@ import types
 from collections.abc import Callable
 from importlib.machinery import SourceFileLoader
 
+from aiopoll.cli.startup.sitecustomize import METRICS
 from aiopoll.cli.takeover import hand_on, take_over
 
 
@@ -18,12 +20,19 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="run a Python program on AIO poll",
         description="Runs PROGRAM as `python PROGRAM ARGS…` does, but every asyncio event loop"
         " that it makes waits on AIO poll.",
-        usage="aiopoll run [-h] [--alias-uvloop] (PROGRAM | -m MODULE) [ARGS ...]",
+        usage="aiopoll run [-h] [--alias-uvloop] [--metrics [HOST:]PORT] (PROGRAM | -m MODULE)"
+        " [ARGS ...]",
     )
     parser.add_argument(
         "--alias-uvloop",
         action="store_true",
         help="give the program this loop where it imports uvloop, too",
+    )
+    parser.add_argument(
+        "--metrics",
+        metavar="[HOST:]PORT",
+        help="serve the loops' numbers at /metrics for Prometheus; each further process takes the"
+        " next free port",
     )
     parser.add_argument("-m", dest="module", action="store_true", help="PROGRAM names a module")
     parser.add_argument("program", metavar="PROGRAM", help="file, directory or zip to run")
@@ -32,6 +41,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _handle(arguments: argparse.Namespace) -> int:
+    if arguments.metrics is not None:
+        os.environ[METRICS] = arguments.metrics
+    if address := os.environ.get(METRICS):
+        check_metrics(address)
     take_over(arguments.alias_uvloop)
     hand_on(arguments.alias_uvloop)
     if arguments.module:
@@ -39,6 +52,18 @@ def _handle(arguments: argparse.Namespace) -> int:
     else:
         run_program(arguments.program, arguments.args)
     return 0
+
+
+def check_metrics(address: str) -> None:
+    """Exits after one line if no metrics can be served at the address."""
+    from aiopoll.cli.metrics import parse_address
+
+    try:
+        parse_address(address)
+        importlib.import_module("aiopoll.prometheus")
+    except (ValueError, ModuleNotFoundError) as error:
+        print(f"aiopoll run --metrics: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def run_program(path: str, args: list[str]) -> None:

@@ -18,7 +18,14 @@ from asyncio import unix_events
 from collections.abc import Callable
 from typing import Any
 
-from aiopoll.cli.startup.sitecustomize import ALIAS, OPTIONS, TASTES, AtImport, watch_loops
+from aiopoll.cli.startup.sitecustomize import (
+    ALIAS,
+    METRICS,
+    OPTIONS,
+    TASTES,
+    AtImport,
+    watch_loops,
+)
 from aiopoll.loop import EventLoop, alias_uvloop
 from aiopoll.selector import AioSelector
 
@@ -38,6 +45,10 @@ def take_over(alias: bool) -> None:
     global _taken_over
     if alias:
         alias_uvloop()
+    if address := os.environ.get(METRICS):
+        from aiopoll.cli.metrics import expose_loops  # others need no HTTP server
+
+        expose_loops(address)
     if _taken_over:  # by the environment, before `aiopoll run` in it
         return
     _taken_over = True

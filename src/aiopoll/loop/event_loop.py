@@ -54,6 +54,9 @@ LoopCore.create_task.__signature__ = inspect.signature(  # type: ignore[attr-def
     asyncio.BaseEventLoop.create_task
 )
 
+WHEN_MADE: "list[Callable[[EventLoop], object]]" = []
+"""Called with each loop that is made; what they raise, the constructor raises."""
+
 
 class EventLoop(SockMethods, asyncio.SelectorEventLoop):
     """asyncio's event loop, with callbacks, timers and waiting compiled, on AIO poll.
@@ -122,6 +125,8 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
             put_into_asyncio()
         if measure:
             self.start_metrics()
+        for call in WHEN_MADE:
+            call(self)
 
     def _open_with_slots(self, backend: str, nr_events: int | None, spin_ns: int) -> None:
         """Opens the reactor with the slots asked for, or with those that are to be had."""

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 OPTIONS = "AIOPOLL_RUN"
 """The environment variable: "on", or "alias-uvloop"; processes without it are left alone."""
 ALIAS = "alias-uvloop"
+METRICS = "AIOPOLL_METRICS_PORT"
+"""The environment variable: [HOST:]PORT to serve metrics at; empty or unset: none are served."""
 TASTES = (
     "uvicorn.loops.auto",
     "gunicorn.workers.gasgi",
