@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
 
 import aiopoll
@@ -275,6 +277,15 @@ def test_a_missing_library_is_named_with_its_fix(module: str, library: str, fix:
     last = done.stderr.splitlines()[-1]
     assert re.match(rf"ModuleNotFoundError: aiopoll\.{module} needs .*{library}", last)
     assert last.endswith(fix)
+
+
+def test_openmetrics_parses_it(loop: aiopoll.EventLoop, registry: CollectorRegistry) -> None:
+    aiopoll.prometheus.register(loop, name='a "name"\n\\', registry=registry)
+    loop.run_until_complete(work())
+    text = openmetrics.generate_latest(registry).decode()  # type: ignore[no-untyped-call]
+    families: Any = openmetrics_parser.text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
+    labels = {s.labels["loop"] for family in families for s in family.samples}
+    assert labels == {'a "name"\n\\'}
 
 
 @pytest.mark.subprocess

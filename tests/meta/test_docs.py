@@ -53,7 +53,7 @@ def test_links_between_pages_lead_somewhere() -> None:
 
 
 @pytest.mark.subprocess
-@pytest.mark.parametrize("tool", ["write_limitations", "draw_states"])
+@pytest.mark.parametrize("tool", ["write_limitations", "draw_states", "write_dashboard"])
 def test_generated_page_is_current(tool: str) -> None:
     command = [sys.executable, str(ROOT / "tools" / f"{tool}.py"), "--check"]
     assert subprocess.run(command, timeout=60).returncode == 0, f"run python tools/{tool}.py"
