@@ -28,11 +28,11 @@ try:
         Observation,
         get_meter_provider,
     )
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _error:
     raise ModuleNotFoundError(
-        f"aiopoll.otel needs opentelemetry-api ({error}): pip install 'aiopoll[otel]'",
-        name=error.name,
-    ) from error
+        f"aiopoll.otel needs opentelemetry-api ({_error}): pip install 'aiopoll[otel]'",
+        name=_error.name,
+    ) from _error
 
 __all__ = ["instrument", "uninstrument"]
 

@@ -22,11 +22,11 @@ try:
         HistogramMetricFamily,
         InfoMetricFamily,
     )
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _error:
     raise ModuleNotFoundError(
-        f"aiopoll.prometheus needs prometheus-client ({error}): pip install 'aiopoll[prometheus]'",
-        name=error.name,
-    ) from error
+        f"aiopoll.prometheus needs prometheus-client ({_error}): pip install 'aiopoll[prometheus]'",
+        name=_error.name,
+    ) from _error
 
 __all__ = ["register", "unregister"]
 

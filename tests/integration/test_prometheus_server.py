@@ -1,8 +1,10 @@
 """A real Prometheus scrapes a program under `aiopoll run --metrics`, and computes with it."""
 
 import json
+import re
 import shutil
 import socket
+import subprocess
 import sys
 import time
 import urllib.error
@@ -150,6 +152,29 @@ def test_types_are_those_of_the_metrics(prometheus: Prometheus) -> None:
     assert one == 1
     assert info["loop"] == "main"
     assert info["backend"] in ("aio", "epoll")
+
+
+@pytest.mark.parametrize(("kind", "key"), [("config", "scrape_configs"), ("rules", "groups")])
+def test_what_the_page_has_for_prometheus_is_right(kind: str, key: str, tmp_path: Path) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip(reason="skips.toml: Prometheus")
+    page = (DASHBOARD.parent / "watch-a-service.md").read_text("utf-8")
+    (text,) = re.findall(rf"^```yaml\n({key}:\n.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "file.yml").write_text(text, encoding="utf-8")
+    command = [promtool, "check", kind, "file.yml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "SUCCESS" in done.stdout
+
+
+def test_each_alert_of_the_page_has_data(prometheus: Prometheus) -> None:
+    page = (DASHBOARD.parent / "watch-a-service.md").read_text("utf-8")
+    expressions = re.findall(r"^ +expr: (.*?)\n +for:", page, re.MULTILINE | re.DOTALL)
+    assert len(expressions) == 3
+    for expression in expressions:
+        compared, _ = re.sub(r"\s+", " ", expression).rsplit(" > ", 1)
+        assert prometheus.query(compared), expression
 
 
 def test_each_panel_of_the_dashboard_has_data(prometheus: Prometheus) -> None:
