@@ -75,7 +75,7 @@ class Exposition:
     """What this process serves."""
 
     def __init__(self, address: str) -> None:
-        self.address = address
+        self.address: str = address
         self._lock = threading.Lock()
         self._server: _Server | None = None
         self._began = False
