@@ -190,7 +190,10 @@ class Exporter:
 
 def _since(now: Timings | None, earlier: Timings | None) -> Timings | None:
     """The timings since an earlier reading; all of them if they were begun anew."""
-    if now is None or earlier is None or now.callback.count < earlier.callback.count:
+    if now is None or earlier is None:
+        return now
+    pairs = zip(now.callback.counts, earlier.callback.counts, strict=True)
+    if any(count < before for count, before in pairs):
         return now
     return Timings(
         now.lag.since(earlier.lag),
