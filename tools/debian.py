@@ -38,6 +38,7 @@ PACKAGES_FOR_MORE_TESTS = (
     "libssl-dev",
     "openssl",
     "postgresql",
+    "prometheus",
     "redis-server",
 )
 # Of this machine: the network, and what pip reads.
