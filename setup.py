@@ -38,7 +38,7 @@ elif os.environ.get("AIOPOLL_SANITIZE") == "thread":
 # No event of a socket goes through these: their size counts, which the wheels have to carry.
 COLD = (
     *("accept", "buffers", "context", "context_cache", "duplicate", "epoll_set", "fork_signals"),
-    *("iocb", "open_file", "own_ring", "pipe", "routes", "spawn", "table"),
+    *("iocb", "open_file", "own_ring", "pipe", "routes", "spawn", "table", "watchdog"),
 )
 if "AIOPOLL_SANITIZE" in os.environ or "-O0" in os.environ.get("CFLAGS", "").split():
     COLD = ()

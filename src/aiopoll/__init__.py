@@ -40,6 +40,9 @@ if typing.TYPE_CHECKING:
     from aiopoll.loop.monitor.metrics import LoopMetrics as LoopMetrics
     from aiopoll.loop.monitor.metrics import ThreadPoolMetrics as ThreadPoolMetrics
     from aiopoll.loop.monitor.metrics import Timings as Timings
+    from aiopoll.loop.monitor.stalls import Stall as Stall
+    from aiopoll.loop.monitor.stalls import StallKind as StallKind
+    from aiopoll.loop.monitor.stalls import StallTotal as StallTotal
     from aiopoll.loop.streams.streams import StreamReader as StreamReader
     from aiopoll.loop.streams.streams import StreamReaderProtocol as StreamReaderProtocol
     from aiopoll.loop.streams.streams import StreamWriter as StreamWriter
@@ -80,6 +83,7 @@ _MODULES = {
     ),
     "loop": ("EventLoop", "EventLoopPolicy", "alias_uvloop", "install", "new_event_loop", "run"),
     "loop.monitor.metrics": ("Histogram", "LoopMetrics", "ThreadPoolMetrics", "Timings"),
+    "loop.monitor.stalls": ("Stall", "StallKind", "StallTotal"),
     "loop.streams.streams": ("StreamReader", "StreamReaderProtocol", "StreamWriter"),
     "support": ("Support", "probe"),
     "reactor.statistics": ("ReactorStatistics",),
@@ -112,6 +116,9 @@ __all__ = [
     "Path",
     "ReactorStatistics",
     "SelectorStatistics",
+    "Stall",
+    "StallKind",
+    "StallTotal",
     "StreamReader",
     "StreamReaderProtocol",
     "StreamWriter",

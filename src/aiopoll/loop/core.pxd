@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from aiopoll.loop.handles cimport TimerOwner
 from aiopoll.loop.monitor.meter cimport Meter
+from aiopoll.loop.monitor.watchdog cimport Watch
 from aiopoll.loop.transports.table cimport TransportTable
 from aiopoll.reactor.reactor cimport Reactor
 from aiopoll.reactor.runnable cimport Runnable
@@ -33,6 +34,10 @@ cdef class LoopCore(TimerOwner):
     cdef int in_callbacks  # how deep: a callback may run iterations itself
     cdef bint makes_futures  # a subclass has a create_future of its own
     cdef dict future_options
+    cdef dict task_options  # the same; None where create_task() has more to do
+    cdef Watch stall_watch  # None: stalls are not watched
+    cdef public object _task_places
+    cdef public uint64_t stall_count
     cdef bint forever
     cdef uint64_t callbacks  # counts those that were run
     cdef Meter meter  # None while nothing is measured
@@ -54,6 +59,7 @@ cdef class LoopCore(TimerOwner):
     cdef public object _aiopoll_files
 
     cdef int check_open(self) except -1
+    cdef int enter_watch(self) except -1
     cdef int end_run(self, object hooks) except -1
     cdef object new_future(self)
     cdef int run_iteration(self) except -1

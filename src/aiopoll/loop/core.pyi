@@ -7,6 +7,8 @@ from typing_extensions import disjoint_base
 
 from aiopoll.loop.handle_queue import HandleQueue
 from aiopoll.loop.handles import TimerOwner
+from aiopoll.loop.monitor.places import TaskPlaces
+from aiopoll.loop.monitor.watchdog import Watch
 from aiopoll.reactor.statistics import ReactorStatistics
 
 _T = TypeVar("_T")
@@ -36,7 +38,10 @@ class LoopCore(TimerOwner):
     def _clear_timers(self) -> None: ...
     def _timer_count(self) -> int: ...
     def _timer_at(self, index: int) -> TimerHandle: ...
+    def _watch_by(self, watch: Watch | None, places: TaskPlaces | None) -> None: ...
     _gather_writes: bool
+    _task_places: TaskPlaces | None
+    stall_count: int
     @property
     def backend(self) -> str: ...
     def statistics(self) -> ReactorStatistics: ...

@@ -29,6 +29,7 @@ from aiopoll.loop.handles cimport (
     is_scheduled, new_handle, new_timer_handle, run_handle, set_gc_tracking, set_scheduled,
 )
 from aiopoll.loop.monitor.meter cimport Meter
+from aiopoll.loop.monitor.watchdog cimport Watch
 from aiopoll.loop.transports.table cimport TransportTable
 from aiopoll.reactor.epoll_reactor cimport EpollReactor
 from aiopoll.reactor.mixed_reactor cimport MixedReactor
@@ -77,6 +78,7 @@ cdef class LoopCore(TimerOwner):
         self.transports = TransportTable()
         self.makes_futures = type(self).create_future is not LoopCore.create_future
         self.future_options = {"loop": self}  # made once, not for each
+        self.task_options = self.future_options
 
     def __dealloc__(self):
         timer_heap_clear(&self.timers)
@@ -136,7 +138,7 @@ cdef class LoopCore(TimerOwner):
         if self.reactor is not None:
             self.reactor.close()
             self.reactor.report = None  # a closed loop goes without a collection
-        self.future_options = None
+        self.future_options = self.task_options = None
 
     def _clear_timers(self):
         timer_heap_clear(&self.timers)
@@ -209,11 +211,15 @@ cdef class LoopCore(TimerOwner):
             self.meter.begin_run()
         self.forever = True
         try:
+            if self.stall_watch is not None:
+                self.enter_watch()
             super(LoopCore, self).run_forever()
         finally:
             self.forever = forever
             if not running:
                 self.end_run(hooks)
+                if self.stall_watch is not None:
+                    self.stall_watch.leave()
             if claimed and not self._signal_handlers:
                 release_wakeup_pipe(self._csock)
             for handle in self.ready:
@@ -238,6 +244,20 @@ cdef class LoopCore(TimerOwner):
             sys.set_asyncgen_hooks(*hooks)
         return 0
 
+    cdef int enter_watch(self) except -1:
+        return self.stall_watch.enter(self, &self.callbacks, &self.in_callbacks,
+                                      &self.reactor.iterations, &self.reactor.wakeup.sleeping)
+
+    def _watch_by(self, Watch watch, places):
+        """Has a watch look at the loop, and notes where its tasks are made; None for neither."""
+        if self.stall_watch is not None:
+            self.stall_watch.leave()
+        self.stall_watch = watch
+        self._task_places = places
+        self.task_options = self.future_options if places is None else None
+        if watch is not None and self.forever:
+            self.enter_watch()
+
     def get_debug(self):
         """Whether the loop is in debug mode."""
         return self._debug
@@ -260,15 +280,18 @@ cdef class LoopCore(TimerOwner):
 
     def create_task(self, coro, *, name=None, context=None, **options):
         """A Task of this loop, or what its task factory makes, that runs the coroutine."""
-        if (self.future_options is None or self._task_factory is not None or self._debug or options
+        if (self.task_options is None or self._task_factory is not None or self._debug or options
                 or asyncio.tasks.Task is not Task
                 or BaseEventLoop.create_task is not create_task_of_asyncio):
             self.tasks_created += 1
-            return BaseEventLoop.create_task(self, coro, name=name, context=context, **options)
+            task = BaseEventLoop.create_task(self, coro, name=name, context=context, **options)
+            if self._task_places is not None:
+                self._task_places.note(task)
+            return task
         self.check_open()
         self.tasks_created += 1
         if name is None and context is None:
-            return PyObject_Call(Task, (coro, ), self.future_options)
+            return PyObject_Call(Task, (coro, ), self.task_options)
         return Task(coro, loop=self, name=name, context=context)
 
     # Callbacks

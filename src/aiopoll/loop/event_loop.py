@@ -23,6 +23,8 @@ from aiopoll.loop.core import LoopCore
 from aiopoll.loop.dns import is_numeric_name, numeric_addresses
 from aiopoll.loop.fork_signals import mark_pipe, unmark_pipe
 from aiopoll.loop.monitor.metrics import LoopMetrics, read_metrics
+from aiopoll.loop.monitor.methods import StallMethods
+from aiopoll.loop.monitor.stalls import StallHandler, check_handler, stall_limit
 from aiopoll.loop.pipes import check_pipe
 from aiopoll.loop.selector_view import SelectorView
 from aiopoll.loop.sendfile import seek_to, send_by_sendfile, send_for_transport
@@ -58,7 +60,7 @@ WHEN_MADE: "list[Callable[[EventLoop], object]]" = []
 """Called with each loop that is made; what they raise, the constructor raises."""
 
 
-class EventLoop(SockMethods, asyncio.SelectorEventLoop):
+class EventLoop(StallMethods, SockMethods, asyncio.SelectorEventLoop):
     """asyncio's event loop, with callbacks, timers and waiting compiled, on AIO poll.
 
     backend: "aio"; "epoll"; or "auto" for both where aio is to be had, which the environment
@@ -95,8 +97,12 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
         gather_writes: bool = True,
         compiled_streams: bool = True,
         metrics: bool | None = None,
+        watch_stalls: float | None = None,
+        on_stall: StallHandler | None = None,
     ) -> None:
         measure = requested_metrics(metrics)
+        limit = stall_limit(watch_stalls)
+        check_handler(on_stall)
         wanted = requested_backend(backend)
         spin_ns = busy_poll_ns(busy_poll, wanted)
         self.backend_reason: str | None = None
@@ -125,6 +131,8 @@ class EventLoop(SockMethods, asyncio.SelectorEventLoop):
             put_into_asyncio()
         if measure:
             self.start_metrics()
+        if limit is not None:
+            self.watch_stalls(limit, on_stall)
         for call in WHEN_MADE:
             call(self)
 

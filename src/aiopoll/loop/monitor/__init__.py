@@ -1,9 +1,11 @@
-"""What can be seen of a running loop.
+"""What can be seen of a running loop, also while it is stuck.
 
-Lives here: how long callbacks wait and run (meter), and the numbers of a loop (metrics).
+Lives here: how long callbacks wait and run (meter), and the numbers of a loop (metrics); the
+watchdog, a thread of C (watchdog, c/), what it and the reporter have seen (observation), the
+stacks (stacks), where tasks were made (places), and the reports (stalls).
 
 May import: aio, reactor, and the loop's own files.
 
-Data comes from the loop's core, which calls the meter where a callback or a poll ends.  It goes to
-the program that asks for it.
+Data comes from the loop's core, from counters that it keeps, from /proc and Python's frames.  It
+goes to the program that asks for it, to the log, or to a handler.
 """

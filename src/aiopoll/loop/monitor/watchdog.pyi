@@ -1,0 +1,14 @@
+from collections.abc import Callable
+from typing import Any
+
+from aiopoll.loop.monitor.observation import Observation
+
+class Watch:
+    loop: Any
+    def __init__(
+        self, limit: float, report: Callable[[Any, Observation | Exception], object]
+    ) -> None: ...
+    def look(self) -> None: ...
+
+def report_all() -> None: ...
+def stop() -> None: ...
