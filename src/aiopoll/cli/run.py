@@ -7,11 +7,35 @@ import os
 import runpy
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.machinery import SourceFileLoader
 
 from aiopoll.cli.startup.sitecustomize import METRICS
 from aiopoll.cli.takeover import hand_on, take_over
+from aiopoll.loop.monitor.stalls import LIMIT, stall_limit
+
+WATCH_STALLS = "--watch-stalls"
+STALL_SECONDS = "0.1"
+"""The limit where none is given."""
+
+
+def _with_limit(arguments: Sequence[str]) -> list[str]:
+    """Gives the option a value where it has none: argparse would take the program for it."""
+    given = list(arguments)
+    for at, argument in enumerate(given):
+        if not argument.startswith("-") or argument == "--":
+            break
+        if argument == WATCH_STALLS:
+            given[at] = f"{WATCH_STALLS}={STALL_SECONDS}"
+    return given
+
+
+def _seconds(text: str) -> str:
+    try:
+        stall_limit(float(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -20,8 +44,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="run a Python program on AIO poll",
         description="Runs PROGRAM as `python PROGRAM ARGS…` does, but every asyncio event loop"
         " that it makes waits on AIO poll.",
-        usage="aiopoll run [-h] [--alias-uvloop] [--metrics [HOST:]PORT] (PROGRAM | -m MODULE)"
-        " [ARGS ...]",
+        usage="aiopoll run [OPTIONS] (PROGRAM | -m MODULE) [ARGS ...]",
     )
     parser.add_argument(
         "--alias-uvloop",
@@ -34,10 +57,20 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="serve the loops' numbers at /metrics for Prometheus; each further process takes the"
         " next free port",
     )
+    parser.add_argument(
+        WATCH_STALLS,
+        metavar="SECONDS",
+        type=_seconds,
+        help=f"report each callback that runs for longer (default: {STALL_SECONDS})",
+    )
     parser.add_argument("-m", dest="module", action="store_true", help="PROGRAM names a module")
     parser.add_argument("program", metavar="PROGRAM", help="file, directory or zip to run")
     parser.add_argument("args", metavar="ARGS", nargs=argparse.REMAINDER, help="its arguments")
     parser.set_defaults(handler=_handle)
+    parse = parser.parse_known_args
+    parser.parse_known_args = lambda args, namespace: parse(  # type: ignore[method-assign,assignment]
+        _with_limit(args), namespace
+    )
 
 
 def _handle(arguments: argparse.Namespace) -> int:
@@ -45,6 +78,8 @@ def _handle(arguments: argparse.Namespace) -> int:
         os.environ[METRICS] = arguments.metrics
     if address := os.environ.get(METRICS):
         check_metrics(address)
+    if arguments.watch_stalls is not None:
+        os.environ[LIMIT] = arguments.watch_stalls  # for its children, too
     take_over(arguments.alias_uvloop)
     hand_on(arguments.alias_uvloop)
     if arguments.module:
