@@ -1,7 +1,7 @@
 """What was seen of a loop that is stuck; the watchdog makes these."""
 
 from types import CodeType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Sample(NamedTuple):
@@ -43,6 +43,8 @@ class Observation(NamedTuple):
     """While this thread had the GIL; None once the stall has ended."""
     frames: Frames
     """The loop's stack; empty where it has ended."""
+    task: Any
+    """The running task; None for none, and where the stall has ended."""
     others: list[tuple[int, Frames]]
     """The stacks of other threads by their number, where the loop waits for a lock."""
     dump: str

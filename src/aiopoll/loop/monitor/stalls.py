@@ -1,6 +1,5 @@
 """Stalls of a loop: what they are, how they are logged, and how often each place had one."""
 
-import asyncio
 import enum
 import math
 import os
@@ -156,16 +155,20 @@ def check_handler(handler: StallHandler | None) -> None:
         raise TypeError(f"on_stall must be a function that takes a Stall, not {handler!r}")
 
 
-def kind_of(seen: Observation) -> StallKind:
+RUNNING = (StallKind.PYTHON, StallKind.C_CODE, StallKind.WAITS_FOR_GIL)
+"""Kinds that are in no call of their own: the thread waits for the GIL while it is looked at."""
+
+
+def kind_of(seen: Observation, in_poll: bool) -> StallKind:
     """What a stall is, by what its thread did before and while another thread had the GIL."""
     before, now = seen.before, seen.now
     # A lock is waited for without a look now and then, as the GIL is.
     waits = before.futex is not None and (now is None or now.futex != before.futex)
-    if waits and (seen.all_dumped or seen.in_poll or seen.gil_late):
+    if waits and (seen.all_dumped or in_poll or seen.gil_late):
         return StallKind.WAITS_FOR_GIL
     if now is None:
         return StallKind.KEEPS_GIL if seen.gil_kept else StallKind.UNKNOWN
-    if seen.in_poll and before.call is not None and before.futex is None:
+    if in_poll and before.call is not None and before.futex is None:
         return StallKind.POLL
     if now.futex is not None:
         if now.futex == before.futex:
@@ -256,7 +259,10 @@ class StallLog:
         return sorted(found, key=lambda total: total.seconds, reverse=True)
 
     def _report(self, loop: Any, seen: Observation) -> None:
-        kind = kind_of(seen)
+        task = seen.task
+        # A task runs: other code than the loop's runs the callbacks (nest_asyncio).
+        in_poll = seen.in_poll and task is None
+        kind = kind_of(seen, in_poll)
         whole = stack_seen(seen)
         stack = without_loop(whole)
         place = place_of(stack or whole[-1:])
@@ -265,7 +271,6 @@ class StallLog:
         handler = self.handler
         if handler is None and total.count > 1:
             return
-        task = None if seen.now is None else asyncio.current_task(loop)
         sample = sample_of(seen, kind)
         stall = Stall(
             place=place,
@@ -273,12 +278,12 @@ class StallLog:
             task=None if task is None else task.get_name(),
             coroutine=None if task is None else getattr(task.get_coro(), "__qualname__", None),
             made=None if task is None else loop._task_place(task),
-            callback=stack[0].name if stack else None,
-            between_callbacks=seen.in_poll and not stack,
+            callback=stack[0].name if stack and not in_poll else None,
+            between_callbacks=in_poll,
             duration=seen.seconds,
             kind=kind,
-            system_call=sample.call,
-            file=sample.file,
+            system_call=None if kind in RUNNING else sample.call,
+            file="" if kind in RUNNING else sample.file,
             count=total.count,
             note=note_of(seen, kind),
             threads=threads_seen(seen, kind),
@@ -288,8 +293,10 @@ class StallLog:
             return
         try:
             handler(stall)
-        except Exception:
+        except BaseException as error:
             logger.exception("Exception in the handler of stalls, %r, for: %s", handler, stall)
+            if not isinstance(error, Exception):
+                raise
 
     def _counted(self, place: FrameSummary, kind: StallKind) -> _Total:
         key = (place.filename, place.lineno, place.name)

@@ -5,17 +5,21 @@ GIL until the watchdog asks for it.  What the loop's thread does while another t
 decides what kind of stall it is: code of Python waits for the GIL then, all else goes on.
 """
 
-from cpython.exc cimport PyErr_WriteUnraisable
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_XDECREF
+<<<<<<< HEAD
 from libc.stdint cimport int64_t, uint64_t
 from posix.unistd cimport usleep
+=======
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+>>>>>>> 3cf81e8 (tests: stalls of each kind, their log and their ends)
 
 from aiopoll.aio.fork_guard cimport (
     fork_guard_now, fork_guard_use, is_forked_child, process_guard,
 )
 from aiopoll.aio.free_threading cimport FREE_THREADED
 
+import asyncio
 import atexit
 import os
 import sys
@@ -47,11 +51,12 @@ cdef extern from "watchdog.h" nogil:
     WatchState watch_take(CWatch *watch)
     bint watch_is_same(CWatch *watch)
     void sample_thread(int tid, Sample *sample)
+    void sample_with_gil(int tid, const Sample *before, long interval_us, Sample *now)
     const char *call_name_text(long number)
     bint call_is_futex(long number)
 
 cdef enum:
-    RUNS_ON_US = 1000  # code that is on its way to the GIL waits for it by then
+    INTERVAL_MAX_US = 20000
     DEPTH_MAX = 200  # frames that are kept of a stack
     GRACE_INTERVALS = 4  # of sys.getswitchinterval(): so long the GIL may take
 
@@ -60,6 +65,7 @@ watchdog_init()
 cdef uint64_t made_in = fork_guard_now()
 cdef set running = set()  # the watches of loops that run
 cdef bint registered = False
+cdef long interval_us = 0  # after which a thread that waits for the GIL looks for it again
 
 
 cdef int check_process() except -1:
@@ -74,13 +80,16 @@ cdef int check_process() except -1:
 
 cdef int start() except -1:
     """Starts both threads, unless they run.  Raises OSError or RuntimeError if it cannot."""
-    global registered
+    global registered, interval_us
     cdef int result
+    cdef double interval
     if not registered:
         atexit.register(stop)
         registered = True
     if not FREE_THREADED:
-        watchdog.grace_ns = <int64_t>(GRACE_INTERVALS * 1e9 * <double>sys.getswitchinterval())
+        interval = sys.getswitchinterval()
+        watchdog.grace_ns = <int64_t>(GRACE_INTERVALS * 1e9 * interval)
+        interval_us = min(<long>(1.5e6 * interval), INTERVAL_MAX_US)
     start_reporter()
     result = watchdog_start()
     if result < 0:
@@ -88,6 +97,7 @@ cdef int start() except -1:
     return 0
 
 
+cdef object current_task = asyncio.current_task
 cdef object reporter = None
 cdef uint64_t reports_in = 0  # fork_guard_now() of the process that has the reporter
 
@@ -117,8 +127,8 @@ def report_all():
         for watch in list(running):
             try:
                 watch.look()
-            except BaseException:  # a handler's SystemExit: the next stall is reported nevertheless
-                PyErr_WriteUnraisable(watch)
+            except BaseException:
+                pass  # a handler's SystemExit, which was logged
 
 
 cdef object sampled(Sample *sample):
@@ -228,28 +238,29 @@ cdef class Watch:
         cdef Sample now
         cdef list frames = [], others = []
         cdef int64_t waited_ns
-        seen = None
+        seen = task = None
         if state != WATCH_ENDED:
             stacks = sys._current_frames()
             for ident, frame in stacks.items():
                 if ident == self.loop._thread_id:
                     frames = frames_of(frame)
-            sample_thread(self.watch.tid, &now)
-            if now.call == CALL_RUNNING and not FREE_THREADED:
-                usleep(RUNS_ON_US)  # with the GIL
+            task = current_task(self.loop)
+            if FREE_THREADED:
                 sample_thread(self.watch.tid, &now)
+            else:
+                sample_with_gil(self.watch.tid, &self.watch.sample, interval_us, &now)
             if call_is_futex(now.call) or call_is_futex(self.watch.sample.call):
                 others = [(ident, frames_of(frame)) for ident, frame in stacks.items()
                           if ident != self.loop._thread_id and ident != threading.get_ident()]
             stacks = frame = None
             seen = sampled(&now)
-            if not watch_is_same(&self.watch):
-                frames = []
+            if not watch_is_same(&self.watch):  # the calls above may have let go of the GIL
+                frames, task = [], None
         waited_ns = self.watch.took_ns + self.watch.since_ns - self.watch.asked_ns
         return observation.Observation(
             self.watch.took_ns * 1e-9, FREE_THREADED == 0 and waited_ns > watchdog.grace_ns, state == WATCH_ENDED,
             state == WATCH_ENDED and self.watch.before == WATCH_SEEN,
             (self.watch.before if state == WATCH_ENDED else state) in (WATCH_KEPT, WATCH_PRINTED),
-            self.watch.in_poll, sampled(&self.watch.sample), seen, frames, others,
+            self.watch.in_poll, sampled(&self.watch.sample), seen, frames, task, others,
             self.watch.dump.decode("ascii", "replace"),
             self.watch.all_dumped.decode("ascii", "replace"), self.watch.dump_error)

@@ -27,12 +27,19 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
 	CALL_UNKNOWN = -3,
 	CALL_RUNNING = -2,	/* on a CPU, or waiting for one */
 	CALL_NONE = -1,		/* waits, but in no call: a page fault */
+};
+
+enum {
+	SAMPLE_RUN_NS = 300000,	/* more than the way to the GIL takes */
+	SAMPLE_STEP_US = 500,
+	SAMPLE_TRIES = 20,
 };
 
 struct thread_sample {
@@ -234,6 +241,48 @@ static inline void sample_thread(int tid, struct thread_sample *sample)
 	    sample_read(tid, "wchan", sample->wchan, sizeof(sample->wchan)) < 0 ||
 	    strcmp(sample->wchan, "0") == 0)
 		sample->wchan[0] = '\0';
+}
+
+/* The CPU time of a thread of this process, in nanoseconds; -1 if it has ended. */
+static inline int64_t sample_cpu_ns(int tid)
+{
+	/* As the kernel numbers the clocks of threads: include/linux/posix-timers.h. */
+	clockid_t clock = (clockid_t)(~(unsigned)tid << 3 | 6);
+	struct timespec used;
+
+	if (clock_gettime(clock, &used) != 0)
+		return -1;
+	return used.tv_sec * 1000000000LL + used.tv_nsec;
+}
+
+/*
+ * Samples a thread for a caller that has the GIL, until it is clear what the thread does without it.
+ * One that runs is sampled until it has used the CPU for a while, or waits: code of Python does, for
+ * the GIL.  One that waits in the same futex(2) as before is sampled again after an interval, at the
+ * end of which one that waits for the GIL has looked for it.
+ */
+static inline void sample_with_gil(int tid, const struct thread_sample *before, long interval_us,
+				   struct thread_sample *now)
+{
+	int64_t start_ns = sample_cpu_ns(tid);
+
+	sample_thread(tid, now);
+	for (int tries = 0; now->call == CALL_RUNNING; tries++) {
+		if (sample_cpu_ns(tid) - start_ns >= SAMPLE_RUN_NS)
+			return;
+		if (tries == SAMPLE_TRIES) {
+			now->call = CALL_UNKNOWN;	/* the CPU is another's all the time */
+			now->error = EAGAIN;
+			return;
+		}
+		usleep(SAMPLE_STEP_US);
+		sample_thread(tid, now);
+	}
+	if (call_is_futex(now->call) && call_is_futex(before->call) &&
+	    now->args[0] == before->args[0] && now->switches == before->switches) {
+		usleep(interval_us);
+		sample_thread(tid, now);
+	}
 }
 
 #endif
