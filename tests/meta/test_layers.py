@@ -140,7 +140,8 @@ def test_the_face_and_the_kernel_load_no_compiled_module(module: str) -> None:
 
 
 def test_each_room_names_its_contents() -> None:
-    for room in ("aio", "reactor", "loop", "loop/transports", "loop/streams", "files", "kernel"):
+    loops = ("loop", "loop/monitor", "loop/streams", "loop/transports")
+    for room in ("aio", "reactor", *loops, "files", "kernel"):
         opening = ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text("utf-8")))
         assert opening, room
         for words in ("Lives here", "May import", "Data comes"):

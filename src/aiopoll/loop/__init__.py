@@ -2,8 +2,8 @@
 
 Lives here: `EventLoop` (event_loop), its compiled half (core), handles and timers, add_reader
 and its kin (file_watcher), sock_recv and its kin (sock_ops), server, subprocess (popen, spawn),
-signals (wakeup, fork_signals), sendfile, name lookup (dns); transports/, streams/ and
-monitor/.
+signals (wakeup, fork_signals), sendfile, name lookup (dns); transports/, streams/, and
+monitor/: what can be seen of a running loop.
 
 May import: aio, reactor, support.
 

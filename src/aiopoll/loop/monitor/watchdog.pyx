@@ -7,12 +7,7 @@ decides what kind of stall it is: code of Python waits for the GIL then, all els
 
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_XDECREF
-<<<<<<< HEAD
 from libc.stdint cimport int64_t, uint64_t
-from posix.unistd cimport usleep
-=======
-from libc.stdint cimport int64_t, uint32_t, uint64_t
->>>>>>> 3cf81e8 (tests: stalls of each kind, their log and their ends)
 
 from aiopoll.aio.fork_guard cimport (
     fork_guard_now, fork_guard_use, is_forked_child, process_guard,
