@@ -2,8 +2,8 @@
  * Python stacks without the GIL, for a thread that keeps it.
  *
  * Facts.  CPython's faulthandler writes stacks by _Py_DumpTraceback, which takes no lock and no
- * object.  3.11 to 3.13 export it; 3.15 does as PyUnstable_DumpTraceback; 3.14 exports neither.  A
- * frame that executes changes while it is read.
+ * object.  3.11 and 3.12 export it, 3.15 does as PyUnstable_DumpTraceback; 3.13 and 3.14 export
+ * neither.  A frame that executes changes while it is read.
  *
  * Rule.  A stack is dumped while its thread keeps the GIL, in C code that gives it to no other
  * thread, or waits for it: then its frames stay as they are.  The dump goes into a pipe that

@@ -72,6 +72,7 @@ struct watch {
 	enum watch_state state;
 	enum watch_state before;	/* what it was when it became WATCH_ENDED */
 	bool asleep;			/* its thread was seen to sleep */
+	int64_t cpu_ns;			/* what its thread had used then */
 	bool in_poll;			/* it is stuck outside of its callbacks */
 	uint64_t seen_callbacks;
 	uint64_t seen_iterations;
@@ -155,7 +156,13 @@ static inline void watch_begin_anew(struct watch *watch, int64_t now_ns)
 static inline bool watch_is_asleep(struct watch *watch, int64_t now_ns)
 {
 	struct thread_sample sample = { .call = CALL_UNKNOWN };
+	int64_t cpu_ns = sample_cpu_ns(watch->tid);
 
+	if (watch->asleep && cpu_ns == watch->cpu_ns) {
+		watch->since_ns = now_ns;
+		return true;	/* it has not run since, to look for the GIL either */
+	}
+	watch->cpu_ns = cpu_ns;
 	sample_call(watch->tid, &sample);
 	if (sample.call >= 0 && !call_is_sleep(sample.call)) {
 		watch->asleep = false;
