@@ -1,8 +1,9 @@
 from collections.abc import Callable
-from typing import Any
+from typing import Any, final
 
 from aiopoll.loop.monitor.observation import Observation
 
+@final
 class Watch:
     loop: Any
     def __init__(

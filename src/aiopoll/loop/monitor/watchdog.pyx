@@ -5,6 +5,7 @@ GIL until the watchdog asks for it.  What the loop's thread does while another t
 decides what kind of stall it is: code of Python waits for the GIL then, all else goes on.
 """
 
+cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_XDECREF
 from libc.stdint cimport int64_t, uint64_t
@@ -171,6 +172,7 @@ cdef list frames_of(object frame):
     return frames
 
 
+@cython.final
 cdef class Watch:
     """The watch over a loop while that runs.
 
