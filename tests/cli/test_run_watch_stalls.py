@@ -45,7 +45,12 @@ def program(tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("options", "limit"), [(["--watch-stalls"], "0.1"), (["--watch-stalls=0.2"], "0.2")]
+    ("options", "limit"),
+    [
+        (["--watch-stalls"], "0.1"),
+        (["--watch-stalls=0.2"], "0.2"),
+        (["--metrics", "0", "--watch-stalls"], "0.1"),
+    ],
 )
 def test_the_program_and_its_children_are_watched(
     options: list[str], limit: str, program: str

@@ -7,7 +7,7 @@ import os
 import runpy
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from importlib.machinery import SourceFileLoader
 
 from aiopoll.cli.startup.sitecustomize import METRICS
@@ -19,14 +19,22 @@ STALL_SECONDS = "0.1"
 """The limit where none is given."""
 
 
-def _with_limit(arguments: Sequence[str]) -> list[str]:
-    """Gives the option a value where it has none: argparse would take the program for it."""
+def _with_limit(arguments: Sequence[str], valued: Container[str]) -> list[str]:
+    """Gives --watch-stalls a value where it has none: argparse would take the program for it.
+
+    valued: the options that take a value.
+    """
     given = list(arguments)
+    is_value = False
     for at, argument in enumerate(given):
+        if is_value:
+            is_value = False
+            continue
         if not argument.startswith("-") or argument == "--":
             break
         if argument == WATCH_STALLS:
             given[at] = f"{WATCH_STALLS}={STALL_SECONDS}"
+        is_value = argument in valued and argument != WATCH_STALLS
     return given
 
 
@@ -67,9 +75,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("program", metavar="PROGRAM", help="file, directory or zip to run")
     parser.add_argument("args", metavar="ARGS", nargs=argparse.REMAINDER, help="its arguments")
     parser.set_defaults(handler=_handle)
+    valued = {
+        name for each in parser._actions if each.nargs is None for name in each.option_strings
+    }
     parse = parser.parse_known_args
     parser.parse_known_args = lambda args, namespace: parse(  # type: ignore[method-assign,assignment]
-        _with_limit(args), namespace
+        _with_limit(args, valued), namespace
     )
 
 

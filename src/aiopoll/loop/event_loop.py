@@ -22,8 +22,8 @@ from aiopoll.loop.backend import (
 from aiopoll.loop.core import LoopCore
 from aiopoll.loop.dns import is_numeric_name, numeric_addresses
 from aiopoll.loop.fork_signals import mark_pipe, unmark_pipe
-from aiopoll.loop.monitor.metrics import LoopMetrics, read_metrics
 from aiopoll.loop.monitor.methods import StallMethods
+from aiopoll.loop.monitor.metrics import LoopMetrics, read_metrics
 from aiopoll.loop.monitor.stalls import StallHandler, check_handler, stall_limit
 from aiopoll.loop.pipes import check_pipe
 from aiopoll.loop.selector_view import SelectorView

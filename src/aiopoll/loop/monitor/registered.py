@@ -74,18 +74,18 @@ class ForkedLock:
     """A lock that is free in a forked child, where the thread that had it is no more."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._table_lock = threading.Lock()
         _locks.add(self)
 
     def __enter__(self) -> None:
-        self._lock.acquire()
+        self._table_lock.acquire()
 
     def __exit__(self, *error: object) -> None:
-        self._lock.release()
+        self._table_lock.release()
 
     def renew(self) -> None:
         """Makes it free."""
-        self._lock = threading.Lock()
+        self._table_lock = threading.Lock()
 
 
 _locks: "weakref.WeakSet[ForkedLock]" = weakref.WeakSet()
@@ -103,18 +103,18 @@ class Loops:
     """Registered loops; any thread may call.  A forked child has none of its parent's."""
 
     def __init__(self) -> None:
-        self._lock = ForkedLock()
-        self._registered: list[Registered] = []
+        self._table_lock = ForkedLock()
+        self._table: list[Registered] = []
 
     def _open(self) -> list[tuple[Registered, EventLoop]]:
         """The loops that are open; forgets the others."""
-        loops = [(entry, entry.loop()) for entry in self._registered]
+        loops = [(entry, entry.loop()) for entry in self._table]
         left = [
             (entry, loop)
             for entry, loop in loops
             if loop is not None and not loop.is_closed() and entry.pid == os.getpid()
         ]
-        self._registered = [entry for entry, _ in left]
+        self._table = [entry for entry, _ in left]
         return left
 
     def add(self, loop: EventLoop, name: str | None = None) -> str:
@@ -124,7 +124,7 @@ class Loops:
         Raises ValueError for a name that another loop has, RuntimeError if the loop is closed.
         """
         measure(loop)
-        with self._lock:
+        with self._table_lock:
             known = {other: entry for entry, other in self._open()}
             entry = known.pop(loop, None)
             taken = {other.name for other in known.values()}
@@ -132,17 +132,17 @@ class Loops:
                 name = entry.name if entry is not None else _not_in(taken, name_of_thread(loop))
             elif name in taken:
                 raise ValueError(f"another loop has the name {name!r}: choose one for each loop")
-            self._registered = [*known.values(), Registered(name, weakref.ref(loop), os.getpid())]
+            self._table = [*known.values(), Registered(name, weakref.ref(loop), os.getpid())]
         return name
 
     def remove(self, loop: EventLoop) -> None:
         """Forgets a loop; nothing if it is not there."""
-        with self._lock:
-            self._registered = [entry for entry, other in self._open() if other is not loop]
+        with self._table_lock:
+            self._table = [entry for entry, other in self._open() if other is not loop]
 
     def read(self) -> dict[Registered, LoopMetrics]:
         """Reads the numbers of the loops that are open."""
-        with self._lock:
+        with self._table_lock:
             loops = self._open()
         found = {}
         for entry, loop in loops:
