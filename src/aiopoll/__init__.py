@@ -43,6 +43,7 @@ if typing.TYPE_CHECKING:
     from aiopoll.loop.monitor.stalls import Stall as Stall
     from aiopoll.loop.monitor.stalls import StallKind as StallKind
     from aiopoll.loop.monitor.stalls import StallTotal as StallTotal
+    from aiopoll.loop.monitor.tracing import trace_span as trace_span
     from aiopoll.loop.streams.streams import StreamReader as StreamReader
     from aiopoll.loop.streams.streams import StreamReaderProtocol as StreamReaderProtocol
     from aiopoll.loop.streams.streams import StreamWriter as StreamWriter
@@ -84,6 +85,7 @@ _MODULES = {
     "loop": ("EventLoop", "EventLoopPolicy", "alias_uvloop", "install", "new_event_loop", "run"),
     "loop.monitor.metrics": ("Histogram", "LoopMetrics", "ThreadPoolMetrics", "Timings"),
     "loop.monitor.stalls": ("Stall", "StallKind", "StallTotal"),
+    "loop.monitor.tracing": ("trace_span",),
     "loop.streams.streams": ("StreamReader", "StreamReaderProtocol", "StreamWriter"),
     "support": ("Support", "probe"),
     "reactor.statistics": ("ReactorStatistics",),
@@ -145,6 +147,7 @@ __all__ = [
     "scandir",
     "start_server",
     "start_unix_server",
+    "trace_span",
     "write_atomic",
     "write_bytes",
 ]

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.sim.outcomes import Event, KeptTape, Outcome, failed
+from tests.support.trace_events import read as read_trace
 
 from aiopoll.sim.pages import page, perfetto
 from aiopoll.sim.pages.timeline import Mark, Message, Span, Timeline, timeline_of
@@ -139,6 +140,12 @@ def test_each_event_has_what_its_phase_needs(timeline: Timeline, tmp_path: Path)
              and event["name"] == "process_name"}  # fmt: skip
     assert named == {1: "world", 2: "n0", 3: "n1", 4: "n10"}
     assert {event["pid"] for event in events} == set(named)
+
+
+def test_the_file_is_as_strict_as_that_of_a_loop(timeline: Timeline, tmp_path: Path):
+    """Both writers have a checker in common: their files have one shape."""
+    document = read_trace(perfetto.write(tmp_path / "run.json", timeline))
+    assert {event["ph"] for event in document["traceEvents"]} == set("MXiCsf")
 
 
 def test_numeric_states_are_counters(timeline: Timeline):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Sequence
 from importlib.machinery import SourceFileLoader
 
 from aiopoll.cli.startup.sitecustomize import METRICS
-from aiopoll.cli.takeover import hand_on, take_over
+from aiopoll.cli.takeover import hand_on, take_over, trace_processes
 from aiopoll.loop.monitor.stalls import LIMIT, stall_limit
 
 WATCH_STALLS = "--watch-stalls"
@@ -71,6 +71,19 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         type=_seconds,
         help=f"report each callback that runs for longer (default: {STALL_SECONDS})",
     )
+    parser.add_argument(
+        "--trace",
+        metavar="OUT",
+        help="write what the loops did to a file for ui.perfetto.dev at exit; %%p is the process",
+    )
+    parser.add_argument(
+        "--trace-signal",
+        metavar="SIGNAL",
+        help="write the last seconds, numbered, each time that this signal comes, as USR2",
+    )
+    parser.add_argument(
+        "--trace-last", metavar="SECONDS", help="how many seconds a signal writes; 10 by default"
+    )
     parser.add_argument("-m", dest="module", action="store_true", help="PROGRAM names a module")
     parser.add_argument("program", metavar="PROGRAM", help="file, directory or zip to run")
     parser.add_argument("args", metavar="ARGS", nargs=argparse.REMAINDER, help="its arguments")
@@ -93,6 +106,11 @@ def _handle(arguments: argparse.Namespace) -> int:
         os.environ[LIMIT] = arguments.watch_stalls  # for its children, too
     take_over(arguments.alias_uvloop)
     hand_on(arguments.alias_uvloop)
+    try:
+        trace_processes(arguments.trace, arguments.trace_signal, arguments.trace_last)
+    except (OSError, ValueError) as error:
+        print(f"aiopoll run: no trace: {error}", file=sys.stderr)
+        return 2
     if arguments.module:
         run_module(arguments.program, arguments.args)
     else:

@@ -27,6 +27,7 @@ from aiopoll.cli.startup.sitecustomize import (
     watch_loops,
 )
 from aiopoll.loop import EventLoop, alias_uvloop
+from aiopoll.loop.monitor.tracing import require_trace_of_process
 from aiopoll.selector import AioSelector
 
 STARTUP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "startup")
@@ -65,6 +66,19 @@ def hand_on(alias: bool) -> None:
         os.environ["PYTHONPATH"] = STARTUP
     elif present.split(os.pathsep)[0] != STARTUP:
         os.environ["PYTHONPATH"] = STARTUP + os.pathsep + present
+
+
+def trace_processes(path: str | None, number: str | None, last: str | None) -> None:
+    """Has this process, and those that it starts, write what their loops did.
+
+    Raises OSError where no file can be made there, ValueError for a wrong signal or time.
+    """
+    given = {"AIOPOLL_TRACE": path, "AIOPOLL_TRACE_SIGNAL": number, "AIOPOLL_TRACE_LAST": last}
+    wanted = {name: value for name, value in given.items() if value is not None}
+    if wanted:
+        os.environ.update(wanted)
+        os.environ.pop("AIOPOLL_TRACE_OWNER", None)  # a traced program may start another
+        require_trace_of_process()
 
 
 def _replace_loops() -> None:

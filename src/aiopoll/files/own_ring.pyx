@@ -26,8 +26,11 @@ from posix.unistd cimport close, read
 from aiopoll.aio.fork_guard cimport fork_guard_use, process_guard
 from aiopoll.aio.ring cimport (
     RING_FULL, RING_REAP, RING_SUBMITTED, RingBatch, RingResult, ring_detach, ring_init,
-    ring_is_inherited, ring_reap, ring_submit, ring_wait,
+    ring_is_inherited, ring_reap, ring_wait,
 )
+from aiopoll.loop.core cimport LoopCore
+from aiopoll.reactor.ring_reactor cimport traced_submit
+from aiopoll.reactor.trace_buffer cimport trace_buffer
 
 import os
 
@@ -121,8 +124,11 @@ cdef class FileRing:
         cdef RingBatch batch
         cdef RingResult result
         cdef Py_ssize_t i
+        cdef trace_buffer *trace = NULL
         if self.busy:
             return 0
+        if isinstance(self.loop, LoopCore):
+            trace = (<LoopCore>self.loop).reactor.trace
         self.busy = True
         try:
             while self.source.waiting:
@@ -137,7 +143,7 @@ cdef class FileRing:
                     self.batch[i].aio_resfd = self.event_fd
                 while True:
                     with nogil:
-                        result = ring_submit(&self.ring, &batch)
+                        result = traced_submit(trace, &self.ring, &batch)
                     if result == RING_SUBMITTED:
                         break
                     if result == RING_REAP:

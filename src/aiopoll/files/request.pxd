@@ -54,6 +54,7 @@ cdef class FileRequest:
     cdef int64_t skip
     cdef int64_t done
     cdef int rw_flags
+    cdef int64_t traced_at_ns  # when it was made; 0 where nothing is traced
     cdef int64_t code  # the result of a thread's system call: 0 or -errno
 
     cdef int enter(self, State state) except -1

@@ -28,6 +28,7 @@ from libc.stdint cimport uint32_t
 
 from aiopoll.aio cimport abi
 from aiopoll.aio.buffers cimport BufferPool
+from aiopoll.aio.clock cimport clock_ns
 from aiopoll.aio.fork_guard cimport (
     fork_guard_now, fork_guard_use, is_forked_child, process_guard,
 )
@@ -45,14 +46,16 @@ from aiopoll.files.routes cimport (
     CACHED, OVER, TO_RING, WOULD_BLOCK, choose_route, note_refusal, perform, take_result,
 )
 from aiopoll.loop.core cimport LoopCore, future_for
+from aiopoll.loop.monitor.tracer cimport Tracer
 from aiopoll.reactor.request_source cimport SOURCE_TAG
 
 import collections
+import functools
 import sys
 import warnings
 
 # What C keeps is there to the end of the interpreter; modules have been emptied by then.
-cdef object warn = warnings.warn, is_finalizing = sys.is_finalizing
+cdef object warn = warnings.warn, is_finalizing = sys.is_finalizing, partial = functools.partial
 
 fork_guard_use(process_guard())
 
@@ -62,6 +65,12 @@ cdef enum:
     PATIENT_THREADS_MAX = 1 << 20  # no limit but the system's: started when needed, and reused
     INLINE_BYTES_MAX = 128 << 10  # read from the page cache in one iteration
     INLINE_COST = 4096  # charged for a request besides its bytes
+
+cdef enum Traced:  # how a request was carried out, in a trace
+    TRACED_INLINE
+    TRACED_RING
+    TRACED_THREAD
+    TRACED_CANCELLED
 
 
 @cython.final
@@ -156,6 +165,8 @@ cdef class FileQueue(RequestSource):
         request.unaligned = request.patient = False
         request.offset = request.length = request.skip = request.done = request.code = 0
         request.rw_flags = 0
+        request.traced_at_ns = 0 if self.loop_reactor is None or (
+            self.loop_reactor.trace == NULL) else clock_ns()
         return request
 
     cdef int release(self, FileRequest request) except -1:
@@ -236,6 +247,8 @@ cdef class FileQueue(RequestSource):
         owner = request.owner  # kept until the request is free
         future = request.future
         error = request.error
+        if request.traced_at_ns:
+            trace_request((<LoopCore>self.loop)._tracer, request)
         try:
             if not future.done():
                 if error is None:
@@ -495,6 +508,29 @@ cdef class FileQueue(RequestSource):
     def statistics(self):
         """Returns the counters, as a FileStatistics."""
         return self.counters.statistics(self.in_flight, self.waiting, self.in_threads)
+
+
+cdef int trace_request(Tracer tracer, FileRequest request) except -1:
+    """Records a request that is over, by the route of its last state."""
+    cdef int route = (TRACED_RING if request.state == IN_FLIGHT
+                      else TRACED_THREAD if request.state == PERFORMED
+                      else TRACED_CANCELLED if request.state == HELD or request.state == QUEUED
+                      else TRACED_INLINE)
+    if tracer is None:
+        return 0
+    if request.file is None:
+        call = request.call
+        while isinstance(call, partial):
+            call = call.func
+        name = getattr(call, "__qualname__", "")
+    else:
+        name = request.file.name
+    if isinstance(name, bytes):
+        name = name.decode("utf-8", "replace")
+    tracer.file_request(str(name), -1 if request.file is None else request.file.fd,
+                        request.traced_at_ns, request.offset, request.length,
+                        route << 4 | request.kind)
+    return 0
 
 
 def queue_of(loop):

@@ -1,8 +1,8 @@
 """asyncio's event loop on AIO poll.
 
-Lives here: `EventLoop` (event_loop), its compiled half (core), handles and timers, add_reader
-and its kin (file_watcher), sock_recv and its kin (sock_ops), server, subprocess (popen, spawn),
-signals (wakeup, fork_signals), sendfile, name lookup (dns); transports/, streams/, and
+Lives here: `EventLoop` (event_loop), its compiled half (core), handles, timers (loop_timers),
+add_reader and its kin (file_watcher), sock_recv and its kin (sock_ops), server, subprocess (popen,
+spawn), signals (wakeup, fork_signals), sendfile, name lookup (dns); transports/, streams/, and
 monitor/: what can be seen of a running loop.
 
 May import: aio, reactor, support.

@@ -1,8 +1,12 @@
 """The options of a loop that the environment can set, checked."""
 
 import os
+from typing import TYPE_CHECKING
 
 from aiopoll.loop.cpu_quota import quota_cpus
+
+if TYPE_CHECKING:
+    from aiopoll.loop.monitor.tracing import Trace
 
 BACKENDS = ("auto", "aio", "epoll")
 
@@ -63,3 +67,24 @@ def requested_metrics(metrics: bool | None) -> bool:
     if wanted not in ("0", "1"):
         raise ValueError(f"AIOPOLL_METRICS must be 0 or 1, not {wanted!r}")
     return wanted == "1"
+
+
+def requested_trace(trace: str | os.PathLike[str] | bool | None) -> "Trace | None":
+    """The trace asked for: of the argument's path, or the process's where that is None.
+
+    Raises OSError where no file can be made there, TypeError for True.
+    """
+    if trace is False:
+        return None
+    if trace is None and not (
+        os.environ.get("AIOPOLL_TRACE") or os.environ.get("AIOPOLL_TRACE_SIGNAL")
+    ):
+        return None
+    # What nothing asks for is not loaded.
+    from aiopoll.loop.monitor.tracing import Trace, trace_of_process
+
+    if trace is None:
+        return trace_of_process()
+    if trace is True:
+        raise TypeError("trace must be a path, False or None, not True")
+    return Trace(trace)

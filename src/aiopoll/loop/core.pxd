@@ -1,36 +1,17 @@
 """The compiled half of the event loop."""
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
-from aiopoll.loop.handles cimport TimerOwner
+from aiopoll.loop.loop_timers cimport LoopTimers
 from aiopoll.loop.monitor.meter cimport Meter
 from aiopoll.loop.monitor.watchdog cimport Watch
+from aiopoll.loop.monitor.tracer cimport Tracer
 from aiopoll.loop.transports.table cimport TransportTable
 from aiopoll.reactor.reactor cimport Reactor
 from aiopoll.reactor.runnable cimport Runnable
 
-cdef extern from "timer_heap.h" nogil:
-    struct timer:
-        double when
-        uint32_t slot
-
-    struct timer_heap:
-        timer *timers
-        uint32_t count
-
-    int64_t timer_heap_push(timer_heap *heap, double when)
-    uint32_t timer_heap_pop(timer_heap *heap)
-    void timer_heap_drop(timer_heap *heap, uint32_t at)
-    void timer_heap_mend(timer_heap *heap)
-    void timer_heap_clear(timer_heap *heap)
-    bint timer_heap_is_sparse(const timer_heap *heap)
-    void timer_heap_fit(timer_heap *heap)
-
-cdef class LoopCore(TimerOwner):
+cdef class LoopCore(LoopTimers):
     cdef Reactor reactor
-    cdef timer_heap timers
-    cdef list timer_handles
-    cdef uint32_t timers_cancelled
     cdef int in_callbacks  # how deep: a callback may run iterations itself
     cdef bint makes_futures  # a subclass has a create_future of its own
     cdef dict future_options
@@ -38,9 +19,10 @@ cdef class LoopCore(TimerOwner):
     cdef Watch stall_watch  # None: stalls are not watched
     cdef public object _task_places
     cdef public uint64_t stall_count
-    cdef bint forever
     cdef uint64_t callbacks  # counts those that were run
+    cdef uint64_t iterations
     cdef Meter meter  # None while nothing is measured
+    cdef bint observing  # there is a meter or a tracer
     cdef public bint _gather_writes
     cdef list held  # streams whose writes the kernel holds back until the callback ends
     cdef uint64_t more_sends
@@ -51,27 +33,23 @@ cdef class LoopCore(TimerOwner):
     cdef uint64_t bytes_sent
     cdef uint64_t tasks_created
     cdef bytes datagram_room  # where batches of datagrams are received; None: there were none yet
-    cdef public bint _closed
     cdef public bint _stopping
     cdef public object _current_handle
     cdef public object _task_factory
     cdef public double _clock_resolution
     cdef public object _aiopoll_files
+    cdef readonly Tracer _tracer  # None while nothing is traced
+    cdef public object _trace  # the Trace that the loop takes its tracer from
 
-    cdef int check_open(self) except -1
     cdef int enter_watch(self) except -1
     cdef int end_run(self, object hooks) except -1
     cdef object new_future(self)
     cdef int run_iteration(self) except -1
     cdef int collect(self, int64_t timeout_ns) except -1
+    cdef int collect_traced(self, int64_t timeout_ns) except -1
     cdef int run_ready(self) except -1
     cdef int push_held(self) except -1
     cdef object schedule(self, object callback, tuple args, object context)
-    cdef object schedule_at(self, object when, object callback, tuple args, object context)
-    cdef object pop_timer(self)
-    cdef int sweep_timers(self) except -1
-    cdef int fit_timers(self) except -1
-    cdef int drop_cancelled(self) except -1
     cdef int64_t sleep_time(self) except? -2
     cdef int run_observed(self, object handle) except -1
     cdef int run_debug(self, object handle) except -1

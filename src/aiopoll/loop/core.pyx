@@ -1,11 +1,11 @@
-"""The compiled half of the event loop: callbacks, timers and iterations.
+"""The compiled half of the event loop: callbacks and iterations.
 
 Facts.  asyncio.BaseEventLoop keeps its state in attributes (_ready, _debug, _stopping, …) that
 its own methods, CPython's tests and debuggers read and write.  What a class before it in the
 method resolution order defines as a data descriptor takes the place of such an attribute.
 
 Rule.  LoopCore stands before asyncio's class and overrides what runs for every callback:
-call_soon, call_at, the iteration.  The attributes that asyncio names keep
+call_soon, the timers (loop_timers.pyx), the iteration.  The attributes that asyncio names keep
 their names and meaning, `_ready` with a queue, `_transports` with a table and `_scheduled` with a
 view of our own that have the methods of asyncio's.
 
@@ -19,23 +19,26 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.list cimport PyList_GET_SIZE
 from cpython.object cimport PyObject_Call
 from libc.math cimport ceil
-from libc.stdint cimport int64_t, uint32_t
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+from libc.stdint cimport int64_t
 
 from aiopoll.aio.free_threading cimport FREE_THREADED
 from aiopoll.loop.handle_queue cimport HandleQueue
 from aiopoll.loop.handles cimport (
-    TimerOwner, check_here, drop_handle, format_handle, gc_track, is_cancelled, is_elsewhere,
-    is_scheduled, new_handle, new_timer_handle, run_handle, set_gc_tracking, set_scheduled,
+    format_handle, gc_track, is_cancelled, new_handle, run_handle, set_gc_tracking,
 )
+from aiopoll.loop.loop_timers cimport LoopTimers, timer_heap_is_sparse
 from aiopoll.loop.monitor.meter cimport Meter
 from aiopoll.loop.monitor.watchdog cimport Watch
+from aiopoll.loop.monitor.tracer cimport Tracer
 from aiopoll.loop.transports.table cimport TransportTable
 from aiopoll.reactor.epoll_reactor cimport EpollReactor
 from aiopoll.reactor.mixed_reactor cimport MixedReactor
 from aiopoll.reactor.reactor cimport Reactor
 from aiopoll.reactor.ready_queue cimport nr_waiting
 from aiopoll.reactor.runnable cimport Runnable
+from aiopoll.reactor.trace_buffer cimport (
+    TRACE_ITERATION, TRACE_TIMER, trace_note, trace_record,
+)
 
 import asyncio
 import sys
@@ -54,24 +57,14 @@ cdef bint THREADSAFE_HANDLES = hasattr(asyncio.events, "_ThreadSafeHandle")
 
 cdef enum:
     SLEEP_MAX = 24 * 3600  # seconds: what asyncio allows, far from any overflow
-    SWEEP_MIN = 100  # cancelled timers are swept when they are more than this and than half
     HIDE_MIN = 64  # contexts that wait, from which on it is worth hiding them from the collector
 
 
-cdef inline double monotonic() noexcept:
-    cdef timespec now
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    return now.tv_sec + now.tv_nsec * 1e-9
-
-
 @cython.no_gc_clear  # as TimerOwner
-cdef class LoopCore(TimerOwner):
+cdef class LoopCore(LoopTimers):
     """The base class that EventLoop puts before asyncio's own."""
 
     def __cinit__(self, *args, **options):
-        # Closed until asyncio's constructor says otherwise: __del__ looks at it.
-        self._closed = True
-        self.timer_handles = []
         self.held = []
         self._gather_writes = True
         self.ready = HandleQueue()
@@ -79,9 +72,6 @@ cdef class LoopCore(TimerOwner):
         self.makes_futures = type(self).create_future is not LoopCore.create_future
         self.future_options = {"loop": self}  # made once, not for each
         self.task_options = self.future_options
-
-    def __dealloc__(self):
-        timer_heap_clear(&self.timers)
 
     @property
     def _ready(self):
@@ -112,15 +102,6 @@ cdef class LoopCore(TimerOwner):
         if timers:
             raise AttributeError("_scheduled can only be read: timers are added by call_at()")
 
-    def _timer_count(self):
-        return self.timers.count
-
-    def _timer_at(self, Py_ssize_t index):
-        """The timer at a place of the heap; IndexError beyond its end."""
-        if not 0 <= index < self.timers.count:
-            raise IndexError("list index out of range")
-        return self.timer_handles[self.timers.timers[index].slot]
-
     def _report_unwatched(self, fd, error):
         self.schedule(self.call_exception_handler, ({
             "message": f"cannot poll fd {fd}: no AIO slot or epoll watch available; retrying",
@@ -140,11 +121,6 @@ cdef class LoopCore(TimerOwner):
             self.reactor.report = None  # a closed loop goes without a collection
         self.future_options = self.task_options = None
 
-    def _clear_timers(self):
-        timer_heap_clear(&self.timers)
-        self.timer_handles = []
-        self.timers_cancelled = 0
-
     @property
     def backend(self):
         """The kernel interface that the loop waits on: "aio" or "epoll"."""
@@ -153,7 +129,8 @@ cdef class LoopCore(TimerOwner):
     def statistics(self):
         """The counters, as a ReactorStatistics; RuntimeError once the loop is closed."""
         self.check_open()
-        return self.reactor.statistics()._replace(more_sends=self.more_sends, pushes=self.pushes)
+        return self.reactor.statistics()._replace(
+            iterations=self.iterations, more_sends=self.more_sends, pushes=self.pushes)
 
     def start_metrics(self):
         """Measures callbacks, polls and sleeps from now on, for metrics(); again does nothing.
@@ -164,11 +141,13 @@ cdef class LoopCore(TimerOwner):
         if self.meter is None:
             self.ready.measure(True)
             self.meter = Meter()
+            self.observing = True
 
     def stop_metrics(self):
         """Measures no longer; what was measured is dropped.  Again does nothing."""
         if self.meter is not None:
             self.meter = None
+            self.observing = self._tracer is not None
             self.ready.measure(False)
             self.ready.now_ns = 0
             self.reactor.sleep_time.on = False
@@ -183,6 +162,12 @@ cdef class LoopCore(TimerOwner):
         return (self.callbacks, self.tasks_created, self.transports.added, self.bytes_received,
                 self.bytes_sent)
 
+    def _use_tracer(self, Tracer tracer):
+        """Records into a tracer from now on; None ends that."""
+        self.reactor.set_trace(None if tracer is None else tracer.buffer)
+        self._tracer = tracer
+        self.observing = tracer is not None or self.meter is not None
+
     def events_pending(self):
         """Whether files are ready that this iteration does not know of yet.
 
@@ -191,11 +176,6 @@ cdef class LoopCore(TimerOwner):
         be read (`statistics().user_ring`).
         """
         return self.reactor.pending()
-
-    cdef int check_open(self) except -1:
-        if self._closed:
-            raise RuntimeError("Event loop is closed")
-        return 0
 
     def run_forever(self):
         """Runs until stop() is called."""
@@ -209,6 +189,8 @@ cdef class LoopCore(TimerOwner):
         claimed = claim_wakeup(self._csock)
         if self.meter is not None:
             self.meter.begin_run()
+        if self._trace is not None:
+            self._trace.begin_run(self)
         self.forever = True
         try:
             if self.stall_watch is not None:
@@ -216,6 +198,8 @@ cdef class LoopCore(TimerOwner):
             super(LoopCore, self).run_forever()
         finally:
             self.forever = forever
+            if self._tracer is not None:
+                self._tracer.running = running
             if not running:
                 self.end_run(hooks)
                 if self.stall_watch is not None:
@@ -296,10 +280,6 @@ cdef class LoopCore(TimerOwner):
 
     # Callbacks
 
-    def time(self):
-        """The loop's clock, CLOCK_MONOTONIC, in seconds."""
-        return monotonic()
-
     cdef object schedule(self, object callback, tuple args, object context):
         cdef bint debug = self._debug
         handle = (asyncio.Handle(callback, args, self, context) if debug
@@ -335,104 +315,7 @@ cdef class LoopCore(TimerOwner):
         if self.reactor is not None:
             self.reactor.wake()
 
-    cdef object schedule_at(self, object when, object callback, tuple args, object context):
-        cdef bint debug = self._debug
-        cdef double deadline = when  # the handle keeps what was given, an int too
-        cdef int64_t slot
-        self.check_open()
-        check_here(self)
-        if debug:
-            self._check_thread()
-            self._check_callback(callback, "call_at")
-            handle = asyncio.TimerHandle(when, callback, args, self, context)
-        else:
-            handle = new_timer_handle(when, callback, args, self, context)
-        # NaN is neither before nor after anything: it is due at once, as in asyncio.
-        slot = timer_heap_push(&self.timers, deadline if deadline == deadline else 0)
-        if slot < 0:
-            raise MemoryError
-        if slot == len(self.timer_handles):
-            self.timer_handles.append(handle)
-        else:
-            self.timer_handles[slot] = handle
-        if not debug:
-            set_gc_tracking(handle, self.forever, context is None and self.timers.count >= HIDE_MIN)
-        set_scheduled(handle, True)
-        return handle
-
-    def call_at(self, when, callback, *args, context=None):
-        """Calls `callback` when time() reaches `when`, in seconds; returns its TimerHandle."""
-        if when is None:
-            raise TypeError("when cannot be None")
-        return self.schedule_at(when, callback, args, context)
-
-    def call_later(self, delay, callback, *args, context=None):
-        """Calls `callback` after `delay` seconds; returns its TimerHandle."""
-        if delay is None:
-            raise TypeError("delay must not be None")
-        # Through the attribute: programs replace `loop.time`.
-        return self.schedule_at(self.time() + delay, callback, args, context)
-
-    def _timer_handle_cancelled(self, handle):
-        self.timer_cancelled(handle)
-
-    cdef int timer_cancelled(self, object handle) except -1:
-        if is_elsewhere(self) or not is_scheduled(handle):
-            return 0  # the loop drops it when its time has come
-        self.timers_cancelled += 1
-        if self.timers_cancelled > SWEEP_MIN and self.timers_cancelled > self.timers.count // 2:
-            self.sweep_timers()
-            # This one says only after the call that it is cancelled.
-            self.timers_cancelled = 1
-        return 0
-
-    cdef object pop_timer(self):
-        cdef uint32_t slot = timer_heap_pop(&self.timers)
-        handle = self.timer_handles[slot]
-        self.timer_handles[slot] = None
-        set_scheduled(handle, False)
-        return handle
-
-    cdef int sweep_timers(self) except -1:
-        """Throws out what was cancelled."""
-        cdef uint32_t at = 0, slot
-        cdef list dropped = []  # kept to the end: a finalizer may call back into the loop
-        while at < self.timers.count:
-            slot = self.timers.timers[at].slot
-            handle = self.timer_handles[slot]
-            if is_cancelled(handle):
-                dropped.append(handle)
-                self.timer_handles[slot] = None
-                set_scheduled(handle, False)
-                timer_heap_drop(&self.timers, at)
-            else:
-                at += 1
-        timer_heap_mend(&self.timers)
-        handle = None
-        while dropped:
-            drop_handle(dropped.pop())
-        return 0
-
-    cdef int fit_timers(self) except -1:
-        """Gives back what more timers needed than there are now; their slots get new numbers."""
-        cdef uint32_t at
-        cdef list handles = [self.timer_handles[self.timers.timers[at].slot]
-                             for at in range(self.timers.count)]
-        for at in range(self.timers.count):
-            self.timers.timers[at].slot = at
-        timer_heap_fit(&self.timers)
-        self.timer_handles = handles
-        return 0
-
     # The iteration
-
-    cdef int drop_cancelled(self) except -1:
-        """Throws out the cancelled timers that are next."""
-        while self.timers.count and is_cancelled(self.timer_handles[self.timers.timers[0].slot]):
-            drop_handle(self.pop_timer())
-            if self.timers_cancelled:
-                self.timers_cancelled -= 1
-        return 0
 
     cdef int64_t sleep_time(self) except? -2:
         """Nanoseconds to wait for files; -1 for as long as it takes."""
@@ -460,7 +343,11 @@ cdef class LoopCore(TimerOwner):
 
     cdef int run_iteration(self) except -1:
         """Submits polls, waits, and runs the callbacks that became ready."""
-        self.collect(-1)
+        self.iterations += 1
+        if self.observing:
+            self.collect_traced(-1)
+        else:
+            self.collect(-1)
         self.in_callbacks += 1
         try:
             self.run_ready()
@@ -497,12 +384,29 @@ cdef class LoopCore(TimerOwner):
             while self.timers.count and self.timers.timers[0].when < end:
                 if meter is not None:
                     self.ready.now_ns = meter.due_at_ns(end - self.timers.timers[0].when)
+                if self.reactor.trace != NULL:
+                    trace_note(self.reactor.trace, TRACE_TIMER, 0, <int64_t>(1e9 * (
+                        end - self._clock_resolution - self.timers.timers[0].when)), 0)
                 self.ready.push(self.pop_timer())
         if timer_heap_is_sparse(&self.timers):
             self.fit_timers()
         nr_waiting(self.ready)  # takes what other threads have posted meanwhile
         if meter is not None:
             meter.end_poll(self.reactor)
+        return 0
+
+    cdef int collect_traced(self, int64_t timeout_ns) except -1:
+        """collect(), as a slice of the trace if there is one."""
+        cdef Tracer tracer = self._tracer
+        cdef trace_record record
+        if tracer is None:
+            return self.collect(timeout_ns)
+        tracer.begin(&record, TRACE_ITERATION, None)
+        try:
+            self.collect(timeout_ns)
+        finally:
+            record.value = self.ready.count
+            tracer.end(&record, None)
         return 0
 
     def _select(self, timeout):
@@ -515,7 +419,7 @@ cdef class LoopCore(TimerOwner):
             self.running.yield_to_loop()
         if self.held:
             self.push_held()
-        self.collect(-1 if timeout is None else <int64_t>ceil(
+        self.collect_traced(-1 if timeout is None else <int64_t>ceil(
             min(max(<double>timeout, 0.0), <double>SLEEP_MAX) * 1e9))
 
     cdef int run_ready(self) except -1:
@@ -526,7 +430,7 @@ cdef class LoopCore(TimerOwner):
                 break  # a callback has emptied the queue
             handle = self.ready.pop()
             self.callbacks += 1
-            if self._debug or self.meter is not None:
+            if self._debug or self.observing:
                 self.run_observed(handle)
             else:
                 run_handle(handle)
@@ -544,11 +448,17 @@ cdef class LoopCore(TimerOwner):
         return 0
 
     cdef int run_observed(self, object handle) except -1:
-        """Runs a callback in debug mode, or while it is measured."""
+        """Runs a callback in debug mode, or while it is measured or traced."""
         cdef Meter meter = self.meter
+        cdef Tracer tracer = self._tracer
+        cdef trace_record record
+        cdef bytes text = None
         if meter is not None:
             meter.begin_callback(self.ready)
+        record.kind = 0  # of none
         try:
+            if tracer is not None:
+                text = tracer.begin_callback(handle, &record)
             if not self._debug:
                 run_handle(handle)
             else:
@@ -556,6 +466,8 @@ cdef class LoopCore(TimerOwner):
                 if not is_cancelled(handle):
                     self.run_debug(handle)
         finally:
+            if tracer is not None:
+                tracer.end(&record, text)
             if meter is not None:
                 meter.end_callback()
         return 0

@@ -10,7 +10,7 @@ import ssl
 from asyncio import constants
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from aiopoll.aio.missed_wakeups import require_wakeups
 from aiopoll.loop.backend import (
@@ -18,12 +18,12 @@ from aiopoll.loop.backend import (
     forced_wait,
     requested_backend,
     requested_metrics,
+    requested_trace,
 )
 from aiopoll.loop.core import LoopCore
 from aiopoll.loop.dns import is_numeric_name, numeric_addresses
 from aiopoll.loop.fork_signals import mark_pipe, unmark_pipe
-from aiopoll.loop.monitor.methods import StallMethods
-from aiopoll.loop.monitor.metrics import LoopMetrics, read_metrics
+from aiopoll.loop.monitor.methods import MonitorMethods
 from aiopoll.loop.monitor.stalls import StallHandler, check_handler, stall_limit
 from aiopoll.loop.pipes import check_pipe
 from aiopoll.loop.selector_view import SelectorView
@@ -60,7 +60,7 @@ WHEN_MADE: "list[Callable[[EventLoop], object]]" = []
 """Called with each loop that is made; what they raise, the constructor raises."""
 
 
-class EventLoop(StallMethods, SockMethods, asyncio.SelectorEventLoop):
+class EventLoop(MonitorMethods, SockMethods, asyncio.SelectorEventLoop):
     """asyncio's event loop, with callbacks, timers and waiting compiled, on AIO poll.
 
     backend: "aio"; "epoll"; or "auto" for both where aio is to be had, which the environment
@@ -77,6 +77,8 @@ class EventLoop(StallMethods, SockMethods, asyncio.SelectorEventLoop):
         package's on this loop, so that all that asyncio and programs make of them is.
     metrics: whether to measure from the start, as start_metrics() does; None for what the
         environment variable AIOPOLL_METRICS says: 1 for True.
+    trace: where to write a trace when the loop closes, as start_trace() does; False for no trace;
+        None for what the environment variables AIOPOLL_TRACE and AIOPOLL_TRACE_SIGNAL say.
     Raises OSError for backend "aio" where AIO poll is not to be had; the text names the cause and
     the fix.
     """
@@ -99,6 +101,7 @@ class EventLoop(StallMethods, SockMethods, asyncio.SelectorEventLoop):
         metrics: bool | None = None,
         watch_stalls: float | None = None,
         on_stall: StallHandler | None = None,
+        trace: str | os.PathLike[str] | Literal[False] | None = None,
     ) -> None:
         measure = requested_metrics(metrics)
         limit = stall_limit(watch_stalls)
@@ -121,6 +124,7 @@ class EventLoop(StallMethods, SockMethods, asyncio.SelectorEventLoop):
             self._open_reactor("epoll", 0, None, spin_ns, None)
         try:
             super().__init__(SelectorView(self))
+            self._trace = requested_trace(trace)
         except BaseException:
             self._give_up()
             raise
@@ -135,6 +139,8 @@ class EventLoop(StallMethods, SockMethods, asyncio.SelectorEventLoop):
             self.watch_stalls(limit, on_stall)
         for call in WHEN_MADE:
             call(self)
+        if self._trace is not None:
+            self._trace.use(self)
 
     def _open_with_slots(self, backend: str, nr_events: int | None, spin_ns: int) -> None:
         """Opens the reactor with the slots asked for, or with those that are to be had."""
@@ -452,10 +458,6 @@ class EventLoop(StallMethods, SockMethods, asyncio.SelectorEventLoop):
             return socket.getnameinfo(sockaddr, flags)
         return await super().getnameinfo(sockaddr, flags)
 
-    def metrics(self) -> LoopMetrics:
-        """The numbers of the loop; any thread may ask.  RuntimeError once the loop is closed."""
-        return read_metrics(self)
-
     def remove_signal_handler(self, sig: int) -> bool:
         """Removes what add_signal_handler added; False if there was nothing."""
         removed = super().remove_signal_handler(sig)
@@ -477,6 +479,8 @@ class EventLoop(StallMethods, SockMethods, asyncio.SelectorEventLoop):
             self._clear_timers()
             # An interrupt may have come before run_forever could do it.
             release_wakeup_pipe(self._csock)
+            if self._trace is not None:
+                self._trace.close(self)
         super().close()
 
 

@@ -43,5 +43,6 @@ cdef int cancel_handle(object handle, bint debug) except -1
 cdef int set_scheduled(object handle, bint scheduled) except -1
 cdef int run_handle(object handle) except -1
 cdef object enter_context(object context)
+cdef object callback_of(object handle)
 cdef object format_handle(object handle)
 cdef Py_ssize_t slot_offset(type owner, str name) except -1

@@ -411,6 +411,11 @@ cdef int report(object handle, bint entered, object callback, tuple args, object
     return 0
 
 
+cdef object callback_of(object handle):
+    """What a handle calls; None if it was cancelled."""
+    return get(handle, slots.callback) if is_fast(handle) else handle._callback
+
+
 cdef object format_handle(object handle):
     """A task's step is shown as the task."""
     task = getattr(getattr(handle, "_callback", None), "__self__", None)

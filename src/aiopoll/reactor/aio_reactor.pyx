@@ -32,7 +32,7 @@ from libc.stdint cimport int64_t, uint32_t
 from aiopoll.aio cimport abi
 from aiopoll.aio.clock cimport clock_ns
 from aiopoll.aio.fork_guard cimport fork_guard_use, process_guard
-from aiopoll.aio.ring cimport ring_cancel, ring_pending
+from aiopoll.aio.ring cimport ring_pending
 from aiopoll.reactor.reactor cimport (
     EPOLL_CTL_ADD, EPOLL_CTL_MOD, EVENTS_MAX, POLL_ALWAYS, POLL_IN, POLL_OUT, os_error,
     wakeup_drain,
@@ -45,8 +45,9 @@ from aiopoll.reactor.request_source cimport SOURCE_TAG
 from aiopoll.reactor.ring_reactor cimport (
     CANCELLED_NS, CANCELLED_TRIES, DISPATCH, POLL_IN_FLIGHT, REARM_ONLY, Delivery, RingReactor,
     busy_poll_init, poll_pool_at, poll_pool_find, poll_pool_has_cancelled, poll_pool_release,
-    poll_request,
+    poll_request, traced_ring_cancel,
 )
+from aiopoll.reactor.trace_buffer cimport TRACE_READY, trace_note
 
 import os
 
@@ -133,7 +134,8 @@ cdef class AioReactor(RingReactor):
         if request.state == POLL_IN_FLIGHT and not self.is_forked_child():
             # Cancelled, its event has res 0.  It may have completed, too.  Either way one event is
             # to come, and the record waits for it.
-            if ring_cancel(&self.ring, &request.iocb) == 0 and not self.polling:
+            if (traced_ring_cancel(self.trace, &self.ring, &request.iocb) == 0
+                    and not self.polling):
                 self.wait_cancelled(request)
         return 0
 
@@ -271,6 +273,8 @@ cdef class AioReactor(RingReactor):
         self.ring.counters.completed += 1
         if fd < 0:
             return 0
+        if self.trace != NULL:
+            trace_note(self.trace, TRACE_READY, fd, event.res, 0)
         if self.is_own(fd):
             return self.complete_own(fd, delivery)
         registration = self.find(fd)

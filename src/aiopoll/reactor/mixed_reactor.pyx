@@ -30,7 +30,7 @@ from libc.stdint cimport int64_t, uint64_t
 from aiopoll.aio.clock cimport clock_ns
 from aiopoll.aio.ring cimport ring_pending
 from aiopoll.reactor.aio_reactor cimport AioReactor
-from aiopoll.reactor.reactor cimport EPOLL_CTL_DEL, POLL_IN, epoll_ctl
+from aiopoll.reactor.reactor cimport EPOLL_CTL_DEL, POLL_IN, traced_epoll_ctl
 from aiopoll.reactor.registration cimport (
     LEVEL, READ, RING, RING_END, SPECULATING, SPECULATIVELY, WRITE, Registration, in_epoll,
     needs_read,
@@ -84,7 +84,7 @@ cdef class MixedReactor(AioReactor):
         return 0
 
     cdef int use_ring(self) except -1:
-        epoll_ctl(self.epoll_fd, EPOLL_CTL_DEL, self.wakeup.fd, NULL)
+        traced_epoll_ctl(self.trace, self.epoll_fd, EPOLL_CTL_DEL, self.wakeup.fd, NULL)
         self.wakes_by_epoll = self.uses_set = False
         self.moves += 1
         return 0

@@ -2,6 +2,8 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
+from aiopoll.reactor.trace_buffer cimport TraceBuffer, trace_buffer
+
 cdef extern from "<sys/epoll.h>" nogil:
     union epoll_data_t:
         int fd
@@ -26,6 +28,12 @@ cdef extern from "<sys/epoll.h>" nogil:
 cdef extern from "wait.h" nogil:
     long wait_epoll(int epoll_fd, int nr, epoll_event *events, int64_t timeout_ns,
                     int *use_pwait2)
+
+cdef extern from "traced_calls.h" nogil:
+    long traced_epoll_wait(trace_buffer *trace, int epoll_fd, int nr, epoll_event *events,
+                           int64_t timeout_ns, int *use_pwait2)
+    int traced_epoll_ctl(trace_buffer *trace, int epoll_fd, int operation, int fd,
+                         epoll_event *event)
 
 cdef extern from "wakeup.h" nogil:
     ctypedef struct Wakeup "struct wakeup":
@@ -87,7 +95,10 @@ cdef class Reactor:
     cdef uint64_t refused
     cdef uint64_t overflowed
     cdef uint64_t rebuilt
+    cdef trace_buffer *trace  # NULL while nothing is traced
+    cdef list trace_buffers  # what `trace` points to, and may have pointed to
 
+    cdef int set_trace(self, TraceBuffer buffer) except -1
     cdef bint is_forked_child(self) noexcept
     cdef int check_process(self) except -1
     cdef Registration find(self, int fd)

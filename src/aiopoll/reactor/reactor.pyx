@@ -40,10 +40,14 @@ from posix.unistd cimport close
 from aiopoll.aio.fork_guard cimport (
     fork_guard_now, fork_guard_use, is_forked_child, process_guard,
 )
+from aiopoll.aio.free_threading cimport FREE_THREADED
 from aiopoll.reactor.descriptor cimport has_number
 from aiopoll.reactor.registration cimport (
     AFTER_EVENT, FORGOTTEN, LEVEL, ONCE, ONE_SHOT, OWNED, READ, REARMS_ITSELF, RING_END,
     SPECULATIVELY, SPENT, WRITE, Registration, State, has_entry, in_epoll,
+)
+from aiopoll.reactor.trace_buffer cimport (
+    TRACE_READY, TRACE_WAKE, TraceBuffer, native_thread, trace_note,
 )
 
 import os
@@ -82,6 +86,7 @@ cdef class Reactor:
             raise TypeError("ready must be a ReadyQueue")
         self.ready = args[0]
         self.registrations = []
+        self.trace_buffers = []
         self.use_pwait2 = 1
         self.made_in = fork_guard_now()
         self.reserve_epoll_events(EVENTS_MAX)
@@ -103,6 +108,15 @@ cdef class Reactor:
     def closed(self):
         """Whether close() was called."""
         return self.epoll_fd < 0
+
+    cdef int set_trace(self, TraceBuffer buffer) except -1:
+        """Records what is done from now on; None ends that.  Only where no poll is going on."""
+        if not FREE_THREADED:  # else another thread may be in wake()
+            self.trace_buffers.clear()
+        if buffer is not None and buffer not in self.trace_buffers:
+            self.trace_buffers.append(buffer)
+        self.trace = NULL if buffer is None else &buffer.records
+        return 0
 
     cdef bint is_forked_child(self) noexcept:
         """Whether this is the child of a fork: ring and epoll set are the parent's."""
@@ -333,7 +347,7 @@ cdef class Reactor:
             self.note_left(registration.fd, True)
         elif not self.is_forked_child() and self.epoll_fd >= 0:
             # Fails if it was closed before.  A stranger that has the number is not in the set.
-            epoll_ctl(self.epoll_fd, EPOLL_CTL_DEL, registration.fd, NULL)
+            traced_epoll_ctl(self.trace, self.epoll_fd, EPOLL_CTL_DEL, registration.fd, NULL)
         return 0
 
     cdef int control(self, int epoll_fd, int operation, Registration registration, State state,
@@ -351,7 +365,7 @@ cdef class Reactor:
         event.data.u64 = <uint64_t>generation << 32 | <uint32_t>registration.fd
         if self.has_lost_number(registration):
             raise os_error(EBADF, "epoll_ctl")
-        if epoll_ctl(epoll_fd, operation, registration.fd, &event) == 0:
+        if traced_epoll_ctl(self.trace, epoll_fd, operation, registration.fd, &event) == 0:
             return 0
         if errno != EEXIST and errno != ENOENT:
             raise os_error(errno, "epoll_ctl")
@@ -376,7 +390,7 @@ cdef class Reactor:
         cdef epoll_event event
         event.events = POLL_IN
         event.data.u64 = <uint64_t>self.wakeup.fd
-        if epoll_ctl(epoll_fd, EPOLL_CTL_ADD, self.wakeup.fd, &event) != 0:
+        if traced_epoll_ctl(self.trace, epoll_fd, EPOLL_CTL_ADD, self.wakeup.fd, &event) != 0:
             raise os_error(errno, "epoll_ctl")
         return 0
 
@@ -435,13 +449,13 @@ cdef class Reactor:
         cdef bint dead = False
         cdef Registration registration
         if timeout_ns == 0:
-            count = wait_epoll(self.epoll_fd, self.epoll_room, self.epoll_events, 0,
-                               &self.use_pwait2)
+            count = traced_epoll_wait(self.trace, self.epoll_fd, self.epoll_room,
+                                      self.epoll_events, 0, &self.use_pwait2)
         else:
             with nogil:
                 sleep_time_begin(&self.sleep_time)
-                count = wait_epoll(self.epoll_fd, self.epoll_room, self.epoll_events, timeout_ns,
-                                   &self.use_pwait2)
+                count = traced_epoll_wait(self.trace, self.epoll_fd, self.epoll_room,
+                                          self.epoll_events, timeout_ns, &self.use_pwait2)
                 sleep_time_end(&self.sleep_time)
             self.after_sleep()
         if count == -EINTR:
@@ -460,6 +474,8 @@ cdef class Reactor:
                     registration.generation != self.epoll_events[i].data.u64 >> 32):
                 dead = True
                 continue
+            if self.trace != NULL:
+                trace_note(self.trace, TRACE_READY, fd, ready, 1)
             if registration.state == ONE_SHOT:
                 self.enter(registration, SPENT)
             if ready & EPOLLRDHUP:
@@ -517,6 +533,8 @@ cdef class Reactor:
 
     cdef int wake(self) noexcept:
         """Makes poll() return if another thread sleeps in it; else does nothing (c/wakeup.h)."""
+        if self.trace != NULL and wakeup_is_asleep(&self.wakeup):
+            trace_note(self.trace, TRACE_WAKE, native_thread(), 0, 0)
         if not self.is_forked_child():
             wakeup_wake(&self.wakeup)
         return 0

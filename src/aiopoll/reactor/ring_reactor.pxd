@@ -3,9 +3,10 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from aiopoll.aio cimport abi
-from aiopoll.aio.ring cimport Ring, RingBatch
+from aiopoll.aio.ring cimport Ring, RingBatch, RingResult
 from aiopoll.reactor.reactor cimport EVENTS_MAX, Reactor, SleepTime
 from aiopoll.reactor.request_source cimport RequestSource
+from aiopoll.reactor.trace_buffer cimport trace_buffer
 
 cdef extern from "<stdbool.h>":
     ctypedef bint _Bool
@@ -50,6 +51,13 @@ cdef extern from "poll_queue.h" nogil:
     void poll_pool_cancel(poll_pool *pool, Ring *ring, int first, int second)
     void poll_queue_clear(poll_queue *queue)
 
+cdef extern from "traced_calls.h" nogil:
+    RingResult traced_submit(trace_buffer *trace, Ring *ring, RingBatch *batch)
+    long traced_ring_wait(trace_buffer *trace, Ring *ring, abi.io_event *events, long nr,
+                          int64_t timeout_ns)
+    long traced_ring_reap(trace_buffer *trace, Ring *ring, abi.io_event *events, long nr)
+    long traced_ring_cancel(trace_buffer *trace, Ring *ring, abi.iocb *request)
+
 cdef extern from "busy_poll.h" nogil:
     struct busy_poll:
         int64_t budget_ns
@@ -58,7 +66,7 @@ cdef extern from "busy_poll.h" nogil:
 
     void busy_poll_init(busy_poll *busy, int64_t budget_ns, bint adaptive)
     long busy_poll_wait(busy_poll *busy, Ring *ring, abi.io_event *events, long nr,
-                        int64_t timeout_ns, SleepTime *sleep, _Bool *slept)
+                        int64_t timeout_ns, SleepTime *sleep, _Bool *slept, trace_buffer *trace)
 
 cdef enum:
     CANCELLED_NS = 1000000  # how long to wait for the event of a cancelled request, and how often
@@ -91,6 +99,7 @@ cdef class RingReactor(Reactor):
     cdef int submit_all(self, bint with_polls, Delivery delivery) except -1
     cdef int put_back(self) except -1
     cdef int submit_batch(self, Delivery delivery) except -1
+    cdef int trace_armed(self, long first, long last) except -1
     cdef int wait_cancelled(self, poll_request *request) except -1
     cdef Py_ssize_t complete_all(self, long count, Delivery delivery) except -1
     cdef int wait_events(self, int64_t timeout_ns, Delivery delivery) except -1

@@ -33,10 +33,11 @@ from aiopoll.aio.context_cache cimport keep_context, open_context
 from aiopoll.aio.fork_guard cimport fork_guard_use, process_guard
 from aiopoll.aio.ring cimport (
     RING_FULL, RING_REAP, RING_SUBMITTED, RingResult, ring_cancel, ring_detach, ring_init,
-    ring_pending, ring_reap, ring_submit, ring_wait,
+    ring_pending, ring_wait,
 )
 from aiopoll.reactor.reactor cimport POLL_IN, Reactor, os_error
 from aiopoll.reactor.registration cimport Registration
+from aiopoll.reactor.trace_buffer cimport TRACE_ARMED, trace_note
 
 import os
 
@@ -185,9 +186,11 @@ cdef class RingReactor(Reactor):
             before = self.batch.taken
             if self.batch.nr > self.polls:
                 with nogil:  # reads and writes take longer, and may block
-                    result = ring_submit(&self.ring, &self.batch)
+                    result = traced_submit(self.trace, &self.ring, &self.batch)
             else:
-                result = ring_submit(&self.ring, &self.batch)
+                result = traced_submit(self.trace, &self.ring, &self.batch)
+            if self.trace != NULL:
+                self.trace_armed(before, min(self.batch.taken, self.polls))
             poll_queue_submitted(&self.queue, &self.pool, &self.ring, before,
                                  min(self.batch.taken, self.polls))
             if result == RING_SUBMITTED:
@@ -210,6 +213,16 @@ cdef class RingReactor(Reactor):
                 self.batch.taken += 1
                 self.source.on_submit_error(self.batch.iocbs + self.batch.taken - 1, 1,
                                             self.batch.error)
+
+    cdef int trace_armed(self, long first, long last) except -1:
+        """Records the polls that io_submit has taken."""
+        cdef poll_request *request
+        cdef long i
+        for i in range(first, last):
+            request = <poll_request *>self.queue.batch[i]
+            trace_note(self.trace, TRACE_ARMED, request.iocb.aio_fildes,
+                       <int64_t>request.iocb.aio_buf, 0)
+        return 0
 
     # Events
 
@@ -246,13 +259,14 @@ cdef class RingReactor(Reactor):
         """Waits by system call, without the GIL, and completes the events that have come."""
         cdef long count
         with nogil:
-            count = ring_wait(&self.ring, self.events, EVENTS_MAX, timeout_ns)
+            count = traced_ring_wait(self.trace, &self.ring, self.events, EVENTS_MAX, timeout_ns)
         self.complete_all(count, delivery)
         return 0
 
     cdef Py_ssize_t reap_some(self, Delivery delivery) except -1:
         """Completes up to EVENTS_MAX events, without waiting; returns how many."""
-        return self.complete_all(ring_reap(&self.ring, self.events, EVENTS_MAX), delivery)
+        return self.complete_all(
+            traced_ring_reap(self.trace, &self.ring, self.events, EVENTS_MAX), delivery)
 
     cdef Py_ssize_t reap(self, Delivery delivery) except -1:
         """Completes all events, without waiting; returns their number."""
@@ -268,7 +282,7 @@ cdef class RingReactor(Reactor):
         self.sleeps += 1
         with nogil:
             count = busy_poll_wait(&self.busy, &self.ring, self.events, EVENTS_MAX, timeout_ns,
-                                   &self.sleep_time, &slept)
+                                   &self.sleep_time, &slept, self.trace)
         self.sleeps -= not slept
         self.after_sleep()
         if count == -EINTR:

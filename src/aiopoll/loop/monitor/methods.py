@@ -1,8 +1,11 @@
-"""The methods of a loop that are about its stalls."""
+"""The methods of a loop that show what it does."""
 
+import os
+import pathlib
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from aiopoll.loop.monitor.metrics import LoopMetrics, read_metrics
 from aiopoll.loop.monitor.places import Place, TaskPlaces, place_in_debug
 from aiopoll.loop.monitor.stalls import (
     StallHandler,
@@ -13,8 +16,13 @@ from aiopoll.loop.monitor.stalls import (
 )
 from aiopoll.loop.monitor.watchdog import Watch
 
+if TYPE_CHECKING:
+    from aiopoll.loop.event_loop import EventLoop
+    from aiopoll.loop.monitor.tracer import Tracer
+    from aiopoll.loop.monitor.tracing import Trace
 
-class StallMethods:
+
+class MonitorMethods:
     """What EventLoop has of them; LoopCore has the rest."""
 
     _stall_log: StallLog | None = None
@@ -22,6 +30,10 @@ class StallMethods:
 
     if TYPE_CHECKING:
         _thread_id: int | None
+        _trace: "Trace | None"
+        _tracer: "Tracer | None"
+
+        def is_closed(self) -> bool: ...
 
         def _watch_by(self, watch: Watch | None, places: TaskPlaces | None) -> None: ...
 
@@ -56,3 +68,54 @@ class StallMethods:
         """Where a task was made, if stalls are watched or the loop is in debug mode."""
         place = None if self._task_places is None else self._task_places.of(task)
         return place_in_debug(task) if place is None else place
+
+    def metrics(self) -> LoopMetrics:
+        """The numbers of the loop; any thread may ask.  RuntimeError once the loop is closed."""
+        return read_metrics(cast("EventLoop", self))
+
+    def start_trace(
+        self, path: str | os.PathLike[str] | None = None, *, size: int = 1 << 19
+    ) -> None:
+        """Records what the loop does from now on, until stop_trace().
+
+        path: where stop_trace(), close() or the exit writes it; %p in it is the process.
+        size: records that are kept, the newest, of 40 bytes each; a power of two at least as large.
+        Raises OSError where no file can be made there; RuntimeError once the loop is closed, while
+        it is traced already, and while another thread runs it.
+        """
+        from aiopoll.loop.monitor import tracing
+
+        if self.is_closed():
+            raise RuntimeError("Event loop is closed")
+        tracing.start(cast("EventLoop", self), path, size)
+
+    def stop_trace(self) -> pathlib.Path | None:
+        """Ends start_trace(), and forgets the records; returns the path of the file, if it has one.
+
+        Does nothing where start_trace() was not called.  Raises OSError if the file cannot be
+        written; RuntimeError while another thread runs the loop.
+        """
+        if self._trace is None:
+            return None
+        from aiopoll.loop.monitor import tracing
+
+        return tracing.stop(cast("EventLoop", self))
+
+    def write_trace(
+        self, path: str | os.PathLike[str] | None = None, *, last: float | None = None
+    ) -> pathlib.Path:
+        """Writes what is recorded while the loop goes on; any thread may.  Returns the path.
+
+        path: instead of start_trace()'s.  last: how many seconds back, None for all there is.
+        Raises RuntimeError while nothing is traced, ValueError without a path, OSError.
+        """
+        if self._trace is None:
+            raise RuntimeError("this loop is not traced: call start_trace() first")
+        written: pathlib.Path = self._trace.write(path, last=last)
+        return written
+
+    def _trace_instant(self, name: str, args: dict[str, Any] | None = None) -> None:
+        """Puts a mark into the trace, if there is one; any thread may."""
+        tracer = self._tracer
+        if tracer is not None:
+            tracer.instant(name, args)

@@ -28,6 +28,7 @@
 #include "clock.h"
 #include "ring.h"
 #include "sleep_time.h"
+#include "traced_calls.h"
 
 #define BUSY_POLL_SKIP_MAX 1023u
 #define BUSY_POLL_LOOKS 32	/* between two readings of the clock */
@@ -133,21 +134,29 @@ static inline bool busy_poll_spin(struct busy_poll *busy, const struct aio_ring 
 
 /*
  * ring_wait(), after a look where one is due; *slept: whether it went to sleep.
+ * Both are in the trace, if there is one.
  * Call it without the GIL.
  */
 static inline long busy_poll_wait(struct busy_poll *busy, struct ring *ring,
 				  struct io_event *events, long nr, int64_t timeout_ns,
-				  struct sleep_time *sleep, bool *slept)
+				  struct sleep_time *sleep, bool *slept,
+				  struct trace_buffer *trace)
 {
 	bool looks = busy->budget_ns && ring->mapped;
 	int64_t start = looks ? clock_ns() : 0;
+	bool found = false;
 	long count;
 
-	*slept = !(looks && busy_poll_due(busy) && busy_poll_spin(busy, ring->mapped, timeout_ns));
-	if (!*slept)
-		return ring_reap(ring, events, nr);
+	if (looks && busy_poll_due(busy)) {
+		found = busy_poll_spin(busy, ring->mapped, timeout_ns);
+		if (trace)
+			trace_end(trace, TRACE_BUSY_POLL, start, 0, 0, found, 0);
+	}
+	*slept = !found;
+	if (found)
+		return traced_ring_reap(trace, ring, events, nr);
 	sleep_time_begin(sleep);
-	count = ring_wait(ring, events, nr, timeout_ns);
+	count = traced_ring_wait(trace, ring, events, nr, timeout_ns);
 	sleep_time_end(sleep);
 	if (looks)
 		busy->quick = clock_ns() - start < busy->budget_ns;

@@ -1,0 +1,13 @@
+from typing import final
+
+KINDS: dict[str, int]
+RECORD: str
+
+@final
+class TraceBuffer:
+    def __new__(cls, size: int = 64) -> TraceBuffer: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def recorded(self) -> int: ...
+    def copy(self) -> tuple[bytes, int]: ...
