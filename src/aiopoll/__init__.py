@@ -40,6 +40,7 @@ if typing.TYPE_CHECKING:
     from aiopoll.loop.monitor.metrics import LoopMetrics as LoopMetrics
     from aiopoll.loop.monitor.metrics import ThreadPoolMetrics as ThreadPoolMetrics
     from aiopoll.loop.monitor.metrics import Timings as Timings
+    from aiopoll.loop.monitor.records import LoopDump as LoopDump
     from aiopoll.loop.monitor.stalls import Stall as Stall
     from aiopoll.loop.monitor.stalls import StallKind as StallKind
     from aiopoll.loop.monitor.stalls import StallTotal as StallTotal
@@ -86,6 +87,7 @@ _MODULES = {
     "loop.monitor.metrics": ("Histogram", "LoopMetrics", "ThreadPoolMetrics", "Timings"),
     "loop.monitor.stalls": ("Stall", "StallKind", "StallTotal"),
     "loop.monitor.tracing": ("trace_span",),
+    "loop.monitor.records": ("LoopDump",),
     "loop.streams.streams": ("StreamReader", "StreamReaderProtocol", "StreamWriter"),
     "support": ("Support", "probe"),
     "reactor.statistics": ("ReactorStatistics",),

@@ -260,6 +260,7 @@ def test_loops_use_one_descriptor_with_record_locks(
             async with aiopoll.open(plain_file, "rb", buffering=0, closefd=False) as file:
                 assert await file.pread(2, number) == f"{number}{number + 1}".encode()
 
+    run_in_loops(use, {}, 1)  # closes what an earlier test has left
     before = len(os.listdir("/proc/self/fd"))
     fcntl.lockf(plain_file, fcntl.LOCK_EX)
     run_in_loops(use, {})

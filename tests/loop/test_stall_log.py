@@ -1,9 +1,11 @@
 """What is logged of stalls, how often, and what becomes of a handler's exceptions."""
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -186,3 +188,18 @@ def test_the_environment_sets_the_limit(monkeypatch: pytest.MonkeyPatch) -> None
 def test_the_argument_overrules_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIOPOLL_WATCH_STALLS", "86400")
     assert run_blocked(sleep, {}).duration < CHILD_SECONDS_MAX
+
+
+def test_a_stall_is_a_mark_in_the_trace(tmp_path: Path) -> None:
+    seen = Reports()
+
+    async def main() -> None:
+        sleep(seen)
+
+    path = tmp_path / "trace.json"
+    aiopoll.run(main(), watch_stalls=LIMIT, on_stall=seen, trace=path)
+    marks = [
+        event for event in json.loads(path.read_text())["traceEvents"] if event["name"] == "stall"
+    ]
+    assert [mark["args"]["kind"] for mark in marks] == ["SYSTEM_CALL"]
+    assert "time.sleep(0.5)" in marks[0]["args"]["place"]

@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"aiopoll {__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     # Here, for the processes that `aiopoll run` reaches need but one module of this package.
-    for name in ("run", "bench", "doctor", "sim"):
+    for name in ("run", "top", "bench", "doctor", "sim"):
         try:
             command = importlib.import_module(f"aiopoll.cli.{name}")
         except ModuleNotFoundError as error:

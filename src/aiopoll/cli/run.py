@@ -12,6 +12,7 @@ from importlib.machinery import SourceFileLoader
 
 from aiopoll.cli.startup.sitecustomize import METRICS
 from aiopoll.cli.takeover import hand_on, take_over, trace_processes
+from aiopoll.loop.monitor.options import MONITOR_VARIABLE, SIGNAL_VARIABLE, signal_of
 from aiopoll.loop.monitor.stalls import LIMIT, stall_limit
 
 WATCH_STALLS = "--watch-stalls"
@@ -84,6 +85,15 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--trace-last", metavar="SECONDS", help="how many seconds a signal writes; 10 by default"
     )
+    parser.add_argument(
+        "--dump-signal",
+        metavar="NAME",
+        type=_signal,
+        help="the signal (QUIT, USR1, …) that has the loops' tasks written to stderr",
+    )
+    parser.add_argument(
+        "--monitor", action="store_true", help="let `aiopoll top` look into the program's loops"
+    )
     parser.add_argument("-m", dest="module", action="store_true", help="PROGRAM names a module")
     parser.add_argument("program", metavar="PROGRAM", help="file, directory or zip to run")
     parser.add_argument("args", metavar="ARGS", nargs=argparse.REMAINDER, help="its arguments")
@@ -97,6 +107,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
 
 
+def _signal(name: str) -> str:
+    try:
+        return signal_of(name).name
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _handle(arguments: argparse.Namespace) -> int:
     if arguments.metrics is not None:
         os.environ[METRICS] = arguments.metrics
@@ -104,6 +121,11 @@ def _handle(arguments: argparse.Namespace) -> int:
         check_metrics(address)
     if arguments.watch_stalls is not None:
         os.environ[LIMIT] = arguments.watch_stalls  # for its children, too
+    # Loops look there, also those of the processes that this one starts.
+    if arguments.dump_signal:
+        os.environ[SIGNAL_VARIABLE] = arguments.dump_signal
+    if arguments.monitor:
+        os.environ[MONITOR_VARIABLE] = "1"
     take_over(arguments.alias_uvloop)
     hand_on(arguments.alias_uvloop)
     try:

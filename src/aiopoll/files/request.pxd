@@ -54,9 +54,10 @@ cdef class FileRequest:
     cdef int64_t skip
     cdef int64_t done
     cdef int rw_flags
-    cdef int64_t traced_at_ns  # when it was made; 0 where nothing is traced
+    cdef int64_t begun_at_ns  # when it was made; 0 where that is not noted
     cdef int64_t code  # the result of a thread's system call: 0 or -errno
 
+    cdef str state_name(self)
     cdef int enter(self, State state) except -1
     cdef int hold(self, object buffer, bint writable) except -1
     cdef int hold_vector(self, object buffers, bint writable) except -1

@@ -69,6 +69,9 @@ cdef class FileRequest:
     def __repr__(self):
         return f"<FileRequest {self.index} {NAMES[self.state]}>"
 
+    cdef str state_name(self):
+        return NAMES[self.state]
+
     cdef int enter(self, State state) except -1:
         """Changes the state; the debug build asserts the transition."""
         assert (self.state, state) in TRANSITIONS, f"{self!r} cannot become {NAMES[state]}"

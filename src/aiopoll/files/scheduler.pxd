@@ -42,6 +42,7 @@ cdef class FileQueue(RequestSource):
     cdef bint refill_scheduled
     cdef Counters counters
     cdef uint64_t made_in
+    cdef bint notes_times  # of the beginning of each request: a dump was made once
 
     cdef bint is_forked_child(self) noexcept
     cdef int end_dropped(self) except -1

@@ -72,6 +72,8 @@ cdef enum Traced:  # how a request was carried out, in a trace
     TRACED_THREAD
     TRACED_CANCELLED
 
+cdef tuple KINDS = ("read", "write", "sync", "call", "append", "close")  # in the order of Kind
+
 
 @cython.final
 cdef class ThreadPool:
@@ -165,8 +167,8 @@ cdef class FileQueue(RequestSource):
         request.unaligned = request.patient = False
         request.offset = request.length = request.skip = request.done = request.code = 0
         request.rw_flags = 0
-        request.traced_at_ns = 0 if self.loop_reactor is None or (
-            self.loop_reactor.trace == NULL) else clock_ns()
+        request.begun_at_ns = clock_ns() if self.notes_times or (
+            self.loop_reactor is not None and self.loop_reactor.trace != NULL) else 0
         return request
 
     cdef int release(self, FileRequest request) except -1:
@@ -247,7 +249,7 @@ cdef class FileQueue(RequestSource):
         owner = request.owner  # kept until the request is free
         future = request.future
         error = request.error
-        if request.traced_at_ns:
+        if request.begun_at_ns:
             trace_request((<LoopCore>self.loop)._tracer, request)
         try:
             if not future.done():
@@ -509,6 +511,31 @@ cdef class FileQueue(RequestSource):
         """Returns the counters, as a FileStatistics."""
         return self.counters.statistics(self.in_flight, self.waiting, self.in_threads)
 
+    def requests_now(self):
+        """The requests that are not over, for a dump; begins to note when later ones begin.
+
+        (future, kind, state, file's name or None, fd, offset, size, seconds or None) of each.
+        """
+        cdef FileRequest request
+        cdef list found = []
+        cdef int64_t now_ns = clock_ns()
+        self.notes_times = True
+        for request in self.requests:
+            if request.state != FREE:
+                found.append((
+                    request.future, KINDS[request.kind], request.state_name(),
+                    None if request.file is None else request.file.name,
+                    -1 if request.file is None else request.file.fd,
+                    request.offset, request.length,
+                    (now_ns - request.begun_at_ns) / 1e9 if request.begun_at_ns else None))
+        return found
+
+    def executors(self):
+        """(name, threads at most, executor or None) of the pools, for a dump."""
+        return [(self.threads.name, self.threads.size, self.threads.executor),
+                (self.patient_threads.name, self.patient_threads.size,
+                 self.patient_threads.executor)]
+
 
 cdef int trace_request(Tracer tracer, FileRequest request) except -1:
     """Records a request that is over, by the route of its last state."""
@@ -528,7 +555,7 @@ cdef int trace_request(Tracer tracer, FileRequest request) except -1:
     if isinstance(name, bytes):
         name = name.decode("utf-8", "replace")
     tracer.file_request(str(name), -1 if request.file is None else request.file.fd,
-                        request.traced_at_ns, request.offset, request.length,
+                        request.begun_at_ns, request.offset, request.length,
                         route << 4 | request.kind)
     return 0
 

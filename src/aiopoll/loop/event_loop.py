@@ -24,6 +24,7 @@ from aiopoll.loop.core import LoopCore
 from aiopoll.loop.dns import is_numeric_name, numeric_addresses
 from aiopoll.loop.fork_signals import mark_pipe, unmark_pipe
 from aiopoll.loop.monitor.methods import MonitorMethods
+from aiopoll.loop.monitor.options import open_windows
 from aiopoll.loop.monitor.stalls import StallHandler, check_handler, stall_limit
 from aiopoll.loop.pipes import check_pipe
 from aiopoll.loop.selector_view import SelectorView
@@ -79,6 +80,9 @@ class EventLoop(MonitorMethods, SockMethods, asyncio.SelectorEventLoop):
         environment variable AIOPOLL_METRICS says: 1 for True.
     trace: where to write a trace when the loop closes, as start_trace() does; False for no trace;
         None for what the environment variables AIOPOLL_TRACE and AIOPOLL_TRACE_SIGNAL say.
+    dump_signal: the signal that has dump() written to stderr; None for that which the environment
+        variable AIOPOLL_DUMP_SIGNAL names, if any.
+    monitor: whether `aiopoll top` can look into the loop; None for what AIOPOLL_MONITOR says.
     Raises OSError for backend "aio" where AIO poll is not to be had; the text names the cause and
     the fix.
     """
@@ -102,6 +106,8 @@ class EventLoop(MonitorMethods, SockMethods, asyncio.SelectorEventLoop):
         watch_stalls: float | None = None,
         on_stall: StallHandler | None = None,
         trace: str | os.PathLike[str] | Literal[False] | None = None,
+        dump_signal: int | None = None,
+        monitor: bool | None = None,
     ) -> None:
         measure = requested_metrics(metrics)
         limit = stall_limit(watch_stalls)
@@ -133,14 +139,19 @@ class EventLoop(MonitorMethods, SockMethods, asyncio.SelectorEventLoop):
         self._compiled_streams = compiled_streams
         if compiled_streams:
             put_into_asyncio()
-        if measure:
-            self.start_metrics()
-        if limit is not None:
-            self.watch_stalls(limit, on_stall)
-        for call in WHEN_MADE:
-            call(self)
-        if self._trace is not None:
-            self._trace.use(self)
+        try:
+            if measure:
+                self.start_metrics()
+            if limit is not None:
+                self.watch_stalls(limit, on_stall)
+            for call in WHEN_MADE:
+                call(self)
+            if self._trace is not None:
+                self._trace.use(self)
+            open_windows(self, dump_signal, monitor)
+        except BaseException:
+            self.close()
+            raise
 
     def _open_with_slots(self, backend: str, nr_events: int | None, spin_ns: int) -> None:
         """Opens the reactor with the slots asked for, or with those that are to be had."""

@@ -18,6 +18,7 @@ from aiopoll.loop.monitor.watchdog import Watch
 
 if TYPE_CHECKING:
     from aiopoll.loop.event_loop import EventLoop
+    from aiopoll.loop.monitor.records import LoopDump
     from aiopoll.loop.monitor.tracer import Tracer
     from aiopoll.loop.monitor.tracing import Trace
 
@@ -119,3 +120,13 @@ class MonitorMethods:
         tracer = self._tracer
         if tracer is not None:
             tracer.instant(name, args)
+
+    def dump(self, *, limit: int = 100) -> "LoopDump":
+        """What the loop and its tasks do and wait for, as a LoopDump; any thread may ask.
+
+        limit: of how many tasks, descriptors, timers, callbacks, requests and threads there are
+            records, at most; the numbers of all are in it.
+        """
+        from aiopoll.loop.monitor.dump import dump_of  # costs nothing where it is not asked for
+
+        return dump_of(cast("EventLoop", self), limit)

@@ -268,6 +268,8 @@ class StallLog:
         place = place_of(stack or whole[-1:])
         total = self._counted(place, kind)
         loop.stall_count += 1
+        seen_as = {"place": format_place(place), "kind": kind.name, "seconds": seen.seconds}
+        loop._trace_instant("stall", seen_as)
         handler = self.handler
         if handler is None and total.count > 1:
             return

@@ -10,3 +10,4 @@ cdef class BufferedSink:
 cdef bint is_buffered(object protocol) except -1
 cdef int attach(object server, object transport) except -1
 cdef int detach(object server, object transport) except -1
+cdef object source_of(object protocol)

@@ -18,6 +18,16 @@ cdef bint is_buffered(object protocol) except -1:
         hasattr(protocol, "get_buffer") and not hasattr(protocol, "data_received"))
 
 
+cdef object source_of(object protocol):
+    """A protocol's class, with the place of what takes its data, for lines about slow callbacks."""
+    kind = type(protocol)
+    for name in ("data_received", "buffer_updated", "datagram_received", "connection_made"):
+        code = getattr(getattr(kind, name, None), "__code__", None)
+        if code is not None and not code.co_filename.endswith("/asyncio/protocols.py"):
+            return f"{kind.__qualname__}.{name}() at {code.co_filename}:{code.co_firstlineno}"
+    return kind.__qualname__
+
+
 cdef int attach(object server, object transport) except -1:
     """Makes a connection one of a server's; one that can close its clients learns of each."""
     if hasattr(server, "close_clients"):

@@ -12,13 +12,15 @@ Why.  What is cold (flow control, closing, errors) stays asyncio's own on every 
 from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Exit
 
 from aiopoll.loop.handles cimport enter_context
+from aiopoll.loop.transports.compiled_protocol cimport source_of
 from aiopoll.reactor.registration cimport GIVEN, READ
 from aiopoll.reactor.runnable cimport Runnable
 
 
 cdef class FdReader(Runnable):
     def __repr__(self):
-        return f"<{self.transport!r} read>"
+        protocol = getattr(self.transport, "_protocol", None)
+        return f"<{self.transport!r} read for {source_of(protocol)}>"
 
     cdef int start(self, object transport, int fd, object file) except -1:
         """Watches the file of `transport`, whose loop is ours; `file` is the object that has it."""

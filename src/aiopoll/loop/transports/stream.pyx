@@ -33,7 +33,7 @@ from libc.errno cimport EAGAIN, EBADF, EINTR, errno
 
 from aiopoll.loop.core cimport LoopCore
 from aiopoll.loop.handles cimport enter_context
-from aiopoll.loop.transports.compiled_protocol cimport BufferedSink, CompiledProtocol
+from aiopoll.loop.transports.compiled_protocol cimport BufferedSink, CompiledProtocol, source_of
 from aiopoll.loop.transports.connection cimport (
     CLOSING, INTRODUCED, LOST, NEW, OPEN, STARTED, Connection,
 )
@@ -107,7 +107,7 @@ cdef class Stream(Connection):
     """The state of a SocketTransport.  As a Runnable it is the reading side."""
 
     def __repr__(self):
-        return f"<{self.transport!r} read>"
+        return f"<{self.transport!r} read for {source_of(self.protocol)}>"
 
     # Reading
 

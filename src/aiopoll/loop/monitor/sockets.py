@@ -1,0 +1,85 @@
+"""Where the monitor sockets of processes are, and which belong to processes that live.
+
+Facts.  A path of a Unix socket outlives the process that has bound it.  A folder of /tmp can be
+made by any user, of any name, before its owner makes it.
+
+Rule.  The socket of a process is PID.sock, in a folder that its user alone can enter: of
+$XDG_RUNTIME_DIR, or else of /tmp with the user's number in its name.  A folder that is another
+user's, open to others or a link is refused.  Those of processes that are gone are removed where
+sockets are made or listed.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+
+
+def folders_of(uid: int) -> list[str]:
+    """The folders where a user's processes may have their sockets, the first one first."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR") if uid == os.geteuid() else None
+    found = [runtime or f"/run/user/{uid}"]
+    found = [os.path.join(each, "aiopoll") for each in found if os.path.isdir(each)]
+    return [*found, f"/tmp/aiopoll-{uid}"]
+
+
+def make_folder() -> str:
+    """The folder for this user's sockets; made if need be.  Raises OSError (EPERM, EACCES, …)."""
+    for path in folders_of(os.geteuid()):
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            failed = error  # a runtime folder that may not be written to
+            continue
+        check_folder(path, os.geteuid())
+        return path
+    raise failed
+
+
+def check_folder(path: str, uid: int) -> None:
+    """Raises OSError (EPERM) unless the folder is the user's, and closed to all others."""
+    status = os.lstat(path)
+    if not stat.S_ISDIR(status.st_mode):
+        reason = "it is no folder"
+    elif status.st_uid != uid:
+        reason = f"it belongs to user {status.st_uid}"
+    elif status.st_mode & 0o077:
+        reason = "others may enter it: chmod 700"
+    else:
+        return
+    raise OSError(errno.EPERM, f"monitor sockets cannot be there: {reason}", path)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is a process of this number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def sockets_of(uid: int) -> Iterator[tuple[int, str]]:
+    """(pid, path) of the sockets of a user's living processes; removes those of dead ones."""
+    for folder in folders_of(uid):
+        try:
+            check_folder(folder, uid)
+            names = os.listdir(folder)
+        except OSError:
+            continue
+        for name in names:
+            digits, _, end = name.partition(".")
+            if end != "sock" or not digits.isdecimal():
+                continue
+            path = os.path.join(folder, name)
+            if is_alive(int(digits)):
+                yield int(digits), path
+            else:
+                try:
+                    os.unlink(path)
+                except OSError:
+                    pass  # another process was faster, or it is another user's
