@@ -25,8 +25,11 @@ from pathlib import Path
 from typing import Any
 
 # A program gets these from functions, and does not make them.
-GIVEN = ("BinaryFile", "TextFile")
-MODULES = ("aiopoll", "aiopoll.libaio", "aiopoll.kernel")
+GIVEN = ("BinaryFile", "TextFile", "WrappedBinaryFile", "WrappedTextFile")
+MODULES = (
+    *("aiopoll", "aiopoll.libaio", "aiopoll.kernel"),
+    *("aiopoll.files.os", "aiopoll.files.ospath", "aiopoll.files.tempfile"),
+)
 
 
 def parameters(function: Any) -> list[str] | None:

@@ -23,11 +23,20 @@ if typing.TYPE_CHECKING:
     from aiopoll.files import TemporaryDirectory as TemporaryDirectory
     from aiopoll.files import TemporaryFile as TemporaryFile
     from aiopoll.files import TextFile as TextFile
+    from aiopoll.files import WrappedBinaryFile as WrappedBinaryFile
+    from aiopoll.files import WrappedTextFile as WrappedTextFile
     from aiopoll.files import copyfile as copyfile
     from aiopoll.files import file_statistics as file_statistics
     from aiopoll.files import open as open
     from aiopoll.files import read_bytes as read_bytes
     from aiopoll.files import scandir as scandir
+    from aiopoll.files import stderr as stderr
+    from aiopoll.files import stderr_bytes as stderr_bytes
+    from aiopoll.files import stdin as stdin
+    from aiopoll.files import stdin_bytes as stdin_bytes
+    from aiopoll.files import stdout as stdout
+    from aiopoll.files import stdout_bytes as stdout_bytes
+    from aiopoll.files import wrap as wrap
     from aiopoll.files import write_atomic as write_atomic
     from aiopoll.files import write_bytes as write_bytes
     from aiopoll.loop import EventLoop as EventLoop
@@ -75,11 +84,20 @@ _MODULES = {
         "TemporaryDirectory",
         "TemporaryFile",
         "TextFile",
+        "WrappedBinaryFile",
+        "WrappedTextFile",
         "copyfile",
         "file_statistics",
         "open",
         "read_bytes",
         "scandir",
+        "stderr",
+        "stderr_bytes",
+        "stdin",
+        "stdin_bytes",
+        "stdout",
+        "stdout_bytes",
+        "wrap",
         "write_atomic",
         "write_bytes",
     ),
@@ -133,6 +151,8 @@ __all__ = [
     "TextFile",
     "ThreadPoolMetrics",
     "Timings",
+    "WrappedBinaryFile",
+    "WrappedTextFile",
     "accelerate_streams",
     "alias_uvloop",
     "copyfile",
@@ -149,7 +169,14 @@ __all__ = [
     "scandir",
     "start_server",
     "start_unix_server",
+    "stderr",
+    "stderr_bytes",
+    "stdin",
+    "stdin_bytes",
+    "stdout",
+    "stdout_bytes",
     "trace_span",
+    "wrap",
     "write_atomic",
     "write_bytes",
 ]

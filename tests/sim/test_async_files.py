@@ -198,3 +198,40 @@ def test_the_real_names_are_back_afterwards():
     inside(lambda: None)
     assert (aiopoll.open, aiopoll.Path, aiopoll.BinaryFile) == before
     assert not hasattr(aiopoll.open, "simulated")
+
+
+def test_the_rest_of_ios_methods(everywhere):
+    async def program(top):
+        path = f"{top}/f"
+        Path(path).write_bytes(b"one\ntwo\nthree")
+        seen = []
+        async with aiopoll.open(path, "rb") as file:
+            buffer = bytearray(3)
+            seen += [await file.readinto1(buffer), bytes(buffer), (await file.peek())[:4]]
+            seen += [await file.tell(), await file.readall()]
+        file = await aiopoll.open(path, "w+", encoding="utf-8")
+        await file.write("ä")
+        await file.reconfigure(encoding="latin-1", write_through=True)
+        await file.write("ä")
+        seen += [file.encoding, file.write_through]
+        below = await file.detach()
+        await below.write(b"end")
+        seen += [isinstance(below, aiopoll.BinaryFile)]
+        seen += [await result_of(file.close()), await result_of(file.read()), file.closed]
+        await below.close()
+        return seen, Path(path).read_bytes()
+
+    everywhere(program)
+
+
+def test_modules_of_aiofiles(everywhere):
+    from aiopoll.files import os as aios
+
+    async def program(top):
+        await aios.makedirs(f"{top}/a/b")
+        await aios.rename(f"{top}/a/b", f"{top}/a/c")
+        names = await aios.listdir(f"{top}/a")
+        kinds = [await aios.path.isdir(f"{top}/a/c"), await aios.path.exists(f"{top}/a/b")]
+        return names, kinds, await result_of(aios.stat(f"{top}/none")), os.listdir(top)
+
+    everywhere(program)

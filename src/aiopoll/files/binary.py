@@ -8,13 +8,12 @@ import functools
 import io
 import operator
 import os
-import select
 import stat
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, AnyStr, Self
 
-from aiopoll.files.file import File
 from aiopoll.files.readable import wait_readable
+from aiopoll.files.stream_file import StreamFile
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -27,7 +26,7 @@ READ_MAX = 16 << 20
 """The largest request of a read to the end, in bytes."""
 
 
-class BinaryFile(File):
+class BinaryFile(StreamFile):
     """A file open in a binary mode: io.BufferedRandom's methods as coroutines, and positional I/O.
 
     The cursor belongs to read, readline, write, seek and so on, which run one after the other.
@@ -61,6 +60,7 @@ class BinaryFile(File):
         super().__init__(loop, fd, name, closefd=closefd)
         try:
             self.mode = mode
+            self._detached = False
             self._readable = "r" in mode or "+" in mode
             self._writable = "r" not in mode or "+" in mode
             # Whatever the mode is: with O_APPEND on the descriptor the kernel writes to the end.
@@ -151,63 +151,6 @@ class BinaryFile(File):
         with contextlib.suppress(OSError), self._descriptor() as fd:
             return os.isatty(fd)
         return False
-
-    # The descriptor
-
-    @contextlib.contextmanager
-    def _descriptor(self) -> Iterator[int]:
-        """Yields the descriptor for system calls, in the loop's thread or another.
-
-        Raises OSError (EBADF) if the number names another file by now.  An OSError raised within
-        gets the name of the file.
-        """
-        fd = self._enter()
-        try:
-            yield fd
-        except OSError as error:
-            if error.errno is not None and error.filename is None:
-                error.filename = self.name
-            raise
-        finally:
-            self._leave(fd)
-
-    def _block_size(self) -> int:
-        with self._descriptor() as fd:
-            size = os.fstat(fd).st_blksize
-        return size if size > 1 else io.DEFAULT_BUFFER_SIZE
-
-    def _read_once(self, size: int) -> bytes:
-        with self._descriptor() as fd:
-            return os.read(fd, size)
-
-    def _write_stream(self, data: bytes, ahead: int, whole: bool) -> int:
-        """Calls write(2), until all is written if `whole`; blocks even if the descriptor does not.
-
-        ahead: the bytes by which the kernel's cursor is ahead of ours.  Returns the number of bytes
-        written.  After an OSError _unwritten keeps the rest, for another try, as in io's buffers.
-        """
-        view = memoryview(data)
-        if ahead:
-            self._seek(-ahead, os.SEEK_CUR)
-        while True:
-            with self._descriptor() as fd:
-                try:
-                    view = view[os.write(fd, view) :]
-                except BlockingIOError:
-                    poll = select.poll()
-                    poll.register(fd, select.POLLOUT)
-                    poll.poll()
-                    continue
-                except OSError:
-                    if self._gathers:
-                        self._unwritten[:0] = view
-                    raise
-            if not (view and whole):
-                return len(data) - len(view)
-
-    def _seek(self, offset: int, whence: int) -> int:
-        with self._descriptor() as fd:
-            return os.lseek(fd, offset, whence)
 
     # Reading
 
@@ -342,18 +285,33 @@ class BinaryFile(File):
                 await self._fill()
             return self._take(size)
 
+    async def peek(self, size: int = 0, /) -> bytes:
+        """Returns bytes after the cursor, which stays, with at most one read(2).
+
+        They are any number, whatever `size` is, and none at the end of the file alone.
+        """
+        self._check_readable()
+        async with self._lock:
+            await self._flush()
+            if not self._available():
+                await self._fill()
+            return self._ahead[self._taken :]
+
+    async def readall(self) -> bytes:
+        """Returns the rest of the file."""
+        return await self.read()
+
     async def readinto(self, buffer: "Buffer", /) -> int:
         """Fills the writable `buffer`, less at the end of the file; returns the number of bytes.
 
         The buffer is not touched after this returns or raises.  Raises TypeError if it is
         read-only.
         """
-        with memoryview(buffer) as view, view.cast("B") as target:
-            if target.readonly:
-                raise TypeError("readinto() needs a writable buffer")
-            data = await self.read(len(target))
-            target[: len(data)] = data
-            return len(data)
+        return await read_into(self.read, buffer)
+
+    async def readinto1(self, buffer: "Buffer", /) -> int:
+        """Reads into the writable `buffer` with at most one read(2), as read1()."""
+        return await read_into(self.read1, buffer)
 
     async def readline(self, size: int | None = -1, /) -> bytes:
         """Reads a line with its newline, at most `size` bytes unless that is negative.
@@ -554,12 +512,34 @@ class BinaryFile(File):
             self._drop_ahead()
             return size
 
+    async def detach(self) -> io.FileIO:
+        """Writes the buffered bytes, and gives the descriptor away; returns it as an io.FileIO.
+
+        The kernel's cursor is put where ours is, if the file has positions.  Later calls raise
+        ValueError, close() too.  Raises OSError (EBUSY) while positional I/O is under way.
+        """
+        self.fileno()
+        async with self._lock:
+            await self._flush()
+            ahead = await self._read_late()
+            fd, closefd = self._detach()
+            self._detached = True
+            # "w" on a descriptor neither creates nor truncates.
+            raw = io.FileIO(fd, self.mode.replace("x", "w"), closefd)
+            if self._seekable and not self.streaming:
+                raw.seek(self._position)
+            elif self._seekable:
+                raw.seek(-ahead, os.SEEK_CUR)
+            return raw
+
     async def close(self) -> None:
         """Writes the buffered bytes, waits for all I/O under way, and closes the file.
 
         Does not fsync.  Closing again does nothing.  The file is closed even if this raises, or
-        is cancelled.
+        is cancelled.  Raises ValueError after detach().
         """
+        if self._detached:
+            raise ValueError("the descriptor has been detached")
         try:
             if not self.closed:
                 async with self._lock:
@@ -567,6 +547,16 @@ class BinaryFile(File):
                         await self._flush()
         finally:
             await asyncio.shield(self._close())
+
+
+async def read_into(read: Callable[[int], Coroutine[Any, Any, bytes]], buffer: "Buffer") -> int:
+    """Fills a writable buffer with what `read` returns; returns the number of bytes."""
+    with memoryview(buffer) as view, view.cast("B") as target:
+        if target.readonly:
+            raise TypeError("reading needs a writable buffer")
+        data = await read(len(target))
+        target[: len(data)] = data
+        return len(data)
 
 
 async def lines_of(file: AsyncIterable[AnyStr], hint: int | None) -> list[AnyStr]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 StrPath = str | os.PathLike[str]
+AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -35,6 +36,14 @@ def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> as
     queue = queue_of(loop)
     keep_until_shutdown(loop, queue)
     return queue.call(functools.partial(function, *args, **kwargs))
+
+
+def in_own_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+    """Calls a function that may wait for ever, in a thread that no other call needs."""
+    loop = asyncio.get_running_loop()
+    queue = queue_of(loop)
+    keep_until_shutdown(loop, queue)
+    return queue.call(functools.partial(function, *args, **kwargs), patient=True)
 
 
 def waits_in_open(path: Any) -> bool:

@@ -14,7 +14,7 @@ The request would then read by a number that names another file by now.
 """
 
 from cpython.number cimport PyNumber_Index
-from libc.errno cimport EINTR, errno
+from libc.errno cimport EBUSY, EINTR, errno
 from posix.unistd cimport SEEK_CUR, SEEK_END, lseek
 
 from aiopoll.aio cimport abi
@@ -390,6 +390,17 @@ cdef class File:
         call = self.file.take_descriptor()
         if call is not None and not self.file.closefd:
             call()  # the duplicate is our own
+
+    def _detach(self):
+        """Gives the descriptor away; returns its number, and whether closing it was up to this.
+
+        Raises OSError (EBUSY) while requests are under way.
+        """
+        self.check_open(False, False)
+        if self.file.pending > 0:
+            raise OSError(EBUSY, "I/O is under way: wait for it before detach()", self.file.name)
+        self._give_up()
+        return self.file.number, self.file.closefd
 
     def _close(self):
         """Has later calls raise, and closes the file when its requests are over.

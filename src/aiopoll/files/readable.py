@@ -1,6 +1,7 @@
 """Waits for the data of a pipe on the loop, so that no thread has to wait for it."""
 
 import asyncio
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -52,3 +53,24 @@ def set_ready(ready: asyncio.Future[None]) -> None:
     """Finishes the future, unless it is done."""
     if not ready.done():
         ready.set_result(None)
+
+
+async def until_readable(fd: int) -> None:
+    """Waits until a descriptor is readable; returns at once if the loop cannot poll it.
+
+    The loop watches a duplicate: other code may watch `fd` itself, or close it meanwhile.
+    """
+    loop = asyncio.get_running_loop()
+    own = os.dup(fd)
+    try:
+        ready = loop.create_future()
+        try:
+            loop.add_reader(own, set_ready, ready)
+        except (OSError, NotImplementedError, RuntimeError, ValueError):
+            return
+        try:
+            await ready
+        finally:
+            loop.remove_reader(own)
+    finally:
+        os.close(own)

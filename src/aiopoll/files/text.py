@@ -36,6 +36,10 @@ BATCH = 64 << 10
 """The number of characters fetched at once, or gathered before they are written."""
 
 
+OFFSET_MASK = (1 << 64) - 1
+"""The part of a TextIOWrapper's position that is the file's."""
+
+
 class BorrowedRaw(io.RawIOBase):
     """A borrowed pipe, socket or terminal, as a raw file for io's buffers."""
 
@@ -139,7 +143,7 @@ class TextFile:
         self._unwritten: list[str] = []
         self._unwritten_size = 0
         self._doing: asyncio.Future[Any] | None = None
-        self._closing = False
+        self._closing = self._detached = False
         self._lock = asyncio.Lock()
         self._encode = codecs.getencoder(self._wrapper.encoding)
         self._error: Exception | None = None  # raised after the batch
@@ -198,6 +202,27 @@ class TextFile:
     def line_buffering(self) -> bool:
         """Whether a write with a newline goes to the kernel at once."""
         return self._line_buffering
+
+    @property
+    def write_through(self) -> bool:
+        """Whether no text is gathered before it goes to the buffer underneath."""
+        return self._wrapper.write_through
+
+    async def reconfigure(self, **options: Any) -> None:
+        """Writes the gathered text, and changes the format: io.TextIOWrapper.reconfigure().
+
+        options: encoding, errors, newline, line_buffering, write_through.  Raises
+        io.UnsupportedOperation if one of the first three comes after reading began.
+        """
+        self.fileno()
+        async with self._lock:
+            await self._flush(through=self.writable())
+            if self._lines:
+                await self._do(self._go_back)
+            await self._do(functools.partial(self._wrapper.reconfigure, **options))
+            self._encode = codecs.getencoder(self._wrapper.encoding)
+            if options.get("line_buffering") is not None:
+                self._line_buffering = bool(options["line_buffering"])
 
     def fileno(self) -> int:
         """Returns the descriptor.  Raises ValueError once the file is closed."""
@@ -384,7 +409,7 @@ class TextFile:
             self._unwritten_size += len(text)
             if self._line_buffering and ("\n" in text or "\r" in text):
                 await self._flush(through=True)
-            elif self._unwritten_size >= BATCH:
+            elif self._unwritten_size >= BATCH or self._wrapper.write_through:
                 await self._flush()
             return len(text)
 
@@ -470,12 +495,34 @@ class TextFile:
         self._note_end(0)
         return end
 
+    async def detach(self) -> BinaryFile:
+        """Writes the buffered text; returns the file underneath, its cursor where ours is.
+
+        Later calls raise ValueError, close() too.
+        """
+        self.fileno()
+        async with self._lock:
+            await self._flush(through=self.writable())
+            position = await self._do(self._go_back) if self.buffer.seekable() else None
+            await self._do(self._detach_wrapper)
+            self._detached = self._closing = True
+            if position is not None:
+                # The upper bits are the decoder's state, which no binary file has.
+                await self.buffer.seek(position & OFFSET_MASK)
+        return self.buffer
+
+    def _detach_wrapper(self) -> None:
+        """In a thread: takes the wrapper off, and its own descriptor object with it."""
+        self._wrapper.detach().close()
+
     async def close(self) -> None:
         """Writes the buffered text, waits for all I/O under way, and closes the file.
 
         Does not fsync.  Closing again does nothing.  The file is closed even if this raises, or
-        is cancelled.
+        is cancelled.  Raises ValueError after detach().
         """
+        if self._detached:
+            raise ValueError("the file underneath has been detached")
         try:
             if not self.closed:
                 async with self._lock:

@@ -22,14 +22,15 @@ from typing import TYPE_CHECKING, Any
 from ...kernel.uapi import O_DIRECT, O_TMPFILE
 from .async_file import FileStatistics, disk_of, file_statistics, the_host, waited
 from .binary_file import BinaryFile
-from .dispatch import Dispatcher, Lookalike, Replacement
-from .escape import refuse
+from .dispatch import Dispatcher, Lookalike, Replacement, method
+from .escape import escaped, refuse
 from .file_objects import Opening, TextFile, open_async
 
 if TYPE_CHECKING:
     from ..host import Host
 
 NSEC = 1_000_000_000
+OPEN_IT = "open the file by aiopoll.open"
 
 
 async def on_device(operations: int = 0) -> None:
@@ -268,6 +269,19 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "NamedTemporaryFile": _named_temporary_file,
     "TemporaryDirectory": _temporary_directory,
     **{name: refuse(f"aiopoll.{name}", "use the loop that runs") for name in ("Context", "probe")},
+    "wrap": refuse("aiopoll.wrap", OPEN_IT),
+}
+# Those of aiopoll.files.tempfile, which are tempfile's own in a thread.
+TEMPORARY: dict[str, Callable[..., Any]] = {
+    "TemporaryFile": temporary_file,
+    **{
+        name: refuse(f"aiopoll.files.tempfile.{name}", f"use aiopoll.{way_out}")
+        for name, way_out in {
+            "NamedTemporaryFile": "NamedTemporaryFile",
+            "SpooledTemporaryFile": "TemporaryFile",
+            "TemporaryDirectory": "TemporaryDirectory",
+        }.items()
+    },
 }
 CLASSES: dict[str, type] = {
     "BinaryFile": BinaryFile,
@@ -321,6 +335,48 @@ def _stand_in(own: type, original: type) -> Any:
     return StandIn
 
 
+def _of_os(module: Any, name: str) -> Callable[[Any], Any]:
+    """Return the `make` for a function of aiopoll.files.os: that of os, within a coroutine."""
+
+    def simulated(host: Host, *args: Any, **kwargs: Any) -> Any:
+        return called(getattr(module, name), *args, **kwargs)
+
+    return lambda original: Dispatcher(original, simulated)
+
+
+def _wrapped(host: Host, original: Any, self: Any) -> Any:
+    raise escaped("a file of aiopoll.wrap, or aiopoll.stdin and its like", OPEN_IT)
+
+
+def _of_files(loaded: dict[str, Any]) -> Iterable[Replacement]:
+    """Yield the names of aiopoll.files and its modules, as far as they are imported."""
+    package = f"{__name__.partition('.')[0]}.files"
+    if (files := loaded.get(package)) is not None:
+        for name in FUNCTIONS.keys() & vars(files).keys():
+            yield files, name, _function(name, FUNCTIONS[name])
+    for name, module in (("os", os), ("ospath", os.path)):
+        if (ours := loaded.get(f"{package}.{name}")) is not None:
+            for each in ours.__all__:
+                if each not in ("path", "wrap"):
+                    yield ours, each, _of_os(module, each)
+            if name == "os":
+                yield ours, "wrap", _function("wrap", _wrap_function)
+    if (ours := loaded.get(f"{package}.tempfile")) is not None:
+        for name, simulated in TEMPORARY.items():
+            yield ours, name, _function(name, simulated)
+    if (ours := loaded.get(f"{package}.wrapped")) is not None:
+        yield ours.WrappedFile, "_one_by_one", method(_wrapped)
+
+
+def _wrap_function(host: Host, function: Callable[..., Any]) -> Callable[..., Any]:
+    """aiopoll.files.os.wrap()."""
+
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        return await called(function, *args, **kwargs)
+
+    return call
+
+
 def late() -> Iterable[Replacement]:
     """Yield the names of the package, as far as it has imported them by now."""
     package = sys.modules[__name__.partition(".")[0]]
@@ -328,6 +384,7 @@ def late() -> Iterable[Replacement]:
         yield package, name, _function(name, simulated)
     for name, own in CLASSES.items():
         yield package, name, _class(own)
+    yield from _of_files(dict(sys.modules))
 
 
 def replacements() -> Iterable[Replacement]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ...kernel.ramfs import SECTOR_SIZE, Inode
 from ...kernel.uapi import O_DIRECT
 from .async_file import OFFSET_MAX, AsyncFile, FileStatistics, disk_of, offset_of, totals, waited
+from .escape import escaped
 from .paths import open_path
 from .raw_files import open_file
 
@@ -97,6 +98,24 @@ class BinaryFile(AsyncFile):
     async def readinto(self, buffer: Any, /) -> int:
         """Fill a buffer, less at the end of the file; returns the number of bytes."""
         return int(await self._do("readinto", buffer))
+
+    async def readinto1(self, buffer: Any, /) -> int:
+        """Read into a buffer with at most one call."""
+        return int(await self._do("readinto1", buffer))
+
+    async def peek(self, size: int = 0, /) -> bytes:
+        """Return bytes after the cursor, which stays."""
+        data: bytes = await self._do("peek", size)
+        return data
+
+    async def readall(self) -> bytes:
+        """Read the rest of the file."""
+        data: bytes = await self.read()
+        return data
+
+    async def detach(self) -> Any:
+        """Refused: a descriptor of a host is in no io.FileIO."""
+        raise escaped("detach() of a file", "go on with the file itself")
 
     # Positional calls
 

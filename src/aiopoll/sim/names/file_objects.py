@@ -28,6 +28,7 @@ class TextFile(AsyncFile):
         self._io = text
         self._lock = asyncio.Lock()
         self._host = buffer._host
+        self._detached = False
         self.streaming: bool = buffer.streaming
         self.name: Any = buffer.name
 
@@ -36,7 +37,7 @@ class TextFile(AsyncFile):
 
     @property
     def closed(self) -> bool:
-        return self.buffer.closed
+        return self._detached or self.buffer.closed
 
     @property
     def encoding(self) -> str:
@@ -55,6 +56,23 @@ class TextFile(AsyncFile):
     def line_buffering(self) -> bool:
         return bool(self._io.line_buffering)
 
+    @property
+    def write_through(self) -> bool:
+        return bool(self._io.write_through)
+
+    async def reconfigure(self, **options: Any) -> None:
+        """Write what is buffered, and change the format."""
+        async with self._lock:
+            self._io.reconfigure(**options)
+
+    async def detach(self) -> BinaryFile:
+        """Write what is buffered; returns the file below."""
+        async with self._lock:
+            self._io.flush()
+            self._io.detach()
+            self._detached = True
+        return self.buffer
+
     def statistics(self) -> FileStatistics:
         """Return the counters of the file below."""
         return self.buffer.statistics()
@@ -71,6 +89,8 @@ class TextFile(AsyncFile):
 
     async def close(self) -> None:
         """Write what is buffered, and close the file."""
+        if self._detached:
+            raise ValueError("the file underneath has been detached")
         try:
             if not self.closed:
                 await self.flush()
