@@ -111,7 +111,7 @@ class Live:
 
 def rates(before: aiopoll.LoopMetrics, after: aiopoll.LoopMetrics, seconds: float) -> Sample:
     """What has happened between two readings of the metrics, by the second."""
-    sample: Sample = {"backend": after.reactor.backend}
+    sample: Sample = {"backend": after.reactor.backend, "counters": counters(after)}
     for name in (
         "submitted",
         "completed",
@@ -142,6 +142,19 @@ def rates(before: aiopoll.LoopMetrics, after: aiopoll.LoopMetrics, seconds: floa
         whole = sum(parts.values()) or 1.0
         sample |= {name: 100 * part / whole for name, part in parts.items()}
     return sample
+
+
+def counters(metrics: aiopoll.LoopMetrics) -> Sample:
+    """All numbers that are no histogram: docs/reference/metrics.md has what each one counts."""
+    parts: dict[str, Any] = {"": metrics, "reactor.": metrics.reactor, "files.": metrics.files}
+    parts["thread_pool."] = metrics.thread_pool
+    return {
+        prefix + name: value
+        for prefix, part in parts.items()
+        if part is not None
+        for name, value in part._asdict().items()
+        if isinstance(value, (bool, int, float, str))
+    }
 
 
 COUNTERS = (

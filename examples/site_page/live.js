@@ -28,7 +28,7 @@ const samples = [];
 
 function number(value) {
   if (typeof value !== "number") return value ?? "–";
-  if (value >= 1000) return Math.round(value).toLocaleString("en");
+  if (value >= 1000 || Number.isInteger(value)) return Math.round(value).toLocaleString("en");
   return value >= 10 || value === 0 ? value.toFixed(0) : value.toFixed(2);
 }
 
@@ -106,10 +106,23 @@ function draw(plot) {
   });
 }
 
+function showCounters(counters) {
+  const rows = document.getElementById("counters");
+  for (const [name, value] of Object.entries(counters ?? {})) {
+    let cell = document.getElementById(`counter-${name}`);
+    if (!cell) {
+      cell = element("td", { id: `counter-${name}` });
+      rows.append(element("tr", {}, element("th", { scope: "row" }, name), cell));
+    }
+    cell.textContent = typeof value === "number" ? number(value) : String(value);
+  }
+}
+
 function drawAll() {
   const last = samples.at(-1) ?? {};
   for (const [key] of TILES) document.getElementById(`tile-${key}`).textContent = number(last[key]);
   PLOTS.forEach(draw);
+  showCounters(last.counters);
 }
 
 function show(text) {

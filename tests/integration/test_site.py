@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from aiopoll import ReactorStatistics
+
 SITE = Path(__file__).parents[2] / "examples" / "site.py"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -144,6 +146,10 @@ def test_a_browser_draws_the_plots(url: str, scheme: Any, width: int) -> None:
             "Number(document.getElementById('tile-requests').textContent.replaceAll(',', '')) > 10"
         )
         page.wait_for_function("!document.querySelector('button').disabled", timeout=60_000)
+        page.click("summary")
+        names = page.locator("#counters th").all_inner_texts()
+        assert {f"reactor.{name}" for name in ReactorStatistics._fields} <= set(names)
+        assert page.locator("#counters td").first.inner_text() != ""
         colors = page.evaluate(COLORS)
         assert min(colors) >= 2, colors  # the grid, and a line
         assert page.evaluate("document.documentElement.scrollWidth") <= width
