@@ -1,4 +1,5 @@
 # make run: serve the documentation, and a page that shows the loop at work.
+# make docs: the site of the documentation, in build/docs-site; open it by make run.
 # make check: lint, types and the quick tests, in a minute.  make test: lint and the whole suite.
 #   In twice as many processes as there are cores: PROCESSES=1 for less, PYTEST_ARGS for pytest.
 # make conformance: the long comparison with the Linux underneath.
@@ -40,13 +41,25 @@ BENCH_ARGS ?=
 MUTANTS ?=
 WHEELS ?=
 
-.PHONY: help run check test lint test-asan test-vm test-debian test-freethreaded test-tsan test-install conformance soak mutants bench dist wheels release clean check-machine
+.PHONY: help run docs check test lint test-asan test-vm test-debian test-freethreaded test-tsan test-install conformance soak mutants bench dist wheels release clean check-machine
 
 help:
 	@sed -n 's/^# \(make\)/\1/p' Makefile
 
 run: $(VENV)/.built
+	@$(MAKE) --no-print-directory docs || echo "make: there is no site: docs/ is served as it is" >&2
 	@exec $(BIN)/aiopoll run examples/site.py --port $(PORT)
+
+# The docstrings are in it too.
+SITE := build/docs-site
+SITE_SOURCES := $(wildcard *.md) $(shell find docs -type f) $(wildcard tools/docs_*.py) \
+	$(shell find src -name '*.py' -o -name '*.pyi')
+docs: $(SITE)/index.html
+
+$(SITE)/index.html: $(VENV)/.built $(SITE_SOURCES)
+	@$(BIN)/python -c 'import zensical' 2>/dev/null || $(BIN)/python -m pip install --quiet --group docs
+	$(BIN)/python -m tools.docs_site $(SITE)
+	@touch $@
 
 CHECK_TESTS := tests/aio tests/reactor tests/loop tests/kernel tests/cli tests/meta
 check: lint

@@ -1,6 +1,9 @@
-"""Serves docs/ with aiohttp, and a page that draws what the event loop does.
+"""Serves the documentation with aiohttp, and a page that draws what the event loop does.
 
-aiopoll run examples/site.py [--host HOST] [--port PORT] [--workers N]
+aiopoll run examples/site.py [--host HOST] [--port PORT] [--workers N] [--docs FOLDER]
+
+The documentation is what `make docs` has built in FOLDER, build/docs-site by default; else docs/ as
+it is.
 
 Workers are processes with a listening socket each on the same address (SO_REUSEPORT, socket(7)).
 The kernel distributes connections among them by their addresses.  If one ends, all do; where the
@@ -27,6 +30,7 @@ import aiopoll
 
 HERE = Path(__file__).resolve().parent
 DOCS = HERE.parent / "docs"
+BUILT = HERE.parent / "build" / "docs-site"
 
 LOAD_CONNECTIONS_MAX = 500
 LOAD_SECONDS_MAX = 60
@@ -36,6 +40,12 @@ FILES = web.AppKey("files", Files)
 PAGES = [path.relative_to(DOCS).as_posix() for path in sorted(DOCS.rglob("*.md"))]
 PATHS = {f"docs/{page}": DOCS / page for page in PAGES}
 PATHS |= {f"page/{path.name}": path for path in (HERE / "site_page").iterdir()}
+
+
+def built_pages(folder: Path) -> dict[str, Path]:
+    """The files of the site by their names in requests; none where it was not built."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {f"docs/{path.relative_to(folder).as_posix()}": path for path in files}
 
 
 def render_pages() -> str:
@@ -58,6 +68,8 @@ async def file(request: web.Request) -> web.Response:
 
 
 async def pages(request: web.Request) -> web.Response:
+    if "docs/index.html" in request.app[FILES].paths:
+        return await request.app[FILES].serve("docs/")
     return web.Response(text=INDEX, content_type="text/html")
 
 
@@ -173,12 +185,13 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8080, help="0 takes any free port")
     parser.add_argument("--workers", type=int, default=1, help="processes; a CPU has use for one")
+    parser.add_argument("--docs", type=Path, default=BUILT, help="what `make docs` has built")
     arguments = parser.parse_args()
     if arguments.workers < 1:
         parser.error("--workers must be 1 or more")
     live = Live()
     app = web.Application(middlewares=[live.count])
-    files = app[FILES] = Files(PATHS)
+    files = app[FILES] = Files(PATHS | built_pages(arguments.docs))
     app[LOAD] = set()
     app.on_shutdown.append(live.close)
     app.on_shutdown.append(end_load)

@@ -11,7 +11,19 @@ from aiohttp import web
 import aiopoll
 
 BLOCK = 4096
-TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".md": "text/plain"}
+TYPES = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".json": "application/json",
+    ".xml": "application/xml",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".woff2": "font/woff2",
+}
+"""The types by ending; all else is text."""
+
+BINARY = {"image/png", "font/woff2"}
 
 
 class Files:
@@ -23,15 +35,21 @@ class Files:
         self.blocks: asyncio.Task[aiopoll.BinaryFile] | None = None
 
     async def serve(self, name: str) -> web.Response:
-        """Returns a file; HTTPNotFound for a name that is none's."""
+        """Returns a file, for a folder its index.html; HTTPNotFound for a name that is none's."""
+        if name.endswith("/"):
+            name += "index.html"
         path = self.paths.get(name)
+        if path is None and f"{name}/index.html" in self.paths:
+            raise web.HTTPMovedPermanently(f"/{name}/")  # its links are relative to the folder
         if path is None:
             raise web.HTTPNotFound
         if name not in self.opened:
             self.opened[name] = asyncio.create_task(aiopoll.open(path, "rb"))
         file = await asyncio.shield(self.opened[name])
         body = await file.pread(path.stat().st_size, 0)
-        return web.Response(body=body, content_type=TYPES[path.suffix], charset="utf-8")
+        kind = TYPES.get(path.suffix, "text/plain")
+        charset = None if kind in BINARY else "utf-8"
+        return web.Response(body=body, content_type=kind, charset=charset)
 
     async def block(self, request: web.Request) -> web.Response:
         """Reads a block at a random place past the page cache: from the disk, on the ring."""
