@@ -55,13 +55,13 @@ class Trace:
     """
 
     def __init__(self, path: StrPath | None = None, *, size: int = SIZE) -> None:
-        self.path = None if path is None else Path(os.path.abspath(path))
+        self.path: Path | None = None if path is None else Path(os.path.abspath(path))
         self.size = size
         self.tracers: list[Tracer] = []
-        self.threads_lost = 0
-        self.made_in = os.getpid()
-        self.at_exit = True
-        self.written = 0  # files of signals
+        self.threads_lost: int = 0
+        self.made_in: int = os.getpid()
+        self.at_exit: bool = True
+        self.written: int = 0  # files of signals
         if self.path is not None:
             check_folder(expand(self.path))
         Tracer(size)  # raises for a wrong size; its memory is not touched
@@ -404,7 +404,7 @@ class trace_span:
     def __init__(self, name: str, /, **args: Any) -> None:
         self.name = name
         self.args = args
-        self.begun_ns = 0
+        self.begun_ns: int = 0
 
     def __enter__(self) -> None:
         self.begun_ns = time.monotonic_ns()
