@@ -24,6 +24,7 @@ NEED = {
     "aiopoll.sim.items": "pytest",
     "aiopoll.prometheus": "prometheus_client",
     "aiopoll.otel": "opentelemetry",
+    "aiopoll.cli.top_screen": "rich",
 }
 """Modules that need others, which may not be there."""
 

@@ -209,10 +209,10 @@ def test_installed_package_is_typed(wheel: Wheel, tmp_path: Path) -> None:
 def test_every_name_of_the_package_has_a_type(wheel: Wheel, tmp_path: Path) -> None:
     if not importlib.util.find_spec("pyright"):
         pytest.skip(reason="skips.toml: pyright without node")
-    # Two modules have types of libraries that the extras install.
+    # Some modules have types of libraries that the extras install.
     libraries = tmp_path / "libraries"
     libraries.mkdir()
-    for name in ("prometheus_client", "opentelemetry"):
+    for name in ("prometheus_client", "opentelemetry", "rich"):
         found = importlib.util.find_spec(name)
         assert found is not None
         (location,) = found.submodule_search_locations or []

@@ -5,9 +5,11 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from aiopoll import sim
 from aiopoll.sim import World
 from aiopoll.sim.run import run_once, searching
 from aiopoll.sim.tape import Plain, Tape
@@ -59,3 +61,20 @@ def test_modules_of_different_runs_share_what_they_bind(modules: list[str]) -> N
     assert all(module.monotonic is time.monotonic for module in loaded)
     assert {type(module.local) for module in loaded} == {threading.local}
     assert {type(module.lock) for module in loaded} == {type(threading.Lock())}
+
+
+def test_a_lock_that_a_module_binds_anew_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module does not grow by it, so that no search for names sees it."""
+    module = ModuleType("rebinds")
+    vars(module).update(local=threading.local(), lock=threading.Lock())
+    monkeypatch.setitem(sys.modules, "rebinds", module)
+
+    async def program(world: World) -> set[str]:
+        return {type(module.local).__name__, type(module.lock).__name__}
+
+    seen = [sim.run(program, seed=1)]
+    vars(module).update(local=threading.local(), lock=threading.Lock())
+    real = module.local, module.lock
+    seen.append(sim.run(program, seed=1))
+    assert seen == [{"SharedLocal", "SharedLock"}] * 2
+    assert (module.local, module.lock) == real

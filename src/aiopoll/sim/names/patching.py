@@ -170,6 +170,9 @@ class Patches:
             if key in self._installed:
                 continue
             before = place.get()
+            if type(before) in SHARED_TYPES and before is not place.original:
+                # Bound anew by the module, which has not grown: no scan has seen it.
+                place.original, place.stand_in = before, self._stand_in_of(before)
             if before is place.original:
                 place.put(place.stand_in)
             elif before is not place.stand_in:
@@ -203,6 +206,16 @@ class Patches:
                 if place is not None and self._installed.pop((number, name), None) is not None:
                     place.put(place.original)
 
+    def _stand_in_of(self, value: Any) -> Any:
+        """Return the stand-in for a lock or a local of a module's globals, one for each."""
+        known = self._stand_ins.get(id(value))
+        if known is not None:
+            return known[1]
+        made = self._shared(value)
+        self._stand_ins[id(value)] = (value, made)
+        self._originals[id(made)] = (made, value)
+        return made
+
     def _scan(self, *, restoring: bool = False) -> None:
         """Search the modules that are new or have grown."""
         scanned = self._scanned
@@ -232,10 +245,8 @@ class Patches:
                 stand_in, original = originals[number]
                 if restoring and (id(module), name) not in self._installed:
                     namespace[name] = original
-            elif type(value) in SHARED_TYPES and (made := self._shared(value)) is not None:
-                original, stand_in = value, made
-                stand_ins[number] = (original, stand_in)
-                originals[id(stand_in)] = (stand_in, original)
+            elif type(value) in SHARED_TYPES:
+                original, stand_in = value, self._stand_in_of(value)
             else:
                 continue
             if (id(module), name) not in self._places:
