@@ -425,6 +425,25 @@ def test_odd_names_do_no_harm(loop: aiopoll.EventLoop, path: Path) -> None:
     assert '</script>"\n?' in tasks
 
 
+def test_an_interrupted_look_opens_no_slice(loop: aiopoll.EventLoop) -> None:
+    class Interrupted:
+        def __getattribute__(self, name: str) -> Any:
+            raise KeyboardInterrupt
+
+        def __call__(self) -> None: ...
+
+    loop.start_trace()
+    for _ in range(20):
+        loop.call_soon(Interrupted())
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_forever()
+    opened: list[Any] = []
+    loop.call_soon(lambda: opened.extend(loop._tracer.open()))  # type: ignore[union-attr]
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert [kind for kind, *_ in opened] == [Kind.CALLBACK]
+
+
 # Errors
 
 

@@ -175,8 +175,12 @@ cdef class Tracer:
         memset(record, 0, sizeof(trace_record))
         if not isinstance(handle, Runnable) and is_cancelled(handle):
             return None
-        text = self.describe(handle, record)
-        self.begin(record, 0, text)
+        try:
+            text = self.describe(handle, record)
+            self.begin(record, 0, text)
+        except BaseException:  # a Ctrl-C, while code of the program's was asked for a name
+            record.kind = 0
+            raise
         return text
 
     def open(self):
