@@ -6,9 +6,11 @@ but the collector knows what they refer to.  A future does not know what will fi
 callback of a descriptor, a request or another future refers to it.
 
 Rule.  A chain is followed by the attributes of types alone, so that no code of a program runs: no
-repr, no __getattr__.  What refers to futures is gathered once for each dump.  A future that nothing
-known refers to is explained by the function of asyncio that made it, the innermost frames' own.
-Locals are read of these functions alone: before Python 3.13 a frame keeps what was read.
+repr, no __getattr__.  A class that passes for one of asyncio's may have code in their place: what
+that raises costs a part of one record, not the dump.  What refers to futures is gathered once for
+each dump.  A future that nothing known refers to is explained by the function of asyncio that made
+it, the innermost frames' own.  Locals are read of these functions alone: before Python 3.13 a frame
+keeps what was read.
 """
 
 import asyncio
@@ -18,12 +20,14 @@ import functools
 import gc
 import inspect
 import os
-from collections.abc import Iterable
-from types import CodeType, FrameType
-from typing import Any
+from collections.abc import Callable, Iterable
+from types import CodeType, FrameType, FunctionType, MethodType
+from typing import Any, TypeVar
 
 from aiopoll.loop.monitor.look import stream_of
 from aiopoll.loop.monitor.records import AwaitDump, AwaitKind, FrameDump
+
+T = TypeVar("T")
 
 DEPTH_MAX = 200
 """Coroutines of one chain, and lines of one stack."""
@@ -31,6 +35,7 @@ REFERRED_MAX = 20
 """Names of awaited tasks that a text has."""
 
 _ASYNCIO = os.path.dirname(asyncio.__file__) + os.sep
+_QUALNAME: Any = vars(type)["__qualname__"]
 _NEXT = ("cr_await", "gi_yieldfrom", "ag_await")
 _FRAMES = ("cr_frame", "gi_frame", "ag_frame")
 
@@ -53,6 +58,30 @@ _KINDS = {
 """By the class whose method of asyncio's made the future."""
 
 
+def guarded(look: Callable[[], T], otherwise: T) -> T:
+    """What a look at an object of the program returns; `otherwise` where that raises."""
+    try:
+        return look()
+    except Exception:
+        return otherwise
+
+
+def class_of(thing: object) -> str:
+    """The name of an object's class, which neither object nor class can change."""
+    name: str = _QUALNAME.__get__(type(thing))
+    return name
+
+
+def name_of_task(task: Any) -> str:
+    """The name of what is a task, or passes for one."""
+    return guarded(lambda: str(task.get_name()), "") or _place(task)
+
+
+def is_done(future: Any) -> bool:
+    """Whether a future is done; False for what does not say it."""
+    return guarded(lambda: bool(future.done()), False)
+
+
 def chain_of(awaitable: Any) -> list[Any]:
     """The awaitable and all that it awaits, one through the other, outermost first."""
     chain: list[Any] = []
@@ -66,8 +95,12 @@ def _next_of(awaitable: Any) -> Any:
     kind = type(awaitable)
     for name in _NEXT:
         if hasattr(kind, name):
-            return getattr(awaitable, name)
-    if kind.__name__ in ("coroutine_wrapper", "async_generator_asend", "async_generator_athrow"):
+            return guarded(lambda name=name: getattr(awaitable, name), None)  # type: ignore[misc]
+    if class_of(awaitable) in (
+        "coroutine_wrapper",
+        "async_generator_asend",
+        "async_generator_athrow",
+    ):
         for referent in gc.get_referents(awaitable):
             if any(hasattr(type(referent), name) for name in _NEXT):
                 return referent
@@ -78,8 +111,8 @@ def frame_of(awaitable: Any) -> FrameType | None:
     """The frame of a coroutine, a generator or the like; None if it has none any more."""
     for name in _FRAMES:
         if hasattr(type(awaitable), name):
-            frame: FrameType | None = getattr(awaitable, name)
-            return frame
+            found = guarded(lambda name=name: getattr(awaitable, name), None)  # type: ignore[misc]
+            return found if type(found) is FrameType else None
     return None
 
 
@@ -102,13 +135,17 @@ def owner_of(code: CodeType) -> str:
 
 def name_of_callable(function: Any) -> str:
     """The name of a callback, with its file and line, without running code of the program."""
+    return guarded(lambda: _name_of_callable(function), f"{class_of(function)} object")
+
+
+def _name_of_callable(function: Any) -> str:
     while isinstance(function, functools.partial):
         function = function.func
     owner = getattr(function, "__self__", None) if _is_plain(function) else None
     if isinstance(owner, asyncio.Task):
-        return f"step of task {owner.get_name()!r}"
+        return f"step of task {name_of_task(owner)!r}"
     if not inspect.isroutine(function) and not inspect.isclass(function):
-        return f"{type(function).__qualname__} object"
+        return f"{class_of(function)} object"
     code = getattr(inspect.unwrap(function), "__code__", None)
     place = f" at {code.co_filename}:{code.co_firstlineno}" if isinstance(code, CodeType) else ""
     return f"{function.__qualname__}{place}"
@@ -139,12 +176,13 @@ class Referrers:
 
     def add_timer(self, seconds: float, callback: Any, args: Any) -> None:
         """Notes a timer that is due in so many seconds, if it finishes a future or ends a task."""
-        name = getattr(callback, "__qualname__", "") if inspect.isroutine(callback) else ""
+        function = callback.__func__ if type(callback) is MethodType else callback
+        name = function.__qualname__ if type(function) is FunctionType else ""
         if name in ("_set_result_unless_cancelled", "_release_waiter") and args:
             kind = AwaitKind.SLEEP if name.startswith("_set") else AwaitKind.TIMEOUT
             words = "sleep" if kind is AwaitKind.SLEEP else "what has a timeout"
             self.add(args[0], AwaitDump(kind, f"{words}, {max(seconds, 0.0):.3f} s more", seconds))
-        elif name == "Timeout._on_timeout":
+        elif name == "Timeout._on_timeout" and type(callback) is MethodType:
             task = getattr(callback.__self__, "_task", None)
             self._deadlines[id(task)] = task, seconds
 
@@ -154,8 +192,12 @@ class Referrers:
 
     def describe(self, future: Any, chain: list[Any]) -> AwaitDump:
         """What a task awaits that waits for the future, by way of the chain."""
+        unknown = AwaitDump(AwaitKind.OTHER, f"{_place(future)}, which cannot be looked at")
+        return guarded(lambda: self._describe(future, chain), unknown)
+
+    def _describe(self, future: Any, chain: list[Any]) -> AwaitDump:
         if isinstance(future, asyncio.Task):
-            name = future.get_name()
+            name = name_of_task(future)
             return AwaitDump(AwaitKind.TASK, f"task {name!r}", task=name)
         found = self._found.get(id(future), (None, None))[1]
         if found is not None:
@@ -226,7 +268,7 @@ def _of_wait_for(found: AwaitDump, chain: list[Any]) -> AwaitDump:
         if frame is not None and frame.f_code.co_qualname == "wait_for":
             task = frame.f_locals.get("fut")
             if isinstance(task, asyncio.Task):
-                name, seconds = task.get_name(), found.seconds or 0.0
+                name, seconds = name_of_task(task), found.seconds or 0.0
                 text = f"task {name!r}, times out in {max(seconds, 0.0):.3f} s"
                 return AwaitDump(AwaitKind.TASK, text, seconds, task=name)
     return found
@@ -235,13 +277,13 @@ def _of_wait_for(found: AwaitDump, chain: list[Any]) -> AwaitDump:
 def _plain_future(future: Any) -> tuple[AwaitKind, str]:
     if future is None:
         return AwaitKind.OTHER, "something that is no future"
-    return AwaitKind.FUTURE, f"{type(future).__name__} at {id(future):#x}"
+    return AwaitKind.FUTURE, _place(future)
 
 
 def _names(futures: Iterable[Any]) -> str:
-    pending = [each for each in futures if not each.done()]
+    pending = [each for each in futures if not is_done(each)]
     names = [
-        repr(each.get_name()) if isinstance(each, asyncio.Task) else type(each).__name__
+        repr(name_of_task(each)) if isinstance(each, asyncio.Task) else class_of(each)
         for each in pending[:REFERRED_MAX]
     ]
     more = f" and {len(pending) - len(names)} more" if len(pending) > len(names) else ""
@@ -263,4 +305,4 @@ def _of_object(kind: AwaitKind, function: str, owner: Any) -> AwaitDump:
 
 
 def _place(owner: object) -> str:
-    return f"{type(owner).__name__} at {id(owner):#x}"
+    return f"{class_of(owner)} at {id(owner):#x}"

@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
-from types import FrameType
+from types import FrameType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from aiopoll.loop.monitor import look
@@ -30,8 +30,12 @@ from aiopoll.loop.monitor.awaiting import (
     DEPTH_MAX,
     Referrers,
     chain_of,
+    class_of,
     frame_of,
+    guarded,
+    is_done,
     name_of_callable,
+    name_of_task,
     stack_of,
 )
 from aiopoll.loop.monitor.records import (
@@ -56,6 +60,8 @@ LIMIT = 100
 """Records of each kind, where the caller does not say."""
 SCAN_MAX = 100_000
 """Timers, tasks and callbacks that are looked at, however few are shown."""
+DIGITS_MAX = 1000
+"""Of a number in a name: int() refuses those of some thousand digits."""
 WAIT_S = 1.0
 """How long a loop without a GIL is waited for."""
 
@@ -263,7 +269,8 @@ class _Dump:
             self.referrers.add(future, AwaitDump(AwaitKind.SOCKET, text, fd=fd))
         elif isinstance(callback, asyncio.Handle):
             function, args = callback._callback, callback._args  # type: ignore[attr-defined]
-            name = getattr(function, "__name__", "")
+            name = "" if type(function) is not MethodType else name_of_callable(function)
+            name = name.partition(" at ")[0].rpartition(".")[2]
             if name.startswith("_sock_") and args and asyncio.isfuture(args[0]):
                 text = f"{name[1:]} of fd {fd}"
                 self.referrers.add(args[0], AwaitDump(AwaitKind.SOCKET, text, fd=fd))
@@ -290,7 +297,7 @@ class _Dump:
         found = [] if files is None else files.requests_now()
         shown: list[RequestDump] = []
         for future, kind, state, name, fd, offset, size, seconds in found:
-            file = "" if name is None else str(name) if isinstance(name, (str, int)) else repr(name)
+            file = "" if name is None else _text_of_name(name)
             text = (
                 f"{kind} of {size} bytes at {offset} of {file!r}" if file else f"{kind} of a file"
             )
@@ -316,7 +323,7 @@ class _Dump:
         current = asyncio.current_task(loop) if loop._thread_id is not None else None
 
         def order(task: asyncio.Task[Any]) -> tuple[int, Any]:
-            return _ORDER[_state_of(task, current)], _natural(task.get_name())
+            return _ORDER[_state_of(task, current)], _natural(name_of_task(task))
 
         self.nr_tasks = len(tasks)
         self.tasks = [
@@ -325,25 +332,26 @@ class _Dump:
         ]
 
     def _task(self, task: asyncio.Task[Any], state: TaskState, future: Any) -> TaskDump:
-        coroutine: Any = task.get_coro()
+        coroutine: Any = guarded(lambda: task.get_coro(), None)
+        function = guarded(lambda: coroutine.__qualname__, None)
         chain = chain_of(coroutine)
         awaits = None
         if state is TaskState.WAITING:
-            if future is None or future.done():
+            if future is None or is_done(future):
                 state = TaskState.READY
             else:
                 awaits = self.referrers.describe(future, chain)
         return TaskDump(
-            name=task.get_name(),
+            name=name_of_task(task),
             ident=id(task),
             state=state,
-            coroutine=getattr(coroutine, "__qualname__", type(coroutine).__qualname__),
+            coroutine=function if isinstance(function, str) else class_of(coroutine),
             stack=self._running_stack(coroutine)
             if state is TaskState.RUNNING
             else stack_of(frame_of(each) for each in chain),
             awaits=awaits,
             deadline=self.referrers.deadline(task),
-            cancelling=task.cancelling(),
+            cancelling=guarded(lambda: int(task.cancelling()), 0),
             made_at=_made_at(self.loop, task),
         )
 
@@ -368,7 +376,7 @@ def _state_of(task: asyncio.Task[Any], current: asyncio.Task[Any] | None) -> Tas
     if task is current:
         return TaskState.RUNNING
     future = getattr(task, "_fut_waiter", None)
-    return TaskState.READY if future is None or future.done() else TaskState.WAITING
+    return TaskState.READY if future is None or is_done(future) else TaskState.WAITING
 
 
 def _made_at(loop: Any, task: Any) -> tuple[FrameDump, ...]:
@@ -382,7 +390,7 @@ def _made_at(loop: Any, task: Any) -> tuple[FrameDump, ...]:
 def _natural(name: str) -> list[tuple[int, int, str]]:
     """Sorts Task-10 after Task-9."""
     return [
-        (0, int(part), "") if part.isdecimal() else (1, 0, part)
+        (0, int(part), "") if part.isdecimal() and len(part) < DIGITS_MAX else (1, 0, part)
         for part in re.findall(r"\d+|\D+", name)
     ]
 
@@ -393,6 +401,12 @@ def _sock_method(name: str) -> str:
     return "sock_" + words.replace("send_all", "sendall").replace("send_to", "sendto").replace(
         "recv_from", "recvfrom"
     )
+
+
+def _text_of_name(name: Any) -> str:
+    """Of a file: its path as the program has given it, or a number."""
+    unknown = f"{class_of(name)} object"
+    return guarded(lambda: str(name) if isinstance(name, (str, int)) else repr(name), unknown)
 
 
 def _text_of_handle(handle: Any) -> str:
