@@ -228,6 +228,18 @@ def test_a_folder_that_is_not_the_users_is_refused(folder: Path, fault: str) -> 
     assert "cannot be there" in done.stderr
 
 
+@pytest.mark.parametrize("runtime", ["x" * 100, "relative"])
+def test_a_runtime_folder_that_cannot_be_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runtime: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = tmp_path / runtime
+    made.mkdir()
+    given = runtime if runtime == "relative" else str(made)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", given)
+    assert sockets.folders_of(os.geteuid()) == [f"/tmp/aiopoll-{os.geteuid()}"]
+
+
 def test_another_process_behind_a_name_is_not_believed(folder: Path) -> None:
     sockets.make_folder()
     with program("asleep") as child, socket.socket(socket.AF_UNIX) as listener:

@@ -4,9 +4,9 @@ Facts.  A path of a Unix socket outlives the process that has bound it.  A folde
 made by any user, of any name, before its owner makes it.
 
 Rule.  The socket of a process is PID.sock, in a folder that its user alone can enter: of
-$XDG_RUNTIME_DIR, or else of /tmp with the user's number in its name.  A folder that is another
-user's, open to others or a link is refused.  Those of processes that are gone are removed where
-sockets are made or listed.
+$XDG_RUNTIME_DIR, if that is absolute and short enough for a socket, or else of /tmp with the user's
+number in its name.  A folder that is another user's, open to others or a link is refused.  Those of
+processes that are gone are removed where sockets are made or listed.
 """
 
 import errno
@@ -14,13 +14,24 @@ import os
 import stat
 from collections.abc import Iterator
 
+PID_MAX = 1 << 22
+"""The largest number of a process."""
+PATH_MAX = 107
+"""Bytes of sun_path, but for the 0 at its end."""
+
 
 def folders_of(uid: int) -> list[str]:
     """The folders where a user's processes may have their sockets, the first one first."""
     runtime = os.environ.get("XDG_RUNTIME_DIR") if uid == os.geteuid() else None
     found = [runtime or f"/run/user/{uid}"]
-    found = [os.path.join(each, "aiopoll") for each in found if os.path.isdir(each)]
+    found = [os.path.join(each, "aiopoll") for each in found if os.path.isabs(each)]
+    found = [each for each in found if os.path.isdir(os.path.dirname(each)) and is_short(each)]
     return [*found, f"/tmp/aiopoll-{uid}"]
+
+
+def is_short(folder: str) -> bool:
+    """Whether the path of a socket in the folder is one that the kernel takes."""
+    return len(os.fsencode(os.path.join(folder, f"{PID_MAX}.sock"))) <= PATH_MAX
 
 
 def make_folder() -> str:
