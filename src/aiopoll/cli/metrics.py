@@ -17,16 +17,18 @@ import os
 import signal
 import socket
 import socketserver
-import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from aiopoll.loop import event_loop
+from aiopoll.loop.monitor.stderr import say
 
 PORTS = 64
 """How many ports from the given one on are tried."""
+_say = partial(say, program="aiopoll run")
 DEFAULT_HOST = "127.0.0.1"
 
 
@@ -93,7 +95,7 @@ class Exposition:
         except Exception as error:
             if self.address:
                 self.address = ""  # once
-                _print(f"no metrics of process {os.getpid()}: {error}")
+                _say(f"no metrics of process {os.getpid()}: {error}")
 
     def forget(self) -> None:
         """Leaves the parent's server to it: called in a forked child."""
@@ -112,7 +114,7 @@ class Exposition:
         threading.Thread(target=server.run, name="aiopoll metrics", daemon=True).start()
         port = server.server_port
         if port != first:
-            _print(f"process {os.getpid()} serves its metrics at port {port}")
+            _say(f"process {os.getpid()} serves its metrics at port {port}")
 
 
 def _first_free(host: str, first: int, app: Callable[..., Any]) -> _Server:
@@ -125,13 +127,6 @@ def _first_free(host: str, first: int, app: Callable[..., Any]) -> _Server:
             if error.errno != errno.EADDRINUSE:
                 break
     raise refused
-
-
-def _print(text: str) -> None:
-    try:
-        print(f"aiopoll run: {text}", file=sys.stderr, flush=True)
-    except (AttributeError, OSError, ValueError):
-        pass  # no stderr, or a closed one
 
 
 _exposition: Exposition | None = None

@@ -21,6 +21,7 @@ import re
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable
 from types import FrameType, MethodType
 from typing import TYPE_CHECKING, Any
@@ -93,6 +94,15 @@ def dump_of(loop: "EventLoop", limit: int = LIMIT) -> LoopDump:
     if isinstance(made, BaseException):
         raise made
     return made
+
+
+def loops_of(found: "weakref.WeakSet[EventLoop]") -> "list[EventLoop]":
+    """The loops of a set, to which other threads add meanwhile, in the order of their id()."""
+    while True:
+        try:
+            return sorted(found, key=id)
+        except RuntimeError:
+            pass  # it has grown
 
 
 class _Dump:

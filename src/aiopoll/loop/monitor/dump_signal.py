@@ -23,7 +23,8 @@ import weakref
 from typing import TYPE_CHECKING
 
 from aiopoll.loop.monitor import dump_request
-from aiopoll.loop.monitor.dump import dump_of
+from aiopoll.loop.monitor.dump import dump_of, loops_of
+from aiopoll.loop.monitor.stderr import write_descriptor
 
 if TYPE_CHECKING:
     from aiopoll.loop.event_loop import EventLoop
@@ -54,7 +55,7 @@ def dump_on(loop: "EventLoop", number: int) -> None:
         if number not in _refused:
             _refused.add(number)
             reason = "the program has a handler of its own, which stays"
-            _write(f"aiopoll: no dump on {number.name}: {reason}\n")
+            write_descriptor(f"aiopoll: no dump on {number.name}: {reason}\n")
     elif failed:
         raise ValueError(f"{number.name} cannot be handled: {os.strerror(failed)}")
 
@@ -83,38 +84,30 @@ def _make_dumps() -> None:
         dump_request.wait()
         try:
             _dump()
+        except Exception as error:  # the next signal finds this thread
+            write_descriptor(f"aiopoll: no dump: {type(error).__name__}\n")
         finally:
             dump_request.done()
 
 
 def _dump() -> None:
-    loops = [loop for loop in list(_loops) if not loop.is_closed()]
+    loops = [loop for loop in loops_of(_loops) if not loop.is_closed()]
     if not loops:
-        _write("aiopoll: no event loop is open\n")
-    for loop in sorted(loops, key=id):
+        write_descriptor("aiopoll: no event loop is open\n")
+    for loop in loops:
         try:
             text = str(dump_of(loop))
         except Exception as error:  # the program goes on, whatever it has done to its loop
             text = f"aiopoll: {loop!r} cannot be dumped: {error!r}"
-        _write(text + "\n")
-
-
-def _write(text: str) -> None:
-    """Writes to the descriptor: the stream may be what the program was in the middle of."""
-    data = text.encode(getattr(sys.stderr, "encoding", None) or "utf-8", "backslashreplace")
-    while data:
-        try:
-            data = data[os.write(2, data) :]
-        except OSError:
-            return
+        write_descriptor(text + "\n")
 
 
 def _after_fork_in_child() -> None:
     """The threads are the parent's: the next loop that asks makes others."""
-    global _begun, _beginning
+    global _begun, _beginning, _loops
     _begun = False
     _beginning = threading.Lock()
-    _loops.clear()
+    _loops = weakref.WeakSet()  # a thread of the parent may be going through the other
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -20,15 +20,15 @@ import json
 import os
 import socket
 import struct
-import sys
 import threading
 import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
 from aiopoll.loop.monitor import look
-from aiopoll.loop.monitor.dump import LIMIT, dump_of
+from aiopoll.loop.monitor.dump import LIMIT, dump_of, loops_of
 from aiopoll.loop.monitor.sockets import make_folder, sockets_of
+from aiopoll.loop.monitor.stderr import say
 
 if TYPE_CHECKING:
     from aiopoll.loop.event_loop import EventLoop
@@ -54,7 +54,7 @@ def serve(loop: "EventLoop") -> None:
             try:
                 _service = _Service()
             except (OSError, RuntimeError) as error:
-                print(f"aiopoll: no monitor: {error}", file=sys.stderr)
+                say(f"no monitor: {error}")
                 return
             atexit.register(_service.remove)
 
@@ -109,12 +109,12 @@ class _Service:
             except OSError:
                 pass  # the client is gone
             except Exception as error:  # a loop of the program's own making
-                print(f"aiopoll: monitor: {error!r}", file=sys.stderr)
+                say(f"monitor: {error!r}")
 
     def note_progress(self) -> None:
         now = time.monotonic()
         before, self.seen = self.seen, {}
-        for loop in list(_loops):
+        for loop in loops_of(_loops):
             iterations, callbacks, _ = look.progress(loop)
             known = before.get(id(loop))
             if known is None or known[:2] != (iterations, callbacks) or look.is_asleep(loop):
@@ -140,7 +140,7 @@ class _Service:
         except (AttributeError, OverflowError, RecursionError, TypeError, ValueError):
             return {"version": 1, "error": 'send {"limit": N} in one line'}
         loops = []
-        for loop in sorted(_loops, key=id):
+        for loop in loops_of(_loops):
             if not loop.is_closed():
                 dump = dump_of(loop, max(0, min(limit, LIMIT_MAX))).as_dict()
                 known = self.seen.get(id(loop))
@@ -157,9 +157,9 @@ def is_trusted(client: socket.socket) -> bool:
 
 
 def _after_fork_in_child() -> None:
-    global _service, _beginning
+    global _service, _beginning, _loops
     _beginning = threading.Lock()
-    _loops.clear()
+    _loops = weakref.WeakSet()  # a thread of the parent may be going through the other
     if _service is not None:
         _service.listener.close()
         _service = None

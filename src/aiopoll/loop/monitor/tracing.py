@@ -14,7 +14,6 @@ from __future__ import annotations
 import _thread
 import asyncio
 import atexit
-import contextlib
 import gc
 import os
 import signal
@@ -24,6 +23,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aiopoll.loop.monitor.stderr import say
 from aiopoll.loop.monitor.trace_file import take, write
 from aiopoll.loop.monitor.tracer import Tracer
 
@@ -153,11 +153,6 @@ def check_folder(path: Path) -> None:
         raise PermissionError(13, os.strerror(13), os.fspath(folder))
 
 
-def _say(text: str) -> None:
-    with contextlib.suppress(Exception):
-        print(f"aiopoll: {text}", file=sys.stderr, flush=True)
-
-
 # The process
 
 
@@ -171,7 +166,7 @@ def trace_of_process() -> Trace | None:
         return require_trace_of_process()
     except (OSError, ValueError) as error:
         _failed = f"no trace: {error}"
-        _say(_failed)
+        say(_failed)
         return None
 
 
@@ -211,7 +206,7 @@ def _make(path: str | None, number: str | None) -> Trace:
         try:
             signal.signal(caught, lambda *_: _begin_write(trace, last))
         except ValueError:
-            _say(f"{SIGNAL}: not in effect: the first loop was made outside the main thread")
+            say(f"{SIGNAL}: not in effect: the first loop was made outside the main thread")
     trace.at_exit = bool(path)
     # Where a program changes its folder, its children write to the same one.
     if path:
@@ -259,7 +254,7 @@ def _begin_write(trace: Trace, last: float) -> None:
         _thread.start_new_thread(_write_numbered, (trace, last))
     except RuntimeError as error:
         _waiting.pop()
-        _say(f"cannot write the trace: {error}")
+        say(f"cannot write the trace: {error}")
 
 
 def _write_numbered(trace: Trace, last: float) -> None:
@@ -271,7 +266,7 @@ def _write_numbered(trace: Trace, last: float) -> None:
             numbered = path.with_name(f"{path.stem}.{trace.written}{path.suffix}")
             trace.write(numbered, last=last)
         except Exception as error:
-            _say(str(error))
+            say(str(error))
         finally:
             _waiting.pop()
 
@@ -289,7 +284,7 @@ def _write_at_exit() -> None:
         try:
             trace.write()
         except Exception as error:
-            _say(str(error))
+            say(str(error))
 
 
 def _forget_parent() -> None:
@@ -342,7 +337,7 @@ def close(loop: EventLoop) -> None:
     try:
         _leave(loop, None)
     except Exception as error:
-        _say(str(error))
+        say(str(error))
 
 
 def _leave(loop: EventLoop, trace: Trace | None) -> Path | None:
