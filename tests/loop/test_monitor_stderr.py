@@ -64,7 +64,8 @@ def test_dumps_go_on_after_one_that_failed(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert child.stdin is not None and child.stderr is not None
+    assert child.stdin is not None
+    assert child.stderr is not None
     timer = threading.Timer(CHILD_SECONDS_MAX, child.kill)
     timer.start()
     with child:

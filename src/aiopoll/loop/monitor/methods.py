@@ -108,11 +108,13 @@ class MonitorMethods:
         """Writes what is recorded while the loop goes on; any thread may.  Returns the path.
 
         path: instead of start_trace()'s.  last: how many seconds back, None for all there is.
-        Raises RuntimeError while nothing is traced, ValueError without a path, OSError.
+        Raises RuntimeError while nothing is traced, ValueError without a path or for a wrong
+        `last`, OSError.
         """
-        if self._trace is None:
+        trace = self._trace  # which another thread may end meanwhile
+        if trace is None:
             raise RuntimeError("this loop is not traced: call start_trace() first")
-        written: pathlib.Path = self._trace.write(path, last=last)
+        written: pathlib.Path = trace.write(path, last=last)
         return written
 
     def _trace_instant(self, name: str, args: dict[str, Any] | None = None) -> None:

@@ -106,7 +106,7 @@ def write(
     target = Path(path)
     beside = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_native_id()}.tmp")
     other = {
-        "program": " ".join(sys.argv),
+        "program": " ".join(_argv()),
         "pid": os.getpid(),
         "clock": "CLOCK_MONOTONIC",
         "records": sum(len(s.records) // struct.calcsize(RECORD) for s in snapshots),
@@ -136,6 +136,11 @@ def write(
     return target
 
 
+def _argv() -> list[str]:
+    """The program's arguments: it may have put other objects there, or there are none."""
+    return [str(argument) for argument in getattr(sys, "argv", ())]
+
+
 def _us(ns: int) -> float:
     return ns / 1000
 
@@ -145,7 +150,7 @@ def _meta(what: str, tid: int, **args: Any) -> Event:
 
 
 def _names(snapshots: list[Snapshot]) -> Iterator[Event]:
-    program = os.path.basename(sys.argv[0]) if sys.argv and sys.argv[0] else "python"
+    program = os.path.basename(next(iter(_argv()), "")) or "python"
     yield _meta("process_name", 0, name=program)
     yield _meta("process_sort_index", 0, sort_index=os.getpid())
     for snapshot in snapshots:
@@ -175,7 +180,7 @@ def _read_args(text: bytes) -> Event:
     if not text:
         return {}
     try:
-        found = json.loads(text)
+        found = json.loads(text, parse_constant=str)  # JSON has no NaN
     except ValueError:
         found = text.decode("utf-8", "replace")  # it was cut
     return found if isinstance(found, dict) else {"value": found}

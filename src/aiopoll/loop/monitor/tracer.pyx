@@ -250,4 +250,18 @@ cdef class Tracer:
 
 
 cdef bytes encode(object args):
-    return json.dumps(args, ensure_ascii=True, default=repr).encode("ascii")
+    """What is written of arguments; it never fails: the program runs as it does untraced."""
+    try:
+        text = json.dumps(args, ensure_ascii=True, default=repr)
+    except Exception:  # keys that are no names, a circle, a repr() that fails
+        text = json.dumps({str(key): shown(args[key]) for key in args}, ensure_ascii=True)
+    return text.encode("ascii")
+
+
+cdef object shown(object value):
+    if isinstance(value, str):
+        return value
+    try:
+        return repr(value)
+    except Exception:
+        return f"{type(value).__name__} object"

@@ -14,6 +14,7 @@ from __future__ import annotations
 import _thread
 import asyncio
 import atexit
+import errno
 import gc
 import os
 import signal
@@ -100,13 +101,17 @@ class Trace:
         """Writes what there is, and goes on; any thread may.  Returns the path.
 
         path: instead of the trace's own; %p is the process.  last: seconds, None for all.
-        Raises OSError.
+        Raises OSError, ValueError for a wrong `last` or without a path.
         """
         target = self.path if path is None else path
         if target is None:
             raise ValueError("this trace has no path: give one")
         now_ns = time.monotonic_ns()
-        since_ns = 0 if last is None else now_ns - round(last * 1e9)
+        if last is not None and not last >= 0:
+            raise ValueError(f"last must be 0 or more seconds, not {last!r}")
+        if last == float("inf"):
+            last = None
+        since_ns = 0 if last is None else now_ns - round(min(last * 1e9, now_ns))
         snapshots = [take(tracer, now_ns) for tracer in list(self.tracers)]
         more = {"seconds": last, "threads_lost": self.threads_lost}
         return write(expand(target), snapshots, since_ns, **more)
@@ -201,12 +206,18 @@ def _make(path: str | None, number: str | None) -> Trace:
     _is_child = os.environ.setdefault(OWNER, str(os.getpid())) != str(os.getpid())
     mine = own_path(given) if _is_child else given
     caught = None if not number else signal_number(number)
-    trace = Trace(mine, size=size)
+    try:
+        trace = Trace(mine, size=size)
+    except MemoryError as error:
+        raise OSError(errno.ENOMEM, str(error)) from None
     if caught is not None:
         try:
             signal.signal(caught, lambda *_: _begin_write(trace, last))
         except ValueError:
             say(f"{SIGNAL}: not in effect: the first loop was made outside the main thread")
+        except OSError as error:
+            trace.end()
+            raise ValueError(f"{SIGNAL}: {caught.name}: {error.strerror}") from None
     trace.at_exit = bool(path)
     # Where a program changes its folder, its children write to the same one.
     if path:
@@ -394,10 +405,13 @@ class trace_span:
     """A slice of the program's own in the trace of the running loop, if it is traced.
 
     with trace_span("parse", size=100): ...  args: what json can write; repr() of all else.
+    Raises TypeError for a name that is no str.
     """
 
     def __init__(self, name: str, /, **args: Any) -> None:
-        self.name = name
+        if not isinstance(name, str):
+            raise TypeError(f"the name of a span must be a str, not {name!r}")
+        self.name = str(name)
         self.args = args
         self.begun_ns: int = 0
 
