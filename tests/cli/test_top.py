@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import signal
 import socket
 import stat
@@ -228,6 +229,34 @@ def test_a_folder_that_is_not_the_users_is_refused(folder: Path, fault: str) -> 
     assert "cannot be there" in done.stderr
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_name_cannot_write_to_the_terminal(
+    encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = """
+import asyncio, aiopoll
+
+async def main():
+    task = asyncio.create_task(asyncio.Event().wait(), name="\\x1b[31m\\nred \\ud800 \\xe9")
+    await asyncio.sleep(0)
+    print(str(asyncio.get_running_loop().dump()).count("\\\\x1b"), flush=True)
+    await asyncio.sleep(1000)
+
+aiopoll.run(main(), monitor=True)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as child:
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "1\n"
+            monkeypatch.setenv("PYTHONIOENCODING", encoding)
+            shown = top("--once", child.pid)
+        finally:
+            child.kill()
+    assert "\x1b" not in shown.stdout
+    name = "\\x1b[31m\\nred \\ud800 " + ("é" if encoding == "utf-8" else "\\xe9")
+    assert name in shown.stdout
+
+
 @pytest.mark.parametrize("runtime", ["x" * 100, "relative"])
 def test_a_runtime_folder_that_cannot_be_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runtime: str
@@ -288,7 +317,7 @@ def test_the_screen_is_shown_and_left_by_q() -> None:
             os.execv(sys.executable, [sys.executable, "-m", "aiopoll", "top", str(child.pid)])
         shown = b""
         deadline = time.monotonic() + CHILD_SECONDS_MAX
-        while b"STUCK" not in shown and time.monotonic() < deadline:
+        while not re.search(rb"STUCK.*30.tasks", shown, re.DOTALL) and time.monotonic() < deadline:
             shown += os.read(terminal, 1 << 16)
         os.write(terminal, b"q")
         try:
@@ -299,7 +328,7 @@ def test_the_screen_is_shown_and_left_by_q() -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
         os.close(terminal)
     assert b"STUCK" in shown
-    assert b"sleeper" in shown
+    assert b"30 tasks" in shown
 
 
 def test_a_missing_rich_is_named(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """aiopoll top: shows what the event loops of a running process do, also while they are stuck."""
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -50,6 +51,8 @@ def _seconds(text: str) -> float:
 
 
 def _handle(arguments: argparse.Namespace) -> int:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files and tasks are anything
     try:
         if arguments.pid is None:
             return _list(arguments.json)

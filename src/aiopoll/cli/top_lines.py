@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from aiopoll.cli.top_ask import STUCK_S, Process
+from aiopoll.loop.monitor.dump_text import printable
 
 _LIBRARIES = tuple(
     path + os.sep
@@ -59,7 +60,7 @@ def title(process: Process | None, pid: int, share: float | None) -> str:
     if process is None:
         return f"process {pid}"
     cpu = "" if share is None else f"  CPU {100 * share:.0f} %"
-    return f"process {pid}{cpu}  {len(process.threads)} threads  {process.command}"
+    return f"process {pid}{cpu}  {len(process.threads)} threads  {printable(process.command)}"
 
 
 def state_line(loop: dict[str, Any]) -> str:
@@ -73,7 +74,7 @@ def state_line(loop: dict[str, Any]) -> str:
     if loop["state"] == "running" and thread is not None and thread["stack"]:
         last = thread["stack"][-1]
         line += f" in {last['function']} ({place_of(thread['stack'])})"
-    return line + ("  debug mode" if loop["debug"] else "")
+    return printable(line) + ("  debug mode" if loop["debug"] else "")
 
 
 def figures(loop: dict[str, Any]) -> list[tuple[str, str]]:
@@ -171,7 +172,7 @@ _STATES = {
 
 def table(rows: Iterable[tuple[str, ...]], heads: tuple[str, ...]) -> Iterator[str]:
     """Rows under their heads, in columns, as plain text."""
-    all_rows = [heads, *rows]
+    all_rows = [heads, *([printable(cell) for cell in row] for row in rows)]
     widths = [max(len(row[column]) for row in all_rows) for column in range(len(heads))]
     for row in all_rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

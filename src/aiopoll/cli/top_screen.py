@@ -17,6 +17,7 @@ from rich.text import Text
 
 from aiopoll.cli import top_lines
 from aiopoll.cli.top_ask import Process
+from aiopoll.loop.monitor.dump_text import printable
 
 _STATE_STYLES = {"running": "green", "asleep": "cyan"}
 _WIDE = 110
@@ -155,7 +156,7 @@ def _table(
     hidden = len(rows) - room
     for row in rows[: room - 1 if hidden > 0 else room]:
         style = "green" if row[2] == "running" else ""
-        table.add_row(*(Text(cell) for cell in row[: len(shown)]), style=style)
+        table.add_row(*(Text(printable(cell)) for cell in row[: len(shown)]), style=style)
     if hidden > 0:
         table.add_row("", "", Text(f"… {hidden + 1} more", style="dim"))
     return table

@@ -17,7 +17,16 @@ COUNTERS = ("sleeps", "wakes", "in_flight", "submitted", "completed", "cancelled
 
 def text_of(dump: LoopDump) -> str:
     """The whole dump in lines."""
-    return "\n".join(_lines(dump))
+    return "\n".join(map(printable, _lines(dump)))
+
+
+def printable(text: str) -> str:
+    """The text with escapes for what a terminal would obey or cannot show, as in a task's name."""
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
 
 
 def _lines(dump: LoopDump) -> Iterator[str]:
