@@ -197,6 +197,12 @@ def test_what_is_no_signal_is_refused(name: str) -> None:
         signal_of(name)
 
 
+@pytest.mark.parametrize("name", ["KILL", "19"])
+def test_what_cannot_be_handled_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="cannot be handled"):
+        signal_of(name)
+
+
 @pytest.mark.parametrize("number", [0, 12345, signal.SIGKILL])
 def test_a_loop_refuses_a_bad_signal_and_leaks_nothing(number: int) -> None:
     before = len(os.listdir("/proc/self/fd"))

@@ -16,14 +16,21 @@ MONITOR_VARIABLE = "AIOPOLL_MONITOR"
 
 
 def signal_of(name: str) -> signal.Signals:
-    """The signal of a name ("QUIT", "SIGQUIT") or number; ValueError for what is none."""
+    """The signal of a name ("QUIT", "SIGQUIT") or number.
+
+    Raises ValueError for what is none, and for one that cannot be handled.
+    """
     text = name.strip().upper()
     try:
         if text.isdecimal():
-            return signal.Signals(int(text))
-        return signal.Signals[text if text.startswith("SIG") else "SIG" + text]
+            found = signal.Signals(int(text))
+        else:
+            found = signal.Signals[text if text.startswith("SIG") else "SIG" + text]
     except (KeyError, ValueError):
         raise ValueError(f"no signal: {name!r}; write QUIT, SIGUSR1 or a number") from None
+    if found in (signal.SIGKILL, signal.SIGSTOP):
+        raise ValueError(f"{found.name} cannot be handled; write QUIT, SIGUSR1 or a number")
+    return found
 
 
 def open_windows(loop: "EventLoop", dump_signal: int | None, monitor: bool | None) -> None:
