@@ -14,6 +14,7 @@ The clock is CLOCK_MONOTONIC: files of several processes of one machine have one
 import contextlib
 import json
 import os
+import stat
 import struct
 import sys
 import threading
@@ -96,15 +97,34 @@ def trace_events(snapshots: Iterable[Snapshot], since_ns: int = 0) -> Iterator[E
             yield event
 
 
+def is_replaced(path: Path) -> bool:
+    """Whether a new file may take the path: nothing is there, or a regular file."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return True
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Opens a file; a FIFO that no process reads is refused (ENXIO), not waited for."""
+    fd = os.open(path, flags | os.O_NONBLOCK, 0o666)
+    os.set_blocking(fd, True)
+    return fd
+
+
 def write(
     path: str | os.PathLike[str], snapshots: list[Snapshot], since_ns: int = 0, **more: Any
 ) -> Path:
     """Writes the trace as JSON, by another name until it is whole; returns its path.
 
+    A device, a FIFO and a link keep their place: they are written to.
     Raises OSError, which names the path.
     """
     target = Path(path)
-    beside = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_native_id()}.tmp")
+    replaced = is_replaced(target)
+    beside = target
+    if replaced:
+        beside = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_native_id()}.tmp")
     other = {
         "program": " ".join(_argv()),
         "pid": os.getpid(),
@@ -116,7 +136,7 @@ def write(
     }
     try:
         try:
-            with open(beside, "w", encoding="utf-8") as file:
+            with open(beside, "w", encoding="utf-8", opener=_open_at_once) as file:
                 file.write('{"displayTimeUnit": "ms", "otherData": ')
                 file.write(json.dumps(other, default=str))
                 file.write(', "traceEvents": [')
@@ -125,10 +145,12 @@ def write(
                     file.write(separator + json.dumps(event))
                     separator = ",\n"
                 file.write("\n]}\n")
-            os.replace(beside, target)
+            if replaced:
+                os.replace(beside, target)
         except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(beside)
+            if replaced:
+                with contextlib.suppress(OSError):
+                    os.unlink(beside)
             raise
     except OSError as error:
         text = f"cannot write the trace: {error.strerror}"

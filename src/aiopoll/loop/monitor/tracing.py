@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiopoll.loop.monitor.stderr import say
-from aiopoll.loop.monitor.trace_file import take, write
+from aiopoll.loop.monitor.trace_file import is_replaced, take, write
 from aiopoll.loop.monitor.tracer import Tracer
 
 if TYPE_CHECKING:
@@ -149,7 +149,13 @@ def expand(path: StrPath) -> Path:
 
 
 def check_folder(path: Path) -> None:
-    """Raises OSError unless a file can be made in the path's folder."""
+    """Raises OSError unless a file can be made in the path's folder, or a device written to."""
+    if not is_replaced(path):
+        if os.path.exists(path):
+            if not os.access(path, os.W_OK):
+                raise PermissionError(13, os.strerror(13), os.fspath(path))
+            return
+        path = Path(os.path.realpath(path))  # a link's
     folder = path.parent
     os.stat(folder)
     if not folder.is_dir():
@@ -226,8 +232,8 @@ def _make(path: str | None, number: str | None) -> Trace:
 
 
 def own_path(path: str) -> str:
-    """Returns the path of a child's file: with %p in it, if it has none."""
-    if "%p" in path:
+    """Returns the path of a child's file: with %p in it, if it has none and is no device."""
+    if "%p" in path or not is_replaced(Path(path)):
         return path
     stem, suffix = os.path.splitext(path)
     return f"{stem}.%p{suffix}"
