@@ -1,6 +1,7 @@
 """aiopoll.wrap: the results of the file that was given, its positions, and nothing lost."""
 
 import asyncio
+import fcntl
 import functools
 import io
 import os
@@ -386,3 +387,17 @@ def test_detach_and_temporary_files(run: Any, tmp_path: Path) -> None:
 def test_what_is_no_file_of_io_is_refused(thing: Any) -> None:
     with pytest.raises(TypeError, match="an open file of io's"):
         aiopoll.wrap(thing)
+
+
+def test_closing_is_the_files_own_where_its_number_is_gone(run: Any) -> None:
+    with open("/etc/passwd", "rb") as first:
+        # A number that no loop gets for a descriptor of its own.
+        file = open(fcntl.fcntl(first, fcntl.F_DUPFD, 500), "rb")  # noqa: SIM115
+    os.close(file.fileno())
+
+    async def main() -> None:
+        await aiopoll.wrap(file).close()
+
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        run(main())
+    assert file.closed

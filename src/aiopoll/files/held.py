@@ -50,8 +50,14 @@ def descriptor_of(file: Any) -> int | None:
 
 
 def has_other_end(fd: int) -> bool:
-    """Whether a read of this descriptor may wait: a pipe, a socket, a terminal or other device."""
-    mode = os.fstat(fd).st_mode
+    """Whether a read of this descriptor may wait: a pipe, a socket, a terminal or other device.
+
+    False for one that is closed: what the object makes of that is the object's.
+    """
+    try:
+        mode = os.fstat(fd).st_mode
+    except OSError:
+        return False
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)
 
 
