@@ -169,6 +169,50 @@ def test_processes_are_listed_and_stale_sockets_removed(folder: Path) -> None:
     assert not path.exists()
 
 
+def test_a_socket_that_is_served_is_no_stale_one(folder: Path) -> None:
+    folder.mkdir(mode=0o700)
+    path = folder / "99999999.sock"  # of no process: that of another container
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen(1)
+        assert list(sockets.sockets_of(os.geteuid())) == []
+        assert path.exists()
+    assert list(sockets.sockets_of(os.geteuid())) == []
+    assert not path.exists()
+
+
+def test_the_socket_of_another_namespace_is_left_alone(folder: Path) -> None:
+    code = """
+import os, socket, sys, aiopoll
+from aiopoll.loop.monitor import sockets
+path = os.path.join(sockets.make_folder(), f"{os.getpid()}.sock")
+with socket.socket(socket.AF_UNIX) as other:
+    other.bind(path)
+    other.listen(1)
+    aiopoll.EventLoop(monitor=True).close()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "no monitor" in done.stderr
+    assert "another PID namespace" in done.stderr
+
+
+def test_the_umask_keeps_no_user_from_the_own_socket(folder: Path) -> None:
+    code = """
+import os, sys, aiopoll
+os.umask(0o777)
+aiopoll.EventLoop(monitor=True)
+for path in sys.argv[1], os.path.join(sys.argv[1], f"{os.getpid()}.sock"):
+    print(oct(os.stat(path).st_mode & 0o777))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, folder], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "0o700\n0o600\n", done.stderr
+
+
 def test_the_socket_goes_when_the_process_ends(folder: Path) -> None:
     program = "import asyncio, aiopoll; aiopoll.run(asyncio.sleep(0), monitor=True)"
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True)

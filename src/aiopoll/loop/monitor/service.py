@@ -16,6 +16,7 @@ Cost.  A thread, a descriptor, and a wake-up each second; where it was not asked
 """
 
 import atexit
+import errno
 import json
 import os
 import socket
@@ -27,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiopoll.loop.monitor import look
 from aiopoll.loop.monitor.dump import LIMIT, dump_of, loops_of
-from aiopoll.loop.monitor.sockets import make_folder, sockets_of
+from aiopoll.loop.monitor.sockets import is_served, make_folder, sockets_of
 from aiopoll.loop.monitor.stderr import say
 
 if TYPE_CHECKING:
@@ -68,6 +69,9 @@ class _Service:
         for _ in sockets_of(os.geteuid()):
             pass  # those of dead processes are removed
         self.path = os.path.join(folder, f"{self.pid}.sock")
+        if is_served(self.path):
+            text = "a process of another PID namespace has the socket"
+            raise OSError(errno.EADDRINUSE, text, self.path)
         try:
             os.unlink(self.path)  # of an earlier process of this number
         except FileNotFoundError:
@@ -75,6 +79,7 @@ class _Service:
         self.listener = socket.socket(socket.AF_UNIX)
         try:
             self.listener.bind(self.path)
+            os.chmod(self.path, 0o600)  # whatever the umask is
             self.listener.listen(8)
             self.listener.settimeout(INTERVAL_S)
             # id() of a loop: its iterations and callbacks, and since when it has had so many.

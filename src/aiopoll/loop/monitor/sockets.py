@@ -1,16 +1,18 @@
 """Where the monitor sockets of processes are, and which belong to processes that live.
 
-Facts.  A path of a Unix socket outlives the process that has bound it.  A folder of /tmp can be
+Facts.  A path of a Unix socket outlives the process that has bound it.  Containers may share the
+folder, and each has its own numbers of processes.  A folder of /tmp can be
 made by any user, of any name, before its owner makes it.
 
 Rule.  The socket of a process is PID.sock, in a folder that its user alone can enter: of
 $XDG_RUNTIME_DIR, if that is absolute and short enough for a socket, or else of /tmp with the user's
 number in its name.  A folder that is another user's, open to others or a link is refused.  Those of
-processes that are gone are removed where sockets are made or listed.
+processes that are gone are removed where sockets are made or listed, unless some process listens.
 """
 
 import errno
 import os
+import socket
 import stat
 from collections.abc import Iterator
 
@@ -39,6 +41,7 @@ def make_folder() -> str:
     for path in folders_of(os.geteuid()):
         try:
             os.mkdir(path, 0o700)
+            os.chmod(path, 0o700)  # whatever the umask is
         except FileExistsError:
             pass
         except OSError as error:
@@ -74,6 +77,19 @@ def is_alive(pid: int) -> bool:
     return True
 
 
+def is_served(path: str) -> bool:
+    """Whether a process listens there, of whatever number: another namespace has others."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.setblocking(False)
+        try:
+            sock.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            pass  # its queue is full
+    return True
+
+
 def sockets_of(uid: int) -> Iterator[tuple[int, str]]:
     """(pid, path) of the sockets of a user's living processes; removes those of dead ones."""
     for folder in folders_of(uid):
@@ -89,7 +105,7 @@ def sockets_of(uid: int) -> Iterator[tuple[int, str]]:
             path = os.path.join(folder, name)
             if is_alive(int(digits)):
                 yield int(digits), path
-            else:
+            elif not is_served(path):
                 try:
                     os.unlink(path)
                 except OSError:
