@@ -3,11 +3,14 @@
 import copy
 import json
 import struct
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.loops import CHILD_SECONDS_MAX
 from tests.support.trace_events import check, read
 
 from aiopoll.loop.monitor.trace_file import take, trace_events, write
@@ -120,6 +123,25 @@ def test_a_collection_that_two_loops_have_is_written_once() -> None:
     (collection,) = [event for event in events if event.get("cat") == "gc"]
     assert (collection["ts"], collection["dur"]) == (1.0, 0.5)
     assert collection["args"] == {"generation": 2, "collected": 7}
+
+
+@pytest.mark.subprocess
+def test_a_ctrl_c_in_a_collection_is_not_lost() -> None:
+    code = """
+import ctypes, functools, gc, operator, signal, aiopoll
+loop = aiopoll.EventLoop()
+loop.start_trace()
+send = functools.partial(ctypes.CDLL(None)["raise"], int(signal.SIGINT))
+try:
+    # No bytecode is between the two, so that the signal is pending when the collector runs.
+    list(map(operator.methodcaller("__call__"), [send, gc.collect]))
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=CHILD_SECONDS_MAX
+    )
+    assert (done.stdout, done.stderr) == ("interrupted\n", "")
 
 
 def test_times_keep_their_nanoseconds(tmp_path: Path) -> None:

@@ -249,6 +249,47 @@ cdef class Tracer:
         trace_add(&self.buffer.records, record)
 
 
+@cython.final
+cdef class CollectionCallback:
+    """What gc.callbacks has while there are traces: records collections in them.
+
+    traces: the open ones, each with `tracers`.  It is compiled, as no Ctrl-C comes in the midst of
+    it: the collector would drop that.
+    """
+
+    cdef set traces
+    cdef dict begun_ns  # by thread: when its collection began
+
+    def __cinit__(self, *args):
+        self.traces = set()
+        self.begun_ns = {}
+
+    def __init__(self, set traces not None):
+        self.traces = traces
+
+    def forget(self):
+        """No collection has begun: this is the child of a fork."""
+        self.begun_ns.clear()
+
+    def __call__(self, phase, info):
+        cdef int thread = native_thread()
+        cdef int64_t at_ns, took_ns
+        cdef Tracer tracer
+        if phase == "start":
+            self.begun_ns[thread] = clock_ns()
+            return
+        begun_ns = self.begun_ns.pop(thread, None)
+        if begun_ns is None:
+            return  # it was not watched then
+        at_ns = begun_ns
+        took_ns = clock_ns() - at_ns
+        tracers = [tracer for trace in list(self.traces) for tracer in trace.tracers]
+        # Without a loop in this thread it keeps all loops waiting.
+        own = [tracer for tracer in tracers if tracer.thread == thread]
+        for tracer in own or tracers:
+            tracer.collection(at_ns, took_ns, info["generation"], info["collected"])
+
+
 cdef bytes encode(object args):
     """What is written of arguments; it never fails: the program runs as it does untraced."""
     try:

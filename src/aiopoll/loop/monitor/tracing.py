@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiopoll.loop.monitor.stderr import say
 from aiopoll.loop.monitor.trace_file import is_replaced, take, write
-from aiopoll.loop.monitor.tracer import Tracer
+from aiopoll.loop.monitor.tracer import CollectionCallback, Tracer
 
 if TYPE_CHECKING:
     from aiopoll.loop.core import LoopCore
@@ -139,8 +139,7 @@ _waiting: list[Trace] = []
 _is_child = False
 """Whether another process of the program is the first."""
 _finalized_in = 0
-_begun_ns: dict[int, int] = {}
-"""By thread: when its collection began."""
+_on_collection = CollectionCallback(_open)
 
 
 def expand(path: StrPath) -> Path:
@@ -311,7 +310,7 @@ def _forget_parent() -> None:
     _writing = threading.Lock()
     _waiting.clear()
     _failed = None
-    _begun_ns.clear()
+    _on_collection.forget()
     for trace in list(_open):
         trace.tracers = []
         if trace is not _of_process:
@@ -386,22 +385,6 @@ def _watch_collections() -> None:
         gc.callbacks.append(_on_collection)
     elif watched and not _open:
         gc.callbacks.remove(_on_collection)
-
-
-def _on_collection(phase: str, info: dict[str, int]) -> None:
-    thread = _thread.get_native_id()
-    if phase == "start":
-        _begun_ns[thread] = time.monotonic_ns()
-        return
-    begun_ns = _begun_ns.pop(thread, None)
-    if begun_ns is None:
-        return  # it was not watched then
-    took_ns = time.monotonic_ns() - begun_ns
-    tracers = [tracer for trace in list(_open) for tracer in trace.tracers]
-    # Without a loop in this thread it keeps all loops waiting.
-    own = [tracer for tracer in tracers if tracer.thread == thread]
-    for tracer in own or tracers:
-        tracer.collection(begun_ns, took_ns, info["generation"], info["collected"])
 
 
 # Spans
