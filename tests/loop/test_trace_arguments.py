@@ -94,6 +94,22 @@ def test_seconds_are_checked(tmp_path: Path) -> None:
         loop.close()
 
 
+def test_a_stop_in_the_midst_of_a_start_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    use = tracing.Trace.use
+
+    def interrupted(self: tracing.Trace, loop: Any) -> None:
+        use(self, loop)
+        loop.stop_trace()  # as a signal's handler may
+
+    monkeypatch.setattr(tracing.Trace, "use", interrupted)
+    loop = aiopoll.EventLoop()
+    loop.start_trace()
+    monkeypatch.undo()
+    with pytest.raises(RuntimeError, match="traced already"):
+        loop.start_trace()
+    loop.close()
+
+
 @pytest.mark.parametrize("fault", ["no memory", "signal"])
 def test_what_keeps_the_process_from_a_trace_is_a_line(
     fault: str,

@@ -335,9 +335,14 @@ def start(loop: EventLoop, path: StrPath | None, size: int) -> None:
     _check_here(loop)
     if loop._trace is not None and loop._trace is not _of_process:
         raise RuntimeError("this loop is traced already: call stop_trace() first")
-    loop._trace = Trace(path, size=size)
-    loop._trace.use(loop)
-    loop._trace.tracers[0].running = loop.is_running()
+    trace = Trace(path, size=size)
+    try:
+        trace.use(loop)
+        trace.tracers[0].running = loop.is_running()
+    except BaseException:
+        trace.end()
+        raise
+    loop._trace = trace  # as the last: until then a stop in a signal's handler does nothing
 
 
 def stop(loop: EventLoop) -> Path | None:
