@@ -49,6 +49,7 @@ def program(tmp_path: Path) -> str:
     [
         (["--watch-stalls"], "0.1"),
         (["--watch-stalls=0.2"], "0.2"),
+        (["--watch-stalls", "0.2"], "0.2"),
         (["--metrics", "0", "--watch-stalls"], "0.1"),
     ],
 )

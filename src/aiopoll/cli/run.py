@@ -33,10 +33,18 @@ def _with_limit(arguments: Sequence[str], valued: Container[str]) -> list[str]:
             continue
         if not argument.startswith("-") or argument == "--":
             break
-        if argument == WATCH_STALLS:
+        is_value = argument in valued
+        if argument == WATCH_STALLS and not _is_number(given[at + 1 : at + 2]):
             given[at] = f"{WATCH_STALLS}={STALL_SECONDS}"
-        is_value = argument in valued and argument != WATCH_STALLS
+            is_value = False
     return given
+
+
+def _is_number(arguments: Sequence[str]) -> bool:
+    try:
+        return bool([float(text) for text in arguments])
+    except ValueError:
+        return False
 
 
 def _seconds(text: str) -> str:
