@@ -172,7 +172,9 @@ class Patches:
             before = place.get()
             if type(before) in SHARED_TYPES and before is not place.original:
                 # Bound anew by the module, which has not grown: no scan has seen it.
-                place.original, place.stand_in = before, self._stand_in_of(before)
+                made = self._stand_in_of(before)
+                if made is not None:
+                    place.original, place.stand_in = before, made
             if before is place.original:
                 place.put(place.stand_in)
             elif before is not place.stand_in:
@@ -207,13 +209,14 @@ class Patches:
                     place.put(place.original)
 
     def _stand_in_of(self, value: Any) -> Any:
-        """Return the stand-in for a lock or a local of a module's globals, one for each."""
+        """Return the one stand-in for a lock or a local of a module's globals, if it has any."""
         known = self._stand_ins.get(id(value))
         if known is not None:
             return known[1]
         made = self._shared(value)
-        self._stand_ins[id(value)] = (value, made)
-        self._originals[id(made)] = (made, value)
+        if made is not None:
+            self._stand_ins[id(value)] = (value, made)
+            self._originals[id(made)] = (made, value)
         return made
 
     def _scan(self, *, restoring: bool = False) -> None:
@@ -245,8 +248,8 @@ class Patches:
                 stand_in, original = originals[number]
                 if restoring and (id(module), name) not in self._installed:
                     namespace[name] = original
-            elif type(value) in SHARED_TYPES:
-                original, stand_in = value, self._stand_in_of(value)
+            elif type(value) in SHARED_TYPES and (made := self._stand_in_of(value)) is not None:
+                original, stand_in = value, made
             else:
                 continue
             if (id(module), name) not in self._places:
