@@ -41,7 +41,11 @@ def test_a_stall_has_its_line_and_kind(
     call: str | None,
     loop_options: dict[str, Any],
 ) -> None:
-    stall = run_blocked(block, loop_options)
+    for _ in range(10):
+        stall = run_blocked(block, loop_options)
+        # A call that has just ended when it is looked at waits for the GIL, as code of Python does.
+        if stall.kind is kind or block is not scenes.compress:
+            break
     assert (stall.kind, stall.system_call) == (kind, call), str(stall)
     if block is scenes.compute:  # any line below, too, is of code that it calls
         assert block.__name__ in [frame.name for frame in stall.stack]

@@ -405,7 +405,7 @@ class trace_span:
     def __init__(self, name: str, /, **args: Any) -> None:
         if not isinstance(name, str):
             raise TypeError(f"the name of a span must be a str, not {name!r}")
-        self.name = str(name)
+        self.name: str = str(name)
         self.args = args
         self.begun_ns: int = 0
 
