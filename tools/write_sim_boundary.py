@@ -18,7 +18,8 @@ that module's globals. What leaves the world raises `aiopoll.sim.Escaped` with t
 
 Real, whichever module it comes by:
 
-- originals that class bodies, default arguments and closures bound before the run
+- originals that class bodies, default arguments and closures bound before the run, and all names of
+  modules that `sys.modules` does not have
 - locks, queues, executors and thread-locals inside of objects that were made before the run: a
   host's thread that waits for such a lock waits for the machine
 - extension modules: their clocks, generators and files (`numpy.random`, OpenSSL); those that raise

@@ -10,8 +10,8 @@ Rule: a stand-in is made once a process. Each module's globals are searched once
 their size changed; what was found is kept, so a run costs one assignment a place. What a run
 replaced it restores, whatever the program assigned meanwhile. A name that other code has
 replaced at the start, a mock for instance, is left to it.
-Left out: originals bound in class bodies, default arguments, closures and C. The boundary page
-names them.
+Left out: originals bound in class bodies, default arguments, closures and C, and in modules that
+sys.modules does not have. The boundary page names them.
 """
 
 from __future__ import annotations
