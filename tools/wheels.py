@@ -28,7 +28,7 @@ from tools import commands, musl
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 SMOKE = ROOT / "tests" / "packaging" / "smoke.py"
-SIZE_MAX = 2_000_000  # bytes; a quarter of them are the simulator, which is text
+SIZE_MAX = 2_200_000  # bytes; a fifth of them are the simulator, which is text
 PYTHONS = [f"python3.{minor}" for minor in range(11, 16)]
 # Without vector code and the PLT a wheel is 2 % smaller.
 FLAGS = (
