@@ -37,6 +37,7 @@
 #include <signal.h>
 #include <time.h>
 
+#include "clock.h"
 #include "gil_dump.h"
 #include "thread_sample.h"
 
@@ -95,14 +96,6 @@ static struct {
 	bool stopped;			/* the interpreter ends */
 	bool pending;			/* there is something to report */
 } watchdog;
-
-static inline int64_t watchdog_clock(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * WATCH_SECOND_NS + now.tv_nsec;
-}
 
 /* Call it once in each process, also in a forked child: what it has inherited is forgotten. */
 static inline void watchdog_init(void)
@@ -277,7 +270,7 @@ static inline void watchdog_print(const char *line, size_t length)
 
 static void *watchdog_run(void *nothing)
 {
-	int64_t now_ns = watchdog_clock(), tick_ns, end_ns, due_ns = now_ns;
+	int64_t now_ns = clock_ns(), tick_ns, end_ns, due_ns = now_ns;
 	unsigned idle = 0;
 	struct timespec until;
 	char line[4096];
@@ -288,7 +281,7 @@ static void *watchdog_run(void *nothing)
 		bool asleep = true;
 		size_t length = 0;
 
-		now_ns = watchdog_clock();
+		now_ns = clock_ns();
 		for (struct watch *watch = watchdog.watches; watch; watch = watch->next) {
 			enum watch_state before = watch->state;
 
@@ -313,7 +306,7 @@ static void *watchdog_run(void *nothing)
 		}
 		if (!watchdog.watches) {
 			pthread_cond_wait(&watchdog.changed, &watchdog.mutex);
-			due_ns = watchdog_clock();
+			due_ns = clock_ns();
 			continue;
 		}
 		idle = asleep ? idle + 1 : 0;
@@ -363,7 +356,7 @@ static inline void watch_enter(struct watch *watch)
 	watch->thread = PyThreadState_Get();
 	watch->state = WATCH_QUIET;
 	watch->asleep = false;
-	watch->since_ns = watchdog_clock();
+	watch->since_ns = clock_ns();
 	pthread_mutex_lock(&watchdog.mutex);
 	watch_has_moved(watch);
 	watch->next = watchdog.watches;
@@ -382,7 +375,7 @@ static inline void watch_leave(struct watch *watch)
 		at = &(*at)->next;
 	if (*at) {
 		*at = watch->next;
-		watch_begin_anew(watch, watchdog_clock());
+		watch_begin_anew(watch, clock_ns());
 	}
 	pthread_mutex_unlock(&watchdog.mutex);
 }
@@ -425,10 +418,10 @@ static inline enum watch_state watch_take(struct watch *watch)
 	state = watch->state;
 	if (state == WATCH_ASKED || state == WATCH_KEPT || state == WATCH_PRINTED) {
 		if (watch_has_moved(watch)) {
-			watch_begin_anew(watch, watchdog_clock());
+			watch_begin_anew(watch, clock_ns());
 			state = WATCH_ENDED;
 		} else {
-			watch->took_ns = watchdog_clock() - watch->since_ns;
+			watch->took_ns = clock_ns() - watch->since_ns;
 			watch->before = state;
 			watch->state = WATCH_SEEN;
 		}
