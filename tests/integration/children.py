@@ -6,6 +6,9 @@ import socket
 import subprocess
 import sys
 import threading
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -118,3 +121,25 @@ def start_on_free_port(
 def python(*arguments: str | Path) -> list[str | Path]:
     """The command that runs Python such that destructors warn of files left open."""
     return [sys.executable, "-W", "always::ResourceWarning", *arguments]
+
+
+def reply_from(port: int | str, server: Child | None = None) -> str:
+    """The body of the page; an application has started some time before its socket listens.
+
+    Raises AssertionError if the server, where it is given, ends before.
+    """
+    deadline = time.monotonic() + LIMIT_S
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=LIMIT_S) as reply:
+                text: str = reply.read().decode()
+                return text
+        except urllib.error.URLError as error:
+            if not isinstance(error.reason, ConnectionRefusedError):
+                raise
+            if server is not None:
+                assert server.process.poll() is None, server.output
+                assert time.monotonic() < deadline, server.output
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)

@@ -6,9 +6,6 @@ import shutil
 import socket
 import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from .children import ATTEMPTS, LIMIT_S, NO_PRELOAD, Child
+from .children import ATTEMPTS, NO_PRELOAD, Child, reply_from
 from .test_run_servers import OURS
 
 pytestmark = [pytest.mark.subprocess, pytest.mark.slow]
@@ -79,22 +76,6 @@ def free_ports() -> dict[str, str]:
     for one in sockets:
         one.close()
     return dict(zip(PORTS, ports, strict=True))
-
-
-def reply_from(port: str, server: Child) -> str:
-    """The body of the page, once the server listens; AssertionError if it ends before."""
-    deadline = time.monotonic() + LIMIT_S
-    while True:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=LIMIT_S) as reply:
-                text: str = reply.read().decode()
-                return text
-        except urllib.error.URLError as error:
-            if not isinstance(error.reason, ConnectionRefusedError):
-                raise
-        assert server.process.poll() is None, server.output
-        assert time.monotonic() < deadline, server.output
-        time.sleep(0.01)
 
 
 @pytest.fixture

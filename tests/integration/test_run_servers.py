@@ -7,15 +7,12 @@ installed and without.  Where the user asks for uvloop, uvloop runs, and is repo
 import os
 import signal
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
-from .children import LIMIT_S, Child, start_on_free_port
+from .children import Child, reply_from, start_on_free_port
 
 pytestmark = pytest.mark.subprocess
 
@@ -63,22 +60,6 @@ WITHOUT_RUN = {
 }
 
 Serve = Callable[..., tuple[Child, str]]
-
-
-def reply_from(port: int) -> str:
-    """The body of the page; an application has started some time before its socket listens."""
-    deadline = time.monotonic() + LIMIT_S
-    while True:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=LIMIT_S) as reply:
-                text: str = reply.read().decode()
-                return text
-        except urllib.error.URLError as error:
-            if not isinstance(error.reason, ConnectionRefusedError):
-                raise
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
 
 
 @pytest.fixture
