@@ -1,6 +1,8 @@
 """loop.metrics(): what is counted, and what is measured once start_metrics() was called."""
 
 import asyncio
+import bisect
+import ctypes
 import socket
 import threading
 import time
@@ -9,9 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.preloads import built_preload
 
 import aiopoll
 from aiopoll.loop.backend import requested_metrics
+from aiopoll.loop.monitor.meter import BOUNDS
+
+HEADERS = Path(__file__).parents[2] / "src/aiopoll/loop/monitor/c"
 
 
 @pytest.fixture(params=["aio", "epoll", "auto"])
@@ -151,6 +157,25 @@ def test_a_queue_put_in_its_place_is_measured(loop: aiopoll.EventLoop) -> None:
     loop.call_soon(lambda: None)
     loop.run_until_complete(asyncio.sleep(0))
     assert measured(loop).lag.sum < 5
+
+
+def test_each_time_is_in_its_bucket(tmp_path: Path) -> None:
+    source = tmp_path / "buckets.c"
+    source.write_text("""
+        #include "histogram.h"
+        int bucket_of(int64_t time_ns) {
+            struct histogram histogram = {0};
+            int bucket = 0;
+            histogram_add(&histogram, time_ns);
+            while (!histogram.counts[bucket]) bucket++;
+            return histogram.sum_ns == (time_ns > 0 ? time_ns : 0) ? bucket : -1;
+        }""")
+    bucket_of = ctypes.CDLL(str(built_preload(source, tmp_path, HEADERS))).bucket_of
+    bucket_of.argtypes = [ctypes.c_int64]
+    bounds = [round(bound * 1e9) for bound in BOUNDS]
+    near = [time_ns + by for time_ns in [*bounds, *(2**k for k in range(63))] for by in (-1, 0, 1)]
+    for time_ns in [-(2**63), -1, 0, 2**63 - 1, *near]:
+        assert bucket_of(time_ns) == bisect.bisect_left(bounds, time_ns), time_ns
 
 
 def test_exceptions_end_callbacks_too(loop: aiopoll.EventLoop) -> None:

@@ -22,7 +22,6 @@ cdef class LoopCore(LoopTimers):
     cdef uint64_t callbacks  # counts those that were run
     cdef uint64_t iterations
     cdef Meter meter  # None while nothing is measured
-    cdef bint observing  # there is a meter or a tracer
     cdef public bint _gather_writes
     cdef list held  # streams whose writes the kernel holds back until the callback ends
     cdef uint64_t more_sends

@@ -141,13 +141,11 @@ cdef class LoopCore(LoopTimers):
         if self.meter is None:
             self.ready.measure(True)
             self.meter = Meter()
-            self.observing = True
 
     def stop_metrics(self):
         """Measures no longer; what was measured is dropped.  Again does nothing."""
         if self.meter is not None:
             self.meter = None
-            self.observing = self._tracer is not None
             self.ready.measure(False)
             self.ready.now_ns = 0
             self.reactor.sleep_time.on = False
@@ -166,7 +164,6 @@ cdef class LoopCore(LoopTimers):
         """Records into a tracer from now on; None ends that."""
         self.reactor.set_trace(None if tracer is None else tracer.buffer)
         self._tracer = tracer
-        self.observing = tracer is not None or self.meter is not None
 
     def events_pending(self):
         """Whether files are ready that this iteration does not know of yet.
@@ -344,7 +341,7 @@ cdef class LoopCore(LoopTimers):
     cdef int run_iteration(self) except -1:
         """Submits polls, waits, and runs the callbacks that became ready."""
         self.iterations += 1
-        if self.observing:
+        if self._tracer is not None:
             self.collect_traced(-1)
         else:
             self.collect(-1)
@@ -424,18 +421,32 @@ cdef class LoopCore(LoopTimers):
 
     cdef int run_ready(self) except -1:
         """Runs what is in the queue now."""
+        cdef Meter meter = self.meter  # one that a callback starts measures the next iteration
+        cdef int64_t begun_ns = 0, since_ns = 0
+        cdef bint running = False
         cdef Py_ssize_t i
-        for i in range(self.ready.count):
-            if not self.ready.count:
-                break  # a callback has emptied the queue
-            handle = self.ready.pop()
-            self.callbacks += 1
-            if self._debug or self.observing:
-                self.run_observed(handle)
-            else:
-                run_handle(handle)
-            if PyList_GET_SIZE(self.held):
-                self.push_held()
+        try:
+            for i in range(self.ready.count):
+                if not self.ready.count:
+                    break  # a callback has emptied the queue
+                handle = self.ready.pop()
+                self.callbacks += 1
+                if meter is not None:
+                    begun_ns = meter.now_ns
+                    since_ns = self.ready.since_ns
+                    running = True
+                if self._debug or self._tracer is not None:
+                    self.run_observed(handle)
+                else:
+                    run_handle(handle)
+                if PyList_GET_SIZE(self.held):
+                    self.push_held()
+                if meter is not None:
+                    running = False
+                    meter.end_callback(begun_ns - since_ns)
+        finally:
+            if running:  # SystemExit, for one
+                meter.end_callback(begun_ns - since_ns)
         return 0
 
     cdef int push_held(self) except -1:
@@ -448,13 +459,10 @@ cdef class LoopCore(LoopTimers):
         return 0
 
     cdef int run_observed(self, object handle) except -1:
-        """Runs a callback in debug mode, or while it is measured or traced."""
-        cdef Meter meter = self.meter
+        """Runs a callback in debug mode, or while it is traced."""
         cdef Tracer tracer = self._tracer
         cdef trace_record record
         cdef bytes text = None
-        if meter is not None:
-            meter.begin_callback(self.ready)
         record.kind = 0  # of none
         try:
             if tracer is not None:
@@ -468,8 +476,6 @@ cdef class LoopCore(LoopTimers):
         finally:
             if tracer is not None:
                 tracer.end(&record, text)
-            if meter is not None:
-                meter.end_callback()
         return 0
 
     cdef int run_debug(self, object handle) except -1:
