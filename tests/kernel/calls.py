@@ -94,6 +94,10 @@ class LinuxCalls(LinuxFileCalls):
     write = staticmethod(os.write)
     pread = staticmethod(os.pread)
     pwrite = staticmethod(os.pwrite)
+
+    def pwritev2(self, fd, data, offset, flags=0):
+        return os.pwritev(fd, [data], offset, flags)
+
     fsync = staticmethod(os.fsync)
     ftruncate = staticmethod(os.ftruncate)
     splice = staticmethod(os.splice)

@@ -9,7 +9,7 @@ import stat
 import tempfile
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from aiopoll.kernel import Kernel
@@ -52,6 +52,7 @@ OPERATIONS = st.one_of(
     st.tuples(st.just("access"), PATHS, st.integers(0, 7)),
     st.tuples(st.just("stat"), PATHS),
     st.tuples(st.just("write"), FDS, SIZES),
+    st.tuples(st.just("write_at_end"), FDS, SIZES),
     st.tuples(st.just("pwrite"), FDS, SIZES, SIZES),
     st.tuples(st.just("read"), FDS, SIZES),
     st.tuples(st.just("lseek"), FDS, SIZES, st.integers(0, 2)),
@@ -120,6 +121,10 @@ class Side:
     def do_write(self, name, index, size):
         return self.kernel.write(self.fd(index), b"x" * size)
 
+    def do_write_at_end(self, name, index, size):
+        data = b"e" * size
+        return self.kernel.pwritev2(self.fd(index), data, -1, os.RWF_APPEND)
+
     def do_pwrite(self, name, index, size, offset):
         return self.kernel.pwrite(self.fd(index), b"p" * size, offset)
 
@@ -158,6 +163,8 @@ def test_random_operations_on_a_tree(operations):
 
 @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(OPERATIONS, min_size=8, max_size=30))
+@example([("write", 2, 0), ("lseek", 2, 0, 1)])  # with O_APPEND
+@example([("write_at_end", 0, 0), ("lseek", 0, 0, 1), ("write_at_end", 0, 9), ("lseek", 0, 0, 1)])
 def test_some_random_operations_on_a_tree(operations):
     compare(operations)
 

@@ -223,7 +223,7 @@ def vfs_write(file: File, data: Buffer, pos: int | None = None, *, nowait: bool 
     written = file.f_op.write(file, bytes(data), file.f_pos if pos is None else pos, nowait)
     if pos is None:
         file.f_pos += written
-        if file.f_flags & os.O_APPEND and file.f_op.llseek is not None:
+        if written and file.f_flags & os.O_APPEND and file.f_op.llseek is not None:
             file.f_op.llseek(file, 0, os.SEEK_END)
     return written
 

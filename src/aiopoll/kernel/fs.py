@@ -212,6 +212,8 @@ class FileSyscalls(NameSyscalls, AttrSyscalls, ReaddirSyscalls, CopySyscalls, Lo
         if flags & RWF_APPEND and isinstance(file.private_data, Inode):
             pos = file.private_data.size
         done = vfs_write(file, data, pos)
+        if offset == -1 and pos is not None and done:
+            file.f_pos = pos + done
         if flags & (RWF_DSYNC | RWF_SYNC) and done:
             generic_write_sync(file, not flags & RWF_SYNC)
         return done
