@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from aiopoll.kernel.aio_abi import IOCB_CMD_PWRITE, RWF_APPEND, Iocb
 from aiopoll.kernel.uapi import PAGE_SIZE
 from aiopoll.sim.disk import DELAY_S, SLOW_S
 
@@ -153,6 +154,38 @@ def test_other_tasks_run_while_one_waits_for_the_device(n1):
     for task in [n1.kernel.spawn(sync), n1.kernel.spawn(look)]:
         n1.kernel.join(task)
     assert times == [("looked", 0), ("synced", 10**9)]
+
+
+def appended_by_flag(kernel, data):
+    fd = kernel.open("/f", os.O_RDWR | os.O_DIRECT | os.O_APPEND)
+    assert kernel.write(fd, data) == PAGE_SIZE
+    assert kernel.lseek(fd, 0, os.SEEK_CUR) == kernel.fstat(fd).st_size
+
+
+def appended_by_pwritev2(kernel, data):
+    fd = kernel.open("/f", os.O_RDWR | os.O_DIRECT)
+    assert kernel.pwritev2(fd, data, -1, RWF_APPEND) == PAGE_SIZE
+    assert kernel.lseek(fd, 0, os.SEEK_CUR) == kernel.fstat(fd).st_size
+
+
+def appended_by_aio(kernel, data):
+    fd, ctx = kernel.open("/f", os.O_RDWR | os.O_DIRECT), kernel.io_setup(1)
+    iocb = Iocb(IOCB_CMD_PWRITE, fd, aio_nbytes=PAGE_SIZE, aio_rw_flags=RWF_APPEND)
+    iocb.memory = bytearray(data)
+    assert kernel.io_submit(ctx, 1, [iocb]) == 1
+    [event] = kernel.io_getevents(ctx, 1, 1, None)
+    assert event.res == PAGE_SIZE
+
+
+@pytest.mark.parametrize("append", [appended_by_flag, appended_by_pwritev2, appended_by_aio])
+def test_two_that_append_keep_each_others_data(n1, append):
+    n1.save("/f", b"")
+    n1.disk.faults(delay=(1, 1))
+    texts = [bytes([number]) * PAGE_SIZE for number in (1, 2)]
+    tasks = [n1.kernel.spawn(append, n1.kernel, text) for text in texts]
+    for task in tasks:
+        n1.kernel.join(task)
+    assert n1.read("/f") in (texts[0] + texts[1], texts[1] + texts[0])
 
 
 def test_rates_are_checked(n1):

@@ -51,7 +51,7 @@ from .eventfd import EventFd, eventfd_fops
 from .file import vfs_read, vfs_write
 from .kioctx import IO_EVENT_SIZE, AioKiocb, KioContext
 from .mmap import Mapping
-from .ramfs import generic_write_sync, ramfs_fops
+from .ramfs import generic_write_sync
 from .sched import TASK_RUNNING, TASK_UNINTERRUPTIBLE, Scheduler
 from .select import file_has_poll_mask, vfs_get_poll_head, vfs_poll_mask
 from .syscall import SyscallTable, syscall
@@ -246,9 +246,8 @@ class Aio:
                 copy_to_user(data, parts)
                 res = len(data)
             else:
-                if iocb.aio_rw_flags & RWF_APPEND and file.f_op is ramfs_fops:
-                    pos = file.private_data.size
-                res = vfs_write(file, copy_from_user(parts), pos, nowait=nowait)
+                append = bool(iocb.aio_rw_flags & RWF_APPEND)
+                res = vfs_write(file, copy_from_user(parts), pos, nowait=nowait, append=append)
                 if res and iocb.aio_rw_flags & (RWF_DSYNC | RWF_SYNC):
                     generic_write_sync(file, not iocb.aio_rw_flags & RWF_SYNC)
         except OSError as exc:

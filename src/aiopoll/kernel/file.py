@@ -25,7 +25,7 @@ import heapq
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from .sched import Scheduler
 from .uapi import O_ACCMODE, error
@@ -212,18 +212,34 @@ def vfs_read(file: File, count: int, pos: int | None = None, *, nowait: bool = F
     return data
 
 
-def vfs_write(file: File, data: Buffer, pos: int | None = None, *, nowait: bool = False) -> int:
-    """Write `data`. EBADF when not open for writing, EINVAL when it cannot be written."""
+AT_END: Final = -1
+"""The position of a write at the end, wherever that is when the bytes get there."""
+
+
+def vfs_write(
+    file: File,
+    data: Buffer,
+    pos: int | None = None,
+    *,
+    nowait: bool = False,
+    append: bool = False,
+) -> int:
+    """Write `data`; append: as with O_APPEND (RWF_APPEND).
+
+    EBADF when not open for writing, EINVAL when it cannot be written.
+    """
     if not file.writable:
         raise error(errno.EBADF)
     if file.f_op.write is None:
         raise error(errno.EINVAL)
     if not file.f_op.seekable:
         return file.f_op.write(file, bytes(data), pos, nowait or file.nonblocking)
-    written = file.f_op.write(file, bytes(data), file.f_pos if pos is None else pos, nowait)
+    append = append or bool(file.f_flags & os.O_APPEND)
+    at = AT_END if append else file.f_pos if pos is None else pos
+    written = file.f_op.write(file, bytes(data), at, nowait)
     if pos is None:
         file.f_pos += written
-        if written and file.f_flags & os.O_APPEND and file.f_op.llseek is not None:
+        if written and append and file.f_op.llseek is not None:
             file.f_op.llseek(file, 0, os.SEEK_END)
     return written
 

@@ -209,11 +209,7 @@ class FileSyscalls(NameSyscalls, AttrSyscalls, ReaddirSyscalls, CopySyscalls, Lo
             raise error(errno.EOPNOTSUPP)
         file = self.fget(fd) if offset == -1 else self._seekable(fd, offset)
         pos = None if offset == -1 else offset
-        if flags & RWF_APPEND and isinstance(file.private_data, Inode):
-            pos = file.private_data.size
-        done = vfs_write(file, data, pos)
-        if offset == -1 and pos is not None and done:
-            file.f_pos = pos + done
+        done = vfs_write(file, data, pos, append=bool(flags & RWF_APPEND))
         if flags & (RWF_DSYNC | RWF_SYNC) and done:
             generic_write_sync(file, not flags & RWF_SYNC)
         return done

@@ -17,7 +17,7 @@ import errno
 import os
 import stat
 
-from .file import File, FileOperations
+from .file import AT_END, File, FileOperations
 from .inode import Node, SuperBlock
 from .sched import Scheduler
 from .uapi import LONG_MAX, O_DIRECT, PAGE_SIZE, error
@@ -202,7 +202,7 @@ def ramfs_write(file: File, data: bytes, pos: int | None, nowait: bool) -> int:
     inode: Inode = file.private_data
     if not data:
         return 0
-    start = inode.size if file.f_flags & os.O_APPEND else pos or 0
+    start = inode.size if pos == AT_END else pos or 0
     count = inode.sb.write_checks(file, start, len(data))
     direct = bool(file.f_flags & O_DIRECT)
     device = inode.sb.device
@@ -220,7 +220,7 @@ def ramfs_write(file: File, data: bytes, pos: int | None, nowait: bool) -> int:
         finally:
             device.end_write(flight)
     count = transfer(inode, "write", count)
-    if file.f_flags & os.O_APPEND:
+    if pos == AT_END:
         # Another write may have gone first meanwhile.
         start = inode.size
     done = inode.write(start, data[:count])
