@@ -4,9 +4,11 @@ import asyncio
 import gc
 import importlib
 import os
+import shutil
 import signal
 import socket
 import ssl
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -25,6 +27,9 @@ hypothesis.settings.register_profile(
     "any time", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("any time")
+
+PACKAGE = Path(__file__).parents[1] / "src" / "aiopoll"
+INCLUDES = [f"-I{PACKAGE / room / 'c'}" for room in ("aio", "reactor", "loop/monitor")]
 
 CORE = ("aio", "conformance", "files", "loop", "reactor")
 """The folders whose tests are marked `vm`, but for the slow ones."""
@@ -186,3 +191,25 @@ def in_child() -> Callable[[Callable[[], object]], str]:
 @pytest.fixture
 def waiter() -> type[Waiter]:
     return Waiter
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Callable[[str], str]]:
+    """Compiles a program, and returns a function of its input that returns its output."""
+    compiler = shutil.which("gcc")
+    assert compiler, "apt-get install gcc"
+
+    def compile_it(text: str) -> Callable[[str], str]:
+        folder = tmp_path_factory.mktemp("program")
+        (folder / "program.c").write_text(text, encoding="ascii")
+        command = [compiler, "-D_GNU_SOURCE", "-Wall", "-Werror", *INCLUDES]
+        subprocess.run([*command, "-o", folder / "program", folder / "program.c"], check=True)
+
+        def run(given: str) -> str:
+            return subprocess.run(
+                [folder / "program"], input=given, check=True, capture_output=True, text=True
+            ).stdout
+
+        return run
+
+    return compile_it

@@ -126,7 +126,7 @@ def python(*arguments: str | Path) -> list[str | Path]:
 def reply_from(port: int | str, server: Child | None = None) -> str:
     """The body of the page; an application has started some time before its socket listens.
 
-    Raises AssertionError if the server, where it is given, ends before.
+    Raises AssertionError if it does not in time, or if the server, where it is given, ends before.
     """
     deadline = time.monotonic() + LIMIT_S
     while True:
@@ -137,9 +137,7 @@ def reply_from(port: int | str, server: Child | None = None) -> str:
         except urllib.error.URLError as error:
             if not isinstance(error.reason, ConnectionRefusedError):
                 raise
-            if server is not None:
-                assert server.process.poll() is None, server.output
-                assert time.monotonic() < deadline, server.output
-            if time.monotonic() > deadline:
-                raise
+        output = server.output if server is not None else ""
+        assert server is None or server.process.poll() is None, output
+        assert time.monotonic() < deadline, f"nothing listens at port {port}: {output}"
         time.sleep(0.01)

@@ -2,22 +2,40 @@
 
 import asyncio
 import bisect
-import ctypes
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.preloads import built_preload
 
 import aiopoll
 from aiopoll.loop.backend import requested_metrics
 from aiopoll.loop.monitor.meter import BOUNDS
 
-HEADERS = Path(__file__).parents[2] / "src/aiopoll/loop/monitor/c"
+# Reads times, and prints of each its bucket and what it adds to the sum.
+PROGRAM = """
+#include <stdio.h>
+#include "histogram.h"
+
+int main(void)
+{
+	long time_ns;
+
+	while (scanf("%ld", &time_ns) == 1) {
+		struct histogram histogram = {0};
+		int bucket = 0;
+
+		histogram_add(&histogram, time_ns);
+		while (!histogram.counts[bucket])
+			bucket++;
+		printf("%d %ld\\n", bucket, (long)histogram.sum_ns);
+	}
+	return 0;
+}
+"""
 
 
 @pytest.fixture(params=["aio", "epoll", "auto"])
@@ -159,23 +177,13 @@ def test_a_queue_put_in_its_place_is_measured(loop: aiopoll.EventLoop) -> None:
     assert measured(loop).lag.sum < 5
 
 
-def test_each_time_is_in_its_bucket(tmp_path: Path) -> None:
-    source = tmp_path / "buckets.c"
-    source.write_text("""
-        #include "histogram.h"
-        int bucket_of(int64_t time_ns) {
-            struct histogram histogram = {0};
-            int bucket = 0;
-            histogram_add(&histogram, time_ns);
-            while (!histogram.counts[bucket]) bucket++;
-            return histogram.sum_ns == (time_ns > 0 ? time_ns : 0) ? bucket : -1;
-        }""")
-    bucket_of = ctypes.CDLL(str(built_preload(source, tmp_path, HEADERS))).bucket_of
-    bucket_of.argtypes = [ctypes.c_int64]
+def test_each_time_is_in_its_bucket(compiled: Callable[[str], Callable[[str], str]]) -> None:
     bounds = [round(bound * 1e9) for bound in BOUNDS]
     near = [time_ns + by for time_ns in [*bounds, *(2**k for k in range(63))] for by in (-1, 0, 1)]
-    for time_ns in [-(2**63), -1, 0, 2**63 - 1, *near]:
-        assert bucket_of(time_ns) == bisect.bisect_left(bounds, time_ns), time_ns
+    times = [-(2**63), -1, 0, 2**63 - 1, *near]
+    output = compiled(PROGRAM)("".join(f"{time_ns}\n" for time_ns in times))
+    expected = [(bisect.bisect_left(bounds, time_ns), max(time_ns, 0)) for time_ns in times]
+    assert [tuple(map(int, line.split())) for line in output.splitlines()] == expected
 
 
 def test_exceptions_end_callbacks_too(loop: aiopoll.EventLoop) -> None:

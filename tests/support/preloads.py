@@ -6,12 +6,10 @@ import subprocess
 from pathlib import Path
 
 
-def built_preload(source: Path, folder: Path, headers: Path | None = None) -> Path:
-    """The shared library of one C file, in the folder; `headers`: a folder of more of them."""
+def built_preload(source: Path, folder: Path) -> Path:
+    """The shared library of one C file, in the folder."""
     library = folder / f"{source.stem}.so"
     compiler = shlex.split(os.environ.get("CC", "gcc"))
     command = [*compiler, "-shared", "-fPIC", "-O1", str(source), "-o", str(library), "-ldl"]
-    if headers is not None:
-        command += ["-I", str(headers)]
     subprocess.run(command, check=True, timeout=120)
     return library
