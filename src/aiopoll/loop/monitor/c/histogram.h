@@ -8,8 +8,8 @@
  * Prometheus' own steps.  Each is at least twice the one before it, so that no two are between
  * a power of two and the next: a time's highest bit and one comparison give its bucket.
  *
- * Why.  Fixed buckets can be added up over loops, processes and time.  A search that branches is
- * mispredicted for each second time, which costs as much as half a reading of the clock.
+ * Why.  Fixed buckets can be added up over loops, processes and time.  The branches of a search are
+ * hard to predict: times differ.
  *
  * Cost.  168 bytes; some 15 instructions a time, none of which branches.
  */
