@@ -119,6 +119,19 @@ def test_a_loop_class_of_the_programs_runs_too() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_compiled_streams_of_outside_go_on() -> None:
+    async def main() -> bytes:
+        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 80)
+        reader, writer = await asyncio.open_connection("127.0.0.1", 80)
+        data = await reader.read()
+        writer.close()
+        server.close()
+        return data
+
+    with aiopoll.accelerate_streams():
+        assert inside(main) == b""
+
+
 def test_the_policy_is_put_back() -> None:
     before = asyncio.get_event_loop_policy()
     inside(lambda: asyncio.set_event_loop_policy(asyncio.DefaultEventLoopPolicy()))

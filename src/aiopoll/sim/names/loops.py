@@ -128,7 +128,10 @@ def _other(module: Any) -> Iterable[Replacement]:
 
 def _asyncio_name(name: str) -> Callable[..., Any]:
     def simulated(host: Host, *args: Any, **kwargs: Any) -> Any:
-        return getattr(asyncio, name)(*args, **kwargs)
+        function = getattr(asyncio, name)
+        if isinstance(function, Dispatcher):  # the package's own: accelerate_streams() put it there
+            function = function.original
+        return function(*args, **kwargs)
 
     return simulated
 
