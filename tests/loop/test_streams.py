@@ -182,11 +182,11 @@ def test_accelerate_streams_keeps_a_later_replacement(
 ) -> None:
     def another() -> None: ...
 
+    monkeypatch.setattr(asyncio, "open_connection", asyncio.open_connection)  # what it puts back
     undo = aiopoll.accelerate_streams()
     monkeypatch.setattr(asyncio, "open_connection", another)
     undo.close()
     assert asyncio.open_connection is another
-    monkeypatch.setattr(asyncio, "open_connection", asyncio_streams.open_connection)
 
 
 def test_whole_chunk_is_read_as_the_received_object(loop: asyncio.AbstractEventLoop) -> None:
