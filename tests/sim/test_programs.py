@@ -9,12 +9,10 @@ import logging
 import smtplib
 import socket
 import ssl
-import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Coroutine, Iterator
-from types import ModuleType
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -37,30 +35,6 @@ def twice(program: Program, seed: int) -> Any:
     first, second = ((one.result, one.elapsed_ns, one.steps) for one in outcomes)
     assert first == second
     return first[0]
-
-
-SHARED = {"anyio", "fastapi", "httpcore", "httpx", "sniffio", "starlette", "uvicorn"}
-"""Packages of which one keeps classes of another's modules."""
-
-
-def of_shared() -> dict[str, ModuleType]:
-    return {name: each for name, each in sys.modules.items() if name.split(".")[0] in SHARED}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def imported_anew() -> Iterator[None]:
-    """Has this file import them itself, and puts back what was there.
-
-    pytester takes modules out of sys.modules that others go on using, and a world sees no names of
-    modules that are not there.
-    """
-    before = of_shared()
-    for name in before:
-        del sys.modules[name]
-    yield
-    for name in of_shared():
-        del sys.modules[name]
-    sys.modules.update(before)
 
 
 @pytest.fixture(params=[1, 2, 3])

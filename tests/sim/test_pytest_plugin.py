@@ -444,7 +444,10 @@ def test_files_are_searched_for_the_simulator(pytester: pytest.Pytester, line: s
     from aiopoll.pytest_plugin import has_words
 
     pytester.makepyfile(line)
-    config = pytester.parseconfig(str(pytester.path))
+    loaded = set(sys.modules)
+    config = pytester.parseconfig(*PLUGIN, str(pytester.path))
+    # pytester takes out again what that has loaded, but packages that stay go on using it.
+    assert set(sys.modules) == loaded
     assert has_words(config) is found
 
 
