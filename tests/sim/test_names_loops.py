@@ -129,6 +129,7 @@ def test_compiled_streams_of_outside_go_on() -> None:
         return data
 
     with aiopoll.accelerate_streams():
+        assert asyncio.open_connection is aiopoll.open_connection
         assert inside(main) == b""
 
 
