@@ -5,6 +5,8 @@ import importlib
 import os
 import select
 import signal
+import subprocess
+import sys
 import time
 from asyncio import new_event_loop as bound_new_event_loop
 from collections.abc import Callable
@@ -118,21 +120,32 @@ def test_a_loop_class_of_the_programs_runs_too() -> None:
     assert inside(program) == ("x", 3.0)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+ACCELERATED = """
+import asyncio
+import aiopoll
+from aiopoll import sim
+
+async def main(world):
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 80)
+    reader, writer = await asyncio.open_connection("127.0.0.1", 80)
+    print(await reader.read())
+    writer.close()
+    server.close()
+
+with aiopoll.accelerate_streams():
+    assert asyncio.open_connection is aiopoll.open_connection
+    sim.run(main, seed=1)
+"""
+
+
+@pytest.mark.subprocess
 def test_compiled_streams_of_outside_go_on() -> None:
-    async def main() -> bytes:
-        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 80)
-        reader, writer = await asyncio.open_connection("127.0.0.1", 80)
-        data = await reader.read()
-        writer.close()
-        server.close()
-        return data
-
-    with aiopoll.accelerate_streams():
-        assert asyncio.open_connection is aiopoll.open_connection
-        assert inside(main) == b""
+    # A process of its own: modules that a world has searched are searched again as they grow.
+    command = [sys.executable, "-c", ACCELERATED]
+    assert subprocess.run(command, check=True, capture_output=True, timeout=60).stdout == b"b''\n"
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_the_policy_is_put_back() -> None:
     before = asyncio.get_event_loop_policy()
     inside(lambda: asyncio.set_event_loop_policy(asyncio.DefaultEventLoopPolicy()))
