@@ -447,7 +447,8 @@ def test_files_are_searched_for_the_simulator(pytester: pytest.Pytester, line: s
     loaded = set(sys.modules)
     config = pytester.parseconfig(*PLUGIN, str(pytester.path))
     # pytester takes out again what that has loaded, but packages that stay go on using it.
-    assert {name for name in sys.modules.keys() - loaded if not name.startswith("_pytest.")} == set()
+    new = sys.modules.keys() - loaded
+    assert {name for name in new if not name.startswith("_pytest.")} == set()
     assert has_words(config) is found
 
 
